@@ -1,0 +1,20 @@
+"""Masks from lengths: which frames of a padded batch are real.
+
+B batch, T frames.
+"""
+
+import torch
+from torch import Tensor
+
+
+def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
+    """Return bool (B, T), True on the first `lengths[b]` frames of each row.
+
+    lengths: (B,) integers. max_length: T, by default the largest length.
+    Raises ValueError when a length exceeds `max_length`.
+    """
+    if max_length is None:
+        max_length = int(lengths.max())
+    elif not torch.compiler.is_compiling() and int(lengths.max()) > max_length:
+        raise ValueError(f"expected lengths <= {max_length}, got {int(lengths.max())}")
+    return torch.arange(max_length, device=lengths.device) < lengths[:, None]
