@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 class DataSettings:
     """Where the corpus is, which clips are kept, how they become batches.
 
-    corpus: demo | ljspeech | vctk | fsdd | librispeech | folder. root: a folder that is already here ("" downloads, or
-    for `demo` speaks, the corpus). dir: where prepared audio, manifest and report go ("" is data/<corpus>, with a
-    suffix that tells apart another root or other settings).
+    corpus: demo | ljspeech | vctk | fsdd | librispeech | folder. root: a folder that is already
+    here ("" downloads, or for `demo` speaks, the corpus). dir: where prepared audio, manifest and
+    report go ("" is data/<corpus>, with a suffix that tells apart another root or other settings).
+    subset: LibriSpeech's parts, by comma. limit: at most so many clips (0: all).
+    validation, test: clips in these splits (0: the corpus' own split, or about 2 %).
     join: least and most clips of one speaker joined into a training utterance ([1, 1]: none).
+    workers: threads that build batches ahead (0: none). cache_mb: memory for features of clips
+    that come again every epoch.
     """
 
     corpus: str = "ljspeech"
@@ -18,7 +22,7 @@ class DataSettings:
     dir: str = ""
     subset: str = ""
     limit: int = 0
-    min_seconds: float = 0.2
+    min_seconds: float = 0.1
     max_seconds: float = 20.0
     trim_db: float = 40.0
     level_db: float = -26.0
@@ -28,3 +32,4 @@ class DataSettings:
     batch_seconds: float = 160.0
     max_batch: int = 32
     workers: int = 1
+    cache_mb: float = 2000.0

@@ -1,0 +1,53 @@
+# make setup | test | lint | demo | bench | clean       (PYTHON=python3.12 picks another Python)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+EXTRAS := espeak,dev
+SENTENCE ?= The little bird sang a song by the window.
+
+.PHONY: help setup test lint demo bench clean
+
+help:
+	@echo "make setup   install everything into $(VENV)"
+	@echo "make test    the tests, without those that are slow or want a GPU"
+	@echo "make lint    ruff and mypy"
+	@echo "make demo    train a voice in minutes and write demo.wav and demo.png"
+	@echo "make bench   the benchmarks"
+	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
+
+setup: $(VENV)/.installed
+
+# Done again only when what to install has changed.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+	"tacoskip needs Python 3.11 to 3.13, got %d.%d: make setup PYTHON=python3.12" % v)'
+ifeq ($(UV),)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+else
+	uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	uv pip install --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+endif
+	@touch $@
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not gpu and not ray"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+demo: setup
+	$(BIN)/tacoskip train recipe=demo
+	$(BIN)/tacoskip synthesize runs/demo "$(SENTENCE)" -o demo.wav --plot
+
+bench: setup
+	@for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache demo.wav demo.png
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,44 @@
+"""Sound in and out: files, the front end, its inversion, trimming.
+
+Names load on first use, so that the settings, which every command reads, need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+
+if TYPE_CHECKING:
+    from tacoskip.audio.features import FrontEnd
+    from tacoskip.audio.inversion import griffin_lim
+    from tacoskip.audio.io import probe_audio, read_audio, write_audio
+    from tacoskip.audio.stream import GriffinLimStream
+    from tacoskip.audio.trim import trim_silence
+
+_HOME = {
+    "FrontEnd": "features",
+    "GriffinLimStream": "stream",
+    "griffin_lim": "inversion",
+    "probe_audio": "io",
+    "read_audio": "io",
+    "trim_silence": "trim",
+    "write_audio": "io",
+}
+
+__all__ = [
+    "AudioSettings",
+    "FrontEnd",
+    "GriffinLimSettings",
+    "GriffinLimStream",
+    "griffin_lim",
+    "probe_audio",
+    "read_audio",
+    "trim_silence",
+    "write_audio",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

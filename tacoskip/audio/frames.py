@@ -1,0 +1,66 @@
+"""Overlapping frames of a wave and back: the two projections that Griffin-Lim alternates between.
+
+Work goes through blocks of a few dozen frames, which stay in the processor's cache: on long clips
+that is several times as fast as one transform of all frames.
+
+B batch, T frames, F bins, W window_length. A buffer (B, L), L = `buffer_length(T)`, holds all samples
+that any window reaches: frame t's window covers buffer samples [t * hop_length, t * hop_length + W).
+The wave's sample 0, librosa's centre of frame 0, is buffer sample `lead`.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Frames:
+    """Transforms of one shape on one device: periodic Hann, phase counted from the window's start.
+
+    Raises ValueError unless 2 * hop_length <= window_length <= n_fft and n_fft is even.
+    """
+
+    def __init__(
+        self, n_fft: int, hop_length: int, window_length: int, device: torch.device | str = "cpu"
+    ) -> None:
+        if not 2 <= 2 * hop_length <= window_length <= n_fft or n_fft % 2:
+            raise ValueError(
+                "expected 2 * hop_length <= window_length <= n_fft and n_fft even, got hop_length="
+                f"{hop_length}, window_length={window_length}, n_fft={n_fft}"
+            )
+        self.n_fft, self.hop_length, self.window_length = n_fft, hop_length, window_length
+        self.n_bins = n_fft // 2 + 1
+        # librosa centres an odd window half a sample late.
+        self.lead = (window_length + 1) // 2
+        self.overlap = -(-window_length // hop_length)
+        self.window = torch.hann_window(window_length, device=device)
+
+    def buffer_length(self, n_frames: int) -> int:
+        return (n_frames - 1 + self.overlap) * self.hop_length
+
+    def blocks(self, n_items: int, n_frames: int) -> list[slice]:
+        """Cut T frames into blocks: 64 frames of all items together on a CPU, 65,536 elsewhere."""
+        size = max(1, (64 if self.window.device.type == "cpu" else 65536) // n_items)
+        return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
+
+    def transform(self, buffer: Tensor, block: slice) -> Tensor:
+        """Spectrum complex (B, block, F) of a buffer (B, L)."""
+        frames = buffer.unfold(-1, self.window_length, self.hop_length)[:, block]
+        return torch.fft.rfft(frames * self.window, n=self.n_fft)
+
+    def overlap_add(self, buffer: Tensor, spectrum: Tensor, block: slice) -> None:
+        """Add the windowed frames of a spectrum (B, block, F) to a buffer (B, L), in place."""
+        frames = torch.fft.irfft(spectrum, n=self.n_fft)[..., : self.window_length]
+        self._add(buffer, frames.mul_(self.window), block)
+
+    def envelope(self, real: Tensor) -> Tensor:
+        """Sum of squared windows (B, L) over the frames that are `real` (B, T)."""
+        buffer = self.window.new_zeros(len(real), self.buffer_length(real.shape[1]))
+        squared = self.window.square().expand(len(real), real.shape[1], -1)
+        self._add(buffer, squared * real[..., None], slice(0, real.shape[1]))
+        return buffer
+
+    def _add(self, buffer: Tensor, frames: Tensor, block: slice) -> None:
+        """Add the first hop of all frames at once, then the second: no two land on one place."""
+        rows = buffer.view(len(buffer), -1, self.hop_length)
+        for i in range(self.overlap):
+            piece = frames[..., i * self.hop_length : (i + 1) * self.hop_length]
+            rows[:, block.start + i : block.stop + i, : piece.shape[-1]] += piece

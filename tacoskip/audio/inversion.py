@@ -1,0 +1,197 @@
+"""Magnitudes back to a wave: fast Griffin-Lim from an integrated phase.
+
+Griffin and Lim (1984) alternate between "has these magnitudes" and "is the transform of a wave";
+Perraudin, Balazs and Sondergaard (2013) extrapolate each step, c + momentum (c - previous c).
+`phase.py` finds the start. B batch, T frames, F bins, N = (T - 1) * hop_length samples.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tacoskip.audio.frames import Frames
+from tacoskip.audio.phase import integrate_phase
+from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+
+# Iterations between two looks at the spectral convergence, when there is a tolerance.
+CHECK_EVERY = 5
+# Sharpening leaves a sine of this amplitude as loud as it is. Clips of LJSpeech keep their level
+# within 1 dB. A fixed amplitude, and not the clip's own, lets a stream sound as the whole does.
+SHARPENING_LEVEL = 0.03
+
+
+def griffin_lim(
+    magnitude: Tensor,
+    n_fft: int,
+    hop_length: int,
+    window_length: int,
+    iterations: int = 30,
+    momentum: float = 0.95,
+    tolerance: float = 0.0,
+    generator: torch.Generator | None = None,
+    initial_phase: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """Find waves (B, N) whose magnitudes (centred, periodic Hann window) come near (B, T, F).
+
+    An item stops early once `CHECK_EVERY` iterations lower its spectral convergence by less than
+    `tolerance` (0: never). `initial_phase` (B, T, F) in radians, as librosa and torch.stft count it;
+    by default the phase is integrated from the magnitudes, and `generator` seeds its quiet bins.
+    `lengths` (B,) are the real frames: later frames do not count, later samples are zero.
+    Raises ValueError when shapes or lengths do not fit, or a magnitude is negative or not finite.
+    """
+    settings = GriffinLimSettings(iterations, momentum, tolerance)
+    frames = Frames(n_fft, hop_length, window_length, magnitude.device)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    if initial_phase is not None:
+        if initial_phase.shape != magnitude.shape:
+            expected = f"expected initial_phase {tuple(magnitude.shape)}"
+            raise ValueError(f"{expected}, got {tuple(initial_phase.shape)}")
+        bins = torch.arange(frames.n_bins, device=magnitude.device)
+        initial_phase = initial_phase + torch.pi * bins * (1 - 2 * frames.lead / n_fft)
+    found = invert(magnitude, lengths, frames, settings, seed, initial_phase)
+    waves = found[0].new_zeros(len(found), (magnitude.shape[1] - 1) * hop_length)
+    for i, wave in enumerate(found):
+        waves[i, : len(wave)] = wave
+    return waves
+
+
+def sharpen(linear: Tensor, audio: AudioSettings, power: float) -> Tensor:
+    """Magnitudes of log10 magnitudes, raised to `power` around the `SHARPENING_LEVEL`."""
+    level = math.log10(SHARPENING_LEVEL * audio.window_length / 4)
+    return 10 ** ((linear.detach().float() - level) * power + level)
+
+
+def check_magnitudes(magnitude: Tensor, n_bins: int) -> None:
+    """Raise ValueError unless magnitudes are (B, T, n_bins), some, finite and not negative."""
+    if magnitude.ndim != 3 or 0 in magnitude.shape or magnitude.shape[2] != n_bins:
+        raise ValueError(
+            f"expected magnitudes (B >= 1, T >= 1, {n_bins}), got {tuple(magnitude.shape)}"
+        )
+    if not (torch.isfinite(magnitude).all() and (magnitude >= 0).all()):
+        raise ValueError("expected finite magnitudes of at least 0, got negative, NaN or infinite")
+
+
+def invert(
+    magnitude: Tensor,
+    lengths: Tensor | None,
+    frames: Frames,
+    settings: GriffinLimSettings,
+    seed: int,
+    initial_phase: Tensor | None = None,
+) -> list[Tensor]:
+    """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F), one by one on a CPU.
+
+    `initial_phase` (B, T, F) is counted from the window's start and replaces `settings.phase`.
+    """
+    check_magnitudes(magnitude, frames.n_bins)
+    magnitude = magnitude.detach().float().contiguous()
+    n_items, n_frames, _ = magnitude.shape
+    counts = [n_frames] * n_items if lengths is None else [int(n) for n in lengths]
+    if len(counts) != n_items or min(counts) < 1 or max(counts) > n_frames:
+        raise ValueError(f"expected {n_items} lengths within 1 to {n_frames}, got {counts}")
+    if initial_phase is None:
+        initial_phase = torch.zeros_like(magnitude)
+        for i, count in enumerate(counts):
+            initial_phase[i, :count] = _first_phase(magnitude[i, :count], frames, settings, seed)
+    if magnitude.device.type != "cpu":
+        return _invert_together(magnitude, counts, frames, settings, initial_phase)
+    waves = []
+    for i, count in enumerate(counts):  # no work on padding
+        item = slice(i, i + 1), slice(0, count)
+        waves += _invert_together(magnitude[item], [count], frames, settings, initial_phase[item])
+    return waves
+
+
+def project(
+    magnitude: Tensor,
+    phase: Tensor,
+    frames: Frames,
+    scale: Tensor,
+    fixed: Tensor,
+    settings: GriffinLimSettings,
+) -> Tensor:
+    """Run Griffin-Lim from a first `phase` (B, T, F), counted from the window's start.
+
+    `magnitude` (B, T, F) is zero at frames that are not real. The buffer (B, L), which is returned,
+    is the overlapped frames times `scale` (B, L) plus `fixed` (B, L): where a sample is settled
+    already, `scale` is 0 and `fixed` its value.
+    """
+    buffer = torch.zeros_like(scale)
+    blocks = frames.blocks(*magnitude.shape[:2])
+    for block in blocks:
+        frames.overlap_add(buffer, torch.polar(magnitude[:, block], phase[:, block]), block)
+    buffer.mul_(scale).add_(fixed)
+    # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
+    pull = settings.momentum / (1 + settings.momentum)
+    previous = torch.zeros_like(magnitude, dtype=torch.complex64)
+    result = torch.empty_like(buffer)
+    going = torch.arange(len(buffer), device=buffer.device)
+    convergence = torch.full_like(scale[:, 0], torch.inf)
+    for i in range(settings.iterations):
+        look = settings.tolerance > 0 and i % CHECK_EVERY == 0
+        error = torch.zeros_like(convergence)
+        following = torch.zeros_like(buffer)
+        for block in blocks:
+            rebuilt = frames.transform(buffer, block)
+            target = magnitude[:, block]
+            if look:
+                error += (rebuilt.abs() - target).square().sum((1, 2))
+            ahead = torch.sub(rebuilt, previous[:, block], alpha=pull)
+            previous[:, block] = rebuilt
+            power = ahead.real.square().addcmul_(ahead.imag, ahead.imag)
+            ahead *= power.add_(1e-30).rsqrt_().mul_(target)
+            frames.overlap_add(following, ahead, block)
+        if look:
+            norm = magnitude.square().sum((1, 2)).clamp_min(1e-30)
+            now = (error / norm).sqrt()
+            on = convergence - now >= settings.tolerance
+            result[going[~on]] = buffer[~on]
+            going, magnitude, previous, convergence = (
+                going[on],
+                magnitude[on],
+                previous[on],
+                now[on],
+            )
+            scale, fixed, following = scale[on], fixed[on], following[on]
+            if len(going) == 0:
+                return result
+            blocks = frames.blocks(*magnitude.shape[:2])
+        buffer = following.mul_(scale).add_(fixed)
+    result[going] = buffer
+    return result
+
+
+def _first_phase(
+    magnitude: Tensor, frames: Frames, settings: GriffinLimSettings, seed: int
+) -> Tensor:
+    """First phases (T, F) of one item. Noise is drawn frame by frame: padding does not shift it."""
+    if settings.phase == "zero":
+        return torch.zeros_like(magnitude)
+    phase = np.random.default_rng(seed).random(magnitude.shape, np.float32) * np.float32(2 * np.pi)
+    if settings.phase == "pghi":
+        shape = frames.n_fft, frames.hop_length, frames.window_length
+        integrate_phase(magnitude.cpu().numpy(), phase, *shape)
+    return torch.from_numpy(phase).to(magnitude.device)
+
+
+def _invert_together(
+    magnitude: Tensor,
+    counts: list[int],
+    frames: Frames,
+    settings: GriffinLimSettings,
+    phase: Tensor,
+) -> list[Tensor]:
+    """Waves of a batch in one run, each as it would be alone."""
+    ends = torch.tensor(counts, device=magnitude.device)
+    real = torch.arange(magnitude.shape[1], device=magnitude.device) < ends[:, None]
+    scale = frames.envelope(real).clamp_min(1e-8).reciprocal()
+    # A wave is silent before its first centre and after its last.
+    place = torch.arange(scale.shape[1], device=magnitude.device) - frames.lead
+    scale *= (place >= 0) & (place < (ends[:, None] - 1) * frames.hop_length)
+    fixed = torch.zeros_like(scale)
+    buffer = project(magnitude * real[..., None], phase, frames, scale, fixed, settings)
+    lengths = [(count - 1) * frames.hop_length for count in counts]
+    return [row[frames.lead : frames.lead + n] for row, n in zip(buffer, lengths, strict=True)]

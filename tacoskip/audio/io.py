@@ -1,0 +1,162 @@
+"""Audio files in and out: mono float32 inside, 16-bit outside.
+
+libsndfile reads a wav that was cut short as a shorter one, without a word: lengths are checked here.
+"""
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
+
+# A writer into a pipe cannot go back to fill in the size: it leaves 0, 0xFFFFFFFF or (SoX) this.
+_UNKNOWN_SIZE = 0x7FFFF000
+
+
+def read_audio(
+    path: str | PathLike[str], sample_rate: int | None = None
+) -> tuple[NDArray[np.float32], int]:
+    """Read a file that libsndfile knows (wav, flac, ogg, mp3, ...), mixed to mono.
+
+    `sample_rate`: resample to it (soxr) where the file has another one.
+    Returns the wave, float32 (N,), and its sample rate.
+    Raises ValueError, one line with file and cause, when the file is missing, a folder, empty, not
+    audio, cut short, without samples, or holds NaN or infinite samples.
+    """
+    if sample_rate is not None and sample_rate < 1:
+        raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
+    with _opened(path) as sound:
+        promised, rate, lossy = sound.frames, sound.samplerate, sound.format in ("MP3", "MPEG")
+        samples = sound.read(dtype="float32", always_2d=True)
+    # An mp3 header counts the encoder's delay, or guesses from the bit rate.
+    if len(samples) < promised - (promised // 50 + 4608 if lossy else 0):
+        raise ValueError(f"{path}: cut short, expected {promised} samples, got {len(samples)}")
+    broken = len(samples) - int(np.isfinite(samples).all(axis=1).sum())
+    if broken:
+        raise ValueError(
+            f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
+        )
+    wave = samples.mean(axis=1, dtype=np.float32)
+    if sample_rate is not None and sample_rate != rate:
+        import soxr
+
+        wave, rate = soxr.resample(wave, rate, sample_rate), sample_rate
+    if len(wave) == 0:
+        raise ValueError(f"{path}: holds no samples")
+    return np.ascontiguousarray(wave, dtype=np.float32), int(rate)
+
+
+def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
+    """Read a file's header only: (sample_rate, channels, frames).
+
+    Raises ValueError as `read_audio` does, except for what shows in the samples only: NaN, infinity, a
+    compressed file cut short.
+    """
+    with _opened(path) as sound:
+        return int(sound.samplerate), int(sound.channels), int(sound.frames)
+
+
+def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) -> None:
+    """Write a mono wave (N,) within [-1, 1] as 16-bit PCM; the suffix, .wav or .flac, says how.
+
+    Samples beyond +-1 are clipped, with a warning that says by how much.
+    Raises ValueError when samples are not floating point, not (N,), NaN or infinite, or when the
+    file cannot be written.
+    """
+    import soundfile
+
+    samples = np.asarray(wave)
+    if samples.ndim != 1 or samples.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: expected a floating point wave (N,), got {samples.dtype} {samples.shape}"
+        )
+    broken = int((~np.isfinite(samples)).sum())
+    if broken:
+        raise ValueError(
+            f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
+        )
+    loud = np.abs(samples, dtype=np.float64)
+    peak = float(loud.max(initial=0.0))
+    if peak > 1.0:
+        warnings.warn(
+            f"{path}: clipped {int((loud > 1.0).sum())} of {len(samples)} samples, the loudest at "
+            f"{peak:.3f} ({20 * np.log10(peak):.1f} dB too loud)",
+            stacklevel=2,
+        )
+    # The scale that reading divides by: a 16-bit file read and written again keeps its samples.
+    pcm = np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
+    if not Path(path).parent.is_dir():
+        raise ValueError(f"{path}: no such folder as {Path(path).parent}")
+    try:
+        soundfile.write(str(path), pcm, sample_rate, subtype="PCM_16")
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not writable as 16-bit audio ({_cause(error)})") from error
+
+
+@contextmanager
+def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
+    """Open a file for reading; whatever libsndfile raises, then or later, becomes a ValueError."""
+    import soundfile
+
+    file = Path(path)
+    if file.is_dir():
+        raise ValueError(f"{path}: expected an audio file, got a folder")
+    if not file.exists():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with file.open("rb") as stream:
+            size = file.stat().st_size
+            if size == 0:
+                raise ValueError(f"{path}: the file is empty")
+            with soundfile.SoundFile(_whole_wav(path, stream, size) or str(path)) as sound:
+                if sound.frames <= 0:
+                    raise ValueError(f"{path}: holds no samples")
+                yield sound
+    except (soundfile.SoundFileError, OSError, TypeError) as error:
+        raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
+
+
+def _whole_wav(path: str | PathLike[str], stream: BinaryIO, size: int) -> BytesIO | None:
+    """Check that a wav holds the bytes its header promises; None when it can be read as it is.
+
+    A header that was never completed says 0 bytes, which libsndfile believes: such a file is returned
+    with its size put right. Raises ValueError when the file is cut short.
+    """
+    head = stream.read(12)
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return None
+    position = 12
+    while position + 8 <= size:
+        stream.seek(position)
+        name, length = struct.unpack("<4sI", stream.read(8))
+        position += 8
+        if name == b"data":
+            break
+        position += length + length % 2
+    else:
+        return None  # libsndfile has its own word for a header without samples
+    held = size - position
+    if held < length < _UNKNOWN_SIZE:
+        raise ValueError(f"{path}: cut short, expected {length} bytes of samples, got {held}")
+    (promised,) = struct.unpack("<I", head[4:8])
+    if length > 0 or held == 0 or position < promised + 8 < _UNKNOWN_SIZE:
+        return None
+    stream.seek(0)
+    content = bytearray(stream.read())
+    content[4:8] = struct.pack("<I", size - 8)
+    content[position - 4 : position] = struct.pack("<I", held)
+    return BytesIO(content)
+
+
+def _cause(error: Exception) -> str:
+    text = " ".join(str(getattr(error, "error_string", error)).split())
+    return text.rstrip(".") or type(error).__name__

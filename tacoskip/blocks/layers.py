@@ -1,0 +1,51 @@
+"""Layers that padding cannot reach: what every block family and CBHG are made of.
+
+B batch, T frames, C channels. `mask` is bool (B, T), True on real frames.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MaskedConv1d(nn.Module):
+    """Convolution over time with "same" length; padded frames count as the zeros beyond the edge.
+
+    An even kernel looks one frame further ahead than back, as TensorFlow's "same" does, and with it the original
+    Tacotron.
+
+    forward: x (B, T, in_channels), mask (B, T) -> (B, T, out_channels). What it computes at padded frames is for the
+    next layer to mask; a MaskedBatchNorm1d does.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True, groups: int = 1):
+        super().__init__()
+        self.left, self.right = (kernel_size - 1) // 2, kernel_size // 2
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, bias=bias, groups=groups)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = functional.pad(x.transpose(1, 2), (self.left, self.right))  # (B, T, C) -> (B, C, T)
+        return self.conv(x).transpose(1, 2)
+
+
+class MaskedBatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation (Ioffe and Szegedy 2015) whose statistics count real frames only.
+
+    In training mode the real frames are packed, normalised by torch's own kernel and put back, so that more padding
+    changes neither output nor running statistics.
+
+    forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames.
+    """
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        if not self.training:
+            assert self.running_var is not None and self.running_mean is not None
+            scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+            shift = self.bias - self.running_mean * scale
+            out = x * scale.to(x.dtype) + shift.to(x.dtype)
+            return out.masked_fill(~mask[:, :, None], 0.0)
+        flat = x.reshape(-1, x.shape[2])
+        real = mask.reshape(-1).nonzero()[:, 0]
+        out = super().forward(flat.index_select(0, real))
+        return torch.zeros_like(flat, dtype=out.dtype).index_copy(0, real, out).view_as(x)

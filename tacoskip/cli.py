@@ -1,0 +1,345 @@
+"""The commands. Each is a page of its own help; the work is done in the modules they import.
+
+Imports of anything heavy stay inside the commands: `tacoskip --help` has no use for torch.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tacoskip.console import Bar, emit_json, emit_table, guarded, say, working
+
+if TYPE_CHECKING:
+    from tacoskip.config import Config
+    from tacoskip.data.prepare import PrepareReport
+    from tacoskip.training import Progress
+
+app = typer.Typer(
+    help="tacoskip: train voices and compare the skip connections inside them.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich takes longer to import than --help may take to answer
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="recipe=NAME KEY=VALUE",
+        help="The recipe and what to change in it: recipe=ljspeech train.max_steps=500",
+        show_default=False,
+    ),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"tacoskip {version('tacoskip')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """The options before a command."""
+
+
+@app.command("prepare", short_help="Fetch, check and normalise a corpus.")
+@guarded
+def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
+    """Fetch a corpus if it is absent, check every clip, normalise, write the manifest.
+
+    Run again: only what is missing is done. Clips that are left out are counted by reason, and
+    named one by one in the report.
+    """
+    from tacoskip.config import load_arguments
+
+    with working():
+        config = load_arguments(settings or [])
+        report = _prepare(config)
+    result = _preparation(report)
+    if json:
+        emit_json(result)
+        return
+    reasons = [[reason, str(count)] for reason, count in result["dropped"].items()]
+    emit_table(["clips", "count"], [["kept", str(report.kept)], *reasons])
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    print(f"{_duration(report.seconds)} by {len(report.speakers)} speakers; {splits}")
+    print(f"report: {result['report']}")
+
+
+@app.command(short_help="Train a voice; run again = resume.")
+@guarded
+def train(settings: Settings = None, json: Json = False) -> None:
+    """Train a voice. Run again = resume; Ctrl-C saves first.
+
+    A corpus that is not prepared yet is prepared first.
+    """
+    from tacoskip.config import load_arguments
+
+    with working():
+        config = load_arguments(settings or [])
+        _require_corpus(config)
+        from tacoskip import training
+
+        with Bar("train") as bar:
+            summary = training.train(config, lambda progress: _show(bar, progress))
+    if json:
+        emit_json(summary)
+        return
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in summary["best"].items())
+    print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
+    print(f'try it: tacoskip synthesize {summary["run"]} "..."')
+
+
+@app.command()
+@guarded
+def synthesize(
+    run: Run,
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="What to say; - reads standard input."),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", help="Read texts from a file, one a line.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="FILE.wav (or .flac), a folder, or - for a wav down a pipe. "
+            "[default: the first of speech.wav, speech-2.wav, ... that is free]",
+            show_default=False,
+        ),
+    ] = None,
+    speaker: Annotated[
+        str | None, typer.Option("--speaker", "-s", help="Which voice, where there are several.")
+    ] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw mel and alignment into a png beside the audio.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same text and seed, same bytes.", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """Speak TEXT, the lines of a file, or standard input.
+
+    Several lines go into one file one after another, or, where -o names a folder, into
+    FOLDER/0001.wav and so on. A file that -o names is replaced, and that is said. A sentence that
+    did not end by itself or lost its alignment is named in a warning.
+    """
+    from tacoskip.speak import choose_out, read_texts, speak, stream
+
+    out = choose_out(out)
+    if out == "-" and (plot or json):
+        raise ValueError("expected -o FILE with --plot or --json, got -o -")
+    texts = read_texts(text, file)
+    sink = sys.stdout.buffer
+    with working():
+        from tacoskip import inference
+
+        voice = inference.load(run)
+        if out == "-":
+            stream(voice, texts, speaker, seed, sink)
+            return
+        result = speak(voice, texts, out, speaker, plot, seed)
+    if json:
+        emit_json(result)
+
+
+@app.command("evaluate", short_help="Judge a run on clips of its corpus.")
+@guarded
+def judge(
+    run: Run,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    limit: Annotated[int, typer.Option(help="At most so many clips (0: all).", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
+    json: Json = False,
+) -> None:
+    """Judge a run on clips of its corpus; the figures go into RUN/metrics.json as well."""
+    from tacoskip.config_checks import nearest
+
+    splits = ("train", "validation", "test")
+    if split not in splits:
+        raise ValueError(f"unknown split '{split}'{nearest(split, splits)} ({', '.join(splits)})")
+    with working():
+        from tacoskip.evaluate import evaluate, table
+
+        with Bar("evaluate") as bar:
+            figures = evaluate(run, split=split, limit=limit, seed=seed, progress=bar.show)
+    if json:
+        emit_json(figures)
+        return
+    for trouble in figures["troubles"]:
+        say(f"warning: {trouble['id']}: {'; '.join(trouble['warnings'])}")
+    emit_table(["figure", "mean", "95 % interval", "clips"], table(figures))
+
+
+@app.command()
+@guarded
+def board(
+    runs: Annotated[str, typer.Argument(metavar="[RUNS_DIR]", help="A folder of runs.")] = "runs",
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "localhost",
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.")] = 6006,
+) -> None:
+    """Show TensorBoard on the runs until Ctrl-C."""
+    if not Path(runs).is_dir():
+        raise ValueError(f"no folder of runs '{runs}'{_nearest_folder(runs)}")
+    with working():
+        from tensorboard import program
+
+        server = program.TensorBoard()
+        server.configure(logdir=runs, host=host, port=port)
+        try:
+            url = server.launch()
+        except program.TensorBoardServerException as error:
+            raise RuntimeError(f"{error.msg} (choose another --port)") from None
+    print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
+    _wait_for_interrupt()
+
+
+@app.command(short_help="List the families of skip connections.")
+@guarded
+def blocks(
+    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1)] = 128,
+    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1)] = 4,
+    json: Json = False,
+) -> None:
+    """List the families of skip connections: formula, source, parameters, receptive field."""
+    with working():
+        from tacoskip.blocks import BLOCKS, build_block
+
+        families: dict[str, dict[str, Any]] = {}
+        for name, family in BLOCKS.items():
+            stack = build_block(name, channels, depth)
+            families[name] = {
+                "formula": family.formula,
+                "source": family.source,
+                "parameters": sum(weight.numel() for weight in stack.parameters()),
+                "receptive_field": 1 + depth * (family.receptive_field - 1),
+            }
+    if json:
+        emit_json({"channels": channels, "depth": depth, "blocks": families})
+        return
+    columns = ["block", "formula", "parameters", "frames seen", "source"]
+    rows = [
+        [name, f["formula"], f"{f['parameters']:,}", str(f["receptive_field"]), f["source"]]
+        for name, f in families.items()
+    ]
+    emit_table(columns, rows, title=f"{depth} units, {channels} channels")
+
+
+@app.command()
+@guarded
+def doctor(json: Json = False) -> None:
+    """Say what is installed, and what will and will not work here."""
+    from tacoskip.doctor import examine
+
+    with working():
+        findings = examine()
+    if json:
+        checks = [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings]
+        healthy = all(f.ok is not False for f in findings)
+        emit_json({"healthy": healthy, "checks": checks})
+        return
+    words = {True: "ok", None: "note", False: "BROKEN"}
+    emit_table(["", "", ""], [[words[f.ok], f.name, f.detail] for f in findings])
+
+
+def _require_corpus(config: "Config") -> None:
+    """Prepare the corpus unless it is there."""
+    from tacoskip.data.corpus import Corpus
+    from tacoskip.data.errors import CorpusError
+
+    try:
+        Corpus.of(config.data, config.audio, config.text)
+    except CorpusError:
+        report = _prepare(config)
+        left_out = f"{len(report.dropped)} left out" if report.dropped else "none left out"
+        say(f"corpus: {report.kept} clips kept, {left_out}, see {report.dir}/report.json")
+
+
+def _prepare(config: "Config") -> "PrepareReport":
+    from tacoskip.data.prepare import prepare
+
+    root = config.data.root
+    if root and not Path(root).is_dir():
+        raise ValueError(f"no folder '{root}' (data.root){_nearest_folder(root)}")
+    with Bar("prepare") as bar:
+        report = prepare(
+            config.data,
+            config.audio,
+            config.text,
+            progress=lambda done, total, note: bar.show(done / total if total else None, note),
+        )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    return report
+
+
+def _preparation(report: "PrepareReport") -> dict[str, Any]:
+    from collections import Counter
+
+    reasons = Counter(clip.reason for clip in report.dropped)
+    return {
+        "dir": str(report.dir),
+        "report": str(report.dir / "report.json"),
+        "kept": report.kept,
+        "dropped": dict(reasons.most_common()),
+        "seconds": report.seconds,
+        "speakers": report.speakers,
+        "splits": report.splits,
+        "warnings": report.warnings,
+    }
+
+
+def _show(bar: Bar, progress: "Progress") -> None:
+    if progress.message:
+        say(f"warning: {progress.message}" if progress.warning else progress.message)
+    figures = [
+        f"{name} {progress.scalars[name]:.3f}"
+        for name in ("loss", "alignment")
+        if name in progress.scalars
+    ]
+    bar.show(progress.share, ", ".join([f"step {progress.step}", *figures]))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
+
+
+def _nearest_folder(path: str) -> str:
+    from tacoskip.config_checks import nearest
+
+    parent = Path(path).parent
+    if not parent.is_dir():
+        return ""
+    return nearest(path, [str(other) for other in parent.iterdir() if other.is_dir()])
+
+
+def _wait_for_interrupt() -> None:
+    from threading import Event
+
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        say("ended")

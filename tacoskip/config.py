@@ -1,0 +1,267 @@
+"""The settings of a run: composed from dataclasses, loaded from recipes, checked, saved.
+
+Order: the dataclasses' defaults, the chain of base recipes, the recipe, the command line; the
+later wins. Only this file knows OmegaConf: everywhere else settings are plain dataclasses.
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+from tacoskip.config_checks import (
+    ConfigError,
+    check_items,
+    check_key,
+    check_values,
+    field_kinds,
+    flatten,
+    kind_name,
+    nearest,
+)
+from tacoskip.data.settings import DataSettings
+from tacoskip.models.settings import CBHGSettings, LossSettings, TacotronSettings
+from tacoskip.text.settings import TextSettings
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "TrainSettings",
+    "find_recipe",
+    "from_dict",
+    "known_recipes",
+    "load_arguments",
+    "load_config",
+    "load_saved",
+    "save_config",
+    "to_dict",
+]
+
+Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
+
+
+@dataclass
+class TrainSettings:
+    """How a run learns, and when it stops: at `max_steps`, or after `max_minutes` where not 0.
+
+    max_minutes: training minutes of the run, counted over all its resumes.
+    learning_rate: rises over `warmup_steps`, then falls along a cosine to
+        `final_learning_rate_ratio` of itself at `decay_steps` (0: at the end of the run).
+    precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
+    device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice).
+    keep: newest checkpoints left on disk. select: the figure that names the best one,
+        mcd_db | alignment | loss.
+    sentences: what TensorBoard lets you hear.
+    """
+
+    max_steps: int = 100_000
+    max_minutes: float = 0.0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    decay_steps: int = 0
+    final_learning_rate_ratio: float = 0.05
+    clip_norm: float = 1.0
+    weight_decay: float = 1e-6
+    ema_decay: float = 0.999
+    precision: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    deterministic: bool = False
+    log_every: int = 20
+    evaluate_every: int = 500
+    keep: int = 3
+    checkpoint_minutes: float = 5.0
+    select: str = "mcd_db"
+    sentences: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    """Everything a run is made of.
+
+    run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
+        names none of its own. cbhg is the encoder's, postnet the one behind the decoder.
+    """
+
+    recipe: str = ""
+    task: str = "tts"
+    run: str = ""
+    seed: int = 0
+    block: str = "highway"
+    audio: AudioSettings = field(default_factory=AudioSettings)
+    text: TextSettings = field(default_factory=TextSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    griffin_lim: GriffinLimSettings = field(default_factory=GriffinLimSettings)
+    cbhg: CBHGSettings = field(default_factory=CBHGSettings)
+    postnet: CBHGSettings = field(default_factory=lambda: CBHGSettings(bank_size=8))
+    tts: TacotronSettings = field(default_factory=TacotronSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+
+def known_recipes() -> list[str]:
+    """Names that `recipe=` takes; recipes/base/ holds what only other recipes stand on."""
+    return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
+
+
+def find_recipe(name: str) -> Path:
+    """Return a recipe's file: a path ending in .yaml, or a name.
+
+    A name is looked up in ./recipes, then in the checkout's recipes/, then in the package.
+    Raises ConfigError for a name nobody has, with the known ones and the nearest.
+    """
+    known = known_recipes()
+    if name.endswith(".yaml"):
+        if Path(name).is_file():
+            return Path(name)
+        raise ConfigError(f"no recipe file '{name}' (known recipes: {', '.join(known)})")
+    for folder in _recipe_folders():
+        if name and (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise ConfigError(f"unknown recipe '{name}'{nearest(name, known)} (known: {', '.join(known)})")
+
+
+def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
+    """Load a recipe and lay the `key=value` overrides over it.
+
+    Raises ConfigError, in one line, for an unknown recipe or key, a wrong type or a bad value.
+    """
+    name, layers = _recipe_layers(recipe)
+    layers += [("", _parse_override(pair)) for pair in overrides or []]
+    config = _compose(layers)
+    config.recipe = name
+    config.run = config.run or f"runs/{name}"
+    check_values(config)
+    return config
+
+
+def load_arguments(pairs: list[str]) -> Config:
+    """Load the `recipe=NAME key=value ...` of a command line."""
+    names = [pair.partition("=")[2] for pair in pairs if pair.startswith("recipe=")]
+    if not names:
+        raise ConfigError(f"expected recipe=NAME, got none (known: {', '.join(known_recipes())})")
+    return load_config(names[-1], [pair for pair in pairs if not pair.startswith("recipe=")])
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved settings as plain yaml."""
+    Path(path).write_text(OmegaConf.to_yaml(to_dict(config)), encoding="utf-8")
+
+
+def load_saved(path: str | Path) -> Config:
+    """Read what `save_config` wrote: plain values, no objects, nothing looked up elsewhere.
+
+    Raises ConfigError when the file is absent, is no such yaml, or says what no run can be.
+    """
+    return from_dict(_read_yaml(Path(path), resolve=False), source=str(path))
+
+
+def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
+    """Read what `to_dict` gave; a key that is absent keeps its default. `source` leads the errors.
+
+    Raises ConfigError for an unknown key or a bad value.
+    """
+    if "${" in str(values):
+        raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
+    config = _compose([(f"{source}: ", values)])
+    try:
+        check_values(config)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return config
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the settings as nested dicts of plain values."""
+    return asdict(config)
+
+
+def _recipe_folders() -> list[Path]:
+    package = Path(__file__).resolve().parent
+    folders = [Path("recipes"), package.parent / "recipes", package / "recipes"]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
+    """Return the recipe's name and its layers, the deepest base first."""
+    path = find_recipe(recipe)
+    name, layers, seen = path.stem, list[Layer](), [path.resolve()]
+    while True:
+        layer = _read_yaml(path, resolve=True)
+        base = layer.pop("base", None)
+        layers.insert(0, (f"{path}: ", layer))
+        if base is None:
+            return name, layers
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: expected a recipe's name for 'base', got {base!r}")
+        beside = path.parent / f"{base}.yaml"
+        path = beside if beside.is_file() else find_recipe(base)
+        if path.resolve() in seen:
+            raise ConfigError(f"{path}: base recipes go round in a circle")
+        seen.append(path.resolve())
+
+
+def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
+    try:
+        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
+    except FileNotFoundError:
+        raise ConfigError(f"no such file: {path}") from None
+    except MarkedYAMLError as error:
+        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
+        raise ConfigError(f"{path}: not a yaml of settings: {error.problem}{line}") from None
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{path}: not a yaml of settings: {reason}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected lines of 'key: value', got {type(loaded).__name__}")
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _parse_override(pair: str) -> dict[str, Any]:
+    """Turn `a.b=1` into {"a": {"b": 1}}: text stays as typed, all else is read as yaml."""
+    key, equals, raw = pair.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected key=value, got '{pair}'")
+    kinds = field_kinds(Config)
+    check_key(key, kinds)
+    value: Any = raw
+    if kinds.get(key) is not str:
+        try:
+            read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]))
+            value = read["value"] if isinstance(read, dict) else None
+        except (OmegaConfBaseException, YAMLError, ValueError):
+            raise ConfigError(
+                f"expected {kind_name(kinds[key])} for '{key}', got '{raw}'"
+            ) from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return {str(name): inner for name, inner in value.items()}
+
+
+def _compose(layers: list[Layer]) -> Config:
+    merged, kinds = OmegaConf.structured(Config), field_kinds(Config)
+    for where, layer in layers:
+        for key, value in flatten(layer, kinds):
+            try:
+                check_key(key, kinds)
+            except ConfigError as error:
+                raise ConfigError(f"{where}{error}") from None
+            if kinds[key] is int and isinstance(value, float) and value.is_integer():
+                value = int(value)  # yaml's 1e5 is a float, and what a researcher types
+            try:
+                check_items(value, kinds[key])
+                OmegaConf.update(merged, key, value)
+            except (OmegaConfBaseException, TypeError):
+                got = "nothing" if value is None else repr(value)
+                expected = f"expected {kind_name(kinds[key])} for '{key}'"
+                raise ConfigError(f"{where}{expected}, got {got}") from None
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).partition("\n")[0]) from None
+    assert isinstance(config, Config)
+    return config

@@ -1,0 +1,171 @@
+"""What a recipe or a command line may not say, and the one line that tells its author.
+
+Used by `config.py` alone; it works on dotted keys (`train.max_steps`) and plain values.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, is_dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from tacoskip.config import Config
+
+
+class ConfigError(ValueError):
+    """A request that cannot be met: one line naming the key, what was expected, the nearest."""
+
+
+CHOICES = {
+    "task": ("tts",),
+    "text.symbols": ("characters", "phonemes"),
+    "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
+    "train.precision": ("auto", "fp32", "bf16", "fp16"),
+    "train.device": ("auto", "cpu", "cuda"),
+    "train.select": ("mcd_db", "alignment", "loss"),
+}
+
+MAY_BE_NEGATIVE = ("seed", "audio.floor_db", "data.level_db")
+
+ABOVE_ZERO = (
+    *("audio.sample_rate", "audio.window_ms", "audio.hop_ms", "audio.n_mels"),
+    *("data.max_seconds", "data.batch_seconds", "data.max_batch", "griffin_lim.sharpening"),
+    *("cbhg.bank_size", "cbhg.bank_channels", "cbhg.projection_channels"),
+    *("cbhg.channels", "cbhg.gru_channels"),
+    *("postnet.bank_size", "postnet.bank_channels", "postnet.projection_channels"),
+    *("postnet.channels", "postnet.gru_channels"),
+    *("tts.embedding_channels", "tts.attention_channels", "tts.attention_rnn_channels"),
+    *("tts.decoder_channels", "tts.frames_per_step"),
+    *("train.max_steps", "train.learning_rate", "train.clip_norm", "train.keep"),
+    *("train.log_every", "train.evaluate_every"),
+)
+
+
+def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Return dotted key -> type of every field; a section's type is its dataclass."""
+    kinds: dict[str, Any] = {}
+    for name, kind in get_type_hints(cls).items():
+        kinds[prefix + name] = kind
+        if isinstance(kind, type) and is_dataclass(kind):
+            kinds |= field_kinds(kind, f"{prefix}{name}.")
+    return kinds
+
+
+def kind_name(kind: Any) -> str:
+    """Say a field's type in words."""
+    if get_origin(kind) is list:
+        many = {int: "whole numbers", float: "numbers", str: "texts"}
+        return f"a list [...] of {many.get(get_args(kind)[0], 'lists')}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind, "options as {name: value}")
+
+
+def flatten(
+    layer: dict[str, Any], kinds: dict[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) down to the fields; a field that is a dict stays whole."""
+    for name, value in layer.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and get_origin(kinds.get(key)) is not dict:
+            yield from flatten(value, kinds, f"{key}.")
+        elif value is not None or not is_dataclass(kinds.get(key)):  # `train:` and no line below
+            yield key, value
+
+
+def check_key(key: str, kinds: dict[str, Any]) -> None:
+    """Raise ConfigError unless `key` is a field that takes a value, or an option in one."""
+    if key not in kinds:
+        parent = key.rpartition(".")[0]
+        if get_origin(kinds.get(parent)) is dict:
+            return
+        if parent in kinds and not is_dataclass(kinds[parent]):
+            raise ConfigError(f"expected {kind_name(kinds[parent])} for '{parent}', got '{key}'")
+        raise ConfigError(f"unknown key '{key}'{_nearest_key(key, kinds)}")
+    if is_dataclass(kinds[key]):
+        raise ConfigError(f"'{key}' is a section of keys: {', '.join(get_type_hints(kinds[key]))}")
+
+
+def check_items(value: Any, kind: Any) -> None:
+    """Raise TypeError where a list holds a list and should not, or the reverse."""
+    if get_origin(kind) is list and isinstance(value, list):
+        inner = get_args(kind)[0]
+        if any(isinstance(item, list) != (get_origin(inner) is list) for item in value):
+            raise TypeError
+        for item in value:
+            check_items(item, inner)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'X'?", or nothing when no known name is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def check_values(config: "Config") -> None:
+    """Raise ConfigError for a value of the right type that means nothing."""
+    from tacoskip.blocks import BLOCKS  # these two import torch
+    from tacoskip.models.attention import ATTENTIONS
+
+    values = dict(flatten(asdict(config), field_kinds(type(config))))
+    choices = {**CHOICES, "block": tuple(BLOCKS), "tts.attention": tuple(ATTENTIONS)}
+    choices |= dict.fromkeys(("cbhg.block", "postnet.block"), ("", *BLOCKS))
+    for key, known in choices.items():
+        if values[key] not in known:
+            names = [name for name in known if name]
+            hint = f"{nearest(values[key], names)} (known: {', '.join(names)})"
+            raise ConfigError(f"unknown {key} '{values[key]}'{hint}")
+    for key, value in values.items():
+        if not isinstance(value, int | float) or key in MAY_BE_NEGATIVE:
+            continue
+        if not 0 <= value < float("inf"):  # false for NaN too
+            raise ConfigError(f"expected {key} of at least 0, got {value}")
+        if value == 0 and key in ABOVE_ZERO:
+            raise ConfigError(f"expected {key} above 0, got 0")
+    _check_audio(config)
+    _check_relations(config)
+
+
+def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
+    """Name the field meant: the section forgotten, a slip anywhere, a slip and a wrong section."""
+    leaf = key.rpartition(".")[2]
+    near = [known for known in kinds if known.endswith(f".{leaf}")]
+    near = near or get_close_matches(key, kinds, n=1, cutoff=0.7)
+    if not near:
+        leaves = {known.rpartition(".")[2]: known for known in kinds}
+        near = [leaves[name] for name in get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f" (sections: {', '.join(name for name, kind in kinds.items() if is_dataclass(kind))})"
+
+
+def _check_audio(config: "Config") -> None:
+    audio, nyquist = config.audio, config.audio.sample_rate / 2
+    if not audio.f_min < (audio.f_max or nyquist) <= nyquist:
+        got = f"{audio.f_min:g} and {audio.f_max:g}"
+        raise ConfigError(f"expected audio.f_min < audio.f_max <= {nyquist:g} Hz, got {got}")
+    if audio.hop_length < 1 or audio.hop_ms > audio.window_ms:
+        got = f"{audio.hop_ms:g} and {audio.window_ms:g}"
+        raise ConfigError(f"expected audio.hop_ms <= audio.window_ms, got {got}")
+    if audio.fft_length < audio.window_length:
+        least = f"the window's {audio.window_length}"
+        raise ConfigError(f"expected audio.n_fft of at least {least}, got {audio.n_fft}")
+
+
+def _check_relations(config: "Config") -> None:
+    join, schedule = config.data.join, config.tts.reduction_schedule
+    if len(join) != 2 or not 1 <= join[0] <= join[1]:
+        raise ConfigError(f"expected data.join = [least, most] clips, got {join}")
+    if config.data.min_seconds >= config.data.max_seconds:
+        got = f"{config.data.min_seconds:g} and {config.data.max_seconds:g}"
+        raise ConfigError(f"expected data.min_seconds < data.max_seconds, got {got}")
+    if config.tts.prenet_dropout >= 1:
+        raise ConfigError(f"expected tts.prenet_dropout below 1, got {config.tts.prenet_dropout:g}")
+    if config.train.ema_decay >= 1:
+        raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
+    if not all(channels >= 1 for channels in config.tts.prenet_channels):
+        widths = config.tts.prenet_channels
+        raise ConfigError(f"expected tts.prenet_channels of at least 1, got {widths}")
+    steps = [pair[0] for pair in schedule if len(pair) == 2 and pair[1] >= 1]
+    if len(steps) != len(schedule) or steps != sorted(set(steps)) or steps[:1] not in ([], [0]):
+        expected = "tts.reduction_schedule = [[0, r], [step, r], ...]"
+        raise ConfigError(f"expected {expected} with rising steps, got {schedule}")

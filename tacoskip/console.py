@@ -1,0 +1,183 @@
+"""What all commands share: exit codes, errors of one line, JSON alone on stdout, progress.
+
+A command's work runs with standard output turned to standard error, so that nothing but the
+command's own result can ever stand on standard output.
+"""
+
+import functools
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from types import TracebackType
+from typing import Any, ParamSpec, Self
+
+import typer
+
+FAILED, WRONG, INTERRUPTED = 1, 2, 130
+
+# Exceptions that mean: the request was wrong. Anything else that gets here is work that failed.
+REQUEST_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+
+PLAIN_EVERY_SECONDS = 10.0
+
+P = ParamSpec("P")
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command: warnings and errors become lines on stderr, errors become exit codes.
+
+    TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
+    """
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            with _warnings_as_lines():
+                command(*args, **kwargs)
+                sys.stdout.flush()  # here, where a reader that has gone is still our business
+        except KeyboardInterrupt:
+            say("interrupted; prepare and train go on from here when they are run again")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader of our output has gone; nobody is left to tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(FAILED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get("TACOSKIP_DEBUG"):
+                traceback.print_exc()
+            say(f"error: {_one_line(error)}")
+            code = WRONG if isinstance(error, REQUEST_ERRORS) else FAILED
+            raise typer.Exit(code) from None
+
+    return run
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Keep standard output for the result: whatever the work prints goes to standard error."""
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+def say(line: str) -> None:
+    """Print one line for the user on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def emit_json(result: dict[str, Any]) -> None:
+    """Print one JSON object on standard output; NaN and infinities, which JSON lacks, are null."""
+    print(json.dumps(_plain(result), ensure_ascii=False))
+
+
+def emit_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
+    """Print a table on standard output, as wide as the terminal or, elsewhere, as it needs."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    table.show_header = any(columns)
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 10_000
+    Console(file=sys.stdout, highlight=False, width=width).print(table)
+
+
+class Bar:
+    """Progress on standard error: a live bar on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, label: str) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._label, self._shown_at = label, time.monotonic()
+        console = Console(stderr=True)
+        self._live = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=30),
+            progress.TaskProgressColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            redirect_stdout=False,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task(label, total=None, note="")
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+    def show(self, share: float | None, note: str = "") -> None:
+        """Show how much is done, 0..1 (None: not known), and a note."""
+        completed = {} if share is None else {"completed": share, "total": 1.0}
+        self._live.update(self._task, note=note, **completed)  # type: ignore[arg-type]
+        if self._live.disable and time.monotonic() - self._shown_at >= PLAIN_EVERY_SECONDS:
+            self._shown_at = time.monotonic()
+            percent = "" if share is None else f" {share:4.0%}"
+            say(f"{self._label}{percent} {note}".rstrip())
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}"
+    if not isinstance(error, ValueError | RuntimeError | OSError):
+        text = f"{type(error).__name__}: {text} (TACOSKIP_DEBUG=1 shows where)"
+    return text if len(text) <= 500 else f"{text[:500]} ..."
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    seen: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: object) -> None:
+        line = f"warning: {' '.join(str(message).split())}"
+        if line not in seen:
+            seen.add(line)
+            say(line)
+
+    with warnings.catch_warnings():
+        # Other packages' talk to their own developers is no use to somebody with a voice to train.
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    return _plain(value.item()) if hasattr(value, "item") else str(value)

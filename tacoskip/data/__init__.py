@@ -1,0 +1,45 @@
+"""Corpora of speech and text: read, checked and prepared once, then served as batches.
+
+Names load on first use: `tacoskip.data.settings`, which every command reads, needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tacoskip.data.settings import DataSettings
+
+if TYPE_CHECKING:
+    from tacoskip.data.batches import TrainBatches, validation_batches
+    from tacoskip.data.corpus import Corpus, prepared_dir
+    from tacoskip.data.errors import CorpusError
+    from tacoskip.data.loading import Batch, feature_statistics
+    from tacoskip.data.prepare import PrepareReport
+
+_HOME = {
+    "Batch": "loading",
+    "Corpus": "corpus",
+    "CorpusError": "errors",
+    "PrepareReport": "prepare",
+    "TrainBatches": "batches",
+    "feature_statistics": "loading",
+    "prepared_dir": "corpus",
+    "validation_batches": "batches",
+}
+
+__all__ = [
+    "Batch",
+    "Corpus",
+    "CorpusError",
+    "DataSettings",
+    "PrepareReport",
+    "TrainBatches",
+    "feature_statistics",
+    "prepared_dir",
+    "validation_batches",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,195 @@
+"""Endless training batches by duration, resumable to the batch, and the fixed validation ones."""
+
+import hashlib
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tacoskip.audio import FrontEnd
+from tacoskip.data.joining import joined_cuts
+from tacoskip.data.loading import Batch, Loader, feature_statistics
+from tacoskip.data.settings import DataSettings
+from tacoskip.text import Tokenizer
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+    from lhotse.dataset import DynamicBucketingSampler
+
+__all__ = ["Batch", "TrainBatches", "feature_statistics", "validation_batches"]
+
+Position = tuple[int, int]  # epoch, batches of it that were consumed
+
+
+class TrainBatches:
+    """An endless iterator of `Batch`: epoch after epoch, clips of similar duration together.
+
+    Threads build a few batches ahead; `state_dict` tells of the batches handed out, never of those
+    built ahead, so that after `load_state_dict` the very next batch follows. With several
+    processes each gets its own share of the same epoch (`rank` of `world_size`).
+    """
+
+    def __init__(
+        self,
+        cuts: Iterable["Cut"],
+        data: DataSettings,
+        front_end: FrontEnd,
+        tokenizer: Tokenizer,
+        speakers: Sequence[str],
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        self.cuts: list[Any] = list(cuts)
+        if not self.cuts:
+            raise ValueError("expected at least one training clip, got none")
+        if len(data.join) != 2:
+            raise ValueError(f"expected data.join = [low, high], got {data.join}")
+        self.data, self.seed, self.shuffle = data, seed, shuffle
+        self.rank, self.world_size = _process(rank, world_size)
+        self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb)
+        self._position: Position = (0, 0)
+        self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
+        self._plan = self._batches_from(self._position)
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last batch handed out, from 0."""
+        return self._position[0]
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self.data.workers == 0:
+            position, cuts = next(self._plan)
+            batch = self.loader.batch(cuts)
+        else:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.data.workers, "batches")
+            while len(self._ahead) < 2 * self.data.workers + 1:
+                position, cuts = next(self._plan)
+                self._ahead.append((position, self._pool.submit(self.loader.batch, cuts)))
+            position, future = self._ahead.popleft()
+            batch = future.result()
+        self._position = position
+        return batch
+
+    def close(self) -> None:
+        """Stop building ahead. The iterator may be used again."""
+        for _, future in self._ahead:
+            future.cancel()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+        self._ahead.clear()
+        self._plan = self._batches_from(self._position)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the batches handed out so far end, as plain numbers and text."""
+        epoch, done = self._position
+        return {"epoch": epoch, "batches": done, "seed": self.seed, "order": self._order()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after the batches of `state`.
+
+        Warns, and begins the epoch anew, when the clips or the settings that make the order are
+        not those of `state`.
+        """
+        epoch, done = int(state["epoch"]), int(state["batches"])
+        if state["order"] != self._order() or state["seed"] != self.seed:
+            warnings.warn(
+                f"other clips, seed or batch settings than before: epoch {epoch} begins anew",
+                stacklevel=2,
+            )
+            done = 0
+        self._position = (epoch, done)
+        self.close()
+
+    def _order(self) -> str:
+        d = self.data
+        shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle, self.world_size]
+        digest = hashlib.sha256(repr(shape).encode())
+        for cut in self.cuts:
+            digest.update(f"{cut.id} {cut.duration}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def _batches_from(self, position: Position) -> Iterator[tuple[Position, list["Cut"]]]:
+        epoch, skip = position
+        while True:
+            for done, cuts in enumerate(self._sampler(epoch), 1):
+                if done > skip:
+                    yield (epoch, done), list(cuts)
+            epoch, skip = epoch + 1, 0
+
+    def _sampler(self, epoch: int) -> "DynamicBucketingSampler":
+        from lhotse.dataset import DynamicBucketingSampler
+
+        low, high = self.data.join
+        cuts = joined_cuts(
+            self.cuts, low, high, self.data.max_seconds, self.seed, epoch, self.shuffle
+        )
+        buckets = min(10, len(cuts) // 8)
+        sampler = DynamicBucketingSampler(
+            cuts,
+            max_duration=self.data.batch_seconds,
+            max_cuts=self.data.max_batch,
+            num_buckets=buckets,
+            duration_bins=None if buckets > 1 else [self.data.max_seconds],
+            shuffle=self.shuffle,
+            seed=self.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+            sync_buckets=self.world_size > 1,
+        )
+        sampler.set_epoch(epoch)
+        return sampler
+
+
+def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return which process of how many this is, asked of torch.distributed where not given."""
+    if rank is not None and world_size is not None:
+        return rank, world_size
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def validation_batches(
+    cuts: Iterable["Cut"],
+    data: DataSettings,
+    front_end: FrontEnd,
+    tokenizer: Tokenizer,
+    speakers: Sequence[str],
+    limit: int = 0,
+    joined: bool = False,
+) -> list[Batch]:
+    """Return the clips as batches in a fixed order, shortest first.
+
+    limit: at most so many clips (0: all), evenly spread over the durations. joined: strings of
+    clips as in training (`data.join`), the same each time.
+    """
+    chosen: list[Any] = list(cuts)
+    if joined:
+        low, high = data.join
+        chosen = joined_cuts(chosen, low, high, data.max_seconds, 0, 0)
+    chosen.sort(key=lambda cut: (cut.duration, cut.id))
+    if limit and len(chosen) > limit:
+        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
+    loader = Loader(front_end, tokenizer, speakers)
+    batches: list[Batch] = []
+    group: list[Any] = []
+    for cut in chosen:
+        full = cut.duration * (len(group) + 1) > data.batch_seconds or len(group) == data.max_batch
+        if group and full:
+            batches.append(loader.batch(group))
+            group = []
+        group.append(cut)
+    if group:
+        batches.append(loader.batch(group))
+    return batches

@@ -1,0 +1,155 @@
+"""One clip, from its file to a prepared 16-bit flac: decoded, checked, trimmed, levelled.
+
+A clip that fails a check raises `Rejected` with a reason code of docs/corpora.md.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.truncation import cut_short
+
+FULL_SCALE = 32766 / 32768
+CLIPPED_SHARE = 0.01  # more than this at full scale, and a clip is distorted throughout
+SILENT_DB = -60.0  # the loudest 25 ms of a clip that holds speech are above this
+PEAK = 0.99
+MARGIN_MS = 50.0
+
+
+class Rejected(Exception):
+    """A clip that is left out: `reason` is a code, `detail` a phrase."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
+    """Return samples (N, channels) and their rate, or raise Rejected.
+
+    libsndfile reads a truncated file as a shorter one, so the length the header promises is held
+    against what came. A file far beyond `max_seconds` is refused before its samples are read.
+    """
+    import soundfile
+
+    from tacoskip.audio import probe_audio
+
+    try:
+        if not path.is_file():
+            raise Rejected("missing", "not a file" if path.exists() else "no such file")
+        if path.stat().st_size == 0:
+            raise Rejected("empty", "a file of 0 bytes")
+        rate, _, frames = probe_audio(path)
+        cut = cut_short(path)
+        if cut:
+            raise Rejected("truncated", cut)
+        if frames / rate > 2 * max_seconds + 10:
+            detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
+            raise Rejected("too_long", detail)
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except ValueError as error:
+        detail = str(error).removeprefix(f"{path}: ")
+        reasons = {"cut short": "truncated", "no samples": "empty"}
+        reason = next((code for phrase, code in reasons.items() if phrase in detail), "undecodable")
+        raise Rejected(reason, detail) from error
+    except (OSError, RuntimeError) as error:
+        raise Rejected("undecodable", " ".join(str(error).split())) from error
+    if len(samples) == 0:
+        raise Rejected("empty", "no samples")
+    if len(samples) < frames:
+        raise Rejected("truncated", f"expected {frames} samples, got {len(samples)}")
+    return samples, rate
+
+
+def clipped_share(samples: NDArray[np.float32]) -> float:
+    """Return the share of samples (N, channels) at full scale, in the channel with most."""
+    bad = int((~np.isfinite(samples)).any(axis=1).sum())
+    if bad:
+        raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
+    return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
+
+
+def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:
+    """Mix samples (N, channels), resample them and take their offset away: (N,)."""
+    wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if rate != wanted_rate:
+        import soxr
+
+        try:
+            wave = soxr.resample(wave, rate, wanted_rate)
+        except (ValueError, RuntimeError) as error:
+            detail = f"cannot resample {rate} Hz to {wanted_rate} Hz ({error})"
+            raise Rejected("undecodable", detail) from error
+    if len(wave) == 0:
+        raise Rejected("empty", f"no samples at {wanted_rate} Hz")
+    return wave - wave.mean(dtype=np.float64).astype(np.float32)
+
+
+def decibels(wave: NDArray[np.float32]) -> float:
+    """Return the RMS level of a wave in dB below full scale."""
+    return float(10 * np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-20))
+
+
+def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.float32]:
+    """Return the part of the wave with speech in it; Rejected when there is none."""
+    from tacoskip.audio import trim_silence
+
+    frame = max(1, round(0.025 * rate))
+    whole = (
+        wave[: len(wave) // frame * frame].reshape(-1, frame) if len(wave) >= frame else wave[None]
+    )
+    loudest = float(10 * np.log10(np.square(whole, dtype=np.float64).mean(axis=1).max() + 1e-20))
+    if loudest < SILENT_DB:
+        raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
+    start, end = trim_silence(wave, rate, trim_db, MARGIN_MS)
+    if end <= start:
+        raise Rejected("silent", "nothing but silence")
+    return wave[start:end]
+
+
+def set_level(wave: NDArray[np.float32], level_db: float) -> NDArray[np.float32]:
+    """Scale to an RMS of `level_db`, or less where a peak would pass full scale."""
+    gain = 10 ** ((level_db - decibels(wave)) / 20)
+    peak = float(np.abs(wave).max())
+    return wave * np.float32(min(gain, PEAK / peak))
+
+
+def prepare_clip(
+    source: Path, file: Path, data: DataSettings, sample_rate: int
+) -> dict[str, int | float]:
+    """Check the clip in `source` and write it to `file`, or raise Rejected.
+
+    Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
+    file appears whole or not at all; OSError or RuntimeError when it cannot be written.
+    """
+    import soundfile
+
+    samples, rate = decode(source, data.max_seconds)
+    clipped = clipped_share(samples)
+    wave = to_mono(samples, rate, sample_rate)
+    level = decibels(wave)
+    wave = trim(wave, sample_rate, data.trim_db)
+    seconds = len(wave) / sample_rate
+    if seconds < data.min_seconds:
+        raise Rejected("too_short", f"{seconds:.2f} s of speech, at least {data.min_seconds} s")
+    if seconds > data.max_seconds:
+        raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {data.max_seconds} s")
+    if clipped > CLIPPED_SHARE:
+        raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
+    pcm = np.round(set_level(wave, data.level_db) * 32767).astype(np.int16)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    try:
+        soundfile.write(part, pcm, sample_rate, subtype="PCM_16", format="FLAC")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
+    return {
+        "samples": len(pcm),
+        "seconds": round(seconds, 4),
+        "rate": rate,
+        "level_db": round(level, 2),
+        "clipped": round(clipped, 5),
+    }

@@ -1,0 +1,132 @@
+"""All clips of a corpus checked and written, in parallel, none of them twice.
+
+libsndfile and soxr release Python's lock, so threads share the work; text is normalised between.
+"""
+
+import os
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tacoskip.audio.settings import AudioSettings
+from tacoskip.data.checks import Rejected, prepare_clip
+from tacoskip.data.download import Progress
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.journal import Journal, clip_key, settings_key
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.utterance import Utterance
+from tacoskip.text.settings import TextSettings
+
+Row = dict[str, Any]
+
+
+def audio_name(id: str) -> str:
+    """Return the file of a clip relative to the prepared folder, safe for any id."""
+    name = quote(id, safe=" ")
+    if len(name) > 120:
+        name = name[:100] + sha256(id.encode()).hexdigest()[:16]
+    return f"audio/{name}.flac"
+
+
+def check_clips(
+    utterances: list[Utterance],
+    directory: Path,
+    data: DataSettings,
+    audio: AudioSettings,
+    text: TextSettings,
+    jobs: int | None,
+    progress: Progress,
+) -> tuple[list[Row], int]:
+    """Return a row for each utterance, in their order, and how many of them were done anew.
+
+    A row holds id, path and either reason and detail, or what the manifest needs. What
+    `directory`/clips.jsonl knows from an earlier run, also one that was interrupted, is not done
+    again. Raises CorpusError when prepared clips cannot be written.
+    """
+    journal = Journal(directory / "clips.jsonl")
+    work = _Work(directory, data, audio, text, journal, jobs or os.cpu_count() or 1)
+    try:
+        for utterance in utterances:
+            work.begin(utterance)
+            progress(len(work.rows), len(utterances), "check clips")
+        while work.running:
+            work.finish()
+            progress(len(work.rows), len(utterances), "check clips")
+    finally:
+        # After Ctrl-C the clips being decoded are finished, the waiting ones are not begun.
+        work.pool.shutdown(wait=True, cancel_futures=True)
+        journal.close()
+    if work.fresh:
+        journal.compact()
+    return [work.rows[utterance.id] for utterance in utterances], work.fresh
+
+
+class _Work:
+    def __init__(
+        self,
+        directory: Path,
+        data: DataSettings,
+        audio: AudioSettings,
+        text: TextSettings,
+        journal: Journal,
+        jobs: int,
+    ) -> None:
+        from tacoskip.text import Tokenizer
+
+        self.directory, self.data, self.rate = directory, data, audio.sample_rate
+        self.tokenizer = Tokenizer(text)
+        self.settings = settings_key(data, audio.sample_rate, asdict(text))
+        self.journal, self.jobs, self.fresh = journal, jobs, 0
+        self.pool = ThreadPoolExecutor(jobs, "clips")
+        self.running: dict[Future[dict[str, int | float]], Row] = {}
+        self.rows: dict[str, Row] = {}
+
+    def begin(self, utterance: Utterance) -> None:
+        from tacoskip.data.transcripts import spoken_text
+
+        key = clip_key(utterance, self.settings)
+        known = self.journal.get(utterance.id, key)
+        if known is not None and ("reason" in known or self._is_written(known)):
+            self.rows[utterance.id] = known | {"path": str(utterance.path)}
+            return
+        row: Row = {"id": utterance.id, "key": key, "path": str(utterance.path)}
+        try:
+            row["normalized"], row["lost"] = spoken_text(utterance, self.tokenizer)
+        except Rejected as rejected:
+            self._keep(row, rejected)
+            return
+        row |= {"text": utterance.text, "speaker": utterance.speaker}
+        row["file"] = audio_name(utterance.id)
+        file = self.directory / row["file"]
+        task = self.pool.submit(prepare_clip, utterance.path, file, self.data, self.rate)
+        self.running[task] = row
+        while len(self.running) > 4 * self.jobs:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for at least one clip and keep what is known of it."""
+        finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        for future in finished:
+            row = self.running.pop(future)
+            try:
+                row |= future.result()
+                self._keep(row)
+            except Rejected as rejected:
+                self._keep(row, rejected)
+            except (OSError, RuntimeError) as error:  # the disk is full, the folder read-only
+                raise CorpusError(
+                    f"cannot write {self.directory / row['file']}: {error}"
+                ) from error
+
+    def _is_written(self, row: Row) -> bool:
+        return (self.directory / row["file"]).exists()
+
+    def _keep(self, row: Row, rejected: Rejected | None = None) -> None:
+        if rejected is not None:
+            row |= {"reason": rejected.reason, "detail": rejected.detail}
+        self.journal.add(row)
+        self.rows[row["id"]] = row
+        self.fresh += 1

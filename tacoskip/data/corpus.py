@@ -1,0 +1,129 @@
+"""A prepared corpus on disk: where it lies, how it is written and opened again.
+
+DIR/audio/ID.flac            prepared clips, mono 16-bit
+DIR/{train,validation,test}.jsonl.gz   lhotse cuts; paths relative, so DIR may be moved
+DIR/report.json, report.png  what was kept, what was dropped and why
+DIR/clips.jsonl              results clip by clip, for the next run
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tacoskip.audio.settings import AudioSettings
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.journal import digest
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.split import SPLITS
+from tacoskip.text.settings import TextSettings
+
+# The rate at which a recipe uses each corpus: another one goes into a folder of its own.
+USUAL_RATE = {"demo": 16000, "ljspeech": 22050, "vctk": 48000, "fsdd": 8000, "librispeech": 16000}
+
+
+def prepared_dir(data: DataSettings, audio: AudioSettings, text: TextSettings) -> Path:
+    """Return where the corpus is prepared: data.dir, or data/<corpus>[-digest].
+
+    The digest stands for everything that makes the prepared clips differ from the plain corpus:
+    another root, a subset, limits, another sample rate, phonemes.
+    """
+    if data.dir:
+        return Path(data.dir)
+    plain = DataSettings()
+    shaping = ("subset", "limit", "min_seconds", "max_seconds", "trim_db", "level_db")
+    differs = {
+        name: getattr(data, name)
+        for name in (*shaping, "validation", "test")
+        if getattr(data, name) != getattr(plain, name)
+    }
+    if data.root:
+        differs["root"] = str(Path(data.root).resolve())
+    if audio.sample_rate != USUAL_RATE.get(data.corpus):
+        differs["sample_rate"] = audio.sample_rate
+    if text != TextSettings():
+        differs["text"] = asdict(text)
+    suffix = f"-{digest([differs])[:6]}" if differs else ""
+    return Path("data") / f"{data.corpus}{suffix}"
+
+
+def write_cuts(directory: Path, split: str, clips: Iterable[dict[str, Any]], rate: int) -> None:
+    """Write one split's manifest from journal rows, whole or not at all."""
+    from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
+
+    cuts = []
+    for clip in clips:
+        id, seconds = clip["id"], clip["samples"] / rate
+        source = AudioSource(type="file", channels=[0], source=clip["file"])
+        cuts.append(
+            MonoCut(
+                id=id,
+                start=0.0,
+                duration=seconds,
+                channel=0,
+                recording=Recording(id, [source], rate, clip["samples"], seconds),
+                supervisions=[
+                    SupervisionSegment(
+                        id=id,
+                        recording_id=id,
+                        start=0.0,
+                        duration=seconds,
+                        text=clip["text"],
+                        speaker=clip["speaker"],
+                        custom={"normalized": clip["normalized"]},
+                    )
+                ],
+            )
+        )
+    part = directory / f"{split}.part.jsonl.gz"
+    CutSet.from_cuts(cuts).to_file(part)
+    os.replace(part, directory / f"{split}.jsonl.gz")
+
+
+class Corpus:
+    """A prepared corpus, opened.
+
+    train, validation, test: lhotse CutSets whose paths lead to the clips. speakers: sorted names.
+    settings: the `data`, `audio` and `text` settings it was prepared with. report: report.json.
+    Raises CorpusError when the folder holds no (whole) prepared corpus.
+    """
+
+    def __init__(self, dir: str | Path) -> None:
+        from lhotse import CutSet
+
+        self.dir = Path(dir)
+        try:
+            self.report = json.loads((self.dir / "report.json").read_text(encoding="utf-8"))
+            if not self.report["kept"]:
+                raise ValueError("no clip was left")
+            self.settings: dict[str, dict[str, Any]] = self.report["settings"]
+            self.speakers: list[str] = self.report["speakers"]
+            self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
+            splits = {
+                split: CutSet.from_file(self.dir / f"{split}.jsonl.gz")
+                .with_recording_path_prefix(self.dir)
+                .to_eager()
+                for split in SPLITS
+            }
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise CorpusError(
+                f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
+            ) from error
+        self.train: CutSet = splits["train"]
+        self.validation: CutSet = splits["validation"]
+        self.test: CutSet = splits["test"]
+
+    @classmethod
+    def of(cls, data: DataSettings, audio: AudioSettings, text: TextSettings) -> "Corpus":
+        """Open the corpus of these settings; CorpusError when its folder holds another one."""
+        corpus = cls(prepared_dir(data, audio, text))
+        wanted = (data.corpus, audio.sample_rate)
+        found = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
+        if wanted != found:
+            raise CorpusError(
+                f"expected {wanted[0]} at {wanted[1]} Hz in {corpus.dir}, got {found[0]} at "
+                f"{found[1]} Hz (run: tacoskip prepare recipe=...)"
+            )
+        return corpus

@@ -1,0 +1,150 @@
+"""The demo corpus: short English sentences spoken offline by espeak-ng (an extra, GPL-3.0).
+
+espeak-ng is called through its C interface. Most of its voices differ a little each time they speak
+(flutter is random); `VOICE` is one that gives the same samples for the same text.
+"""
+
+import ctypes
+import importlib.resources
+import shutil
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacoskip.data.errors import CorpusError
+
+VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
+EDGE_SECONDS, NOISE = 0.08, 1e-4
+SYNCHRONOUS, UTF8 = 2, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8
+PARAMETER_RATE, PARAMETER_PITCH = 1, 3  # espeakRATE, espeakPITCH
+
+_lock = threading.Lock()  # the library has one state for the whole process
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+
+
+@cache
+def _library() -> tuple[Any, int, Path]:
+    """Return espeak-ng, the sample rate it speaks at and the folder of its data."""
+    try:
+        import espeakng_loader
+    except ImportError as error:
+        raise CorpusError(
+            "the demo corpus needs espeak-ng: pip install 'tacoskip[espeak]' (GPL-3.0)"
+        ) from error
+    data = Path(espeakng_loader.get_data_path())
+    try:
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+    except OSError as error:
+        raise CorpusError(f"espeak-ng does not load here: {error}") from error
+    rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(data).encode(), 0)
+    if rate <= 0:
+        raise CorpusError(f"espeak-ng does not start: expected its data in {data}")
+    return library, rate, data
+
+
+def speak(
+    text: str,
+    voice: str = VOICE,
+    rate: int = RATE,
+    pitch: int = PITCH,
+    sample_rate: int = 22050,
+) -> NDArray[np.float32]:
+    """Speak a text: a wave (N,) at `sample_rate`.
+
+    voice: language, or language+variant. rate: words a minute. pitch: 0 to 100, 50 the voice's own.
+    Raises ValueError on a voice that espeak-ng does not have and on a text without a sound,
+    CorpusError when espeak-ng is not installed.
+    """
+    library, spoken_rate, data = _library()
+    language, _, variant = voice.partition("+")
+    # The library takes any variant and speaks without it.
+    if variant and not (data / "voices" / "!v" / variant).is_file():
+        raise ValueError(f"expected a variant of espeak-ng's voices/!v, got {variant!r}")
+    chunks: list[NDArray[np.int16]] = []
+
+    def receive(samples: Any, count: int, events: Any) -> int:
+        if samples and count:
+            chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    callback = _Callback(receive)
+    with _lock:
+        library.espeak_SetSynthCallback(callback)
+        if library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise ValueError(f"expected a voice of espeak-ng, got {language!r}")
+        # Both stay as the last caller set them, so they are set each time.
+        library.espeak_SetParameter(PARAMETER_RATE, rate, 0)
+        library.espeak_SetParameter(PARAMETER_PITCH, pitch, 0)
+        raw = text.encode()
+        library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
+        library.espeak_Synchronize()
+    if not chunks:
+        raise ValueError(f"espeak-ng says nothing for {text[:60]!r}")
+    wave = np.concatenate(chunks).astype(np.float32) / np.float32(32768)
+    if sample_rate != spoken_rate:
+        import soxr
+
+        wave = soxr.resample(wave, spoken_rate, sample_rate)
+    return wave
+
+
+def corpus_voice(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
+    """Return a sentence as the demo corpus records it, a wave (N,): for unseen ones a reference.
+
+    `VOICE` begins and ends in mid-sound and is digitally silent in its pauses, as no recording is,
+    so 80 ms are put around it and noise 80 dB below full scale beneath, the same for the same text.
+    """
+    wave = speak(text, sample_rate=sample_rate)
+    edge = round(EDGE_SECONDS * sample_rate)
+    noise = np.random.default_rng(list(text.encode())).standard_normal(len(wave) + 2 * edge)
+    return np.pad(wave, edge) + np.float32(NOISE) * noise.astype(np.float32)
+
+
+def text_folder() -> Path:
+    """Return the folder of the demo's text, in a source checkout or in an installed package."""
+    checkout = Path(__file__).parents[2] / "data" / "demo_text"
+    if checkout.is_dir():
+        return checkout
+    try:
+        return Path(str(importlib.resources.files("tacoskip.demo_text")))
+    except ModuleNotFoundError as error:
+        raise CorpusError(f"expected the demo's text in {checkout}, found none") from error
+
+
+def sentences(name: str = "sentences") -> list[str]:
+    """Return the corpus' sentences, or with "unseen" those of its words that it does not hold."""
+    lines = (text_folder() / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def speak_corpus(folder: Path, progress: Callable[[int, int, str], None]) -> Path:
+    """Speak the corpus into `folder`, laid out as LJSpeech is, unless it is there already.
+
+    The folder appears whole or not at all, and again when the sentences or the voice have changed.
+    """
+    from tacoskip.audio import write_audio
+
+    texts = sentences()
+    table = "".join(f"demo-{n:04d}|{text}\n" for n, text in enumerate(texts, 1))
+    made_of = f"{VOICE} {RATE} {PITCH} {EDGE_SECONDS} {NOISE}\n{table}"
+    mark = folder / "made_of.txt"
+    if mark.exists() and mark.read_text(encoding="utf-8") == made_of:
+        return folder
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "wavs").mkdir(parents=True)
+    for number, text in enumerate(texts, 1):
+        write_audio(part / "wavs" / f"demo-{number:04d}.wav", corpus_voice(text), 22050)
+        progress(number, len(texts), "speak the demo's sentences")
+    (part / "metadata.csv").write_text(table, encoding="utf-8")
+    (part / "made_of.txt").write_text(made_of, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+    return folder

@@ -1,0 +1,166 @@
+"""Tables of clips: `metadata.csv` (id|text[|normalised]), or csv, tsv, jsonl with path and text."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.utterance import Notes, Utterance, find_inside, require_folder
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
+TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+
+
+def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
+    """Yield (line number from 1, text) of a table in UTF-8, with or without BOM, any line ends.
+
+    A line that is not UTF-8 is read as cp1252 with a warning that names it. Raises CorpusError
+    when the file cannot be read at all.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raw = raw.decode("utf-16", errors="replace").encode()
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    lines = re.split(rb"\r\n|\n|\r", raw)
+    for number, line in enumerate(lines, 1):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError:
+            notes.warnings.append(f"{path.name} line {number} is not UTF-8: read as cp1252")
+            yield number, line.decode("cp1252", errors="replace")
+
+
+def find_audio(root: Path, stem: str) -> Path | str:
+    """Return `wavs/STEM.*` (or STEM.* in the folder itself), or why it may not be read."""
+    first = find_inside(root, f"wavs/{stem}.wav")
+    if isinstance(first, str) or first.exists():
+        return first
+    for folder in ("wavs/", ""):
+        for suffix in AUDIO_SUFFIXES:
+            path = find_inside(root, f"{folder}{stem}{suffix}")
+            if isinstance(path, str) or path.exists():
+                return path
+    return first
+
+
+def pipe_rows(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
+    """Yield the clips of a table `id|text[|normalised]`; quotes are plain characters in it."""
+    for number, line in read_lines(table, notes):
+        if not line.strip():
+            continue
+        columns = [column.strip() for column in line.split("|")]
+        if number == 1 and [c.lower() for c in columns[:2]] == ["id", "text"]:
+            continue
+        id = columns[0]
+        if len(columns) not in (2, 3) or not id:
+            detail = f"line {number}: expected id|text[|normalised], got {len(columns)} columns"
+            notes.drop(id[:80], table, "bad_row", detail)
+            continue
+        path = find_audio(root, id)
+        if isinstance(path, str):
+            notes.drop(id, table, "leaves_corpus", f"line {number}: {path}")
+            continue
+        normalized = columns[2] if len(columns) == 3 and columns[2] else None
+        yield Utterance(id, path, columns[1], speaker, normalized)
+
+
+def read_folder(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
+    """Any folder with one table: see docs/corpora.md for the columns.
+
+    Raises CorpusError when there is no table, more than one to choose from, or no usable column.
+    """
+    root = require_folder(root, "folder")
+    table = find_table(root)
+    if table.suffix == ".jsonl":
+        yield from _records(root, table, _json_rows(table, notes), notes)
+        return
+    lines = list(read_lines(table, notes))
+    header = next((line for _, line in lines if line.strip()), "")
+    if table.suffix == ".csv" and "|" in header and not re.search(r"\bpath\b", header):
+        yield from pipe_rows(root, table, "speaker", notes)
+        return
+    delimiter = "\t" if table.suffix == ".tsv" else ("|" if "|" in header else ",")
+    yield from _records(root, table, _table_rows(table, lines, delimiter, notes), notes)
+
+
+def find_table(root: Path) -> Path:
+    """Return the folder's table: metadata.csv, .tsv or .jsonl, else the only file of that kind."""
+    for name in TABLES:
+        if (root / name).is_file():
+            return root / name
+    found = sorted(p for p in root.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl"))
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found) or "none"
+        raise CorpusError(f"expected {', '.join(TABLES)} or one table in {root}, found {names}")
+    return found[0]
+
+
+def _json_rows(table: Path, notes: Notes) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, line in read_lines(table, notes):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            row = f"no JSON ({error})"
+        if isinstance(row, dict):
+            yield number, {str(k): v for k, v in row.items() if isinstance(v, str)}
+        else:
+            detail = (
+                row if isinstance(row, str) else f"expected an object, got {type(row).__name__}"
+            )
+            notes.drop("", table, "bad_row", f"line {number}: {detail}")
+
+
+def _table_rows(
+    table: Path, lines: list[tuple[int, str]], delimiter: str, notes: Notes
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the rows of a table with a header; a quoted field may run over several lines."""
+    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter)
+    columns: list[str] = []
+    while True:
+        start = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            notes.drop("", table, "bad_row", f"line {start}: {error}")
+            continue
+        if not any(field.strip() for field in row):
+            continue
+        if not columns:
+            columns = [field.strip().lower() for field in row]
+            missing = [name for name in ("path", "text") if name not in columns]
+            if missing:
+                raise CorpusError(
+                    f"{table}: expected a header with path and text, got {', '.join(columns)[:200]}"
+                )
+        elif len(row) != len(columns):
+            detail = f"line {start}: expected {len(columns)} columns, got {len(row)}"
+            notes.drop(row[0][:80], table, "bad_row", detail)
+        else:
+            yield start, dict(zip(columns, (field.strip() for field in row), strict=True))
+
+
+def _records(
+    root: Path, table: Path, rows: Iterator[tuple[int, dict[str, str]]], notes: Notes
+) -> Iterator[Utterance]:
+    for number, row in rows:
+        name, text = row.get("path", ""), row.get("text", "")
+        id = row.get("id") or str(Path(name.replace("\\", "/")).with_suffix("")) if name else ""
+        if not name or "text" not in row:
+            detail = f"line {number}: expected path and text, got {', '.join(row) or 'nothing'}"
+            notes.drop(id, table, "bad_row", detail)
+            continue
+        path = find_inside(root, name)
+        if isinstance(path, str):
+            notes.drop(id, table, "leaves_corpus", f"line {number}: {path}")
+            continue
+        speaker = row.get("speaker") or "speaker"
+        yield Utterance(id, path, text, speaker, row.get("normalized") or None)

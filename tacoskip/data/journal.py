@@ -1,0 +1,85 @@
+"""What was found out about each clip, kept so that running again does only what is missing.
+
+One JSON line a clip, appended as results come; a line cut short by a crash is ignored, and the
+clip done again. A result holds as long as its key: the clip's file (size and time), its text,
+and every setting that shapes it.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.utterance import Utterance
+
+VERSION = 1  # raise when the checks or the prepared audio change
+
+
+def settings_key(data: DataSettings, sample_rate: int, text: dict[str, Any]) -> str:
+    """Return a digest of what shapes a prepared clip besides its own file and text."""
+    shaping = (data.min_seconds, data.max_seconds, data.trim_db, data.level_db, sample_rate)
+    return digest([VERSION, *shaping, text])
+
+
+def clip_key(utterance: Utterance, settings: str) -> str:
+    """Return the digest under which the clip's result is kept."""
+    try:
+        stat = utterance.path.stat()
+        state = [stat.st_size, stat.st_mtime_ns]
+    except OSError:
+        state = []
+    text = [utterance.id, utterance.path.name, utterance.text, utterance.normalized]
+    return digest([settings, utterance.speaker, *text, *state])
+
+
+def digest(values: list[Any]) -> str:
+    """Return 24 hexadecimal digits that stand for the values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
+
+
+class Journal:
+    """Results by clip id, in a file that grows by whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.results: dict[str, dict[str, Any]] = {}
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+                self.results[row["id"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue
+        # A cut line must not swallow the next one that is appended.
+        self._file = path.open("a", encoding="utf-8")
+        if lines and lines[-1]:
+            self._file.write("\n")
+
+    def get(self, id: str, key: str) -> dict[str, Any] | None:
+        """Return the result of a clip, or None when there is none for this key."""
+        row = self.results.get(id)
+        return row if row is not None and row.get("key") == key else None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a result: a dict with `id` and `key`."""
+        self.results[row["id"]] = row
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def compact(self) -> None:
+        """Rewrite the closed file with one line a clip."""
+        lines = "".join(json.dumps(row) + "\n" for row in self.results.values())
+        write_atomically(self.path, lines)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is there whole or not at all."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

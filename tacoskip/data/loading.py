@@ -1,0 +1,184 @@
+"""Cuts into batches of tensors: samples read, features computed and kept.
+
+B batch, S symbols, T frames, M mels, F linear bins.
+"""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from tacoskip.audio import FrontEnd, read_audio
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.joining import join_waves, parts, spoken
+from tacoskip.text import Tokenizer
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of similar length, padded with 0.
+
+    symbols (B, S) and speakers (B,) are int64, mel (B, T, M) and linear (B, T, F) log10
+    magnitudes, lengths (B,). texts are the spoken words the symbols stand for.
+    """
+
+    symbols: Tensor
+    symbol_lengths: Tensor
+    mel: Tensor
+    linear: Tensor
+    mel_lengths: Tensor
+    speakers: Tensor
+    ids: list[str]
+    texts: list[str]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """Return the batch with its tensors on `device`."""
+        moved = {
+            field.name: getattr(self, field.name).to(device, non_blocking=non_blocking)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor)
+        }
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class ClipFeatures:
+    """Computes the features of cuts, from several threads at once if need be.
+
+    Features of clips that are not joined come again every epoch and are kept, up to `cache_mb`;
+    of joined ones the 16-bit samples are.
+    """
+
+    def __init__(self, front_end: FrontEnd, cache_mb: float = 0.0) -> None:
+        self.front_end = front_end
+        self.sample_rate = front_end.settings.sample_rate
+        self._cache: dict[str, Any] = {}
+        self._room = int(cache_mb * 1e6)
+        self._lock = threading.Lock()
+
+    def __call__(self, cut: "Cut") -> tuple[Tensor, Tensor]:
+        """Return linear (T, F) and mel (T, M) of a cut; CorpusError when it cannot be read."""
+        pieces = parts(cut)
+        joined = len(pieces) > 1
+        known = None if joined else self._cache.get(cut.id)
+        if isinstance(known, tuple):
+            return known
+        waves = [(second, self._wave(part, keep=joined)) for second, part in pieces]
+        wave = join_waves(waves, self.sample_rate, cut.id)
+        with torch.no_grad():
+            linear, mel = self.front_end.features(torch.from_numpy(wave))
+        if not joined:
+            self._keep(cut.id, (linear, mel), linear.nbytes + mel.nbytes)
+        return linear, mel
+
+    def _wave(self, cut: Any, keep: bool) -> NDArray[np.float32]:
+        known = self._cache.get(cut.id)
+        if isinstance(known, np.ndarray):
+            return known.astype(np.float32) / np.float32(32768)
+        try:
+            wave, rate = read_audio(cut.recording.sources[0].source)
+        except ValueError as error:
+            raise CorpusError(f"{error} (run: tacoskip prepare recipe=...)") from error
+        if rate != self.sample_rate:
+            raise CorpusError(
+                f"expected {cut.id} at {self.sample_rate} Hz, got {rate} Hz "
+                "(run: tacoskip prepare recipe=...)"
+            )
+        if keep:
+            pcm = np.round(wave * 32768).astype(np.int16)
+            self._keep(cut.id, pcm, pcm.nbytes)
+        return wave
+
+    def _keep(self, id: str, value: Any, size: int) -> None:
+        with self._lock:
+            if size <= self._room and id not in self._cache:
+                self._room -= size
+                self._cache[id] = value
+
+
+class Loader:
+    """Makes a `Batch` of cuts, from several threads at once if need be."""
+
+    def __init__(
+        self,
+        front_end: FrontEnd,
+        tokenizer: Tokenizer,
+        speakers: Sequence[str],
+        cache_mb: float = 0.0,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.features = ClipFeatures(front_end, cache_mb)
+        self.speakers = {name: index for index, name in enumerate(speakers)}
+        self._symbols: dict[str, Tensor] = {}
+
+    def batch(self, cuts: Iterable["Cut"]) -> Batch:
+        """Return the batch of these cuts, in their order.
+
+        Raises CorpusError when a prepared clip cannot be read, ValueError on an unknown speaker.
+        """
+        cuts = list(cuts)
+        features = [self.features(cut) for cut in cuts]
+        texts = [spoken(cut) for cut in cuts]
+        symbols = [self._encode(text) for text in texts]
+        return Batch(
+            symbols=pad_sequence(symbols, batch_first=True),
+            symbol_lengths=torch.tensor([len(s) for s in symbols]),
+            mel=pad_sequence([mel for _, mel in features], batch_first=True),
+            linear=pad_sequence([linear for linear, _ in features], batch_first=True),
+            mel_lengths=torch.tensor([len(mel) for _, mel in features]),
+            speakers=torch.tensor([self._speaker(cut) for cut in cuts]),
+            ids=[cut.id for cut in cuts],
+            texts=texts,
+        )
+
+    def _speaker(self, cut: "Cut") -> int:
+        name = parts(cut)[0][1].supervisions[0].speaker
+        if name not in self.speakers:
+            raise ValueError(f"expected a speaker of {', '.join(self.speakers)}, got {name!r}")
+        return self.speakers[name]
+
+    def _encode(self, text: str) -> Tensor:
+        symbols = self._symbols.get(text)
+        if symbols is None:
+            symbols = torch.tensor(self.tokenizer.encode(text, normalized=True))
+            self._symbols[text] = symbols
+        return symbols
+
+
+def feature_statistics(
+    cuts: Iterable["Cut"], front_end: FrontEnd, limit: int = 1000
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mel mean and deviation (M,), linear mean and deviation (F,) over the clips' frames.
+
+    limit: at most so many clips, evenly spread over `cuts`. Raises ValueError without cuts.
+    """
+    cuts = list(cuts)
+    if not cuts:
+        raise ValueError("expected at least one clip to take statistics of, got none")
+    features = ClipFeatures(front_end)
+    count = min(limit, len(cuts))
+    frames = 0
+    sums: list[Tensor] = []
+    for index in range(count):
+        linear, mel = (x.double() for x in features(cuts[index * len(cuts) // count]))
+        new = [mel.sum(0), (mel**2).sum(0), linear.sum(0), (linear**2).sum(0)]
+        sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
+        frames += len(mel)
+    result = []
+    for first, second in (sums[:2], sums[2:]):
+        mean = first / frames
+        deviation = (second / frames - mean**2).clamp_min(0).sqrt()
+        # A band that is silent throughout (above a telephone's 4 kHz, say) must not divide by 0.
+        result += [mean.float(), deviation.clamp_min(1e-2).float()]
+    return result[0], result[1], result[2], result[3]

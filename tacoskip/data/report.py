@@ -1,0 +1,83 @@
+"""The report of a prepared corpus: report.json, and report.png to see it at a glance."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tacoskip.data.journal import write_atomically
+from tacoskip.data.statistics import speaking_rate
+
+if TYPE_CHECKING:
+    from tacoskip.data.prepare import PrepareReport
+
+
+def read_report(directory: Path) -> dict[str, Any]:
+    """Return report.json of an earlier run, or {} when there is none."""
+    try:
+        report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def write_report(
+    report: "PrepareReport",
+    kept: list[dict[str, Any]],
+    split_of: dict[str, str],
+    settings: dict[str, Any],
+) -> None:
+    """Write report.png and report.json into the prepared folder, each whole or not at all.
+
+    kept: journal rows of the kept clips. report.json comes last: it marks the folder as prepared.
+    """
+    values = {
+        "seconds": [row["seconds"] for row in kept],
+        "characters_per_second": [speaking_rate(row) for row in kept],
+        "level_db": [row["level_db"] for row in kept],
+    }
+    content = asdict(report) | {
+        "dir": str(report.dir),
+        "reasons": report.reasons(),
+        "statistics": {name: summary(numbers) for name, numbers in values.items()},
+        "settings": settings,
+        "split_of": split_of,
+    }
+    if kept:
+        draw(report, values)
+    write_atomically(report.dir / "report.json", json.dumps(content, indent=1))
+
+
+def summary(numbers: list[float]) -> dict[str, float]:
+    """Return least, 5 %, median, 95 % and largest value, or {} of none."""
+    if not numbers:
+        return {}
+    names = ("min", "p5", "median", "p95", "max")
+    found = np.percentile(numbers, [0, 5, 50, 95, 100])
+    return {name: round(float(value), 3) for name, value in zip(names, found, strict=True)}
+
+
+def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
+    """Draw the histograms of durations, speaking rates and levels as recorded into report.png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    labels = ("seconds after trimming", "letters a second", "level as recorded, dB RMS")
+    for axes, label, numbers in zip(figure.subplots(1, 3), labels, values.values(), strict=True):
+        axes.hist(numbers, bins=min(60, max(5, len(numbers) // 10)), color="#33628f")
+        axes.axvline(float(np.median(numbers)), color="#c44e24", label="median")
+        axes.set_xlabel(label)
+        axes.set_ylabel("clips")
+        axes.legend(frameon=False)
+    figure.suptitle(
+        f"{report.kept} clips kept, {report.seconds / 3600:.2f} h, {len(report.dropped)} left out, "
+        f"speakers: {len(report.speakers)}"
+    )
+    part = report.dir / "report.part.png"
+    canvas.print_png(part)
+    os.replace(part, report.dir / "report.png")

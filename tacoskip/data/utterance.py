@@ -1,0 +1,71 @@
+"""What a corpus reader yields, and where it notes the rows it had to leave out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tacoskip.data.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One clip as its corpus describes it, before anything was decoded.
+
+    normalized: the text as spoken words where the corpus supplies it, else None.
+    split: "train" | "validation" | "test" where the corpus has an official split, else None.
+    """
+
+    id: str
+    path: Path
+    text: str
+    speaker: str
+    normalized: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A clip or row that is left out: `reason` is a code of docs/corpora.md, `detail` a phrase."""
+
+    id: str
+    path: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class Notes:
+    """What a reader leaves out (`dropped`) and what the user should know (`warnings`)."""
+
+    dropped: list[Dropped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def drop(self, id: str, path: Path | str, reason: str, detail: str) -> None:
+        self.dropped.append(Dropped(id, str(path), reason, detail))
+
+
+def require_folder(root: Path, corpus: str) -> Path:
+    """Return `root` resolved; CorpusError when it is no folder."""
+    if not root.is_dir():
+        raise CorpusError(f"expected the corpus {corpus} in data.root={root}, found no such folder")
+    return root.resolve()
+
+
+def find_inside(root: Path, relative: str) -> Path | str:
+    """Return the path of `relative` under `root`, or the reason why it may not be read.
+
+    root: resolved. An absolute path, a `..` that climbs out and a link that leads out are refused:
+    a manifest made by somebody else must not make this program read (and copy) other files.
+    """
+    relative = relative.replace("\\", "/")
+    if relative.startswith("/") or (len(relative) > 1 and relative[1] == ":"):
+        return "an absolute path"
+    if "\0" in relative:
+        return "a path with a zero byte"
+    path = root / relative
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        return f"a path that does not resolve ({type(error).__name__})"
+    if not resolved.is_relative_to(root):
+        return "a path or link that leads out of the corpus"
+    return path

@@ -1,0 +1,49 @@
+"""Losses. The keys of a loss dictionary are the tags TensorBoard shows.
+
+B batch, T mel frames, L decoder steps, S symbols, M mels, F linear bins.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tacoskip.masks import lengths_to_mask
+
+
+def masked_l1(output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
+    """Mean absolute difference over real frames: (B, T, C), (B, T, C), lengths (B,) -> scalar."""
+    mask = lengths_to_mask(lengths, target.shape[1])
+    total = ((output - target).abs().sum(2) * mask).sum()
+    return total / (mask.sum() * target.shape[2])
+
+
+def stop_loss(logits: Tensor, mel_lengths: Tensor, reduction: int, positive_weight: float) -> Tensor:
+    """Cross entropy of "this step holds the last frame", up to that step: logits (B, L), mel_lengths (B,) -> scalar.
+
+    The one true step of each item weighs `positive_weight` times as much.
+    """
+    steps = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
+    mask = lengths_to_mask(steps, logits.shape[1])
+    target = (torch.arange(logits.shape[1], device=logits.device) == steps[:, None] - 1).float()
+    weight = mask * (1 + (positive_weight - 1) * target)
+    return (
+        functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none") * weight
+    ).sum() / weight.sum()
+
+
+def guided_attention_loss(
+    alignments: Tensor, mel_lengths: Tensor, symbol_lengths: Tensor, reduction: int, sigma: float
+) -> Tensor:
+    """Weight that lies off the diagonal: sum_s a(l, s) (1 - exp(-(s/S - l/L)^2 / 2 sigma^2)), meaned over real steps.
+
+    alignments (B, L, S), mel_lengths (B,), symbol_lengths (B,) -> scalar in [0, 1]. Tachibana et al. 2017, summed
+    over symbols instead of meaned, so that it does not shrink with the text's length.
+    """
+    steps = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
+    mask = lengths_to_mask(steps, alignments.shape[1])
+    device = alignments.device
+    time = torch.arange(alignments.shape[1], device=device) / steps[:, None]
+    place = torch.arange(alignments.shape[2], device=device) / symbol_lengths[:, None]
+    distance = place[:, None, :] - time[:, :, None]
+    penalty = 1 - torch.exp(-distance.square() / (2 * sigma**2))
+    return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()

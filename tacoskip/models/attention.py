@@ -1,0 +1,253 @@
+"""Attention mechanisms by name: where in the text the decoder reads.
+
+All share one contract. `keys(memory)` is computed once an utterance; `start` gives the state before the first step;
+`forward(query, keys, mask, state)` gives weights (B, S) that are zero on padding, and the next state, whose first
+tensor is always the weights. The context is `weights @ memory`, formed by the decoder.
+
+B batch, S symbols, C channels.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+State = tuple[Tensor, ...]
+
+
+def masked_softmax(energies: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the real symbols: energies (B, S), mask (B, S) -> (B, S), in float32."""
+    return torch.softmax(energies.float().masked_fill(~mask, -math.inf), dim=1)
+
+
+def shift_right(x: Tensor) -> Tensor:
+    """Move (B, S) by one symbol; what moves in is zero."""
+    return functional.pad(x, (1, 0))[:, :-1]
+
+
+def one_hot_start(keys: Tensor) -> Tensor:
+    """Weights (B, S) that read the first symbol."""
+    weights = torch.zeros(keys.shape[:2], device=keys.device)
+    weights[:, 0] = 1.0
+    return weights
+
+
+class Bahdanau(nn.Module):
+    """Additive, content-based: e = v . tanh(W q + V m) (Bahdanau et al. 2015). Tacotron's own; no sense of place."""
+
+    def __init__(self, query_channels: int, memory_channels: int, channels: int):
+        super().__init__()
+        self.query = nn.Linear(query_channels, channels)
+        self.memory = nn.Linear(memory_channels, channels, bias=False)
+        self.energy = nn.Linear(channels, 1, bias=False)
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return self.memory(memory)
+
+    def start(self, keys: Tensor) -> State:
+        return (torch.zeros(keys.shape[:2], device=keys.device),)
+
+    def energies(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        weights = masked_softmax(self.energies(query, keys), mask)
+        return weights, (weights,)
+
+
+class LocationSensitive(Bahdanau):
+    """Additive with the past in view: + U f, f = conv(last weights, summed weights) (Chorowski et al. 2015).
+
+    Departure: the summed weights are seen beside the last ones, as in Tacotron 2 (Shen et al. 2018).
+    """
+
+    def __init__(
+        self,
+        query_channels: int,
+        memory_channels: int,
+        channels: int,
+        filters: int = 32,
+        kernel_size: int = 31,
+    ):
+        super().__init__(query_channels, memory_channels, channels)
+        self.location = nn.Conv1d(2, filters, kernel_size, padding=kernel_size // 2, bias=False)
+        self.location_out = nn.Linear(filters, channels, bias=False)
+
+    def start(self, keys: Tensor) -> State:
+        first = one_hot_start(keys)
+        return first, torch.zeros_like(first)
+
+    def located_energies(self, query: Tensor, keys: Tensor, state: State) -> Tensor:
+        location = self.location(torch.stack(state[:2], 1)).transpose(1, 2)  # (B, C, S) -> (B, S, C)
+        hidden = self.query(query)[:, None] + keys + self.location_out(location)
+        return self.energy(torch.tanh(hidden))[:, :, 0]
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        weights = masked_softmax(self.located_energies(query, keys, state), mask)
+        return weights, (weights, state[1] + weights)
+
+
+class Forward(LocationSensitive):
+    """Forward attention (Zhang, Ling and Dai 2018): only staying or moving one symbol on keeps weight.
+
+        a_i(s) ~ (a_{i-1}(s) + a_{i-1}(s-1)) * softmax(e_i)(s)
+
+    Energies are location-sensitive; no transition agent. Computed as softmax(e_i + log(a_{i-1}(s) + a_{i-1}(s-1))):
+    the softmax of the energies and the normalisation after it cancel into one, which keeps gradients finite where
+    the energies prefer symbols out of reach.
+    """
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        energies = self.located_energies(query, keys, state).float()
+        reachable = state[0] + shift_right(state[0])
+        weights = masked_softmax(energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0))
+        return weights, (weights, state[1] + weights)
+
+
+class StepwiseMonotonic(Bahdanau):
+    """Stepwise monotonic attention (He, Deng and He 2019): at each step stay (p) or move by exactly one symbol.
+
+        a_i(s) = a_{i-1}(s) p_i(s) + a_{i-1}(s-1) (1 - p_i(s-1)),   p = sigmoid(e + noise)
+
+    The noise (training only) pushes p to 0 or 1. The energy's weight is normalised and biased to stay (3.5), as in
+    the paper; weights stay soft in inference.
+    """
+
+    def __init__(self, query_channels: int, memory_channels: int, channels: int, noise: float = 2.0):
+        super().__init__(query_channels, memory_channels, channels)
+        self.energy = nn.utils.parametrizations.weight_norm(nn.Linear(channels, 1, bias=False))
+        self.stay_bias = nn.Parameter(torch.tensor(3.5))
+        self.noise = noise
+
+    def start(self, keys: Tensor) -> State:
+        return (one_hot_start(keys),)
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        energies = self.energies(query, keys).float() + self.stay_bias
+        if self.training:
+            energies = energies + self.noise * torch.randn_like(energies)
+        stay = torch.sigmoid(energies)
+        last = mask & ~functional.pad(mask[:, 1:], (0, 1))
+        stay = torch.where(last, 1.0, stay)  # nowhere to move on to from the last symbol
+        moved = state[0] * (1 - stay)
+        weights = (state[0] * stay + shift_right(moved)).masked_fill(~mask, 0.0)
+        return weights, (weights,)
+
+
+class GMM(nn.Module):
+    """Mixture of Gaussians that only moves on: GMMv2b of Battenberg et al. (2020), after Graves (2013).
+
+    mu_i = mu_{i-1} + softplus(d), sigma = softplus(s), w = softmax(k); biases start at a step of 1 and a width of 10.
+    Purely location-based: it never looks at the memory. The weights are densities and need not sum to one.
+    """
+
+    def __init__(self, query_channels: int, memory_channels: int, channels: int, components: int = 5):
+        super().__init__()
+        self.hidden = nn.Linear(query_channels, channels)
+        self.out = nn.Linear(channels, 3 * components)
+        self.components = components
+        with torch.no_grad():
+            self.out.bias[components : 2 * components] = math.log(math.expm1(1.0))
+            self.out.bias[2 * components :] = math.log(math.expm1(10.0))
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return memory
+
+    def start(self, keys: Tensor) -> State:
+        means = torch.zeros(keys.shape[0], self.components, device=keys.device)
+        return torch.zeros(keys.shape[:2], device=keys.device), means
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        out = self.out(torch.tanh(self.hidden(query))).float()
+        weight, step, width = out.chunk(3, dim=1)
+        weight = torch.softmax(weight, 1)
+        means = state[1] + functional.softplus(step)
+        widths = functional.softplus(width) + 1e-3
+        places = torch.arange(mask.shape[1], device=mask.device, dtype=means.dtype)
+        distance = (places - means[:, :, None]) / widths[:, :, None]  # (B, components, S)
+        density = weight[:, :, None] / widths[:, :, None] * torch.exp(-0.5 * distance.square())
+        weights = (density.sum(1) / math.sqrt(2 * math.pi)).masked_fill(~mask, 0.0)
+        return weights, (weights, means)
+
+
+class DynamicConvolution(nn.Module):
+    """Dynamic convolution attention (Battenberg et al. 2020): static, dynamic and prior filters over the last weights.
+
+        e = v . tanh(U (F * a) + T (G(q) * a) + b) + log(P * a)
+
+    P is a fixed beta-binomial filter (alpha 0.1, beta 0.9, length 11) that moves on by one symbol a step on average.
+    Filters and lengths are the paper's: 8 static and 8 dynamic, 21 long.
+    """
+
+    prior: Tensor
+
+    def __init__(
+        self,
+        query_channels: int,
+        memory_channels: int,
+        channels: int,
+        filters: int = 8,
+        kernel_size: int = 21,
+        prior_length: int = 11,
+        prior_alpha: float = 0.1,
+        prior_beta: float = 0.9,
+    ):
+        super().__init__()
+        self.filters, self.kernel_size, self.prior_length = filters, kernel_size, prior_length
+        self.static = nn.Conv1d(1, filters, kernel_size, padding=kernel_size // 2, bias=False)
+        self.static_out = nn.Linear(filters, channels, bias=False)
+        self.hidden = nn.Linear(query_channels, channels)
+        self.dynamic = nn.Linear(channels, filters * kernel_size, bias=False)
+        self.dynamic_out = nn.Linear(filters, channels)
+        self.energy = nn.Linear(channels, 1, bias=False)
+        self.register_buffer(
+            "prior", _beta_binomial(prior_length, prior_alpha, prior_beta).flip(0)[None, None]
+        )
+
+    def keys(self, memory: Tensor) -> Tensor:
+        return memory
+
+    def start(self, keys: Tensor) -> State:
+        return (one_hot_start(keys),)
+
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+        last = state[0]
+        batch, symbols = last.shape
+        prior = functional.conv1d(functional.pad(last[:, None], (self.prior_length - 1, 0)), self.prior)
+        static = self.static(last[:, None]).transpose(1, 2)  # (B, C, S) -> (B, S, C)
+        kernels = self.dynamic(torch.tanh(self.hidden(query))).view(-1, 1, self.kernel_size)
+        # Each item is convolved with its own kernels: items become groups.
+        dynamic = functional.conv1d(
+            last[None].to(kernels.dtype), kernels, padding=self.kernel_size // 2, groups=batch
+        )
+        dynamic = dynamic.view(batch, self.filters, symbols).transpose(1, 2)
+        energies = self.energy(torch.tanh(self.static_out(static) + self.dynamic_out(dynamic)))[:, :, 0]
+        weights = masked_softmax(energies.float() + prior[:, 0].clamp(min=1e-6).log(), mask)
+        return weights, (weights,)
+
+
+def _beta_binomial(length: int, alpha: float, beta: float) -> Tensor:
+    """Probabilities (length,) of moving on by 0, 1, ... symbols."""
+    n = length - 1
+
+    def log_beta(a: float, b: float) -> float:
+        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+    return torch.tensor(
+        [
+            math.comb(n, k) * math.exp(log_beta(k + alpha, n - k + beta) - log_beta(alpha, beta))
+            for k in range(length)
+        ]
+    )
+
+
+ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "bahdanau": Bahdanau,
+    "location": LocationSensitive,
+    "gmm": GMM,
+    "dynamic_convolution": DynamicConvolution,
+    "forward": Forward,
+    "stepwise_monotonic": StepwiseMonotonic,
+}

@@ -1,0 +1,100 @@
+"""CBHG: convolution bank, highway layers, bidirectional GRU (Wang et al. 2017, "Tacotron", section 3.1, table 1).
+
+    bank       for k = 1..K: ReLU(BN(conv_k(x))), stacked over channels
+    pool       maximum over two neighbouring frames, stride 1
+    projection ReLU(BN(conv_3)), then BN(conv_3) back to the input's width
+    residual   + x
+    highway    a stack of `depth` units (any family of `tacoskip.blocks`), after a linear layer where widths differ
+    GRU        both directions, outputs side by side
+
+The paper leaves the order of normalisation and activation open; batch normalisation stands before the activation, as
+in Ioffe and Szegedy (2015). Unlike public implementations, padded frames reach nothing: convolutions see zeros there,
+batch statistics count real frames only, the backward GRU starts at each item's last real frame.
+
+B batch, T frames, C channels.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tacoskip.blocks import build_block
+from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
+from tacoskip.models.settings import CBHGSettings
+
+
+class ConvBank(nn.Module):
+    """Convolutions of width 1..K, normalised and rectified: x (B, T, in), mask (B, T) -> (B, T, K * channels)."""
+
+    def __init__(self, in_channels: int, channels: int, size: int):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv1d(in_channels, channels, k, bias=False) for k in range(1, size + 1)
+        )
+        self.norm = MaskedBatchNorm1d(size * channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2)  # (B, T, C) -> (B, C, T)
+        size = len(self.convs)
+        # Every kernel reads its own window of one padded copy: width k looks (k-1)//2 back and k//2 ahead.
+        left, right = (size - 1) // 2, size // 2
+        padded = functional.pad(x, (left, right))
+        length = padded.shape[2]
+        outputs = [
+            conv(padded[:, :, left - k // 2 : length - (right - (k + 1) // 2)])
+            for k, conv in enumerate(self.convs)  # k counts from 0: the kernel is k + 1 wide
+        ]
+        return torch.relu(self.norm(torch.cat(outputs, 1).transpose(1, 2), mask))
+
+
+class BiGRU(nn.Module):
+    """Bidirectional GRU whose backward direction starts at each item's last real frame.
+
+    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), zero at padded frames. Equal to a packed sequence, and
+    without its sorting and its copies to the host.
+    """
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.ahead = nn.GRU(in_channels, channels, batch_first=True)
+        self.back = nn.GRU(in_channels, channels, batch_first=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        steps = torch.arange(x.shape[1], device=x.device)
+        mirrored = mask.sum(1, keepdim=True) - 1 - steps  # negative on padded frames, which stay where they are
+        index = torch.where(mask, mirrored, steps)[:, :, None]
+        ahead, _ = self.ahead(x)
+        back, _ = self.back(x.gather(1, index.expand(-1, -1, x.shape[2])))
+        back = back.gather(1, index.expand(-1, -1, back.shape[2]))
+        return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
+
+
+class CBHG(nn.Module):
+    """x (B, T, in_channels), mask (B, T) -> (B, T, 2 * settings.gru_channels), zero at padded frames."""
+
+    def __init__(self, in_channels: int, settings: CBHGSettings):
+        super().__init__()
+        self.bank = ConvBank(in_channels, settings.bank_channels, settings.bank_size)
+        width = settings.bank_size * settings.bank_channels
+        self.project1 = MaskedConv1d(width, settings.projection_channels, 3, bias=False)
+        self.norm1 = MaskedBatchNorm1d(settings.projection_channels)
+        self.project2 = MaskedConv1d(settings.projection_channels, in_channels, 3, bias=False)
+        self.norm2 = MaskedBatchNorm1d(in_channels)
+        self.widen = (
+            nn.Identity()
+            if in_channels == settings.channels
+            else nn.Linear(in_channels, settings.channels)
+        )
+        self.stack = build_block(
+            settings.block or "highway", settings.channels, settings.depth, **settings.block_options
+        )
+        self.gru = BiGRU(settings.channels, settings.gru_channels)
+        self.out_channels = 2 * settings.gru_channels
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h = self.bank(x, mask)
+        # Outputs of the bank are not negative, so the zeros of padding never win the maximum.
+        h = torch.maximum(h, functional.pad(h[:, 1:], (0, 0, 0, 1)))
+        h = torch.relu(self.norm1(self.project1(h, mask), mask))
+        h = self.norm2(self.project2(h, mask), mask)
+        return self.gru(self.stack(self.widen(x + h), mask), mask)

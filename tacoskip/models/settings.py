@@ -1,0 +1,60 @@
+"""Settings of the networks and their losses, apart from the networks so that they load without torch."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class CBHGSettings:
+    """One CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults).
+
+    bank_size: K, the widest convolution of the bank. projection_channels: width of the first projection; the second
+    returns to the input's width, so that the residual can be added. block: family of the stack between projections
+    and GRU ("" takes the recipe's `block`); its options go in `block_options`.
+    """
+
+    bank_size: int = 16
+    bank_channels: int = 128
+    projection_channels: int = 128
+    block: str = ""
+    block_options: dict[str, float | int | str | bool] = field(default_factory=dict)
+    depth: int = 4
+    channels: int = 128
+    gru_channels: int = 128
+
+
+@dataclass
+class TacotronSettings:
+    """Tacotron's widths. `frames_per_step` is r; `reduction_schedule` lowers it while training.
+
+    reduction_schedule: pairs [step, r], the first at step 0; empty keeps `frames_per_step` throughout. The largest r
+    is the number of frames the output layer has room for.
+    attention: a name in `tacoskip.models.attention.ATTENTIONS`.
+    """
+
+    embedding_channels: int = 256
+    prenet_channels: list[int] = field(default_factory=lambda: [256, 128])
+    prenet_dropout: float = 0.5
+    attention: str = "forward"
+    attention_channels: int = 128
+    attention_rnn_channels: int = 256
+    decoder_channels: int = 256
+    speaker_channels: int = 64
+    frames_per_step: int = 2
+    reduction_schedule: list[list[int]] = field(default_factory=list)
+
+
+@dataclass
+class LossSettings:
+    """Weights of the losses; a weight of 0 leaves its loss out.
+
+    guided: pull of the attention to the diagonal (Tachibana et al. 2017), `guided_sigma` wide, faded out linearly
+    over `guided_steps` (0: kept).
+    """
+
+    mel: float = 1.0
+    linear: float = 1.0
+    stop: float = 0.5
+    stop_positive: float = 5.0
+    guided: float = 2.0
+    guided_sigma: float = 0.2
+    guided_steps: int = 0

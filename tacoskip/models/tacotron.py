@@ -1,0 +1,296 @@
+"""Tacotron (Wang et al. 2017): text in, mel and linear spectrogram out.
+
+    encoder   embedding -> pre-net -> CBHG                                   memory (B, S, 2C)
+    decoder   every step: pre-net(last frame) -> attention GRU -> attention -> two residual GRUs -> R mel frames
+    post-net  CBHG over the mel frames -> linear spectrogram
+
+Departures: a learnt stop (Tacotron 2) instead of padding to silence; monotonic attentions beside the paper's own; a
+speaker embedding (after Deep Voice 2) added to the memory and shown to the pre-net. In the decoder, only the attention
+GRU feeds on the context, so under teacher forcing the pre-net and the residual GRUs run over all steps at once.
+
+B batch, S symbols, T mel frames, R frames a step, M mels, F linear bins, C channels.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tacoskip.masks import lengths_to_mask
+from tacoskip.models.attention import ATTENTIONS, State
+from tacoskip.models.cbhg import CBHG
+from tacoskip.models.settings import CBHGSettings, TacotronSettings
+
+
+@dataclass
+class TacotronOutput:
+    """What a forward pass or a synthesis gives, in standardised features.
+
+    mel (B, T, M), linear (B, T, F), stop_logits (B, T/R), alignments (B, T/R, S) rounded up to whole steps;
+    mel_lengths (B,); stopped (B,) bool: ended by itself (all True under teacher forcing).
+    """
+
+    mel: Tensor
+    linear: Tensor
+    stop_logits: Tensor
+    alignments: Tensor
+    mel_lengths: Tensor
+    stopped: Tensor
+
+
+class PreNet(nn.Module):
+    """Two ReLU layers with dropout, the bottleneck that makes attention necessary: (..., in) -> (..., channels[-1])."""
+
+    def __init__(self, in_channels: int, channels: list[int], dropout: float):
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = self.dropout(torch.relu(layer(x)))
+        return x
+
+
+class Encoder(nn.Module):
+    """symbols (B, S), mask (B, S) -> memory (B, S, 2 * gru_channels)."""
+
+    def __init__(self, n_symbols: int, settings: TacotronSettings, cbhg: CBHGSettings):
+        super().__init__()
+        self.embedding = nn.Embedding(n_symbols, settings.embedding_channels, padding_idx=0)
+        self.prenet = PreNet(
+            settings.embedding_channels, settings.prenet_channels, settings.prenet_dropout
+        )
+        self.cbhg = CBHG(settings.prenet_channels[-1], cbhg)
+        self.out_channels = self.cbhg.out_channels
+
+    def forward(self, symbols: Tensor, mask: Tensor) -> Tensor:
+        return self.cbhg(self.prenet(self.embedding(symbols)), mask)
+
+
+class Decoder(nn.Module):
+    """Memory to mel frames, R at a time.
+
+    memory (B, S, memory_channels) with mask (B, S); speaker (B, speaker_channels), with no columns for one voice.
+    """
+
+    def __init__(self, memory_channels: int, n_mels: int, speaker_channels: int, settings: TacotronSettings):
+        super().__init__()
+        if settings.attention not in ATTENTIONS:
+            near = get_close_matches(settings.attention, ATTENTIONS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise ValueError(
+                f"unknown attention '{settings.attention}'{hint} (known: {', '.join(ATTENTIONS)})"
+            )
+        self.n_mels = n_mels
+        self.max_reduction = max(
+            [settings.frames_per_step, *(r for _, r in settings.reduction_schedule)]
+        )
+        prenet_out = settings.prenet_channels[-1]
+        rnn, width = settings.attention_rnn_channels, settings.decoder_channels
+        self.prenet = PreNet(
+            n_mels + speaker_channels, settings.prenet_channels, settings.prenet_dropout
+        )
+        self.attention_rnn = nn.GRUCell(prenet_out + memory_channels, rnn)
+        self.attention = ATTENTIONS[settings.attention](
+            rnn, memory_channels, settings.attention_channels
+        )
+        self.project_in = nn.Linear(rnn + memory_channels, width)
+        self.grus = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(2))
+        self.frames = nn.Linear(width, self.max_reduction * n_mels)
+        self.stop = nn.Linear(width + memory_channels, 1)
+
+    def attend(
+        self, prenet: Tensor, hidden: Tensor, context: Tensor, memory: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """One step of the attention GRU: prenet (B, P), hidden (B, A) -> hidden, context (B, C), state."""
+        hidden = self.attention_rnn(torch.cat([prenet, context], 1), hidden)
+        weights, state = self.attention(hidden, keys, mask, state)
+        context = torch.bmm(weights[:, None].to(memory.dtype), memory)[:, 0]
+        return hidden, context, state
+
+    def expand(
+        self, hidden: Tensor, context: Tensor, reduction: int, states: list[Tensor | None]
+    ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """Residual GRUs and outputs: hidden (B, L, A), context (B, L, C) -> mel (B, L*R, M), stop (B, L), states."""
+        x = self.project_in(torch.cat([hidden, context], 2))
+        after: list[Tensor | None] = []
+        for gru, state in zip(self.grus, states, strict=True):
+            y, last = gru(x, state)
+            x = x + y
+            after.append(last)
+        batch, steps, _ = x.shape
+        mel = self.frames(x)[:, :, : reduction * self.n_mels]
+        stop = self.stop(torch.cat([x, context], 2))[:, :, 0]
+        return mel.reshape(batch, steps * reduction, self.n_mels), stop, after
+
+    def start(self, memory: Tensor) -> tuple[Tensor, Tensor, Tensor, State]:
+        """Hidden (B, A) and context (B, C) of zeros, keys, and the attention's first state."""
+        keys = self.attention.keys(memory)
+        hidden = memory.new_zeros(memory.shape[0], self.attention_rnn.hidden_size)
+        return hidden, memory.new_zeros(memory.shape[0], memory.shape[2]), keys, self.attention.start(keys)
+
+    def forward(
+        self, memory: Tensor, mask: Tensor, mel: Tensor, speaker: Tensor, reduction: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Teacher forcing: mel (B, L*R, M) -> mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S)."""
+        last_frames = functional.pad(mel[:, reduction - 1 : -1 : reduction], (0, 0, 1, 0))
+        shown = speaker[:, None].expand(-1, last_frames.shape[1], -1)
+        prenet = self.prenet(torch.cat([last_frames, shown], 2))
+        # The loop is many small products, where reduced precision costs more in casts than it saves.
+        with torch.autocast(memory.device.type, enabled=False):
+            prenet, memory = prenet.float(), memory.float()
+            hidden, context, keys, state = self.start(memory)
+            hiddens, contexts, alignments = [], [], []
+            for step in prenet.unbind(1):
+                hidden, context, state = self.attend(step, hidden, context, memory, keys, mask, state)
+                hiddens.append(hidden)
+                contexts.append(context)
+                alignments.append(state[0])
+        out, stop, _ = self.expand(
+            torch.stack(hiddens, 1), torch.stack(contexts, 1), reduction, [None, None]
+        )
+        return out, stop, torch.stack(alignments, 1)
+
+    def infer(
+        self, memory: Tensor, mask: Tensor, speaker: Tensor, reduction: int, max_steps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Free running until every item has stopped or reached its `max_steps` (B,).
+
+        Returns mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S), steps (B,), stopped (B,).
+        """
+        hidden, context, keys, state = self.start(memory)
+        frame = memory.new_zeros(memory.shape[0], self.n_mels)
+        states: list[Tensor | None] = [None, None]
+        steps = max_steps.clone()
+        stopped = torch.zeros_like(steps, dtype=torch.bool)
+        mels, stops, alignments = [], [], []
+        for step in range(int(max_steps.max())):
+            prenet = self.prenet(torch.cat([frame, speaker], 1))
+            hidden, context, state = self.attend(prenet, hidden, context, memory, keys, mask, state)
+            mel, stop, states = self.expand(hidden[:, None], context[:, None], reduction, states)
+            mels.append(mel)
+            stops.append(stop)
+            alignments.append(state[0])
+            frame = mel[:, -1]
+            ends = (stop[:, 0] > 0) & ~stopped & (step < max_steps)
+            steps = torch.where(ends, step + 1, steps)
+            stopped |= ends
+            if bool((stopped | (step + 1 >= max_steps)).all()):
+                break
+        return torch.cat(mels, 1), torch.cat(stops, 1), torch.stack(alignments, 1), steps, stopped
+
+
+class Tacotron(nn.Module):
+    """The whole network. Features in and out are standardised by the statistics that travel with the weights.
+
+    n_speakers 1 builds no speaker embedding. `reduction` is the current R; it travels with the weights too.
+    """
+
+    mel_mean: Tensor
+    mel_std: Tensor
+    linear_mean: Tensor
+    linear_std: Tensor
+    reduction_buffer: Tensor
+
+    def __init__(
+        self,
+        n_symbols: int,
+        n_mels: int,
+        n_bins: int,
+        n_speakers: int,
+        settings: TacotronSettings,
+        cbhg: CBHGSettings,
+        postnet: CBHGSettings,
+    ):
+        super().__init__()
+        self.encoder = Encoder(n_symbols, settings, cbhg)
+        memory_channels = self.encoder.out_channels
+        channels = settings.speaker_channels if n_speakers > 1 else 0
+        self.speakers = nn.Embedding(n_speakers, channels)
+        self.speaker_memory = nn.Linear(channels, memory_channels) if channels else None
+        self.decoder = Decoder(memory_channels, n_mels, channels, settings)
+        self.postnet = CBHG(n_mels, postnet)
+        self.linear = nn.Linear(self.postnet.out_channels, n_bins)
+        self.register_buffer("mel_mean", torch.zeros(n_mels))
+        self.register_buffer("mel_std", torch.ones(n_mels))
+        self.register_buffer("linear_mean", torch.zeros(n_bins))
+        self.register_buffer("linear_std", torch.ones(n_bins))
+        self.register_buffer("reduction_buffer", torch.tensor(settings.frames_per_step))
+
+    @property
+    def reduction(self) -> int:
+        return int(self.reduction_buffer)
+
+    @reduction.setter
+    def reduction(self, frames: int) -> None:
+        self.reduction_buffer.fill_(frames)
+
+    def set_statistics(self, mel_mean: Tensor, mel_std: Tensor, linear_mean: Tensor, linear_std: Tensor) -> None:
+        """Take the corpus' feature statistics: (M,), (M,), (F,), (F,)."""
+        for name, value in (
+            ("mel_mean", mel_mean), ("mel_std", mel_std), ("linear_mean", linear_mean), ("linear_std", linear_std),
+        ):  # fmt: skip
+            getattr(self, name).copy_(value.clamp(min=1e-3) if name.endswith("std") else value)
+
+    def standardize(self, mel: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+        """Log features to the model's space: mel (B, T, M), linear (B, T, F)."""
+        return (mel - self.mel_mean) / self.mel_std, (linear - self.linear_mean) / self.linear_std
+
+    def restore(self, mel: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+        """The inverse of `standardize`."""
+        return mel * self.mel_std + self.mel_mean, linear * self.linear_std + self.linear_mean
+
+    def _memory(self, symbols: Tensor, mask: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        memory = self.encoder(symbols, mask)
+        speaker = self.speakers(speakers)
+        if self.speaker_memory is not None:
+            memory = memory + torch.tanh(self.speaker_memory(speaker))[:, None]
+        return memory.masked_fill(~mask[:, :, None], 0.0), speaker
+
+    def _spectrogram(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        mel = mel.masked_fill(~mask[:, :, None], 0.0)
+        return mel, self.linear(self.postnet(mel, mask)).masked_fill(~mask[:, :, None], 0.0)
+
+    def forward(
+        self, symbols: Tensor, symbol_lengths: Tensor, mel: Tensor, mel_lengths: Tensor, speakers: Tensor
+    ) -> TacotronOutput:
+        """Teacher forcing: standardised mel (B, T, M) shows the decoder the true last frame of each step.
+
+        T need not be a multiple of R; the outputs have mel's T. Padded input frames may hold anything.
+        """
+        symbol_mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
+        mel_mask = lengths_to_mask(mel_lengths, mel.shape[1])
+        memory, speaker = self._memory(symbols, symbol_mask, speakers)
+        reduction, frames = self.reduction, mel.shape[1]
+        shown = functional.pad(
+            mel.masked_fill(~mel_mask[:, :, None], 0.0), (0, 0, 0, -frames % reduction)
+        )
+        out, stop_logits, alignments = self.decoder(memory, symbol_mask, shown, speaker, reduction)
+        out, linear = self._spectrogram(out[:, :frames], mel_mask)
+        stopped = torch.ones_like(mel_lengths, dtype=torch.bool)
+        return TacotronOutput(out, linear, stop_logits, alignments, mel_lengths, stopped)
+
+    @torch.no_grad()
+    def infer(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        speakers: Tensor,
+        max_frames: Tensor,
+    ) -> TacotronOutput:
+        """Speak: symbols (B, S), symbol_lengths (B,), speakers (B,), max_frames (B,) the most frames of each item."""
+        mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
+        memory, speaker = self._memory(symbols, mask, speakers)
+        reduction = self.reduction
+        max_steps = torch.div(max_frames + reduction - 1, reduction, rounding_mode="floor").clamp(min=1)
+        mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
+            memory, mask, speaker, reduction, max_steps
+        )
+        mel, linear = self._spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
+        return TacotronOutput(mel, linear, stop_logits, alignments, steps * reduction, stopped)

@@ -1,0 +1,123 @@
+"""A run folder: what stands where, and checkpoints that load without executing anything.
+
+    config.yaml         the resolved settings
+    environment.json    versions, commit, seed, parameter count
+    checkpoints/        step-00001000.pt ..., best.pt
+    events.*            TensorBoard
+    samples/            what was synthesised while training
+    metrics.json        what `evaluate` measured
+
+A checkpoint alone is enough to use the model elsewhere: settings, symbols and speakers travel with the weights.
+"""
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tacoskip.config import Config, from_dict
+from tacoskip.models.settings import CBHGSettings
+from tacoskip.models.tacotron import Tacotron
+
+
+class RunError(ValueError):
+    """A run folder or checkpoint that cannot be used: one line that says what to do."""
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds. `weights` are what to speak with (averaged), `training` what a resume needs."""
+
+    config: dict[str, Any]
+    speakers: list[str]
+    n_symbols: int
+    frames_per_symbol: float
+    step: int
+    weights: dict[str, Tensor]
+    training: dict[str, Any]
+
+
+def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
+    """Build the network a config describes, freshly initialised."""
+
+    def resolve(settings: CBHGSettings) -> CBHGSettings:
+        return replace(settings, block=settings.block or config.block)
+
+    return Tacotron(
+        n_symbols,
+        config.audio.n_mels,
+        config.audio.n_bins,
+        n_speakers,
+        config.tts,
+        resolve(config.cbhg),
+        resolve(config.postnet),
+    )
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(vars(checkpoint), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Read a checkpoint: tensors and plain values only, nothing in it is ever executed.
+
+    Raises RunError for a file that is damaged, is something else, or carries code.
+    """
+    try:
+        values = torch.load(path, map_location=device, weights_only=True)
+        return Checkpoint(**values)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+            raise RunError(f"{path}: refused, the file wants to run code and is no tacoskip checkpoint") from None
+        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
+    except (RuntimeError, EOFError, OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
+        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """The numbered checkpoints of a run folder, oldest first."""
+    return sorted((run / "checkpoints").glob("step-*.pt"))
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """Return the file to speak with: RUN itself if it is a file, else its best checkpoint, else its newest.
+
+    Raises RunError when there is none, naming the nearest run folder.
+    """
+    run = Path(run)
+    if run.is_file():
+        return run
+    if not run.is_dir():
+        folder = run.parent if run.parent.is_dir() else Path()
+        names = sorted(path.name for path in folder.iterdir() if (path / "checkpoints").is_dir())
+        near = get_close_matches(run.name, names, n=1)
+        hint = f"; did you mean '{folder / near[0]}'?" if near else ""
+        raise RunError(f"no run folder or checkpoint '{run}'{hint}")
+    best = run / "checkpoints" / "best.pt"
+    if best.is_file():
+        return best
+    found = checkpoints(run)
+    if not found:
+        raise RunError(f"no checkpoint in '{run}'; train it first: tacoskip train recipe=...")
+    return found[-1]
+
+
+def config_of(checkpoint: Checkpoint, path: Path) -> Config:
+    """The settings a checkpoint carries; RunError when they do not fit this version of tacoskip."""
+    try:
+        return from_dict(checkpoint.config, source=str(path))
+    except ValueError as error:
+        raise RunError(str(error)) from None

@@ -1,0 +1,75 @@
+"""Unicode to the characters the rules are written in: ASCII, and the signs that are spoken.
+
+What cannot be folded (an emoji, a control character) stays in the text, so that the tokenizer can
+name it when it drops it. Only what nobody could see is removed here: accents and other combining
+marks of folded letters, zero-width and formatting characters.
+"""
+
+import re
+import unicodedata
+
+# Signs with a spoken form of their own; tacoskip.text.marks and the number rules read them.
+SPOKEN = frozenset("£€¥₹₽₩₿¢°§©×÷±≈≤≥≠√∞′″²³¹⁰⁴⁵⁶⁷⁸⁹⁻‰")
+
+_TABLE = {
+    "‘": "'", "’": "'", "‚": "'", "‛": "'", "´": "'", "ʼ": "'",
+    "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "‹": "'", "›": "'",
+    "‐": "-", "‑": "-", "‒": "-", "–": "-", "−": "-", "—": " -- ", "―": " -- ",
+    "·": " ", "…": "...", "⁄": "/", "∕": "/", "№": "No. ", "℃": "°C", "℉": "°F",
+    "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅖": " 2/5",
+    "⅗": " 3/5", "⅘": " 4/5", "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8",
+    "⅞": " 7/8", "⅐": " 1/7", "⅑": " 1/9", "⅒": " 1/10",
+}  # fmt: skip
+
+_MICRO = re.compile("(?<=[0-9]) ?[\u00b5\u03bc](?=[a-zA-Z])")
+_OTHER_GREEK = re.compile("[\u0370-\u03bb\u03bd-\u03bf\u03c1-\u03ff]")
+_OHM = re.compile("(?<=[0-9]) ?([kM]?)[\u03a9\u2126]")
+
+
+def clean(text: str) -> str:
+    """Compose accents (NFC), turn every run of white space into one space, strip the ends."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def fold(text: str) -> str:
+    """Write `text` in ASCII and `SPOKEN` signs wherever a character has such a form."""
+    if text.isascii():
+        return text
+    # In a unit these two are signs; in Greek they are letters.
+    if not _OTHER_GREEK.search(text):
+        text = text.replace("\u03c0", " pi ")
+    text = _MICRO.sub(" u", _OHM.sub(r" \1ohm", text))
+    table = {ord(c): _fold_character(c) for c in set(text) if not c.isascii()}
+    return clean(text.translate(table))
+
+
+def fold_punctuation(text: str) -> str:
+    """Fold quotes, dashes, stops and brackets alone; letters of any script stay."""
+    marks = {c for c in set(text) if not c.isascii() and unicodedata.category(c)[0] == "P"}
+    return clean(text.translate({ord(c): _fold_character(c) for c in marks}))
+
+
+def _fold_character(character: str) -> str:
+    from anyascii import anyascii
+
+    if character in SPOKEN:
+        return character
+    if character in _TABLE:
+        return _TABLE[character]
+    category = unicodedata.category(character)
+    if category == "Cf" or category[0] == "M":
+        # Vowel signs of Indic scripts are marks too; anyascii writes those and drops accents.
+        return anyascii(character)
+    if category[0] in "LN":
+        return anyascii(character) or character
+    if character in "™®℠":
+        return character
+    # A sign in another dress, such as the full-width ones; an emoji has no such form.
+    plain = unicodedata.normalize("NFKC", character)
+    if plain.isascii() and plain.isprintable():
+        return plain
+    if category[0] == "P" and character not in "¿¡":
+        plain = anyascii(character)
+        if plain and all(c in ".,;:!?'\"()[]{}-/ " for c in plain):
+            return plain
+    return character

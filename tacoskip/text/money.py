@@ -1,0 +1,92 @@
+"""Sums of money: $13.87 is thirteen dollars, eighty-seven cents."""
+
+import re
+
+from tacoskip.text.numbers import INTEGER, cardinal, number
+
+# Sign: one, several, a hundredth, several hundredths.
+_CURRENCIES = {
+    "$": ("dollar", "dollars", "cent", "cents"),
+    "£": ("pound", "pounds", "penny", "pence"),
+    "€": ("euro", "euros", "cent", "cents"),
+    "¥": ("yen", "yen", "sen", "sen"),
+    "₹": ("rupee", "rupees", "paisa", "paise"),
+    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
+    "₩": ("won", "won", "jeon", "jeon"),
+    "₿": ("bitcoin", "bitcoins", "", ""),
+}
+_CODES = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹", "Rs": "₹", "Rs.": "₹"}
+_COUNTRIES = {
+    "US": "U S", "C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian",
+    "NZ": "New Zealand", "HK": "Hong Kong", "S": "Singapore",
+}  # fmt: skip
+_SCALES = {
+    "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million",
+    "bn": "billion", "b": "billion", "B": "billion", "tn": "trillion", "T": "trillion",
+}  # fmt: skip
+_SIGN = "[" + "".join(_CURRENCIES) + "]"
+_AMOUNT = rf"({INTEGER})?(?:\.([0-9]{{1,18}})(?![0-9]))?"
+_SCALE = (
+    r"(?:[ -](hundred|thousand|million|billion|trillion)(?!\w)|"
+    r"(k|K|mn?|M|bn?|B|tn|T)(?![\w']))?"
+)
+_COUNTRY = r"(?:(?<!\w)(US|AU?|CA?|NZ|HK|S)(?=\$))?"
+
+_CODE_BEFORE = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, _CODES))}) ?(?=[0-9])")
+_CODE_BEHIND = re.compile(
+    rf"(?<![\w.,])({INTEGER}(?:\.[0-9]{{1,18}})?) ({'|'.join(map(re.escape, _CODES))})(?!\w)"
+)
+_RANGE = re.compile(rf"({_SIGN})({INTEGER})-(?:\1)?(?={INTEGER}(?!\.[0-9]))")
+_BEFORE = re.compile(
+    rf"(-?){_COUNTRY}({_SIGN})(-?) ?(?=\.?[0-9]){_AMOUNT}{_SCALE}"
+    r"(?: (?:dollars?|pounds?|euros?)\b)?"
+)
+_BEHIND = re.compile(rf"(?<![\w.,$£€])(?=\.?[0-9]){_AMOUNT} ?([€₽₹¢])(?!\w)")
+
+
+def read_money(text: str) -> str:
+    """Every sum written with a currency sign or code, in words."""
+    if not any(sign in text for sign in (*_CURRENCIES, "¢", *_CODES)):
+        return text
+    text = _CODE_BEFORE.sub(lambda m: _CODES[m[1]], text)
+    text = _CODE_BEHIND.sub(lambda m: _CODES[m[2]] + m[1], text)
+    text = _RANGE.sub(r"\2 to \1", text)
+    text = _BEFORE.sub(_sum, text)
+    return _BEHIND.sub(_sum_behind, text)
+
+
+def _sum(match: re.Match[str]) -> str:
+    minus, country, sign, inner_minus, whole, part, scale, short = match.groups()
+    scale = scale or _SCALES.get(short or "")
+    words = _amount(sign, whole, part, scale)
+    # A $20 bill, a £5 note: the sum is an adjective, which has no plural.
+    noun = match.string[match.end() : match.end() + 12].lstrip(" -")
+    one, several, _, _ = _CURRENCIES[sign]
+    if re.match(r"(bill|note|coin|banknote)s?\b", noun) and words.endswith(several):
+        words = words[: -len(several)] + one
+    if country:
+        words = words.replace(one, f"{_COUNTRIES[country]} {one}", 1)
+    if minus or inner_minus:
+        words = "minus " + words
+    return words + (" " if match.string[match.end() : match.end() + 1].isalnum() else "")
+
+
+def _sum_behind(match: re.Match[str]) -> str:
+    whole, part, sign = match.groups()
+    if sign == "¢":
+        amount = number((whole or "0") + (f".{part}" if part else ""))
+        return f"{amount} cent" + ("" if amount == "one" else "s")
+    return _amount(sign, whole, part, None)
+
+
+def _amount(sign: str, whole: str | None, part: str | None, scale: str | None) -> str:
+    one, several, hundredth, hundredths = _CURRENCIES[sign]
+    if scale or (part and (len(part) != 2 or not hundredth)):
+        written = (whole or "0") + (f".{part}" if part else "")
+        return " ".join(filter(None, (number(written), scale, several)))
+    value, small = int((whole or "0").replace(",", "")), int(part or 0)
+    words = f"{cardinal(value)} {one if value == 1 else several}"
+    if not small:
+        return words
+    cents = f"{cardinal(small)} {hundredth if small == 1 else hundredths}"
+    return f"{words}, {cents}" if value else cents

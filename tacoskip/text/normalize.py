@@ -1,0 +1,45 @@
+"""English text as it is spoken: the rules, in the order in which they are applied."""
+
+import re
+
+from tacoskip.text.abbreviations import open_abbreviations, spell_initialisms
+from tacoskip.text.counting import read_numbers, read_references
+from tacoskip.text.dates import open_times, read_dates, read_times
+from tacoskip.text.folding import clean, fold
+from tacoskip.text.marks import prepare_marks, read_marks
+from tacoskip.text.measures import read_measures
+from tacoskip.text.money import read_money
+from tacoskip.text.roman import read_roman
+from tacoskip.text.web import read_addresses
+
+STYLES = ("spoken", "ljspeech")
+_DIGIT = re.compile("[0-9]")
+
+
+def normalize(text: str, style: str = "spoken") -> str:
+    """Write English `text` as the words a reader says; letter case and punctuation stay.
+
+    Numbers, dates, times, money, units, fractions, ordinals, Roman numerals, references and signs
+    become words. style "spoken" also folds Unicode to ASCII, opens abbreviations (Dr., etc.) and
+    spells initialisms (FBI). style "ljspeech" leaves those, and the colon of a time, as the
+    normalised transcripts of LJSpeech do. Never fails on a string. A character that has no
+    spoken form stays: the tokenizer drops it and says so.
+    """
+    if style not in STYLES:
+        raise ValueError(f"expected style {' or '.join(STYLES)}, got {style!r}")
+    spoken = style == "spoken"
+    text = clean(text)
+    if spoken:
+        text = fold(text)
+    text = prepare_marks(read_addresses(text))
+    if _DIGIT.search(text):
+        text = read_times(read_dates(text), " " if spoken else ":")
+        text = read_measures(read_money(text))
+    text = read_references(read_roman(text))
+    if _DIGIT.search(text):
+        text = read_numbers(text)
+    text = clean(read_marks(text))
+    if spoken:
+        text = open_abbreviations(open_times(text))
+        text = spell_initialisms(text)
+    return clean(text)

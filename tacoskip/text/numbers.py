@@ -1,0 +1,73 @@
+"""Numbers in words, as American English says them: no "and", "oh" for a zero inside a year."""
+
+import re
+from functools import lru_cache
+
+# Longest first, bounded: a run of any length is matched in linear time. 1,234,567 or 1234567.
+INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,5}(?![0-9])|[0-9]{1,18}(?![0-9]))"
+NUMBER = rf"(?:{INTEGER}(?:\.[0-9]{{1,18}}(?![0-9]))?)"
+
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@lru_cache(maxsize=4096)
+def cardinal(value: int) -> str:
+    """`value` (below 10**18) in words: 114300 is one hundred fourteen thousand, three hundred.
+
+    A comma follows the thousands from three thousand on, and 1,100 to 1,900 are counted in
+    hundreds; both are how LJSpeech's readers' transcripts write them.
+    """
+    from num2words import num2words
+
+    if 1100 <= value <= 1900 and value % 100 == 0:
+        return f"{cardinal(value // 100)} hundred"
+    words = re.sub(r"\band ", "", num2words(value))
+    return words.replace(",", "") if value < 3000 else words
+
+
+@lru_cache(maxsize=4096)
+def ordinal(value: int) -> str:
+    """`value` as a rank: 21 is twenty-first."""
+    from num2words import num2words
+
+    return re.sub(r"\band ", "", num2words(value, to="ordinal")).replace(",", "")
+
+
+def digit_names(digits: str, zero: str = "zero") -> str:
+    """Each digit by itself: 2915 is two nine one five. Other characters are passed over."""
+    return " ".join(zero if d == "0" else _DIGITS[int(d)] for d in digits if d in "0123456789")
+
+
+def pairs(digits: str) -> str:
+    """Three or four digits read two by two: 605 is six oh five, 1898 eighteen ninety-eight."""
+    head, tail = int(digits[:-2]), int(digits[-2:])
+    if digits[0] == "0":
+        return digit_names(digits)
+    if tail == 0:
+        return cardinal(int(digits)) if head % 10 == 0 else f"{cardinal(head)} hundred"
+    if tail < 10:
+        # 2001 to 2009 are the years nobody says in pairs.
+        return cardinal(int(digits)) if head % 10 == 0 else f"{cardinal(head)} oh {cardinal(tail)}"
+    return f"{cardinal(head)} {cardinal(tail)}"
+
+
+def decimal(digits: str) -> str:
+    """What follows the point: 15 in 5.15 is one five."""
+    return digit_names(digits)
+
+
+def number(text: str) -> str:
+    """A written number, as INTEGER or NUMBER match it: 1,300 or 4.8 or .5 or 007."""
+    whole, point, rest = text.replace(",", "").partition(".")
+    if len(whole) > 1 and whole[0] == "0":
+        words = digit_names(whole)
+    else:
+        words = cardinal(int(whole)) if whole else ""
+    return f"{words} point {decimal(rest)}".strip() if point else words
+
+
+def plural(words: str) -> str:
+    """The plural of number words: sixty is sixties, six is sixes, ninety-nine is ninety-nines."""
+    if words.endswith("y"):
+        return words[:-1] + "ies"
+    return words + ("es" if words.endswith("x") else "s")

@@ -1,0 +1,93 @@
+"""Phonemes from espeak-ng (pip install 'tacoskip[espeak]'), in IPA with stress.
+
+Punctuation never reaches espeak: it is cut out before and put back after, so that every mark keeps
+its place and a text of a batch cannot move into another.
+"""
+
+import difflib
+import logging
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from phonemizer.backend import EspeakBackend
+
+# Stops, brackets and quotes; not a stop inside a number, nor a hyphen or apostrophe inside a word.
+_MARKS = re.compile(
+    r"(\s*(?:[;!?\"()]|[.,:](?![0-9])|(?<![0-9])[.,:]|-(?!\w)|(?<!\w)-|'(?!\w)|(?<!\w)'(?=\s|$))+\s*)"
+)
+_LETTERS = re.compile(r"(?<![\w'])[A-Z](?: [A-Z](?!\w)){1,30}")
+_NO_MARK = "\u2028"  # phonemizer wants a mark to look for; clean text has no line separator
+
+
+def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
+    """The phonemes of each text, decomposed (NFD), and the characters espeak has no sound for.
+
+    Raises ValueError where the `espeak` extra is missing or has no such voice.
+    """
+    backend = _backend(voice)
+    unread = {
+        c for c in set("".join(texts)) if not (c.isalnum() or c.isspace() or _spoken(c, voice))
+    }
+    lost = Counter(c for text in texts for c in text if c in unread)
+    table = {ord(c): " " for c in unread}
+    split = [_MARKS.split(text.translate(table).strip()) for text in texts]
+    # Every second part is punctuation.
+    chunks = [chunk for parts in split for chunk in parts[::2]]
+    spoken = iter(backend.phonemize([_one_initialism(chunk) for chunk in chunks], strip=True))
+    lines = []
+    for parts in split:
+        parts[::2] = [next(spoken) for _ in parts[::2]]
+        lines.append(unicodedata.normalize("NFD", "".join(parts)))
+    return lines, lost
+
+
+def _one_initialism(chunk: str) -> str:
+    # espeak takes the first letter of "A M" for the article, and reads A.M letter by letter.
+    return _LETTERS.sub(lambda m: m[0].replace(" ", "."), chunk)
+
+
+@cache
+def _spoken(character: str, voice: str) -> bool:
+    """Whether a character that is no letter, digit or space is punctuation or has a sound."""
+    if _MARKS.fullmatch(character) or character in "'-,.:" or unicodedata.combining(character):
+        return True
+    # A zero would end the text for espeak, half a surrogate pair cannot be passed to it.
+    if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn"):
+        return False
+    return bool(_backend(voice).phonemize([character], strip=True)[0].strip())
+
+
+@cache
+def _backend(voice: str) -> "EspeakBackend":
+    """espeak for one voice; starting it takes half a second, so it is kept."""
+    try:
+        import espeakng_loader
+        from phonemizer.backend import EspeakBackend
+        from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    except ImportError as error:
+        raise ValueError(
+            f"phonemes need espeak-ng, which is not installed ({error.name}): "
+            "pip install 'tacoskip[espeak]'"
+        ) from None
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    voices = list(EspeakBackend.supported_languages())
+    if voice not in voices:
+        near = difflib.get_close_matches(voice, voices, n=5, cutoff=0.4)
+        raise ValueError(
+            f"espeak has no voice {voice!r}"
+            + (f"; did you mean {', '.join(near)}?" if near else f"; it has {', '.join(voices)}")
+        )
+    logger = logging.getLogger("tacoskip.espeak")
+    logger.setLevel(logging.ERROR)
+    return EspeakBackend(
+        voice,
+        punctuation_marks=_NO_MARK,
+        with_stress=True,
+        language_switch="remove-flags",
+        logger=logger,
+    )

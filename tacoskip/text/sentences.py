@@ -1,0 +1,89 @@
+"""Long text in pieces a voice can say in one breath."""
+
+import re
+
+from tacoskip.text.abbreviations import ANYWHERE, BEFORE_NAMES, BEFORE_NUMBERS
+from tacoskip.text.boundaries import ends_sentence
+
+# A stop with the quotes and brackets that close behind it.
+_STOP = re.compile(
+    r"(?<![.!?\u2026])[.!?\u2026]+[\"')\]}\u201d\u2019\u00bb]{0,4}(?= )|"
+    r"[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]{0,2} ?"
+)
+_LAST_WORD = re.compile(r"[^\s\"'(\[{\u201c\u2018]+\Z")
+_LETTERS_WITH_STOPS = re.compile(r"(?:[A-Za-z]\.)*[A-Za-z]")
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+# Where a sentence that is too long is cut: the first kind that serves.
+_CUTS = (
+    re.compile(r"[;:](?= )|(?<= )--(?= )|\u2014"),
+    re.compile(r",(?= )"),
+    re.compile(r"(?<!\.)(?= )"),
+)
+
+
+def split_sentences(text: str, max_characters: int = 200) -> list[str]:
+    """Sentences of `text`, none longer than `max_characters`; runs of white space become one space.
+
+    A sentence never ends inside an abbreviation (Dr. Smith, 3.14, the U.S. Army) and always at an
+    empty line. One that is too long is cut near the middle at semicolons, colons or dashes, else
+    at commas, else at spaces, else anywhere. Every other character is kept, in order.
+    """
+    if max_characters < 1:
+        raise ValueError(f"expected max_characters of at least 1, got {max_characters}")
+    pieces: list[str] = []
+    for paragraph in _BLANK_LINE.split(text):
+        for sentence in _sentences(" ".join(paragraph.split())):
+            silent = not any(c.isalnum() for c in sentence)
+            if silent and pieces and len(pieces[-1]) + 1 + len(sentence) <= max_characters:
+                # Marks alone have no sound; they stay with the sentence before them.
+                pieces[-1] += " " + sentence
+            else:
+                pieces.extend(_fit(sentence, max_characters))
+    return pieces
+
+
+def _sentences(paragraph: str) -> list[str]:
+    start, sentences = 0, []
+    for match in _STOP.finditer(paragraph):
+        if _is_end(paragraph, start, match):
+            sentences.append(paragraph[start : match.end()].strip())
+            start = match.end()
+    return [s for s in (*sentences, paragraph[start:].strip()) if s]
+
+
+def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
+    after = text[match.end() + 1 : match.end() + 2]
+    if match[0][0] in "\u3002\uff01\uff1f":
+        return True
+    if after.islower():
+        return False
+    if match[0] != ".":
+        return True
+    found = _LAST_WORD.search(text, max(start, match.start() - 20), match.start())
+    word = found[0] if found else ""
+    if word in BEFORE_NAMES or (after.isdigit() and word.lower() in BEFORE_NUMBERS):
+        return False
+    if word in ANYWHERE or _LETTERS_WITH_STOPS.fullmatch(word):
+        return ends_sentence(text, match.end())
+    # "2. The chapel yard": the number of a list, which begins its sentence.
+    return not (
+        word.isdigit() and len(word) < 3 and match.start() - len(word) == start + (start > 0)
+    )
+
+
+def _fit(sentence: str, limit: int) -> list[str]:
+    pieces, start = [], 0
+    while len(sentence) - start > limit:
+        # Pieces of like length sound better than a full one and a scrap.
+        left = len(sentence) - start
+        target = start + left / -(-left // limit)
+        cut = start + limit
+        for kind in _CUTS:
+            ends = (m.end() for m in kind.finditer(sentence, start, cut + 1))
+            near = [end for end in ends if start + (target - start) / 2 <= end <= cut]
+            if near:
+                cut = min(near, key=lambda end: abs(end - target))
+                break
+        pieces.append(sentence[start:cut])
+        start = cut + (sentence[cut] == " ")
+    return [piece.strip() for piece in (*pieces, sentence[start:])]

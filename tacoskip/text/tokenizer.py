@@ -1,0 +1,101 @@
+"""From text to the numbers a network reads, and back."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+
+from tacoskip.text.folding import clean, fold, fold_punctuation
+from tacoskip.text.normalize import normalize
+from tacoskip.text.phonemes import phonemize
+from tacoskip.text.settings import TextSettings
+from tacoskip.text.symbols import CHARACTERS, END, PADDING, PHONEMES, SAME_AS
+
+_TABLES = {"characters": CHARACTERS, "phonemes": PHONEMES}
+_END_ID = 1
+
+
+class DroppedCharacters(UserWarning):
+    """Characters of a text that a voice has no symbol for."""
+
+
+class Tokenizer:
+    """The symbols of a voice and the way from text to them; both follow from the settings alone."""
+
+    def __init__(self, settings: TextSettings | None = None) -> None:
+        settings = settings or TextSettings()
+        if settings.symbols not in _TABLES:
+            raise ValueError(f"expected symbols {' or '.join(_TABLES)}, got {settings.symbols!r}")
+        self.settings = settings
+        self.symbols: list[str] = list(_TABLES[settings.symbols])
+        # The padding and end symbols are no characters: a "_" in a text must not become padding.
+        self._ids = {s: i for i, s in enumerate(self.symbols) if s not in (PADDING, END)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str, normalized: bool = False) -> list[int]:
+        """The symbols of `text`, the end symbol last.
+
+        normalized: `text` is in words already; it is only folded or phonemized. Warns with
+        DroppedCharacters; raises ValueError where nothing that can be spoken is left.
+        """
+        ids, lost = self._encode([text], normalized)
+        _warn(lost)
+        return ids[0]
+
+    def encode_many(self, texts: Iterable[str], normalized: bool = False) -> list[list[int]]:
+        """`encode` of each text, with one pass through espeak and one warning for all."""
+        ids, lost = self._encode(list(texts), normalized)
+        _warn(lost)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`, without padding and end; for phonemes, the IPA."""
+        return "".join(self.symbols[i] for i in ids if self.symbols[i] not in (PADDING, END))
+
+    def _encode(self, texts: list[str], normalized: bool) -> tuple[list[list[int]], Counter[str]]:
+        lines, lost = self._lines(texts, normalized)
+        encoded = []
+        for text, line in zip(texts, lines, strict=True):
+            kept = clean("".join(c for c in line if c in self._ids))
+            if not any(c.isalpha() for c in kept):
+                shown = text if len(text) <= 60 else text[:57] + "..."
+                raise ValueError(f"nothing to speak in {shown!r}")
+            lost.update(c for c in line if c not in self._ids)
+            encoded.append([*(self._ids[c] for c in kept), _END_ID])
+        return encoded, lost
+
+    def _lines(self, texts: list[str], normalized: bool) -> tuple[list[str], Counter[str]]:
+        """Each text in the characters of the table, or near to them; what espeak left out."""
+        english = self.settings.voice.startswith("en")
+        prepare = normalize if english and not normalized else clean
+        lines = [prepare(text).translate(_SAME) for text in texts]
+        lost: Counter[str] = Counter()
+        if self.settings.symbols == "characters":
+            lines = [fold(line).lower() for line in lines]
+        else:
+            lines, lost = phonemize([fold_punctuation(line) for line in lines], self.settings.voice)
+        return lines, lost
+
+
+_SAME = str.maketrans(SAME_AS)
+
+
+def dropped_characters(text: str) -> dict[str, int]:
+    """What a voice of English characters would lose of `text`: character to count."""
+    known = {*CHARACTERS, *SAME_AS} - {PADDING, END}
+    return dict(Counter(c for c in normalize(text).lower() if c not in known))
+
+
+def _warn(lost: Counter[str]) -> None:
+    if not lost:
+        return
+    total = sum(lost.values())
+    named = ", ".join(f"{c!r} ({n})" for c, n in lost.most_common(20))
+    more = f" and {len(lost) - 20} others" if len(lost) > 20 else ""
+    plural = "character" if total == 1 else "characters"
+    warnings.warn(
+        f"dropped {total} {plural} the voice has no symbol for: {named}{more}",
+        DroppedCharacters,
+        stacklevel=3,
+    )

@@ -1,0 +1,113 @@
+"""The training loop: batches in, a run folder out. Running it again resumes."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import Tensor
+
+from tacoskip.config import Config
+from tacoskip.data import Batch
+from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
+from tacoskip.models.tacotron import Tacotron, TacotronOutput
+from tacoskip.training import schedule
+from tacoskip.training.session import Session
+
+
+@dataclass
+class Progress:
+    """What a watcher is told: every `train.log_every` steps, and whenever there is a `message` to show."""
+
+    step: int
+    share: float
+    minutes: float
+    scalars: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+    warning: bool = False
+
+
+def tacotron_losses(
+    model: Tacotron, output: TacotronOutput, mel: Tensor, linear: Tensor, batch: Batch, config: Config, step: int
+) -> dict[str, Tensor]:
+    """Weighted losses of a batch in standardised features; `loss` is their sum."""
+    weights, reduction = config.loss, model.reduction
+    losses = {
+        "mel_loss": weights.mel * masked_l1(output.mel, mel, batch.mel_lengths),
+        "linear_loss": weights.linear * masked_l1(output.linear, linear, batch.mel_lengths),
+        "stop_loss": weights.stop
+        * stop_loss(output.stop_logits, batch.mel_lengths, reduction, weights.stop_positive),
+    }
+    guided = schedule.guided_weight(weights, step)
+    if guided:
+        losses["guided_loss"] = guided * guided_attention_loss(
+            output.alignments, batch.mel_lengths, batch.symbol_lengths, reduction, weights.guided_sigma
+        )
+    losses["loss"] = torch.stack(list(losses.values())).sum()
+    return losses
+
+
+def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
+    """Train a voice on its prepared corpus until `max_steps` or `max_minutes`; returns a summary.
+
+    Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when the corpus is not
+    prepared, FloatingPointError when the loss stops being finite.
+    """
+    settings = config.train
+    tell = on_progress or (lambda _: None)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    set_seed(config.seed)
+    cuda = torch.cuda.is_available() and settings.device != "cpu"
+    precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(settings.precision, settings.precision)
+    accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
+    session = Session(config, accelerator, lambda text, warning: tell(_message(session, text, warning)))
+    model, optimizer = accelerator.prepare(session.model, session.optimizer)
+    clock, unlogged = time.monotonic(), 0
+    try:
+        for batch in session.batches:
+            if session.finished:
+                break
+            batch = batch.to(accelerator.device)
+            rate = schedule.learning_rate(settings, session.step, session.minutes)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            session.model.reduction = schedule.reduction(config.tts, session.step)
+            mel, linear = session.model.standardize(batch.mel, batch.linear)
+            model.train()
+            with accelerator.autocast():
+                output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+            losses = tacotron_losses(session.model, output, mel, linear, batch, config, session.step)
+            optimizer.zero_grad()
+            accelerator.backward(losses["loss"])
+            norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            session.check_finite(losses["loss"], norm)
+            optimizer.step()
+            session.average.update(session.model, session.step)
+
+            session.step += 1
+            unlogged += int(batch.mel_lengths.sum())
+            session.minutes += (time.monotonic() - clock) / 60
+            spent, clock = time.monotonic() - clock, time.monotonic()
+            session.frames_per_second.append(int(batch.mel_lengths.sum()) / spent)
+            if session.step % settings.log_every == 0:
+                scalars = session.log(losses, norm, rate, output)
+                tell(Progress(session.step, session.share, session.minutes, scalars))
+            if session.step % settings.evaluate_every == 0:
+                session.evaluate()
+            if session.checkpoint_due:
+                session.save()
+            clock = time.monotonic()
+    except KeyboardInterrupt:
+        session.save()
+        raise
+    summary = session.close()
+    tell(Progress(session.step, 1.0, session.minutes, {}, summary["message"]))
+    return summary
+
+
+def _message(session: Session, text: str, warning: bool) -> Progress:
+    return Progress(session.step, session.share, session.minutes, {}, text, warning)

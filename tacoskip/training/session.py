@@ -1,0 +1,241 @@
+"""Everything a training run carries from step to step: network, averages, data, counters, run folder."""
+
+import json
+import math
+import platform
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from tacoskip.audio import FrontEnd
+from tacoskip.config import Config, save_config, to_dict
+from tacoskip.data import Corpus, TrainBatches, feature_statistics, validation_batches
+from tacoskip.inference import Voice
+from tacoskip.metrics import alignment_score
+from tacoskip.models.tacotron import TacotronOutput
+from tacoskip.run_folder import (
+    Checkpoint,
+    RunError,
+    build_tacotron,
+    checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from tacoskip.text import Tokenizer
+from tacoskip.training import schedule
+from tacoskip.training.board import Board
+from tacoskip.training.ema import WeightAverage
+
+# Steps that may fail in a row before a run is given up.
+PATIENCE = 20
+UNALIGNED_STEPS = 2000
+UNALIGNED_SCORE = 0.3
+
+
+class Session:
+    """State of one run. `tell(text, warning)` shows a line to whoever watches."""
+
+    def __init__(self, config: Config, accelerator: Accelerator, tell: Callable[[str, bool], None]) -> None:
+        self.config, self.tell = config, tell
+        self.run = Path(config.run)
+        corpus = Corpus.of(config.data, config.audio, config.text)
+        self.speakers = corpus.speakers
+        front_end = FrontEnd(config.audio)
+        tokenizer = Tokenizer(config.text)
+        self.batches = TrainBatches(
+            corpus.train, config.data, front_end, tokenizer, corpus.speakers, seed=config.seed
+        )
+        self.validation = validation_batches(
+            corpus.validation, config.data, front_end, tokenizer, corpus.speakers
+        )
+        self.n_symbols = len(tokenizer)
+        self.model = build_tacotron(config, self.n_symbols, len(self.speakers))
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+        )
+        self.step, self.minutes, self.failed = 0, 0.0, 0
+        self.best: dict[str, float] = {}
+        self.frames_per_second: deque[float] = deque(maxlen=50)
+        resumed = self._resume(accelerator.device)
+        if not resumed:
+            self.model.set_statistics(*feature_statistics(corpus.train, front_end))
+            self.frames_per_symbol = self._frames_per_symbol()
+        self.model.to(accelerator.device)
+        self.average = WeightAverage(self.model, config.train.ema_decay)
+        if resumed:
+            self.average.load(resumed.weights)
+        else:
+            self._write_environment()
+        self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
+        self.saved_at = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """Share of the run that is done, 0..1."""
+        return schedule.progress(self.config.train, self.step, self.minutes)
+
+    @property
+    def finished(self) -> bool:
+        return self.share >= 1.0
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return time.monotonic() - self.saved_at > 60 * self.config.train.checkpoint_minutes
+
+    def check_finite(self, loss: Tensor, norm: Tensor) -> None:
+        """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in a row."""
+        if math.isfinite(float(norm)) and math.isfinite(float(loss)):
+            self.failed = 0
+            return
+        self.failed += 1
+        self.optimizer.zero_grad()  # an optimizer step without gradients changes nothing
+        self.tell(f"step {self.step}: loss or gradient is not finite, step left out", True)
+        if self.failed >= PATIENCE:
+            raise FloatingPointError(
+                f"{PATIENCE} steps in a row were not finite (last at step {self.step}): lower train.learning_rate, "
+                "or use train.precision=fp32"
+            )
+
+    def log(self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: TacotronOutput) -> dict[str, float]:
+        """Write the scalars of a training step; returns them."""
+        scalars = {name: float(value) for name, value in losses.items()}
+        steps = -(-int(output.mel_lengths[0]) // self.model.reduction)
+        scalars |= {
+            "alignment": alignment_score(output.alignments[0, :steps].detach().float().cpu()).score,
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+            "frames_per_second": sum(self.frames_per_second) / len(self.frames_per_second),
+            "frames_per_step": float(self.model.reduction),
+        }
+        self.board.scalars("train", scalars, self.step)
+        self.board.gradient_norms(self.model, self.step)
+        return scalars
+
+    def voice(self) -> Voice:
+        """The averaged network as a voice. It shares no weights with the one in training."""
+        model = build_tacotron(self.config, self.n_symbols, len(self.speakers))
+        model.load_state_dict(self.average.weights)
+        return Voice(
+            model.to(self.model.mel_mean.device).eval(), self.config, self.speakers, self.frames_per_symbol
+        )
+
+    def evaluate(self) -> None:
+        """Judge the averaged network on validation clips, show it, and keep it if it is the best so far."""
+        voice = self.voice()
+        figures = self.board.evaluation(voice, self.validation, self.config, self.step)
+        select = self.config.train.select
+        better = figures[select] > self.best.get(select, -math.inf)
+        if select != "alignment":
+            better = figures[select] < self.best.get(select, math.inf)
+        line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""), False)
+        if better:
+            self.best = figures
+            save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
+        if self.step >= UNALIGNED_STEPS and figures["alignment"] < UNALIGNED_SCORE:
+            self.tell(
+                f"step {self.step}: attention does not align (alignment {figures['alignment']:.2f}). Look at the "
+                "alignments in TensorBoard; try a larger tts.frames_per_step, loss.guided, or check that the texts "
+                "match the recordings",
+                True,
+            )
+
+    def save(self) -> None:
+        """Write a numbered checkpoint and drop the oldest beyond `train.keep`."""
+        path = self.run / "checkpoints" / f"step-{self.step:08d}.pt"
+        save_checkpoint(self._checkpoint(training=True), path)
+        for old in checkpoints(self.run)[: -self.config.train.keep]:
+            old.unlink()
+        self.saved_at = time.monotonic()
+
+    def close(self) -> dict[str, Any]:
+        """Evaluate a last time, save, and sum the run up."""
+        if self.step % self.config.train.evaluate_every:
+            self.evaluate()
+        self.save()
+        self.board.close()
+        return {
+            "run": str(self.run),
+            "step": self.step,
+            "minutes": round(self.minutes, 2),
+            "best": self.best,
+            "message": f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}",
+        }
+
+    def _checkpoint(self, training: bool) -> Checkpoint:
+        state = {
+            "weights": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state_dict(),
+            "minutes": self.minutes,
+            "best": self.best,
+            "random": torch.get_rng_state(),
+        }
+        return Checkpoint(
+            config=to_dict(self.config),
+            speakers=self.speakers,
+            n_symbols=self.n_symbols,
+            frames_per_symbol=self.frames_per_symbol,
+            step=self.step,
+            weights=self.average.weights,
+            training=state if training else {},
+        )
+
+    def _resume(self, device: torch.device) -> Checkpoint | None:
+        """Go on from the newest checkpoint that can be read; one that cannot is named and passed over."""
+        for path in reversed(checkpoints(self.run)):
+            try:
+                found = load_checkpoint(path, device)
+            except RunError as error:
+                self.tell(f"{error}; trying the one before", True)
+                continue
+            if found.speakers != self.speakers or found.n_symbols != self.n_symbols:
+                raise RunError(f"{path}: made with other speakers or symbols; train into another folder with run=...")
+            self._load(found, path)
+            self.tell(f"resumed {self.run} at step {self.step}", False)
+            return found
+        return None
+
+    def _load(self, found: Checkpoint, path: Path) -> None:
+        try:
+            self.model.load_state_dict(found.training["weights"])
+            self.optimizer.load_state_dict(found.training["optimizer"])
+        except (RuntimeError, ValueError):
+            raise RunError(f"{path}: made with another network; train into another folder with run=...") from None
+        self.batches.load_state_dict(found.training["batches"])
+        torch.set_rng_state(found.training["random"].cpu())
+        self.step, self.minutes = found.step, found.training["minutes"]
+        self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
+
+    def _frames_per_symbol(self) -> float:
+        frames = sum(int(batch.mel_lengths.sum()) for batch in self.validation)
+        return frames / sum(int(batch.symbol_lengths.sum()) for batch in self.validation)
+
+    def _write_environment(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        save_config(self.config, self.run / "config.yaml")
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+        packages = ("tacoskip", "torch", "torchaudio", "accelerate", "lhotse", "numpy", "librosa")
+        environment = {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "device": str(self.model.mel_mean.device),
+            "packages": {name: version(name) for name in packages},
+            "commit": commit.stdout.strip() or None,
+            "seed": self.config.seed,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "speakers": self.speakers,
+        }
+        text = json.dumps(environment, indent=2) + "\n"
+        (self.run / "environment.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,144 @@
+"""One clip at a time: truncation in every container, rates, levels, the journal."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tacoskip.data.checks import PEAK, Rejected, clipped_share, decode, set_level, to_mono
+from tacoskip.data.clips import audio_name
+from tacoskip.data.journal import Journal, clip_key, settings_key
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.statistics import implausible_rates
+from tacoskip.data.utterance import Utterance
+
+CONTAINERS = [
+    ("wav", {}),
+    ("flac", {}),
+    ("ogg", {}),
+    ("opus", {"format": "OGG", "subtype": "OPUS"}),
+    ("mp3", {}),
+    ("aiff", {}),
+    ("au", {}),
+    ("w64", {}),
+]
+
+
+@pytest.mark.parametrize(("suffix", "options"), CONTAINERS)
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_a_truncated_file_is_not_read_as_a_shorter_one(tmp_path, make, suffix, options, share):
+    path = tmp_path / f"a.{suffix}"
+    wave = make.buzz(4.0, 16000)
+    soundfile.write(path, wave, 16000, **options)
+    samples, rate = decode(path, 20.0)
+    assert len(samples) / rate == pytest.approx(4.0, abs=0.05)
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(Rejected) as caught:
+        decode(path, 20.0)
+    assert caught.value.reason in ("truncated", "undecodable" if suffix == "flac" else "")
+
+
+def test_a_wav_written_into_a_pipe_is_whole(tmp_path, make):
+    """A writer that cannot go back leaves 0xFFFFFFFF as the sizes."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make.buzz(1.0), 8000)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"data") + 4
+    raw[4:8] = raw[at : at + 4] = struct.pack("<I", 0xFFFFFFFF)
+    path.write_bytes(raw)
+    assert len(decode(path, 20.0)[0]) == 8000
+
+
+def test_a_very_long_file_is_refused_by_its_header(tmp_path, monkeypatch):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(8000 * 600, dtype=np.int16), 8000)
+
+    def read(*args: object, **options: object) -> None:
+        raise AssertionError("the samples were read")
+
+    monkeypatch.setattr(soundfile, "read", read)
+    with pytest.raises(Rejected) as caught:
+        decode(path, 20.0)
+    assert caught.value.reason == "too_long" and "600.0 s" in caught.value.detail
+
+
+def test_clipping_is_counted_in_each_channel():
+    samples = np.zeros((100, 2), dtype=np.float32)
+    samples[:7, 1] = -1.0
+    assert clipped_share(samples) == pytest.approx(0.07)
+
+
+def test_mixing_and_resampling():
+    time = np.arange(48000) / 48000
+    tone = np.sin(2 * np.pi * 500 * time).astype(np.float32)
+    samples = np.stack([0.8 * tone + 0.1, 0.2 * tone + 0.1], axis=1)
+    wave = to_mono(samples, 48000, 16000)
+    expected = 0.5 * np.sin(2 * np.pi * 500 * np.arange(16000) / 16000)
+    assert wave.dtype == np.float32 and len(wave) == 16000
+    np.testing.assert_allclose(wave[200:-200], expected[200:-200], atol=2e-3)
+
+
+def test_level_and_peak():
+    wave = np.sin(np.arange(8000) / 5).astype(np.float32) * 0.01
+    assert 20 * np.log10(np.sqrt(np.mean(set_level(wave, -26.0) ** 2))) == pytest.approx(-26, abs=0.01)
+    wave[100] = 0.5
+    assert np.abs(set_level(wave, -26.0)).max() == pytest.approx(PEAK, abs=1e-6)
+
+
+def test_speaking_rates():
+    def row(id: int, letters: int, seconds: float) -> dict[str, object]:
+        return {"id": id, "normalized": "a" * letters, "seconds": seconds}
+
+    usual = [row(n, 30 + n % 7, 2.0) for n in range(40)]
+    assert implausible_rates(usual) == []
+    strange = [row(100, 200, 2.0), row(101, 3, 2.0), row(102, 60, 2.0)]
+    assert [r["id"] for r, _ in implausible_rates(usual + strange)] == [100, 101]
+    # few clips: nothing to compare with, so only what nobody can say
+    assert [r["id"] for r, _ in implausible_rates([row(1, 30, 2.0), row(2, 200, 2.0)])] == [2]
+    assert implausible_rates([]) == []
+
+
+def test_names_of_prepared_files_are_safe_and_differ():
+    ids = ["a", "a/b", "a%2Fb", "../x", "é", "x" * 300, "x" * 301, "con:aux", "a b", "a\nb"]
+    names = [audio_name(id) for id in ids]
+    assert len(set(names)) == len(ids)
+    for name in names:
+        path = Path(name)
+        assert path.parent == Path("audio") and len(path.name) < 200
+        assert not set(path.name) & set('/\\:\n*?"<>|')
+
+
+def test_journal_survives_a_cut_line(tmp_path):
+    path = tmp_path / "clips.jsonl"
+    journal = Journal(path)
+    journal.add({"id": "a", "key": "1"})
+    journal.add({"id": "b", "key": "1"})
+    journal.close()
+    path.write_bytes(path.read_bytes()[:-6])
+    journal = Journal(path)
+    assert journal.get("a", "1") and not journal.get("b", "1") and not journal.get("a", "2")
+    journal.add({"id": "c", "key": "1"})
+    journal.close()
+    assert set(Journal(path).results) == {"a", "c"}
+    journal.compact()
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "c"]
+
+
+def test_what_a_result_depends_on(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"1234")
+    plain = DataSettings()
+    base = clip_key(Utterance("a", path, "t", "s"), settings_key(plain, 8000, {}))
+
+    def key(text: str = "t", data: DataSettings = plain, rate: int = 8000) -> str:
+        return clip_key(Utterance("a", path, text, "s"), settings_key(data, rate, {}))
+
+    assert key() == base == key(data=DataSettings(join=[1, 4], validation=9, workers=0))
+    others = [key("u"), key(data=DataSettings(trim_db=30.0)), key(rate=16000)]
+    path.write_bytes(b"12345")
+    others.append(key())
+    assert len({base, *others}) == 5

@@ -1,0 +1,216 @@
+"""Readers of corpora: tables as people really write them, and layouts as they are published."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tacoskip.data.corpora import READERS
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.utterance import Notes, Utterance
+
+
+def read(corpus: str, root: Path, subset: str = "") -> tuple[dict[str, Utterance], Notes]:
+    notes = Notes()
+    found = list(READERS[corpus](root, subset, notes))
+    assert len({utterance.id for utterance in found}) == len(found)
+    return {utterance.id: utterance for utterance in found}, notes
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+    return root
+
+
+def test_ljspeech_and_its_third_column(tmp_path):
+    touch(tmp_path, "wavs/LJ001-0001.wav")
+    (tmp_path / "metadata.csv").write_text(
+        'LJ001-0001|Chapter 4, "so"|Chapter four, "so"\nLJ001-0002|in 1450.|\nLJ001-0003|alone\n'
+    )
+    found, notes = read("ljspeech", tmp_path)
+    assert found["LJ001-0001"].text == 'Chapter 4, "so"'
+    assert found["LJ001-0001"].normalized == 'Chapter four, "so"'
+    assert found["LJ001-0002"].normalized is None
+    assert found["LJ001-0003"].normalized is None
+    assert {u.speaker for u in found.values()} == {"LJ"} and not notes.dropped
+
+
+def test_windows_table(tmp_path):
+    """A BOM, CRLF, blank lines and a byte of cp1252."""
+    raw = "\ufeffa|caf\u00e9 one\r\n\r\nb|two\r\n".encode() + b"c|caf\xe9 three\r\n  \r\nd|four"
+    (tmp_path / "metadata.csv").write_bytes(raw)
+    found, notes = read("folder", tmp_path)
+    assert [u.text for u in found.values()] == ["café one", "two", "café three", "four"]
+    assert list(found) == ["a", "b", "c", "d"]
+    assert notes.warnings == ["metadata.csv line 4 is not UTF-8: read as cp1252"]
+
+
+def test_utf16_table(tmp_path):
+    (tmp_path / "metadata.csv").write_bytes("a|café\r\nb|two\r\n".encode("utf-16"))
+    assert [u.text for u in read("folder", tmp_path)[0].values()] == ["café", "two"]
+
+
+def test_rows_of_a_wrong_shape_are_noted(tmp_path):
+    (tmp_path / "metadata.csv").write_text("id|text\na|one\nb\nc|1|2|3\n|no id\nd|four\n")
+    found, notes = read("folder", tmp_path)
+    assert list(found) == ["a", "d"]
+    assert [(d.id, d.reason) for d in notes.dropped] == [
+        ("b", "bad_row"),
+        ("c", "bad_row"),
+        ("", "bad_row"),
+    ]
+    assert "line 3" in notes.dropped[0].detail and "got 4 columns" in notes.dropped[1].detail
+
+
+@pytest.mark.parametrize("id", ["../../etc/passwd", "/etc/passwd", "a/../../../x", "C:/x", "a\0b"])
+def test_ids_that_leave_the_corpus(tmp_path, id):
+    (tmp_path / "metadata.csv").write_text(f"{id}|text\n")
+    found, notes = read("folder", tmp_path)
+    assert not found and [d.reason for d in notes.dropped] == ["leaves_corpus"]
+    assert not id.startswith("..") or "leads out" in notes.dropped[0].detail
+
+
+def test_links_are_followed_inside_only(tmp_path):
+    root = touch(tmp_path / "corpus", "wavs/real.wav")
+    touch(tmp_path, "secret.wav")
+    (root / "wavs" / "inside.wav").symlink_to("real.wav")
+    (root / "wavs" / "outside.wav").symlink_to(tmp_path / "secret.wav")
+    (root / "wavs" / "loop.wav").symlink_to("loop.wav")
+    (root / "metadata.csv").write_text("inside|one\noutside|two\nloop|three\n")
+    found, notes = read("folder", root)
+    assert "inside" in found and "outside" not in found
+    assert [(d.id, d.reason) for d in notes.dropped][0] == ("outside", "leaves_corpus")
+    # the corpus itself may be a link
+    (tmp_path / "alias").symlink_to(root)
+    assert "inside" in read("folder", tmp_path / "alias")[0]
+
+
+def test_audio_of_other_kinds_and_places(tmp_path):
+    touch(tmp_path, "wavs/a.flac", "b.ogg", "wavs/sub/c.wav")
+    (tmp_path / "metadata.csv").write_text("a|one\nb|two\nsub/c|three\nd|four\n")
+    found, _ = read("folder", tmp_path)
+    names = {id: str(u.path.relative_to(tmp_path)) for id, u in found.items()}
+    assert names == {
+        "a": "wavs/a.flac",
+        "b": "b.ogg",
+        "sub/c": "wavs/sub/c.wav",
+        "d": "wavs/d.wav",
+    }
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("metadata.csv", ","), ("clips.tsv", "\t")])
+def test_table_with_a_header(tmp_path, name, delimiter):
+    rows = [
+        ["Text", "path", "speaker", "extra"],
+        ['"one, ""two"""' if delimiter == "," else "one, two", "x/a.wav", "ann", "1"],
+        ["three", "x\\b.wav", "", "2"],
+        ["too few", "x/c.wav"],
+        ["", "", "", ""],
+        ["five", "../e.wav", "bob", "3"],
+    ]
+    (tmp_path / name).write_text("\r\n".join(delimiter.join(row) for row in rows))
+    found, notes = read("folder", tmp_path)
+    assert list(found) == ["x/a", "x/b"]
+    assert found["x/a"].text == ('one, "two"' if delimiter == "," else "one, two")
+    assert (found["x/a"].speaker, found["x/b"].speaker) == ("ann", "speaker")
+    assert [d.reason for d in notes.dropped] == ["bad_row", "leaves_corpus"]
+
+
+def test_text_over_two_lines(tmp_path):
+    (tmp_path / "metadata.csv").write_text('path,text\na.wav,"one\ntwo"\nb.wav,three\n')
+    found, _ = read("folder", tmp_path)
+    assert found["a"].text.split() == ["one", "two"] and found["b"].text == "three"
+
+
+def test_jsonl(tmp_path):
+    rows = [
+        json.dumps({"path": "a.wav", "text": "one", "speaker": "ann", "id": "first"}),
+        '{"path": "b.wav", "text": ',
+        json.dumps(["b.wav", "two"]),
+        json.dumps({"path": "b.wav"}),
+        json.dumps({"path": 7, "text": "seven"}),
+        json.dumps({"path": "c.wav", "text": "3", "normalized": "three"}),
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    found, notes = read("folder", tmp_path)
+    assert list(found) == ["first", "c"]
+    assert found["first"].speaker == "ann" and found["c"].normalized == "three"
+    assert [d.reason for d in notes.dropped] == ["bad_row"] * 4
+    assert [f"line {n}" in d.detail for n, d in zip((2, 3, 4, 5), notes.dropped, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "found none"),
+        ({"a.csv": "path,text\n", "b.csv": "path,text\n"}, r"found a\.csv, b\.csv"),
+        ({"metadata.csv": "file,sentence\na.wav,one\n"}, "got file, sentence"),
+    ],
+)
+def test_folders_without_a_usable_table(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(CorpusError, match=message):
+        read("folder", tmp_path)
+
+
+def test_fsdd(tmp_path):
+    touch(tmp_path, *(f"recordings/{n}.wav" for n in ("7_jackson_3", "0_theo_5", "x_y", "1_a_b_2")))
+    found, notes = read("fsdd", tmp_path)
+    assert {id: (u.text, u.speaker, u.split) for id, u in found.items()} == {
+        "0_theo_5": ("zero", "theo", None),
+        "7_jackson_3": ("seven", "jackson", "test"),
+    }
+    assert {d.id for d in notes.dropped} == {"x_y", "1_a_b_2"}
+
+
+@pytest.mark.parametrize("inner", ["", "VCTK-Corpus-0.92/"])
+def test_vctk(tmp_path, inner):
+    touch(
+        tmp_path,
+        f"{inner}wav48_silence_trimmed/p225/p225_001_mic1.flac",
+        f"{inner}wav48_silence_trimmed/p225/p225_001_mic2.flac",
+        f"{inner}txt/p225/p225_001.txt",
+        f"{inner}txt/p225/p225_002.txt",
+    )
+    (tmp_path / inner / "txt/p225/p225_001.txt").write_text("Please call Stella.\n")
+    found, _ = read("vctk", tmp_path)
+    assert found["p225_001"].text == "Please call Stella."
+    assert found["p225_001"].path.name == "p225_001_mic1.flac"
+    assert found["p225_001"].speaker == "p225"
+    assert not found["p225_002"].path.exists()  # prepare reports it as missing
+    with pytest.raises(CorpusError, match="txt/"):
+        read("vctk", touch(tmp_path / "empty", "a"))
+
+
+def test_vctk_080(tmp_path):
+    touch(tmp_path, "VCTK-Corpus/wav48/p226/p226_003.wav", "VCTK-Corpus/txt/p226/p226_003.txt")
+    assert read("vctk", tmp_path)[0]["p226_003"].path.name == "p226_003.wav"
+
+
+def test_librispeech(tmp_path):
+    parts = {"train-clean-100": "19/198", "dev-clean": "84/121", "test-clean": "61/70"}
+    for part, place in parts.items():
+        speaker, chapter = place.split("/")
+        folder = touch(tmp_path, f"LibriSpeech/{part}/{place}/x") / "LibriSpeech" / part / place
+        id = f"{speaker}-{chapter}-0000"
+        (folder / f"{speaker}-{chapter}.trans.txt").write_text(f"{id} A WORD OR TWO\n\n")
+    found, _ = read("librispeech", tmp_path)
+    assert {u.id: (u.speaker, u.split) for u in found.values()} == {
+        "19-198-0000": ("19", None),
+        "84-121-0000": ("84", "validation"),
+        "61-70-0000": ("61", "test"),
+    }
+    assert found["19-198-0000"].text == "A WORD OR TWO"
+    assert found["19-198-0000"].path.parent.name == "198"
+    assert list(read("librispeech", tmp_path, "test-clean")[0]) == ["61-70-0000"]
+    with pytest.raises(CorpusError, match="train-other-500"):
+        read("librispeech", tmp_path, "train-other-500")
+
+
+def test_genuine_ljspeech(recordings):
+    found, notes = read("ljspeech", recordings / "LJSpeech-100")
+    assert len(found) == 90 and not notes.dropped and not notes.warnings
+    assert all(u.path.exists() and u.normalized for u in found.values())

@@ -1,0 +1,307 @@
+"""Settings: which layer wins, what is refused, and that a refusal is one line with a way out."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tacoskip.config import (
+    Config,
+    ConfigError,
+    from_dict,
+    known_recipes,
+    load_arguments,
+    load_config,
+    load_saved,
+    save_config,
+    to_dict,
+)
+from tacoskip.config_checks import ABOVE_ZERO, CHOICES, MAY_BE_NEGATIVE, field_kinds
+
+
+def write(folder: Path, **recipes: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in recipes.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with its own recipes/."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    return folder
+
+
+def refusal(recipe: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_later_layer_wins(recipes: Path) -> None:
+    write(recipes, low="train: {keep: 5, log_every: 7, max_steps: 1}\nseed: 3")
+    write(recipes, middle="base: low\ntrain: {keep: 6, log_every: 8}")
+    write(recipes, high="base: middle\ntrain: {keep: 9}")
+    config = load_config("high", ["train.keep=11"])
+    assert (config.train.keep, config.train.log_every, config.train.max_steps) == (11, 8, 1)
+    assert (config.seed, config.recipe, config.run) == (3, "high", "runs/high")
+    assert config.train.ema_decay == Config().train.ema_decay
+
+
+def test_a_base_stands_beside_its_recipe_or_is_known(tmp_path: Path) -> None:
+    write(tmp_path, mine="base: ./elder\nseed: 1", elder="base: smoke\nseed: 2\ntrain: {keep: 8}")
+    config = load_config(str(tmp_path / "mine.yaml"))
+    assert (config.recipe, config.seed, config.train.keep) == ("mine", 1, 8)
+    assert config.data.corpus == "folder"
+
+
+def test_bases_in_a_circle_are_refused(recipes: Path) -> None:
+    write(recipes, a="base: b", b="base: a")
+    assert "circle" in refusal("a")
+
+
+def test_a_list_is_replaced_and_options_are_merged(recipes: Path) -> None:
+    write(recipes, low="data: {join: [1, 5]}\ncbhg: {block_options: {gate_bias: -1.5}}")
+    write(recipes, high="base: low\ndata: {join: [2, 3]}")
+    config = load_config("high", ["cbhg.block_options.kernel_size=5"])
+    assert config.data.join == [2, 3]
+    assert config.cbhg.block_options == {"gate_bias": -1.5, "kernel_size": 5}
+    assert isinstance(config.cbhg.block_options["kernel_size"], int)
+
+
+@pytest.mark.parametrize(
+    ("pair", "key", "value"),
+    [
+        ("train.learning_rate=1e-3", "learning_rate", 0.001),
+        ("train.learning_rate=2", "learning_rate", 2.0),
+        ("train.max_steps=1e5", "max_steps", 100_000),
+        ("train.max_minutes=7", "max_minutes", 7.0),
+        ("train.deterministic=true", "deterministic", True),
+        ("train.sentences=[one two, three]", "sentences", ["one two", "three"]),
+    ],
+)
+def test_a_value_is_read_as_its_key_needs_it(pair: str, key: str, value: object) -> None:
+    found = getattr(load_config("smoke", [pair]).train, key)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["007", "1e3", "no", "null", "a=b", "[x]", "with space", "x: y"])
+def test_text_stays_as_it_was_typed(text: str) -> None:
+    assert load_config("smoke", [f"data.root={text}"]).data.root == text
+
+
+def test_no_two_configs_share_a_list() -> None:
+    load_config("fsdd").data.join.append(9)
+    assert load_config("fsdd").data.join == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.max_step", "train.max_steps"),
+        ("trian.max_steps", "train.max_steps"),
+        ("max_steps", "train.max_steps"),
+        ("learning_rte", "train.learning_rate"),
+        ("cbgh.bank_size", "cbhg.bank_size"),
+        ("blok", "block"),
+        ("data..root", "data.root"),
+        ("seeed", "seed"),
+    ],
+)
+def test_a_misspelt_key_is_told_the_nearest(key: str, meant: str) -> None:
+    said = refusal("smoke", f"{key}=1")
+    assert f"unknown key '{key}'; did you mean '" in said
+    assert meant in said
+
+
+def test_a_key_like_no_other_is_told_the_sections() -> None:
+    assert "sections: audio, text, data" in refusal("smoke", "zzzzqq.yyyy=1")
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected", "got"),
+    [
+        ("train.max_steps=many", "a whole number for 'train.max_steps'", "'many'"),
+        ("train.max_steps=1.5", "a whole number", "1.5"),
+        ("train.max_steps=true", "a whole number", "True"),
+        ("train.learning_rate=fast", "a number", "'fast'"),
+        ("train.learning_rate=", "a number", "nothing"),
+        ("train.deterministic=maybe", "true or false", "'maybe'"),
+        ("data.join=5", "a list", "5"),
+        ("data.join=[1, [2]]", "a list", "[1, [2]]"),
+        ("tts.reduction_schedule=[1, 2]", "a list [...] of lists", "[1, 2]"),
+        ("train.sentences=[a: b", "a list [...] of texts", "'[a: b'"),
+        (
+            "train.max_steps.more=1",
+            "a whole number for 'train.max_steps'",
+            "'train.max_steps.more'",
+        ),
+        ("cbhg.block_options=3", "options as {name: value}", "3"),
+    ],
+)
+def test_a_wrong_type_names_key_expected_and_got(pair: str, expected: str, got: str) -> None:
+    said = refusal("smoke", pair)
+    assert f"expected {expected}" in said
+    assert f"got {got}" in said
+
+
+@pytest.mark.parametrize("pair", ["train=5", "train=", "audio={sample_rate: 8000}"])
+def test_a_section_is_no_value(pair: str) -> None:
+    assert "is a section of keys" in refusal("smoke", pair)
+
+
+@pytest.mark.parametrize("pair", ["seed", "=3", ""])
+def test_what_is_no_pair_is_refused(pair: str) -> None:
+    assert refusal("smoke", pair) == f"expected key=value, got '{pair}'"
+
+
+@pytest.mark.parametrize(
+    ("pair", "near"),
+    [
+        ("block=highwy", "highway"),
+        ("cbhg.block=residul", "residual"),
+        ("data.corpus=ljspech", "ljspeech"),
+        ("text.symbols=phoneme", "phonemes"),
+        ("train.precision=bf61", "bf16"),
+        ("train.select=mcd", "mcd_db"),
+        ("train.device=cdua", "cuda"),
+        ("tts.attention=forwrad", "forward"),
+    ],
+)
+def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) -> None:
+    key, _, value = pair.partition("=")
+    said = refusal("smoke", pair)
+    assert f"unknown {key} '{value}'; did you mean '{near}'? (known: " in said
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        *(f"{key}=0" for key in ABOVE_ZERO),
+        "train.learning_rate=nan",
+        "train.learning_rate=inf",
+        "train.keep=-1",
+        "audio.f_max=9000",
+        "audio.f_min=4000",
+        "audio.hop_ms=60",
+        "audio.n_fft=128",
+        "data.join=[3, 2]",
+        "data.join=[0, 2]",
+        "data.join=[2]",
+        "data.min_seconds=30",
+        "tts.prenet_dropout=1",
+        "tts.prenet_channels=[0]",
+        "train.ema_decay=1",
+        "tts.reduction_schedule=[[5, 2]]",
+        "tts.reduction_schedule=[[0, 2], [0, 1]]",
+        "tts.reduction_schedule=[[0, 0]]",
+    ],
+)
+def test_a_value_without_meaning_is_refused(pair: str) -> None:
+    assert pair.partition("=")[0] in refusal("smoke", pair)
+
+
+def test_an_unknown_recipe_is_told_the_known_ones_and_the_nearest() -> None:
+    said = refusal("ljspech")
+    assert "did you mean 'ljspeech'?" in said
+    assert all(name in said for name in known_recipes())
+
+
+def test_a_missing_recipe_is_told_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"expected recipe=NAME, got none \(known: demo, "):
+        load_arguments(["seed=1"])
+
+
+def test_the_recipe_may_stand_anywhere() -> None:
+    assert load_arguments(["seed=4", "recipe=smoke"]).seed == 4
+
+
+def test_a_recipe_file_that_is_not_there() -> None:
+    assert "no recipe file 'gone.yaml'" in refusal("gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train: {max_step: 5}", "did you mean 'train.max_steps'?"),
+        ("train: {max_steps: many}", "expected a whole number"),
+        ("train: 5", "is a section"),
+        ("a: b: c", "(line 1)"),
+        ("- a list", "expected lines of 'key: value', got list"),
+        ("base: [x]", "expected a recipe's name for 'base'"),
+        ("seed: 1\nseed: 2", "duplicate key"),
+        ("data: {root: '${nowhere}'}", "nowhere"),
+        ("!!python/object/apply:os.system ['true']", "not a yaml of settings"),
+        ("\ttab: 1", "not a yaml of settings"),
+    ],
+)
+def test_a_bad_recipe_file_is_named(recipes: Path, text: str, said: str) -> None:
+    write(recipes, bad=text)
+    found = refusal("bad")
+    assert "bad.yaml: " in found
+    assert said in found
+
+
+def test_bytes_that_are_no_text_are_refused(recipes: Path) -> None:
+    (recipes / "bad.yaml").write_bytes(b"seed: \xff\xfe\x00")
+    assert "bad.yaml: not a yaml of settings" in refusal("bad")
+
+
+def test_an_empty_section_changes_nothing(recipes: Path) -> None:
+    write(recipes, bare="seed: 5\ntrain:\n")
+    assert load_config("bare").train == Config().train
+
+
+def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    config = load_config("smoke", ["data.root=007", "cbhg.block_options.gate_bias=-2", "seed=-3"])
+    config.train.sentences = ["zero: one", "it's \N{LATIN SMALL LETTER E WITH ACUTE}t\u00e9", "no"]
+    save_config(config, tmp_path / "config.yaml")
+    assert load_saved(tmp_path / "config.yaml") == config
+    # Read by a plain yaml reader: no tags, no objects, only what was meant.
+    text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == to_dict(config) == asdict(config)
+    assert from_dict(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ""),
+        ("seed: [", "not a yaml of settings"),
+        ("train: {max_step: 5}", "did you mean 'train.max_steps'?"),
+        ("train: {max_steps: 0}", "expected train.max_steps above 0"),
+        ("data: {root: '${oc.env:HOME}'}", "interpolation"),
+        ("!!python/object/apply:os.system ['true']", "not a yaml of settings"),
+        ("\x00\x01", "not a yaml of settings"),
+    ],
+)
+def test_a_damaged_saved_config_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    if not text:  # an older version may have had fewer keys: defaults stand in for what is absent
+        assert load_saved(path) == Config()
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_saved(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_saved_config_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_saved(tmp_path / "config.yaml")
+
+
+def test_the_tables_of_checks_name_real_keys() -> None:
+    assert {*CHOICES, *ABOVE_ZERO, *MAY_BE_NEGATIVE} <= set(field_kinds(Config))
+
+
+def test_corpora_of_the_settings_are_those_that_can_be_read() -> None:
+    from tacoskip.data.corpora import READERS
+
+    assert set(CHOICES["data.corpus"]) >= set(READERS)

@@ -1,0 +1,127 @@
+"""Who may import whom: the table of docs/architecture.md, held over every import statement.
+
+An import inside a function counts as well, and so does one for the type checker alone.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "tacoskip"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+GROUND = {"text", "audio", "masks"}
+SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
+NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data", "losses", "metrics"}
+CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
+USE = CONFIG | {"run_folder", "inference", "evaluate"}
+COMMANDS = {"cli", "console", "speak", "doctor", "__init__"}
+
+# A room may import itself and these. A name with a dot is that module alone.
+MAY_IMPORT: dict[str, set[str]] = {
+    "text": set(),
+    "audio": set(),
+    "masks": set(),
+    "blocks": {"masks"},
+    "models": {"blocks", "masks"},
+    "data": {"text", "audio", "masks"},
+    "losses": {"masks"},
+    "metrics": {"masks"},
+    "config": SETTINGS | {"config_checks"},
+    "config_checks": {"config", "blocks", "models.attention"},
+    "run_folder": CONFIG,
+    "inference": CONFIG | {"run_folder"},
+    "evaluate": CONFIG | {"run_folder", "inference"},
+    "training": USE,
+    "ablation": USE | {"training"},
+    **{room: USE | COMMANDS | {"training", "ablation"} for room in COMMANDS},
+}
+
+# These packages have one home each.
+HOMES = {
+    "omegaconf": {"config"},
+    "lhotse": {"data"},
+    "accelerate": {"training"},
+    "ray": {"ablation"},
+    "typer": COMMANDS,
+    "rich": COMMANDS,
+}
+
+TORCH_ONLY = {"blocks", "models"}
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """Dotted names of everything `source`, the file of `module`, imports."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = module.split(".")[: -node.level]
+                base = ".".join([*above, base] if base else above)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def room_of(module: str) -> str:
+    return module.removeprefix("tacoskip.").split(".")[0]
+
+
+def offences(source: str, module: str) -> list[str]:
+    """Imports of `source` that the table does not allow to `module`."""
+    room, found = room_of(module), []
+    for name in imports(source, module):
+        top = name.split(".")[0]
+        if top == "tacoskip":
+            inner = name.removeprefix("tacoskip").removeprefix(".")
+            target = inner.split(".")[0]
+            allowed = MAY_IMPORT[room]
+            exact = any(inner == one or inner.startswith(f"{one}.") for one in allowed)
+            if target != room and not exact:
+                found.append(name)
+            continue
+        foreign = room in TORCH_ONLY and top != "torch" and top not in sys.stdlib_module_names
+        if foreign or room not in HOMES.get(top, {room}):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_file_imports_what_its_room_may(path: Path) -> None:
+    assert offences(path.read_text(encoding="utf-8"), module_of(path)) == []
+
+
+def test_every_file_has_a_room() -> None:
+    assert {room_of(module_of(path)) for path in FILES} <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("tacoskip.models.cbhg", "from tacoskip.data import Batch"),
+        ("tacoskip.data.batches", "import tacoskip.models.cbhg"),
+        ("tacoskip.data.batches", "def f():\n    from tacoskip.models import cbhg"),
+        ("tacoskip.models.cbhg", "from ..data import batches"),
+        ("tacoskip.text.normalize", "from tacoskip import masks"),
+        ("tacoskip.blocks.highway", "import numpy"),
+        ("tacoskip.inference", "from omegaconf import OmegaConf"),
+        ("tacoskip.training.loop", "import lhotse.dataset"),
+        ("tacoskip.inference", "from tacoskip.training import train"),
+        ("tacoskip.config", "from tacoskip.models.cbhg import CBHG"),
+        ("tacoskip.evaluate", "from rich.table import Table"),
+    ],
+)
+def test_the_test_sees_a_forbidden_import(module: str, source: str) -> None:
+    assert len(offences(source, module)) == 1
+
+
+def test_models_and_data_stay_strangers() -> None:
+    assert "data" not in MAY_IMPORT["models"]
+    assert "models" not in MAY_IMPORT["data"]

@@ -1,0 +1,58 @@
+"""Every shipped recipe loads, says what it is for, and builds a network."""
+
+from pathlib import Path
+
+import pytest
+
+from tacoskip.config import find_recipe, known_recipes, load_config
+from tacoskip.config_checks import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMISED = ["demo", "fsdd", "ljspeech", "smoke", "vctk"]
+
+
+def test_the_promised_recipes_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # not by luck of the working folder
+    assert set(PROMISED) <= set(known_recipes())
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_says_what_it_is_for(name: str) -> None:
+    first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+    assert len(first) > 40
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_a_recipe_loads_and_builds_a_network(name: str) -> None:
+    from tacoskip.run_folder import build_tacotron
+
+    config = load_config(name)
+    assert config.run == f"runs/{name}"
+    assert config.train.sentences, "TensorBoard has nothing to speak"
+    model = build_tacotron(config, n_symbols=40, n_speakers=2)
+    assert sum(weight.numel() for weight in model.parameters()) > 1000
+
+
+@pytest.mark.parametrize("name", PROMISED)
+def test_another_block_is_one_word(name: str) -> None:
+    assert load_config(name, ["block=residual"]).block == "residual"
+
+
+def test_a_base_is_no_recipe() -> None:
+    assert "tts" not in known_recipes()
+    with pytest.raises(ConfigError, match="unknown recipe 'tts'"):
+        load_config("tts")
+
+
+def test_the_wheel_takes_every_package_and_data_file() -> None:
+    import tomllib
+
+    setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent for path in (ROOT / "tacoskip").rglob("*.py")}
+    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert packages | set(setup["package-dir"]) == set(setup["packages"])
+    for package, folder in setup["package-dir"].items():
+        found = {path for path in (ROOT / folder).rglob("*") if path.is_file()}
+        patterns = setup["package-data"][package]
+        assert found == {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
