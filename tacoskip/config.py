@@ -259,9 +259,14 @@ def _compose(layers: list[Layer]) -> Config:
                 got = "nothing" if value is None else repr(value)
                 expected = f"expected {kind_name(kinds[key])} for '{key}'"
                 raise ConfigError(f"{where}{expected}, got {got}") from None
-    try:
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).partition("\n")[0]) from None
-    assert isinstance(config, Config)
-    return config
+    values: dict[str, Any] = {}
+    for name in kinds:
+        if "." in name:
+            continue
+        try:  # a section's own dataclass may refuse what it is given
+            value = merged[name]
+            values[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        except (OmegaConfBaseException, ValueError, OverflowError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"{name}: {reason}") from None
+    return Config(**values)

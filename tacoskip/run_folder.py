@@ -12,7 +12,6 @@ A checkpoint alone is enough to use the model elsewhere: settings, symbols and s
 
 import os
 import pickle
-import zipfile
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -79,11 +78,9 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     try:
         values = torch.load(path, map_location=device, weights_only=True)
         return Checkpoint(**values)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "GLOBAL" in str(error):
+    except Exception as error:  # a damaged or foreign file can make the unpickler fail in any way
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
             raise RunError(f"{path}: refused, the file wants to run code and is no tacoskip checkpoint") from None
-        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
-    except (RuntimeError, EOFError, OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
 
 

@@ -183,12 +183,8 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
     [
         *(f"{key}=0" for key in ABOVE_ZERO),
         "train.learning_rate=nan",
-        "train.learning_rate=inf",
+        "train.learning_rate=.inf",
         "train.keep=-1",
-        "audio.f_max=9000",
-        "audio.f_min=4000",
-        "audio.hop_ms=60",
-        "audio.n_fft=128",
         "data.join=[3, 2]",
         "data.join=[0, 2]",
         "data.join=[2]",
@@ -203,6 +199,21 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
 )
 def test_a_value_without_meaning_is_refused(pair: str) -> None:
     assert pair.partition("=")[0] in refusal("smoke", pair)
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("audio.sample_rate=0", "audio: expected sample_rate"),
+        ("audio.f_max=9000", "audio: expected 0 <= f_min < f_max <= 4000 Hz"),
+        ("audio.n_fft=128", "audio: expected n_fft"),
+        ("griffin_lim.sharpening=0", "griffin_lim: expected sharpening"),
+        ("audio.window_ms=inf", "audio: "),
+        ("data.root=${nowhere}", "data: Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_what_a_section_itself_refuses_names_the_section(pair: str, said: str) -> None:
+    assert said in refusal("smoke", pair)
 
 
 def test_an_unknown_recipe_is_told_the_known_ones_and_the_nearest() -> None:

@@ -20,9 +20,9 @@ def preemphasis(wave: Tensor, coefficient: float) -> Tensor:
 def deemphasis(wave: Tensor, coefficient: float, last: float | Tensor = 0.0) -> Tensor:
     """Filter a wave (N,): y[n] = wave[n] + coefficient * y[n - 1], where y[-1] = `last`.
 
-    A matrix runs the filter inside blocks; the filter itself, its coefficient raised to the block's
-    length, runs over the blocks' ends. Nothing is clamped, unlike in torchaudio's `deemphasis`, so a
-    wave that is too loud shows.
+    A matrix runs the filter inside blocks; the filter itself, its coefficient raised to the
+    block's length, runs over the blocks' ends. Nothing is clamped, as torchaudio's `deemphasis`
+    does: a wave that is too loud shows.
     """
     rows = functional.pad(wave, (0, -len(wave) % _BLOCK)).view(-1, _BLOCK)
     delay = torch.arange(_BLOCK, device=wave.device)

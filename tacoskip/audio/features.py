@@ -5,6 +5,7 @@ librosa's `stft` (centred, zero-padded, periodic Hann window) and `feature.melsp
 (Slaney mel) after pre-emphasis. N samples, T = 1 + N // hop_length frames, F bins, M mel bands.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -62,7 +63,7 @@ class FrontEnd(nn.Module):
             )
         out = torch.float64 if wave.dtype == torch.float64 else torch.float32
         work = torch.float32 if wave.device.type == "mps" else torch.float64
-        x = wave.to(work).reshape(-1, wave.shape[-1])
+        x = wave.to(work).reshape(math.prod(wave.shape[:-1]), wave.shape[-1])
         n_items, n_frames = len(x), 1 + wave.shape[-1] // s.hop_length
         lead = (s.window_length + 1) // 2
         x = functional.pad(preemphasis(x, s.preemphasis), (lead, s.window_length))
@@ -95,8 +96,9 @@ class FrontEnd(nn.Module):
     ) -> list[Tensor]:
         """Invert log10 linear magnitudes (B, T, F); `lengths` (B,) are their real frames.
 
-        Returns per item a float32 wave of (length - 1) * hop_length samples on the CPU, de-emphasised,
-        not clipped. It depends neither on other items nor on padding, and a seed repeats it.
+        Returns per item a float32 wave of (length - 1) * hop_length samples on the CPU,
+        de-emphasised, not clipped. It depends neither on other items nor on padding, and a seed
+        repeats it.
         Raises ValueError when shape or lengths do not fit or a magnitude is not finite.
         """
         s, how = self.settings, settings or GriffinLimSettings()

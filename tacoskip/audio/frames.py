@@ -3,9 +3,9 @@
 Work goes through blocks of a few dozen frames, which stay in the processor's cache: on long clips
 that is several times as fast as one transform of all frames.
 
-B batch, T frames, F bins, W window_length. A buffer (B, L), L = `buffer_length(T)`, holds all samples
-that any window reaches: frame t's window covers buffer samples [t * hop_length, t * hop_length + W).
-The wave's sample 0, librosa's centre of frame 0, is buffer sample `lead`.
+B batch, T frames, F bins, W window_length. A buffer (B, L), L = `buffer_length(T)`, holds what the
+windows reach: frame t's covers the buffer's samples [t * hop_length, t * hop_length + W). Sample 0
+of the wave, librosa's centre of frame 0, is the buffer's sample `lead`.
 """
 
 import torch

@@ -37,8 +37,8 @@ def griffin_lim(
     """Find waves (B, N) whose magnitudes (centred, periodic Hann window) come near (B, T, F).
 
     An item stops early once `CHECK_EVERY` iterations lower its spectral convergence by less than
-    `tolerance` (0: never). `initial_phase` (B, T, F) in radians, as librosa and torch.stft count it;
-    by default the phase is integrated from the magnitudes, and `generator` seeds its quiet bins.
+    `tolerance` (0: never). `initial_phase` (B, T, F) in radians, as librosa and torch.stft count
+    it; by default it is integrated from the magnitudes, and `generator` seeds its quiet bins.
     `lengths` (B,) are the real frames: later frames do not count, later samples are zero.
     Raises ValueError when shapes or lengths do not fit, or a magnitude is negative or not finite.
     """
@@ -50,7 +50,8 @@ def griffin_lim(
             expected = f"expected initial_phase {tuple(magnitude.shape)}"
             raise ValueError(f"{expected}, got {tuple(initial_phase.shape)}")
         bins = torch.arange(frames.n_bins, device=magnitude.device)
-        initial_phase = initial_phase + torch.pi * bins * (1 - 2 * frames.lead / n_fft)
+        turn = torch.pi * bins * (1 - 2 * frames.lead / n_fft)
+        initial_phase = (initial_phase + turn).float()
     found = invert(magnitude, lengths, frames, settings, seed, initial_phase)
     waves = found[0].new_zeros(len(found), (magnitude.shape[1] - 1) * hop_length)
     for i, wave in enumerate(found):
@@ -116,14 +117,14 @@ def project(
     """Run Griffin-Lim from a first `phase` (B, T, F), counted from the window's start.
 
     `magnitude` (B, T, F) is zero at frames that are not real. The buffer (B, L), which is returned,
-    is the overlapped frames times `scale` (B, L) plus `fixed` (B, L): where a sample is settled
-    already, `scale` is 0 and `fixed` its value.
+    is the sum of overlapped frames, and of `fixed` (B, L) where earlier frames reach in, times
+    `scale` (B, L), one over the sum of squared windows; 0 where there must be silence.
     """
     buffer = torch.zeros_like(scale)
     blocks = frames.blocks(*magnitude.shape[:2])
     for block in blocks:
         frames.overlap_add(buffer, torch.polar(magnitude[:, block], phase[:, block]), block)
-    buffer.mul_(scale).add_(fixed)
+    buffer.add_(fixed).mul_(scale)
     # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
     pull = settings.momentum / (1 + settings.momentum)
     previous = torch.zeros_like(magnitude, dtype=torch.complex64)
@@ -159,7 +160,7 @@ def project(
             if len(going) == 0:
                 return result
             blocks = frames.blocks(*magnitude.shape[:2])
-        buffer = following.mul_(scale).add_(fixed)
+        buffer = following.add_(fixed).mul_(scale)
     result[going] = buffer
     return result
 

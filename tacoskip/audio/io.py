@@ -1,6 +1,6 @@
 """Audio files in and out: mono float32 inside, 16-bit outside.
 
-libsndfile reads a wav that was cut short as a shorter one, without a word: lengths are checked here.
+libsndfile reads a wav that was cut short as a shorter one, without a word: lengths are checked.
 """
 
 import struct
@@ -58,7 +58,7 @@ def read_audio(
 def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
     """Read a file's header only: (sample_rate, channels, frames).
 
-    Raises ValueError as `read_audio` does, except for what shows in the samples only: NaN, infinity, a
+    Raises ValueError as `read_audio` does, except for what only the samples show: NaN, infinity, a
     compressed file cut short.
     """
     with _opened(path) as sound:
@@ -119,7 +119,8 @@ def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
                 raise ValueError(f"{path}: the file is empty")
             with soundfile.SoundFile(_whole_wav(path, stream, size) or str(path)) as sound:
                 if sound.frames <= 0:
-                    raise ValueError(f"{path}: holds no samples")
+                    cut = "" if sound.format == "WAV" else ", or is cut short"
+                    raise ValueError(f"{path}: holds no samples{cut}")
                 yield sound
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
@@ -128,8 +129,8 @@ def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
 def _whole_wav(path: str | PathLike[str], stream: BinaryIO, size: int) -> BytesIO | None:
     """Check that a wav holds the bytes its header promises; None when it can be read as it is.
 
-    A header that was never completed says 0 bytes, which libsndfile believes: such a file is returned
-    with its size put right. Raises ValueError when the file is cut short.
+    A header that was never completed says 0 bytes, which libsndfile believes: such a file is
+    returned with its size put right. Raises ValueError when the file is cut short.
     """
     head = stream.read(12)
     if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":

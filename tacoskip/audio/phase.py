@@ -6,9 +6,9 @@ and Sondergaard 2017, "A noniterative method for reconstruction of phase from ST
 these slopes outwards from the loudest bin, going on from the loudest bin reached so far, and so
 crosses quiet bins, where the slopes are poor, last. A Hann window is near enough to a Gaussian.
 
-Departures: the priority queue is a row of stacks, one per 0.1 neper, several times as fast as a heap
-and as good; and frames whose phase is known can be given, so that a stream goes on where it stood
-(as Prusa and Sondergaard 2016 do for one frame at a time). T frames, F bins.
+Departures: the priority queue is a row of stacks, one per 0.1 neper, several times as fast as a
+heap and as good; and frames whose phase is known can be given, so that a stream goes on where it
+stood (as Prusa and Sondergaard 2016 do for one frame at a time). T frames, F bins.
 """
 
 from collections.abc import Callable
@@ -37,8 +37,9 @@ def integrate_phase(
 ) -> None:
     """Write the phases of magnitudes (T, F) into `phase` (T, F), radians from the window's start.
 
-    The first `n_known` frames of `phase` stay, and the others go on from them. Bins under `TOLERANCE`
-    times the loudest, here or of magnitude `loudest` before, stay as they are: noise, preferably.
+    The first `n_known` frames of `phase` stay, and the others go on from them. Bins under
+    `TOLERANCE` times the loudest, here or of magnitude `loudest` before, stay as they are: noise,
+    preferably.
     """
     top = max(float(magnitude.max(initial=0.0)), loudest, 1e-9)
     shape = HANN * window_length**2
@@ -59,7 +60,7 @@ def integrate_phase(
 
 @cache
 def _compiled() -> Callable[..., None]:
-    """Compile at first use, seconds once; numba keeps the result where it finds a folder to write."""
+    """Compile at first use; numba keeps the result where it finds a folder to write to."""
     import numba
 
     signature = "void(f4[:,::1], f4[:,::1], i8, f4, f4, f4[::1], f4, f4)"

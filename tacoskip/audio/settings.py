@@ -47,6 +47,8 @@ class AudioSettings:
             )
         if not 0 <= self.preemphasis < 1:
             raise ValueError(f"expected preemphasis in [0, 1), got {self.preemphasis}")
+        if not -180 <= self.floor_db <= 0:
+            raise ValueError(f"expected floor_db from -180 to 0, got {self.floor_db}")
 
     @property
     def hop_length(self) -> int:
@@ -73,8 +75,8 @@ class AudioSettings:
 class GriffinLimSettings:
     """How magnitudes become a wave; `docs/audio.md` has the measurements behind the defaults.
 
-    `tolerance`: an utterance stops early once five iterations lower its spectral convergence by less
-    (0: never). `sharpening`: the power that predicted magnitudes are raised to (Tacotron: 1.2).
+    `tolerance`: an utterance stops early once five iterations lower its spectral convergence by
+    less (0: never). `sharpening`: the power predicted magnitudes are raised to (Tacotron: 1.2).
     `phase`: the start, "pghi" (integrated from the magnitudes), "random" or "zero".
     """
 

@@ -1,8 +1,9 @@
 """Griffin-Lim on a stream: frames go in by chunks, samples come out, and the joins do not click.
 
-A sample is settled once `LOOKAHEAD` frames beyond it are known, and then stays. Later chunks run
-Griffin-Lim only on the frames that still touch unsettled samples: their phases begin where the last
-chunk left them, and the new frames' phases are integrated onwards from those.
+A frame is settled once `LOOKAHEAD` frames beyond it are known, and a sample once all frames that
+reach it are. Each chunk runs Griffin-Lim on the frames that are not settled: the phases of those
+that wait begin where the last chunk left them, the new frames' are integrated onwards from there,
+and the windowed sum of the settled ones stays. T frames, F bins.
 """
 
 import numpy as np
@@ -16,8 +17,8 @@ from tacoskip.audio.inversion import check_magnitudes, project, sharpen
 from tacoskip.audio.phase import integrate_phase
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 
-# Frames that a sample waits for: 100 ms at Tacotron's hop of 12.5 ms.
-LOOKAHEAD = 8
+# With half a window, the last 100 ms of what is known wait, at Tacotron's hop of 12.5 ms.
+LOOKAHEAD = 6
 
 
 class GriffinLimStream:
@@ -36,12 +37,12 @@ class GriffinLimStream:
         self._noise = np.random.default_rng(self.seed)
         self._loudest = 0.0
         self._last_sample = 0.0
-        self._settled = 0  # hops of samples given out
-        self._first = 0  # the first frame that touches later samples; frames from it on are held
+        self._first = 0  # the first frame that is not settled; frames from it on are held
         self._magnitude = torch.zeros(0, self._frames.n_bins)
         self._phase = np.zeros((0, self._frames.n_bins), np.float32)
-        # Settled samples under the first frame held; before the utterance there is silence.
-        self._past = torch.zeros(self._frames.lead)
+        # What settled frames leave in the buffer: the sum of their samples, and of their windows.
+        rest = (self._frames.overlap - 1) * self.audio.hop_length
+        self._sum, self._weight = torch.zeros(rest), torch.zeros(rest)
 
     def push(self, linear: Tensor) -> NDArray[np.float32]:
         """Take log10 magnitudes (T, F) and return the samples (N,) that they settle; N may be 0.
@@ -77,31 +78,40 @@ class GriffinLimStream:
         return noise * np.float32(2 * np.pi)
 
     def _settle(self, final: bool) -> NDArray[np.float32]:
-        """Run Griffin-Lim on the frames held, give out what is settled, forget frames behind it."""
+        """Run Griffin-Lim on the frames held, settle some, give out the samples they complete."""
         frames, hop = self._frames, self.audio.hop_length
         count = len(self._magnitude)
-        last = self._first + count - 1
-        envelope = frames.envelope(torch.ones(1, count))
+        settled = count if final else count - LOOKAHEAD
+        if settled <= 0:
+            return np.zeros(0, np.float32)
+        start = self._first * hop - frames.lead  # the wave's sample that the buffer begins with
+        centre = (count - 1) * hop + frames.lead  # the buffer's sample at the last frame's centre
+        (envelope,) = frames.envelope(torch.ones(1, count))
+        envelope[: len(self._weight)] += self._weight
+        fixed = torch.zeros_like(envelope)
+        fixed[: len(self._sum)] = self._sum
         scale = envelope.clamp_min(1e-8).reciprocal()
-        fixed = torch.zeros_like(scale)
-        scale[:, : len(self._past)] = 0
-        fixed[:, : len(self._past)] = self._past
         # Beyond the last centre the utterance ends, or frames are missing and the wave fades out.
-        scale[:, frames.lead + (count - 1) * hop :] = 0 if final else 1 / envelope.max()
-        phase = torch.from_numpy(self._phase)
-        (buffer,) = project(self._magnitude[None], phase[None], frames, scale, fixed, self.settings)
-        settled = max(self._settled, last if final else last - LOOKAHEAD)
-        begin = len(self._past)
-        end = begin + (settled - self._settled) * hop
-        samples = deemphasis(buffer[begin:end], self.audio.preemphasis, self._last_sample)
+        scale[centre:] = 0 if final else 1 / envelope.max()
+        scale[: max(0, -start)] = 0  # before the utterance there is silence
+        phase = torch.from_numpy(self._phase)[None]
+        buffer = project(
+            self._magnitude[None], phase, frames, scale[None], fixed[None], self.settings
+        )
+        phase = frames.transform(buffer, slice(0, count))[0].angle()
+        spectrum = torch.polar(self._magnitude[:settled], phase[:settled])
+        frames.overlap_add(fixed[None], spectrum[None], slice(0, settled))
+        weight = torch.zeros_like(fixed)
+        size = frames.buffer_length(settled)
+        weight[:size] = frames.envelope(torch.ones(1, settled))[0]
+        weight[: len(self._weight)] += self._weight
+        done = settled * hop
+        self._sum, self._weight = (x[done : done + len(self._sum)].clone() for x in (fixed, weight))
+        self._magnitude, self._phase = self._magnitude[settled:], phase[settled:].numpy()
+        self._first += settled
+        given = slice(max(0, -start), centre if final else done)
+        wave = fixed[given] / weight[given].clamp_min(1e-8)
+        samples = deemphasis(wave, self.audio.preemphasis, self._last_sample)
         if len(samples):
             self._last_sample = float(samples[-1])
-        # Frame t ends at sample t * hop - lead + window_length: keep those that end later.
-        reach = frames.lead - frames.window_length
-        first = max(0, (settled * hop + reach) // hop + 1)
-        gone = first - self._first
-        kept = frames.transform(buffer[None], slice(gone, count))[0]
-        self._past = buffer[gone * hop : end]
-        self._magnitude, self._phase = self._magnitude[gone:], kept.angle().numpy()
-        self._first, self._settled = first, settled
         return samples.numpy()

@@ -30,7 +30,7 @@ def trim_silence(
         max(1, round(FRAME_SECONDS * sample_rate)),
         max(1, round(HOP_SECONDS * sample_rate)),
     )
-    level = _levels(x - x.mean(), frame, hop)
+    level = _levels(x - np.median(x), frame, hop)
     sustained = level
     if len(level) >= SUSTAINED:
         runs = np.lib.stride_tricks.sliding_window_view(level, SUSTAINED).min(axis=1)

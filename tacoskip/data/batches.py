@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tacoskip.audio import FrontEnd
+from tacoskip.data.bucketing import duration_batches, share_of
 from tacoskip.data.joining import joined_cuts
 from tacoskip.data.loading import Batch, Loader, feature_statistics
 from tacoskip.data.settings import DataSettings
@@ -17,7 +18,6 @@ from tacoskip.text import Tokenizer
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
-    from lhotse.dataset import DynamicBucketingSampler
 
 __all__ = ["Batch", "TrainBatches", "feature_statistics", "validation_batches"]
 
@@ -49,6 +49,11 @@ class TrainBatches:
             raise ValueError("expected at least one training clip, got none")
         if len(data.join) != 2:
             raise ValueError(f"expected data.join = [low, high], got {data.join}")
+        if data.batch_seconds <= 0 or data.max_batch < 1 or data.workers < 0:
+            raise ValueError(
+                "expected data.batch_seconds > 0, data.max_batch >= 1 and data.workers >= 0, got "
+                f"{data.batch_seconds}, {data.max_batch} and {data.workers}"
+            )
         self.data, self.seed, self.shuffle = data, seed, shuffle
         self.rank, self.world_size = _process(rank, world_size)
         self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb)
@@ -122,33 +127,25 @@ class TrainBatches:
     def _batches_from(self, position: Position) -> Iterator[tuple[Position, list["Cut"]]]:
         epoch, skip = position
         while True:
-            for done, cuts in enumerate(self._sampler(epoch), 1):
+            for done, cuts in enumerate(self._epoch(epoch), 1):
                 if done > skip:
-                    yield (epoch, done), list(cuts)
+                    yield (epoch, done), cuts
             epoch, skip = epoch + 1, 0
 
-    def _sampler(self, epoch: int) -> "DynamicBucketingSampler":
-        from lhotse.dataset import DynamicBucketingSampler
-
-        low, high = self.data.join
-        cuts = joined_cuts(
-            self.cuts, low, high, self.data.max_seconds, self.seed, epoch, self.shuffle
-        )
-        buckets = min(10, len(cuts) // 8)
-        sampler = DynamicBucketingSampler(
+    def _epoch(self, epoch: int) -> list[list["Cut"]]:
+        """Return the batches of an epoch: a function of clips, settings, seed and epoch alone."""
+        d = self.data
+        low, high = d.join
+        cuts = joined_cuts(self.cuts, low, high, d.max_seconds, self.seed, epoch, self.shuffle)
+        batches = duration_batches(
             cuts,
-            max_duration=self.data.batch_seconds,
-            max_cuts=self.data.max_batch,
-            num_buckets=buckets,
-            duration_bins=None if buckets > 1 else [self.data.max_seconds],
-            shuffle=self.shuffle,
-            seed=self.seed,
-            rank=self.rank,
-            world_size=self.world_size,
-            sync_buckets=self.world_size > 1,
+            [cut.duration for cut in cuts],
+            d.batch_seconds,
+            d.max_batch,
+            f"batches {self.seed} {epoch}",
+            self.shuffle,
         )
-        sampler.set_epoch(epoch)
-        return sampler
+        return share_of(batches, self.rank, self.world_size)
 
 
 def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:
@@ -181,15 +178,7 @@ def validation_batches(
     chosen.sort(key=lambda cut: (cut.duration, cut.id))
     if limit and len(chosen) > limit:
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
+    seconds = [cut.duration for cut in chosen]
+    groups = duration_batches(chosen, seconds, data.batch_seconds, data.max_batch, "", False)
     loader = Loader(front_end, tokenizer, speakers)
-    batches: list[Batch] = []
-    group: list[Any] = []
-    for cut in chosen:
-        full = cut.duration * (len(group) + 1) > data.batch_seconds or len(group) == data.max_batch
-        if group and full:
-            batches.append(loader.batch(group))
-            group = []
-        group.append(cut)
-    if group:
-        batches.append(loader.batch(group))
-    return batches
+    return [loader.batch(group) for group in groups]

@@ -42,10 +42,10 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
             raise Rejected("missing", "not a file" if path.exists() else "no such file")
         if path.stat().st_size == 0:
             raise Rejected("empty", "a file of 0 bytes")
-        rate, _, frames = probe_audio(path)
         cut = cut_short(path)
         if cut:
             raise Rejected("truncated", cut)
+        rate, _, frames = probe_audio(path)
         if frames / rate > 2 * max_seconds + 10:
             detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
             raise Rejected("too_long", detail)

@@ -85,9 +85,9 @@ def speak(
         raw = text.encode()
         library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
         library.espeak_Synchronize()
-    if not chunks:
+    wave = np.concatenate([np.zeros(0), *chunks]).astype(np.float32) / np.float32(32768)
+    if not wave.any():
         raise ValueError(f"espeak-ng says nothing for {text[:60]!r}")
-    wave = np.concatenate(chunks).astype(np.float32) / np.float32(32768)
     if sample_rate != spoken_rate:
         import soxr
 

@@ -48,9 +48,15 @@ def find_audio(root: Path, stem: str) -> Path | str:
     return first
 
 
-def pipe_rows(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
+def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
     """Yield the clips of a table `id|text[|normalised]`; quotes are plain characters in it."""
-    for number, line in read_lines(table, notes):
+    yield from _pipe_rows(root, table, list(read_lines(table, notes)), speaker, notes)
+
+
+def _pipe_rows(
+    root: Path, table: Path, lines: list[tuple[int, str]], speaker: str, notes: Notes
+) -> Iterator[Utterance]:
+    for number, line in lines:
         if not line.strip():
             continue
         columns = [column.strip() for column in line.split("|")]
@@ -82,7 +88,7 @@ def read_folder(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     lines = list(read_lines(table, notes))
     header = next((line for _, line in lines if line.strip()), "")
     if table.suffix == ".csv" and "|" in header and not re.search(r"\bpath\b", header):
-        yield from pipe_rows(root, table, "speaker", notes)
+        yield from _pipe_rows(root, table, lines, "speaker", notes)
         return
     delimiter = "\t" if table.suffix == ".tsv" else ("|" if "|" in header else ",")
     yield from _records(root, table, _table_rows(table, lines, delimiter, notes), notes)

@@ -17,9 +17,14 @@ from torch.nn import functional
 State = tuple[Tensor, ...]
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Raise half precision to float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def masked_softmax(energies: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real symbols: energies (B, S), mask (B, S) -> (B, S), in float32."""
-    return torch.softmax(energies.float().masked_fill(~mask, -math.inf), dim=1)
+    """Softmax over the real symbols: energies (B, S), mask (B, S) -> (B, S), in float32 at least."""
+    return torch.softmax(at_least_float32(energies).masked_fill(~mask, -math.inf), dim=1)
 
 
 def shift_right(x: Tensor) -> Tensor:
@@ -29,7 +34,7 @@ def shift_right(x: Tensor) -> Tensor:
 
 def one_hot_start(keys: Tensor) -> Tensor:
     """Weights (B, S) that read the first symbol."""
-    weights = torch.zeros(keys.shape[:2], device=keys.device)
+    weights = keys.new_zeros(keys.shape[:2])
     weights[:, 0] = 1.0
     return weights
 
@@ -47,7 +52,7 @@ class Bahdanau(nn.Module):
         return self.memory(memory)
 
     def start(self, keys: Tensor) -> State:
-        return (torch.zeros(keys.shape[:2], device=keys.device),)
+        return (keys.new_zeros(keys.shape[:2]),)
 
     def energies(self, query: Tensor, keys: Tensor) -> Tensor:
         return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
@@ -100,7 +105,7 @@ class Forward(LocationSensitive):
     """
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
-        energies = self.located_energies(query, keys, state).float()
+        energies = self.located_energies(query, keys, state)
         reachable = state[0] + shift_right(state[0])
         weights = masked_softmax(energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0))
         return weights, (weights, state[1] + weights)
@@ -125,7 +130,7 @@ class StepwiseMonotonic(Bahdanau):
         return (one_hot_start(keys),)
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
-        energies = self.energies(query, keys).float() + self.stay_bias
+        energies = at_least_float32(self.energies(query, keys)) + self.stay_bias
         if self.training:
             energies = energies + self.noise * torch.randn_like(energies)
         stay = torch.sigmoid(energies)
@@ -156,11 +161,10 @@ class GMM(nn.Module):
         return memory
 
     def start(self, keys: Tensor) -> State:
-        means = torch.zeros(keys.shape[0], self.components, device=keys.device)
-        return torch.zeros(keys.shape[:2], device=keys.device), means
+        return keys.new_zeros(keys.shape[:2]), keys.new_zeros(keys.shape[0], self.components)
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
-        out = self.out(torch.tanh(self.hidden(query))).float()
+        out = at_least_float32(self.out(torch.tanh(self.hidden(query))))
         weight, step, width = out.chunk(3, dim=1)
         weight = torch.softmax(weight, 1)
         means = state[1] + functional.softplus(step)
@@ -224,7 +228,7 @@ class DynamicConvolution(nn.Module):
         )
         dynamic = dynamic.view(batch, self.filters, symbols).transpose(1, 2)
         energies = self.energy(torch.tanh(self.static_out(static) + self.dynamic_out(dynamic)))[:, :, 0]
-        weights = masked_softmax(energies.float() + prior[:, 0].clamp(min=1e-6).log(), mask)
+        weights = masked_softmax(energies + prior[:, 0].clamp(min=1e-6).log(), mask)
         return weights, (weights,)
 
 

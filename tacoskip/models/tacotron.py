@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.masks import lengths_to_mask
-from tacoskip.models.attention import ATTENTIONS, State
+from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         prenet = self.prenet(torch.cat([last_frames, shown], 2))
         # The loop is many small products, where reduced precision costs more in casts than it saves.
         with torch.autocast(memory.device.type, enabled=False):
-            prenet, memory = prenet.float(), memory.float()
+            prenet, memory = at_least_float32(prenet), at_least_float32(memory)
             hidden, context, keys, state = self.start(memory)
             hiddens, contexts, alignments = [], [], []
             for step in prenet.unbind(1):

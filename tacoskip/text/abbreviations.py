@@ -20,6 +20,7 @@ BEFORE_NAMES = {
 ANYWHERE = {
     "Jr": "Junior", "Sr": "Senior", "Esq": "Esquire", "Bros": "Brothers", "Co": "Company",
     "Corp": "Corporation", "Inc": "Incorporated", "Ltd": "Limited", "Dept": "Department",
+    "Apt": "Apartment",
     "Univ": "University", "Assn": "Association", "Bart": "Baronet", "Ave": "Avenue",
     "Blvd": "Boulevard", "Rd": "Road", "Hwy": "Highway", "Pkwy": "Parkway", "Ln": "Lane",
     "Sq": "Square", "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare",
@@ -41,7 +42,7 @@ _NUMBER_WORD = (
 )
 _LATIN = {"i.e.": "that is", "e.g.": "for example", "a.k.a.": "also known as"}
 
-_LATIN_FORM = re.compile(r"(?<![\w.])(i\. ?e\.|e\. ?g\.|a\.k\.a\.)", re.IGNORECASE)
+_LATIN_FORM = re.compile(r"(?<![\w.])(i\. ?e\.|e\. ?g\.|a\.k\.a\.|I\.e\.|E\.g\.)")
 _TITLE = re.compile(rf"(?<![\w.'])({'|'.join(BEFORE_NAMES)})\. ?(?=[A-Z\"'(]|(?:and|or) [A-Z])")
 _BARE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Ms|Dr|Prof) (?=[A-Z][a-z])")
 # Elm St. is a street, St. Paul a saint; 12 Mulholland Dr. is a drive.
@@ -52,7 +53,9 @@ _STREET = re.compile(
 _STREET_WORDS = {"St": "Street", "Dr": "Drive", "Pl": "Place", "Ct": "Court"}
 _WORD = re.compile(rf"(?<![\w.'])({'|'.join(ANYWHERE)})\.(?!\w)")
 _NUMBERED = re.compile(rf"(?<![\w.'])((?i:{'|'.join(BEFORE_NUMBERS)}))\. ?(?={_NUMBER_WORD}\b)")
-_DOTTED = re.compile(r"(?<![\w.'])((?:[A-Za-z]\. ?){1,9}[A-Za-z])\.(s?)(?!\w)")
+_DOTTED = re.compile(
+    r"(?<![\w.'])((?:[A-Za-z]\.){1,9}[A-Za-z]|(?:[A-Z]\. ?){1,9}[A-Z])\.(s?)(?!\w)"
+)
 _DEGREE = re.compile(r"(?<![\w.])(Ph|Litt|Ed|LL|Sc|Th|Mus)\.? ?D(?:\.(s?)|(s?))(?!\w)")
 _INITIAL = re.compile(r"(?<![\w.'])(?<![A-Z] )([A-Z])\.(?= [A-Z])")
 _NAME = re.compile(" [A-Z][a-z]")

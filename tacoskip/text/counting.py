@@ -13,8 +13,8 @@ _LONG = re.compile(r"(?:(?<=[0-9])(\.))?([0-9]{19,})")
 _NO = re.compile(r"(?<![\w.])([Nn]o)(s?)\. ?(?=#?[A-Z]{0,3}-?[0-9])")
 _NO_WORD = {"No": "Number", "no": "number"}
 _DIGIT_STRING = re.compile(
-    r"\b((?:P\.? ?O\.? )?box|zip(?: code)?|area code|code|pin|serial number|account number|"
-    r"extension|ext\.) ([0-9]{3,18})(?![\w,.]?[0-9])",
+    r"\b((?:P\.? ?O\.? )?box|zip(?: code)?|area code|code|call|dial|pin|serial number|"
+    r"account number|extension|ext\.) ([0-9]{3,18})(?![\w,.]?[0-9])",
     re.IGNORECASE,
 )
 _ZIP = re.compile(r"(?<=[A-Z]{2} )([0-9]{5})(?:-([0-9]{4}))?(?!\w)")
@@ -80,7 +80,7 @@ def read_numbers(text: str) -> str:
     text = _ORDINAL.sub(_ordinal, text)
     text = _PLURAL.sub(lambda m: plural(_in_context(m[1], m.string, m.start(), m.end())), text)
     text = _CODE.sub(_code, text)
-    text = _RATIO.sub(r"\1 to ", text)
+    text = _RATIO.sub(_ratio, text)
     text = _RANGE.sub(_range, text)
     text = _MINUS.sub("minus ", text)
     return _NUMBER.sub(lambda m: _spaced(m, _in_context(m[0], m.string, m.start(), m.end())), text)
@@ -115,6 +115,12 @@ def _code(match: re.Match[str]) -> str:
         else:
             words.append(run)
     return " ".join(words)
+
+
+def _ratio(match: re.Match[str]) -> str:
+    # John 3:16 is chapter and verse, a ratio of 16:9 is not.
+    found = _WORD_BEFORE.search(match.string, max(0, match.start() - 24), match.start())
+    return f"{match[1]} " if found and found[1][0].isupper() else f"{match[1]} to "
 
 
 def _range(match: re.Match[str]) -> str:

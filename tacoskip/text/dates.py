@@ -21,11 +21,15 @@ _ISO = re.compile(
 _SLASHED = re.compile(r"(?<![\w/.])([0-3]?[0-9])/([0-3]?[0-9])/([0-9]{4}|[0-9]{2})(?![\w/])")
 _DOTTED = re.compile(rf"(?<![\w.]){_DAY}\.(0?[1-9]|1[0-2])\.([12][0-9]{{3}})(?!\w|\.[0-9])")
 _SHORT_MONTH = re.compile(rf"(?<!\w){_SHORT}\.? (?=[0-9])|(?<=[0-9] ){_SHORT}\b\.?(?=,? [12][0-9])")
+_SHORT_DAY = re.compile(
+    rf"(?<!\w)(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?:s|rs?)?\.?(?=,? (?:{'|'.join(MONTHS)}|[0-9]))"
+)
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SHORT_YEAR = re.compile(r"(?<![\w'])'([0-9]{2})(?![\w'])")
 _DECADE = re.compile(r"(?<![\w.,])('?)([0-9]{4}|[0-9]0)'?s(?!\w)")
 
 _TIME = re.compile(
-    r"(?<![\w:.,])([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?(?![\w:])"
+    r"(?<![\w:.,])([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?(?:Z\b|(?![\w:]))"
     r"(?= ?([ap]\.?m\b)?)",
     re.IGNORECASE,
 )
@@ -51,6 +55,7 @@ def read_dates(text: str) -> str:
     text = _SLASHED.sub(_slashed, text)
     text = _DOTTED.sub(lambda m: _date(m[3], m[2], m[1]), text)
     text = _SHORT_MONTH.sub(_short_month, text)
+    text = _SHORT_DAY.sub(lambda m: next(d for d in _DAYS if d.startswith(m[1])), text)
     text = _DECADE.sub(_decade, text)
     return _SHORT_YEAR.sub(lambda m: "'" + _two_digits(m[1]), text)
 

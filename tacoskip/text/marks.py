@@ -24,6 +24,7 @@ _MARK = re.compile(" ?([" + re.escape("".join(_WORDS)) + "]) ?")
 def prepare_marks(text: str) -> str:
     """Marks whose meaning depends on the digits behind them, and those of two characters."""
     text = _ABOUT.sub("about ", _NUMBER_SIGN.sub("number ", text))
+    text = text.replace("&c.", "etc.")
     text = _SHORT_FORM.sub(lambda m: _SHORT[m[1]], text)
     text = _OR.sub(lambda m: m[1] + (" " if m[1].lower() == "and" else " or ") + m[2], text)
     for written, mark in _COMPARED:

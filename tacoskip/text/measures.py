@@ -6,7 +6,6 @@ the number, so that a range or a decimal before a unit is read like any other.
 
 import re
 
-from tacoskip.text.boundaries import ends_sentence
 from tacoskip.text.numbers import cardinal, ordinal, plural
 
 # Sign: one, several. Signs that are also words or letters of a list (in, a, s, c) are left alone.
@@ -53,6 +52,11 @@ _UNIT = re.compile(
 )
 # "In" is a unit only with its stop and behind a number: 2.5 in. of rain.
 _INCHES = re.compile(r"(?<![A-Za-z0-9])([0-9][0-9,.]{0,20})(?<=[0-9])( )(in)()(\.)(?![\w.])")
+# Behind the stop of a unit a capital begins a sentence; no name follows a unit.
+_SENTENCE = re.compile(r"[\"')\]]{0,3}(?:$| [\"'(]?[A-Z])")
+# Seconds and millions only behind a decimal: 9.58 s, 1.2M users.
+_DECIMAL = re.compile(r"(?<![\w.])([0-9,]{1,15}\.[0-9]{1,9})(?: (s)|([kKMB]))(?![\w'])")
+_DECIMAL_UNITS = {"s": "seconds", "k": "thousand", "K": "thousand", "M": "million", "B": "billion"}
 _LENGTHS = re.compile(
     r"(?<![\w.])([0-9]{1,2})(?:['′] ?([0-9]{1,2})(?:[\"″]|'')| ft\.? ([0-9]{1,2}) in\b\.?)"
 )
@@ -74,6 +78,7 @@ def read_measures(text: str) -> str:
     text = text.replace("‰", " per thousand")
     text = _LENGTHS.sub(lambda m: f"{m[1]} feet {m[2] or m[3]} inches", text)
     text = _TIMES.sub(_product, text)
+    text = _DECIMAL.sub(lambda m: f"{m[1]} {_DECIMAL_UNITS[m[2] or m[3]]}", text)
     text = _INCHES.sub(_unit, text)
     text = _UNIT.sub(_unit, text)
     text = _PER.sub(r" per \1", text)
@@ -91,7 +96,7 @@ def _unit(match: re.Match[str]) -> str:
     name = one if count == "1" or gap == "-" or part else several
     if power:
         name = ("square " if power == "²" else "cubic ") + name
-    if stop and not ends_sentence(match.string, match.end()):
+    if stop and not _SENTENCE.match(match.string, match.end()):
         stop = ""
     return f"{count}{'-' if gap == '-' else ' '}{name}{stop}"
 

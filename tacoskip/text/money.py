@@ -37,8 +37,9 @@ _CODE_BEHIND = re.compile(
     rf"(?<![\w.,])({INTEGER}(?:\.[0-9]{{1,18}})?) ({'|'.join(map(re.escape, _CODES))})(?!\w)"
 )
 _RANGE = re.compile(rf"({_SIGN})({INTEGER})-(?:\1)?(?={INTEGER}(?!\.[0-9]))")
+_SUMS = re.compile(rf"({_SIGN}[0-9][0-9,.]{{0,20}}[A-Za-z]{{0,2}})-(?={_SIGN}[0-9])")
 _BEFORE = re.compile(
-    rf"(-?){_COUNTRY}({_SIGN})(-?) ?(?=\.?[0-9]){_AMOUNT}{_SCALE}"
+    rf"((?:(?<![\w.,)])-)?){_COUNTRY}({_SIGN})(-?) ?(?=\.?[0-9]){_AMOUNT}{_SCALE}"
     r"(?: (?:dollars?|pounds?|euros?)\b)?"
 )
 _BEHIND = re.compile(rf"(?<![\w.,$£€])(?=\.?[0-9]){_AMOUNT} ?([€₽₹¢])(?!\w)")
@@ -51,6 +52,7 @@ def read_money(text: str) -> str:
     text = _CODE_BEFORE.sub(lambda m: _CODES[m[1]], text)
     text = _CODE_BEHIND.sub(lambda m: _CODES[m[2]] + m[1], text)
     text = _RANGE.sub(r"\2 to \1", text)
+    text = _SUMS.sub(r"\1 to ", text)
     text = _BEFORE.sub(_sum, text)
     return _BEHIND.sub(_sum_behind, text)
 

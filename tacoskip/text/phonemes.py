@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
 
     Raises ValueError where the `espeak` extra is missing or has no such voice.
     """
-    backend = _backend(voice)
+    espeak = backend(voice)
     unread = {
         c for c in set("".join(texts)) if not (c.isalnum() or c.isspace() or _spoken(c, voice))
     }
@@ -37,7 +38,7 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
     split = [_MARKS.split(text.translate(table).strip()) for text in texts]
     # Every second part is punctuation.
     chunks = [chunk for parts in split for chunk in parts[::2]]
-    spoken = iter(backend.phonemize([_one_initialism(chunk) for chunk in chunks], strip=True))
+    spoken = iter(espeak.phonemize([_one_initialism(chunk) for chunk in chunks], strip=True))
     lines = []
     for parts in split:
         parts[::2] = [next(spoken) for _ in parts[::2]]
@@ -50,6 +51,11 @@ def _one_initialism(chunk: str) -> str:
     return _LETTERS.sub(lambda m: m[0].replace(" ", "."), chunk)
 
 
+def available() -> bool:
+    """Whether the `espeak` extra is installed."""
+    return bool(find_spec("espeakng_loader") and find_spec("phonemizer"))
+
+
 @cache
 def _spoken(character: str, voice: str) -> bool:
     """Whether a character that is no letter, digit or space is punctuation or has a sound."""
@@ -58,11 +64,11 @@ def _spoken(character: str, voice: str) -> bool:
     # A zero would end the text for espeak, half a surrogate pair cannot be passed to it.
     if unicodedata.category(character) in ("Cc", "Cs", "Co", "Cn"):
         return False
-    return bool(_backend(voice).phonemize([character], strip=True)[0].strip())
+    return bool(backend(voice).phonemize([character], strip=True)[0].strip())
 
 
 @cache
-def _backend(voice: str) -> "EspeakBackend":
+def backend(voice: str) -> "EspeakBackend":
     """espeak for one voice; starting it takes half a second, so it is kept."""
     try:
         import espeakng_loader

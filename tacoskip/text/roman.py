@@ -23,7 +23,7 @@ _CENTURY = re.compile(
     rf"(?<![\w.-])(?=[IVX])({_ROMAN})(?=(?:th)? (?:century|centuries|dynasty)\b)(?:th)?"
 )
 # First Last III: two capitalised words before a numeral above one.
-_HEIR = re.compile(r"(?<=[a-z] )([A-Z][a-z]{1,20}),? (II|III)(?![\w'-]|\.[A-Za-z])")
+_HEIR = re.compile(r"(?<=[a-z.] )([A-Z][a-z]{1,20}),? (II|III)(?![\w'-]|\.[A-Za-z])")
 _ALONE = re.compile(r"(?<![\w.'-])(?=[IVX]{2})(?!(?:IV|XX|XXX|VI)(?!\w))([XIV]{2,7})(?![\w'-])")
 # One letter alone is a pronoun or an initial unless what follows makes it part of the name.
 _CAPITAL = re.compile(" [A-Z]")

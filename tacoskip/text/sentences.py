@@ -18,6 +18,7 @@ _CUTS = (
     re.compile(r"[;:](?= )|(?<= )--(?= )|\u2014"),
     re.compile(r",(?= )"),
     re.compile(r"(?<!\.)(?= )"),
+    re.compile(r"(?= )"),
 )
 
 
@@ -78,9 +79,11 @@ def _fit(sentence: str, limit: int) -> list[str]:
         left = len(sentence) - start
         target = start + left / -(-left // limit)
         cut = start + limit
-        for kind in _CUTS:
+        for number, kind in enumerate(_CUTS):
+            # A pause near the start of a piece is no help; a space always beats a cut in a word.
+            least = start + (target - start) / 2 if number < 2 else start + 1
             ends = (m.end() for m in kind.finditer(sentence, start, cut + 1))
-            near = [end for end in ends if start + (target - start) / 2 <= end <= cut]
+            near = [end for end in ends if least <= end <= cut]
             if near:
                 cut = min(near, key=lambda end: abs(end - target))
                 break

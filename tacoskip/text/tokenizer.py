@@ -49,6 +49,14 @@ class Tokenizer:
         _warn(lost)
         return ids
 
+    def spoken(self, text: str) -> str:
+        """The words `encode` reads: normalize(text) for an English voice, else tidied only."""
+        return normalize(text) if self.settings.voice.startswith("en") else clean(text)
+
+    def dropped(self, text: str, normalized: bool = False) -> dict[str, int]:
+        """What `encode` would drop and warn of: character to count. Raises as `encode` does."""
+        return dict(self._encode([text], normalized)[1])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without padding and end; for phonemes, the IPA."""
         return "".join(self.symbols[i] for i in ids if self.symbols[i] not in (PADDING, END))
@@ -57,7 +65,7 @@ class Tokenizer:
         lines, lost = self._lines(texts, normalized)
         encoded = []
         for text, line in zip(texts, lines, strict=True):
-            kept = clean("".join(c for c in line if c in self._ids))
+            kept = " ".join("".join(c for c in line if c in self._ids).split())
             if not any(c.isalpha() for c in kept):
                 shown = text if len(text) <= 60 else text[:57] + "..."
                 raise ValueError(f"nothing to speak in {shown!r}")
@@ -67,8 +75,7 @@ class Tokenizer:
 
     def _lines(self, texts: list[str], normalized: bool) -> tuple[list[str], Counter[str]]:
         """Each text in the characters of the table, or near to them; what espeak left out."""
-        english = self.settings.voice.startswith("en")
-        prepare = normalize if english and not normalized else clean
+        prepare = clean if normalized else self.spoken
         lines = [prepare(text).translate(_SAME) for text in texts]
         lost: Counter[str] = Counter()
         if self.settings.symbols == "characters":

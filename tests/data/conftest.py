@@ -68,7 +68,7 @@ def corpus(tmp_path: Path, make: Maker) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, make: Maker) -> Prepare:
-    """Prepare a folder into tmp_path/prepared: run(root, corpus="folder", **settings)."""
+    """Prepares a folder into tmp_path/prepared, with settings by keyword."""
 
     def call(root: Path, corpus: str = "folder", **settings: object) -> PrepareReport:
         progress = settings.pop("progress", None)

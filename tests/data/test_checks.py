@@ -84,7 +84,9 @@ def test_mixing_and_resampling():
 
 def test_level_and_peak():
     wave = np.sin(np.arange(8000) / 5).astype(np.float32) * 0.01
-    assert 20 * np.log10(np.sqrt(np.mean(set_level(wave, -26.0) ** 2))) == pytest.approx(-26, abs=0.01)
+    assert 20 * np.log10(np.sqrt(np.mean(set_level(wave, -26.0) ** 2))) == pytest.approx(
+        -26, abs=0.01
+    )
     wave[100] = 0.5
     assert np.abs(set_level(wave, -26.0)).max() == pytest.approx(PEAK, abs=1e-6)
 

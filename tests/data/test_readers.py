@@ -81,7 +81,7 @@ def test_links_are_followed_inside_only(tmp_path):
     (root / "metadata.csv").write_text("inside|one\noutside|two\nloop|three\n")
     found, notes = read("folder", root)
     assert "inside" in found and "outside" not in found
-    assert [(d.id, d.reason) for d in notes.dropped][0] == ("outside", "leaves_corpus")
+    assert "outside" in {d.id for d in notes.dropped if d.reason == "leaves_corpus"}
     # the corpus itself may be a link
     (tmp_path / "alias").symlink_to(root)
     assert "inside" in read("folder", tmp_path / "alias")[0]

@@ -1,0 +1,60 @@
+"""Batches of similar duration: whole, bounded, repeatable, well filled."""
+
+import random
+
+import pytest
+
+from tacoskip.data.bucketing import duration_batches, share_of
+
+SECONDS = [random.Random(1).lognormvariate(1.5, 0.5) for _ in range(2000)]
+CLIPS = list(range(len(SECONDS)))
+
+
+def batches(seed: str = "a", limit: float = 60.0, most: int = 32, shuffle: bool = True) -> list:
+    return duration_batches(CLIPS, SECONDS, limit, most, seed, shuffle)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(("limit", "most"), [(60.0, 32), (9.0, 4), (1.0, 8), (1e6, 7)])
+def test_each_clip_comes_once_and_the_bounds_hold(limit, most, shuffle):
+    found = batches("x", limit, most, shuffle)
+    assert sorted(clip for batch in found for clip in batch) == CLIPS
+    for batch in found:
+        padded = len(batch) * max(SECONDS[clip] for clip in batch)
+        assert 1 <= len(batch) <= most
+        assert padded <= limit or len(batch) == 1
+
+
+def test_batches_are_well_filled():
+    found = batches()
+    padded = sum(len(batch) * max(SECONDS[clip] for clip in batch) for batch in found)
+    assert sum(SECONDS) / padded > 0.9
+    assert len(found) < 1.25 * sum(SECONDS) / 60 + 2
+
+
+def test_epochs_differ_and_can_be_repeated():
+    assert batches("a") == batches("a") != batches("b")
+    together = [{frozenset(batch) for batch in batches(seed)} for seed in "ab"]
+    assert len(together[0] & together[1]) < 5  # other clips meet each time, not only another order
+    assert batches("a", shuffle=False) == batches("b", shuffle=False)
+
+
+def test_without_shuffling_from_short_to_long():
+    flat = [SECONDS[clip] for batch in batches(shuffle=False) for clip in batch]
+    assert flat == sorted(flat)
+
+
+def test_few_clips():
+    assert duration_batches([], [], 10.0, 4, "a") == []
+    assert duration_batches(["x"], [99.0], 10.0, 4, "a") == [["x"]]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_shares_of_several_processes(world_size):
+    whole = [[n] for n in range(10)]
+    shares = [share_of(whole, rank, world_size) for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    seen = [batch[0] for share in shares for batch in share]
+    assert set(seen) == set(range(10)) and len(seen) < 10 + world_size
+    more = [share_of([[0]], rank, 3) for rank in range(3)]
+    assert more == [[[0]]] * 3

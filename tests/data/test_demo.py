@@ -1,0 +1,124 @@
+"""The demo corpus: its sentences, its voice, and the way into a prepared folder."""
+
+import builtins
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tacoskip.audio import AudioSettings
+from tacoskip.data import demo
+from tacoskip.data.corpus import Corpus
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.prepare import prepare
+from tacoskip.data.settings import DataSettings
+from tacoskip.text import TextSettings, normalize
+
+
+@pytest.fixture(scope="module")
+def espeak() -> None:
+    pytest.importorskip("espeakng_loader", reason="the espeak extra is not installed")
+
+
+def spelled(sentence: str) -> list[str]:
+    return re.findall("[a-z]+", sentence.lower())
+
+
+def test_sentences_are_short_simple_and_many():
+    texts = demo.sentences()
+    assert 600 <= len(texts) <= 800 and len({" ".join(spelled(t)) for t in texts}) == len(texts)
+    for text in texts:
+        assert 12 <= len(text) <= 45 and 3 <= len(spelled(text)) <= 9
+        assert re.fullmatch(r"[A-Z][A-Za-z ,]+[.?!]", text) and normalize(text) == text
+    words = Counter(word for text in texts for word in spelled(text))
+    assert len(words) < 400
+    letters = Counter("".join(words.elements()))
+    assert set(letters) == set("abcdefghijklmnopqrstuvwxyz") and min(letters.values()) >= 30
+
+
+def test_unseen_sentences_have_only_words_of_the_corpus():
+    seen = {" ".join(spelled(text)) for text in demo.sentences()}
+    words = {word for text in seen for word in text.split()}
+    unseen = demo.sentences("unseen")
+    assert len(unseen) >= 8
+    for text in unseen:
+        assert " ".join(spelled(text)) not in seen and set(spelled(text)) <= words
+
+
+def test_the_voice_says_the_same_each_time(espeak):
+    first = demo.corpus_voice("The cat sat by the river.")
+    demo.speak("Something else!", rate=300, pitch=90)
+    np.testing.assert_array_equal(first, demo.corpus_voice("The cat sat by the river."))
+    program = (
+        "import hashlib; from tacoskip.data.demo import corpus_voice;"
+        "print(hashlib.sha256(corpus_voice('The cat sat by the river.').tobytes()).hexdigest())"
+    )
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    import hashlib
+
+    assert {run.stdout.strip() for run in runs} == {hashlib.sha256(first.tobytes()).hexdigest()}
+
+
+def test_rate_pitch_and_sample_rate(espeak):
+    def pitch(wave: np.ndarray) -> float:
+        spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave)), 1 << 18)) ** 2
+        auto = np.fft.irfft(spectrum)[: len(wave)]
+        return 22050 / (60 + np.argmax(auto[60:400]))
+
+    slow, fast = demo.speak("A long warm day.", rate=120), demo.speak("A long warm day.", rate=240)
+    assert len(slow) > 1.4 * len(fast)
+    low, high = demo.speak("A long warm day.", pitch=20), demo.speak("A long warm day.", pitch=80)
+    assert pitch(high) > 1.2 * pitch(low)
+    assert len(demo.speak("A long warm day.", sample_rate=8000)) == pytest.approx(
+        len(demo.speak("A long warm day.")) * 8000 / 22050, abs=2
+    )
+
+
+def test_what_espeak_would_silently_accept(espeak):
+    with pytest.raises(ValueError, match="nobody"):
+        demo.speak("hello", voice="en-us+nobody")
+    with pytest.raises(ValueError, match="xx-nowhere"):
+        demo.speak("hello", voice="xx-nowhere")
+    with pytest.raises(ValueError, match="says nothing"):
+        demo.speak("")
+
+
+def test_from_text_to_a_prepared_corpus(espeak, tmp_path, monkeypatch):
+    texts = demo.sentences()[:12]
+    monkeypatch.setattr(demo, "sentences", lambda name="sentences": texts)
+    data = DataSettings(corpus="demo", dir=str(tmp_path / "prepared"))
+    settings = (data, AudioSettings(sample_rate=16000), TextSettings())
+    report = prepare(*settings, jobs=2, downloads=tmp_path)
+    assert (report.kept, report.dropped, report.warnings) == (12, [], [])
+    assert Corpus(report.dir).speakers == ["demo"]
+    spoken = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "demo" / "wavs").iterdir()}
+    assert len(spoken) == 12
+    assert prepare(*settings, jobs=2, downloads=tmp_path).done == 0
+    texts.append("We need one more.")
+    assert prepare(*settings, jobs=2, downloads=tmp_path).kept == 13
+
+
+def test_without_the_extra(monkeypatch, tmp_path):
+    original = builtins.__import__
+
+    def refuse(name: str, *args: object) -> object:
+        if name == "espeakng_loader":
+            raise ImportError(name)
+        return original(name, *args)
+
+    demo._library.cache_clear()
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(CorpusError, match=r"pip install 'tacoskip\[espeak\]'") as error:
+        prepare(
+            DataSettings(corpus="demo", dir=str(tmp_path / "p")),
+            AudioSettings(),
+            TextSettings(),
+            downloads=tmp_path,
+        )
+    assert "\n" not in str(error.value)

@@ -1,0 +1,98 @@
+"""Checkpoints: whole or absent, loaded without executing anything, refused in one line."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from tacoskip.config import load_config, to_dict
+from tacoskip.run_folder import (
+    Checkpoint,
+    RunError,
+    build_tacotron,
+    config_of,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+
+def checkpoint() -> Checkpoint:
+    config = load_config("smoke")
+    model = build_tacotron(config, 10, 2)
+    return Checkpoint(to_dict(config), ["a", "b"], 10, 6.5, 3, model.state_dict(), {})
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    path, saved = tmp_path / "run" / "checkpoints" / "best.pt", checkpoint()
+    save_checkpoint(saved, path)
+    loaded = load_checkpoint(path)
+    assert (loaded.speakers, loaded.step, loaded.frames_per_symbol) == (["a", "b"], 3, 6.5)
+    assert config_of(loaded, path) == load_config("smoke")
+    torch.testing.assert_close(loaded.weights, saved.weights)
+    assert [p.name for p in path.parent.iterdir()] == ["best.pt"]
+
+
+def test_best_is_preferred_to_newest_and_a_file_to_both(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    for step in (9, 10, 100):
+        (folder / f"step-{step:08d}.pt").touch()
+    assert find_checkpoint(tmp_path / "run").name == "step-00000100.pt"
+    (folder / "best.pt").touch()
+    assert find_checkpoint(tmp_path / "run").name == "best.pt"
+    assert find_checkpoint(folder / "step-00000009.pt").name == "step-00000009.pt"
+
+
+def test_missing_runs_are_named_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "ljspeech" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(RunError, match="did you mean '.*ljspeech'"):
+        find_checkpoint(tmp_path / "ljspech")
+    with pytest.raises(RunError, match="no checkpoint in"):
+        find_checkpoint(tmp_path / "ljspeech")
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut short", "zip", "other pickle", "other tensors"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    save_checkpoint(checkpoint(), path)
+    whole = path.read_bytes()
+    if kind == "other tensors":
+        torch.save({"weights": {"a": torch.zeros(2)}}, path)
+    else:
+        contents = {
+            "empty": b"",
+            "text": b"this is no checkpoint\n",
+            "cut short": whole[: len(whole) // 2],
+            "zip": b"PK\x03\x04" + b"\0" * 64,
+            "other pickle": pickle.dumps([1, 2, 3]),
+        }
+        path.write_bytes(contents[kind])
+    with pytest.raises(RunError, match="damaged or not a tacoskip checkpoint") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+class Malicious:
+    """Unpickling this would create a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("how", ["pickle", "torch.save"])
+def test_a_checkpoint_with_code_is_refused_and_not_executed(how: str, tmp_path: Path) -> None:
+    path, trace = tmp_path / "evil.pt", tmp_path / "executed"
+    evil = {"weights": Malicious(str(trace))}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        torch.save(evil, path)
+    with pytest.raises(RunError, match="evil.pt: (refused|damaged)"):
+        load_checkpoint(path)
+    assert not trace.exists()
