@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 EXTRAS := espeak,dev
+FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
+LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The little bird sang a song by the window.
 
 .PHONY: help setup test lint demo bench clean
@@ -14,7 +16,7 @@ help:
 	@echo "make test    the tests, without those that are slow or want a GPU"
 	@echo "make lint    ruff and mypy"
 	@echo "make demo    train a voice in minutes and write demo.wav and demo.png"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   the benchmarks that take minutes (FSDD=folder LJSPEECH=folder)"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
 
 setup: $(VENV)/.installed
@@ -44,9 +46,15 @@ demo: setup
 	$(BIN)/tacoskip train recipe=demo
 	$(BIN)/tacoskip synthesize runs/demo "$(SENTENCE)" -o demo.wav --plot
 
+# Those that take minutes; attention.py and fsdd_judge.py train networks and are started by hand.
 bench: setup
-	@for script in $(sort $(wildcard benchmarks/bench_*.py)); do \
-		echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(call bench,$(FSDD)/recordings,metric_anchors.py --root $(FSDD))
+	$(call bench,$(FSDD)/recordings,griffin_lim.py $(FSDD)/recordings)
+	$(call bench,$(LJSPEECH)/wavs,griffin_lim.py $(LJSPEECH)/wavs)
+	$(call bench,$(LJSPEECH)/metadata.csv,text_ljspeech.py $(LJSPEECH)/metadata.csv)
+
+bench = @if [ -e "$(1)" ]; then echo "== $(2)"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$(2); \
+	else echo "skipped $(2): no $(1) (make bench FSDD=folder LJSPEECH=folder)"; fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache demo.wav demo.png

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tacoskip.audio import FrontEnd
+from tacoskip.audio import FrontEnd, GriffinLimStream
 from tacoskip.config import Config
 from tacoskip.metrics import alignment_warnings
 from tacoskip.models.tacotron import Tacotron, TacotronOutput

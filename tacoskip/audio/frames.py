@@ -1,4 +1,4 @@
-"""Overlapping frames of a wave and back: the two projections that Griffin-Lim alternates between.
+"""Overlapping frames of a wave, and back: the front end's transform, and Griffin-Lim's two steps.
 
 Work goes through blocks of a few dozen frames, which stay in the processor's cache: on long clips
 that is several times as fast as one transform of all frames.
@@ -19,7 +19,12 @@ class Frames:
     """
 
     def __init__(
-        self, n_fft: int, hop_length: int, window_length: int, device: torch.device | str = "cpu"
+        self,
+        n_fft: int,
+        hop_length: int,
+        window_length: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if not 2 <= 2 * hop_length <= window_length <= n_fft or n_fft % 2:
             raise ValueError(
@@ -31,14 +36,15 @@ class Frames:
         # librosa centres an odd window half a sample late.
         self.lead = (window_length + 1) // 2
         self.overlap = -(-window_length // hop_length)
-        self.window = torch.hann_window(window_length, device=device)
+        self.window = torch.hann_window(window_length, device=device, dtype=dtype)
 
     def buffer_length(self, n_frames: int) -> int:
         return (n_frames - 1 + self.overlap) * self.hop_length
 
     def blocks(self, n_items: int, n_frames: int) -> list[slice]:
         """Cut T frames into blocks: 64 frames of all items together on a CPU, 65,536 elsewhere."""
-        size = max(1, (64 if self.window.device.type == "cpu" else 65536) // n_items)
+        together = 64 if self.window.device.type == "cpu" else 65536
+        size = max(1, together // max(1, n_items))
         return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
 
     def transform(self, buffer: Tensor, block: slice) -> Tensor:

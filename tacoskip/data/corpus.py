@@ -21,7 +21,7 @@ from tacoskip.data.split import SPLITS
 from tacoskip.text.settings import TextSettings
 
 # The rate at which a recipe uses each corpus: another one goes into a folder of its own.
-USUAL_RATE = {"demo": 16000, "ljspeech": 22050, "vctk": 48000, "fsdd": 8000, "librispeech": 16000}
+USUAL_RATE = {"demo": 16000, "ljspeech": 22050, "vctk": 22050, "fsdd": 8000, "librispeech": 16000}
 
 
 def prepared_dir(data: DataSettings, audio: AudioSettings, text: TextSettings) -> Path:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tacoskip.data.errors import CorpusError
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
+CHECKOUT = Path(__file__).parents[2] / "data" / "demo_text"
 EDGE_SECONDS, NOISE = 0.08, 1e-4
 SYNCHRONOUS, UTF8 = 2, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8
 PARAMETER_RATE, PARAMETER_PITCH = 1, 3  # espeakRATE, espeakPITCH
@@ -107,21 +108,21 @@ def corpus_voice(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
     return np.pad(wave, edge) + np.float32(NOISE) * noise.astype(np.float32)
 
 
-def text_folder() -> Path:
-    """Return the folder of the demo's text, in a source checkout or in an installed package."""
-    checkout = Path(__file__).parents[2] / "data" / "demo_text"
-    if checkout.is_dir():
-        return checkout
-    try:
-        return Path(str(importlib.resources.files("tacoskip.demo_text")))
-    except ModuleNotFoundError as error:
-        raise CorpusError(f"expected the demo's text in {checkout}, found none") from error
-
-
 def sentences(name: str = "sentences") -> list[str]:
-    """Return the corpus' sentences, or with "unseen" those of its words that it does not hold."""
-    lines = (text_folder() / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    """Return the corpus' sentences, or with "unseen" those of its words that it does not hold.
+
+    They are read from the source checkout, or from the installed package.
+    """
+    file = f"{name}.txt"
+    if CHECKOUT.is_dir():
+        text = (CHECKOUT / file).read_text(encoding="utf-8")
+    else:
+        try:
+            folder = importlib.resources.files("tacoskip.demo_text")
+            text = folder.joinpath(file).read_text(encoding="utf-8")
+        except (ModuleNotFoundError, FileNotFoundError) as error:
+            raise CorpusError(f"expected the demo's text in {CHECKOUT}, found none") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def speak_corpus(folder: Path, progress: Callable[[int, int, str], None]) -> Path:

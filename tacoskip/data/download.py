@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import socket
 import tarfile
 import time
 import urllib.error
@@ -48,13 +49,7 @@ def fetch(
                 _continue(url, part, progress, path.name)
                 break
             except (OSError, HTTPException) as error:
-                code = error.code if isinstance(error, urllib.error.HTTPError) else 0
-                permanent = code in (
-                    403,
-                    404,
-                    410,
-                )
-                if permanent or attempt == ATTEMPTS:
+                if _is_permanent(error) or attempt == ATTEMPTS:
                     had = part.stat().st_size if part.exists() else 0
                     raise CorpusError(
                         f"download of {url} stopped after {had:,} bytes ({_cause(error)}); run "
@@ -111,6 +106,13 @@ def _continue(url: str, part: Path, progress: Progress, name: str) -> None:
             raise OSError(f"the connection ended at {have:,} of {total:,} bytes")
 
 
+def _is_permanent(error: Exception) -> bool:
+    """Whether the server does not have the file, or there is no such server."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in (403, 404, 410)
+    return isinstance(getattr(error, "reason", None), socket.gaierror)
+
+
 def _verify(path: Path, expected: str, url: str, progress: Progress) -> None:
     total, done, digest = path.stat().st_size, 0, hashlib.sha256()
     with path.open("rb") as stream:
@@ -123,6 +125,7 @@ def _verify(path: Path, expected: str, url: str, progress: Progress) -> None:
         _note(path, actual)
     elif actual != expected:
         path.unlink()
+        path.with_name(path.name + ".tag").unlink(missing_ok=True)
         raise CorpusError(f"{url}: expected sha256 {expected}, got {actual}; removed, run again")
 
 

@@ -159,14 +159,15 @@ def _records(
 ) -> Iterator[Utterance]:
     for number, row in rows:
         name, text = row.get("path", ""), row.get("text", "")
-        id = row.get("id") or str(Path(name.replace("\\", "/")).with_suffix("")) if name else ""
         if not name or "text" not in row:
             detail = f"line {number}: expected path and text, got {', '.join(row) or 'nothing'}"
-            notes.drop(id, table, "bad_row", detail)
+            notes.drop(name, table, "bad_row", detail)
             continue
         path = find_inside(root, name)
         if isinstance(path, str):
-            notes.drop(id, table, "leaves_corpus", f"line {number}: {path}")
+            notes.drop(row.get("id") or name, table, "leaves_corpus", f"line {number}: {path}")
             continue
+        inside = path if path.is_relative_to(root) else path.resolve()
+        id = row.get("id") or inside.relative_to(root).with_suffix("").as_posix()
         speaker = row.get("speaker") or "speaker"
         yield Utterance(id, path, text, speaker, row.get("normalized") or None)

@@ -53,12 +53,10 @@ def require_folder(root: Path, corpus: str) -> Path:
 def find_inside(root: Path, relative: str) -> Path | str:
     """Return the path of `relative` under `root`, or the reason why it may not be read.
 
-    root: resolved. An absolute path, a `..` that climbs out and a link that leads out are refused:
-    a manifest made by somebody else must not make this program read (and copy) other files.
+    root: resolved. A `..` that climbs out, an absolute path elsewhere and a link that leads out are
+    refused: a table made by somebody else must not make this program read (and copy) other files.
     """
     relative = relative.replace("\\", "/")
-    if relative.startswith("/") or (len(relative) > 1 and relative[1] == ":"):
-        return "an absolute path"
     if "\0" in relative:
         return "a path with a zero byte"
     path = root / relative

@@ -28,12 +28,15 @@ class TacotronSettings:
 
     reduction_schedule: pairs [step, r], the first at step 0; empty keeps `frames_per_step` throughout. The largest r
     is the number of frames the output layer has room for.
+    frame_dropout: share of the true last frames that training hides from the decoder, so that it learns to read the text
+    instead of only going on with what it hears (Liu et al. 2019, "Maximizing mutual information for Tacotron").
     attention: a name in `tacoskip.models.attention.ATTENTIONS`.
     """
 
     embedding_channels: int = 256
     prenet_channels: list[int] = field(default_factory=lambda: [256, 128])
     prenet_dropout: float = 0.5
+    frame_dropout: float = 0.5
     attention: str = "forward"
     attention_channels: int = 128
     attention_rnn_channels: int = 256

@@ -88,6 +88,7 @@ class Decoder(nn.Module):
                 f"unknown attention '{settings.attention}'{hint} (known: {', '.join(ATTENTIONS)})"
             )
         self.n_mels = n_mels
+        self.frame_dropout = settings.frame_dropout
         self.max_reduction = max(
             [settings.frames_per_step, *(r for _, r in settings.reduction_schedule)]
         )
@@ -140,6 +141,9 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher forcing: mel (B, L*R, M) -> mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S)."""
         last_frames = functional.pad(mel[:, reduction - 1 : -1 : reduction], (0, 0, 1, 0))
+        if self.training and self.frame_dropout:
+            hidden_frames = torch.rand(last_frames.shape[:2], device=mel.device) < self.frame_dropout
+            last_frames = last_frames.masked_fill(hidden_frames[:, :, None], 0.0)
         shown = speaker[:, None].expand(-1, last_frames.shape[1], -1)
         prenet = self.prenet(torch.cat([last_frames, shown], 2))
         # The loop is many small products, where reduced precision costs more in casts than it saves.

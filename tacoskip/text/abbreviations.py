@@ -44,6 +44,7 @@ _LATIN = {"i.e.": "that is", "e.g.": "for example", "a.k.a.": "also known as"}
 
 _LATIN_FORM = re.compile(r"(?<![\w.])(i\. ?e\.|e\. ?g\.|a\.k\.a\.|I\.e\.|E\.g\.)")
 _TITLE = re.compile(rf"(?<![\w.'])({'|'.join(BEFORE_NAMES)})\. ?(?=[A-Z\"'(]|(?:and|or) [A-Z])")
+_LONE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Messrs|Drs?|Prof|Capt|Lt|Sgt|Gov|Rev)\.(?!\w)")
 _BARE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Ms|Dr|Prof) (?=[A-Z][a-z])")
 # Elm St. is a street, St. Paul a saint; 12 Mulholland Dr. is a drive.
 _STREET = re.compile(
@@ -84,6 +85,7 @@ def open_abbreviations(text: str) -> str:
         text = _DOTTED.sub(_dotted, text)
         text = _STREET.sub(_street, text)
         text = _TITLE.sub(lambda m: BEFORE_NAMES[m[1]] + " ", text)
+        text = _LONE_TITLE.sub(lambda m: BEFORE_NAMES[m[1]] + _kept_stop(m), text)
         text = _NUMBERED.sub(_numbered, text)
         text = _WORD.sub(lambda m: ANYWHERE[m[1]] + _kept_stop(m), text)
         text = _INITIAL.sub(lambda m: m[1] + _kept_stop(m), text)

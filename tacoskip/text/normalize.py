@@ -13,7 +13,7 @@ from tacoskip.text.roman import read_roman
 from tacoskip.text.web import read_addresses
 
 STYLES = ("spoken", "ljspeech")
-_DIGIT = re.compile("[0-9]")
+_DIGIT = re.compile("[0-9⁰¹²³⁴⁵⁶⁷⁸⁹]")
 
 
 def normalize(text: str, style: str = "spoken") -> str:

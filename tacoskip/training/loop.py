@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,19 +14,8 @@ from tacoskip.data import Batch
 from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.training import schedule
-from tacoskip.training.session import Session
-
-
-@dataclass
-class Progress:
-    """What a watcher is told: every `train.log_every` steps, and whenever there is a `message` to show."""
-
-    step: int
-    share: float
-    minutes: float
-    scalars: dict[str, float] = field(default_factory=dict)
-    message: str = ""
-    warning: bool = False
+from tacoskip.training.memory import keep_memory
+from tacoskip.training.session import Progress, Session
 
 
 def tacotron_losses(
@@ -60,11 +48,12 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     tell = on_progress or (lambda _: None)
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    keep_memory()
     set_seed(config.seed)
     cuda = torch.cuda.is_available() and settings.device != "cpu"
     precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(settings.precision, settings.precision)
     accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
-    session = Session(config, accelerator, lambda text, warning: tell(_message(session, text, warning)))
+    session = Session(config, accelerator, tell)
     model, optimizer = accelerator.prepare(session.model, session.optimizer)
     clock, unlogged = time.monotonic(), 0
     try:
@@ -104,10 +93,4 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     except KeyboardInterrupt:
         session.save()
         raise
-    summary = session.close()
-    tell(Progress(session.step, 1.0, session.minutes, {}, summary["message"]))
-    return summary
-
-
-def _message(session: Session, text: str, warning: bool) -> Progress:
-    return Progress(session.step, session.share, session.minutes, {}, text, warning)
+    return session.close()

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,27 @@ UNALIGNED_STEPS = 2000
 UNALIGNED_SCORE = 0.3
 
 
-class Session:
-    """State of one run. `tell(text, warning)` shows a line to whoever watches."""
+@dataclass
+class Progress:
+    """What a watcher is told: every `train.log_every` steps, and whenever there is a `message` to show."""
 
-    def __init__(self, config: Config, accelerator: Accelerator, tell: Callable[[str, bool], None]) -> None:
-        self.config, self.tell = config, tell
+    step: int
+    share: float
+    minutes: float
+    scalars: dict[str, float] = field(default_factory=dict)
+    message: str = ""
+    warning: bool = False
+
+
+class Session:
+    """State of one run; `on_progress` is told what there is to say."""
+
+    def __init__(
+        self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.config, self.on_progress = config, on_progress
         self.run = Path(config.run)
+        self.step, self.minutes, self.failed = 0, 0.0, 0
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
         front_end = FrontEnd(config.audio)
@@ -61,7 +77,6 @@ class Session:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay
         )
-        self.step, self.minutes, self.failed = 0, 0.0, 0
         self.best: dict[str, float] = {}
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume(accelerator.device)
@@ -90,9 +105,13 @@ class Session:
     def checkpoint_due(self) -> bool:
         return time.monotonic() - self.saved_at > 60 * self.config.train.checkpoint_minutes
 
+    def tell(self, message: str, warning: bool = False) -> None:
+        """Show a line to whoever watches."""
+        self.on_progress(Progress(self.step, self.share, self.minutes, {}, message, warning))
+
     def check_finite(self, loss: Tensor, norm: Tensor) -> None:
         """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in a row."""
-        if math.isfinite(float(norm)) and math.isfinite(float(loss)):
+        if math.isfinite(float(norm)) and math.isfinite(float(loss.detach())):
             self.failed = 0
             return
         self.failed += 1
@@ -106,7 +125,7 @@ class Session:
 
     def log(self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: TacotronOutput) -> dict[str, float]:
         """Write the scalars of a training step; returns them."""
-        scalars = {name: float(value) for name, value in losses.items()}
+        scalars = {name: float(value.detach()) for name, value in losses.items()}
         steps = -(-int(output.mel_lengths[0]) // self.model.reduction)
         scalars |= {
             "alignment": alignment_score(output.alignments[0, :steps].detach().float().cpu()).score,
@@ -129,14 +148,14 @@ class Session:
 
     def evaluate(self) -> None:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so far."""
-        voice = self.voice()
-        figures = self.board.evaluation(voice, self.validation, self.config, self.step)
+        with torch.random.fork_rng():  # looking at a run must not change it
+            figures = self.board.evaluation(self.voice(), self.validation, self.config, self.step)
         select = self.config.train.select
         better = figures[select] > self.best.get(select, -math.inf)
         if select != "alignment":
             better = figures[select] < self.best.get(select, math.inf)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""), False)
+        self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""))
         if better:
             self.best = figures
             save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
@@ -162,12 +181,12 @@ class Session:
             self.evaluate()
         self.save()
         self.board.close()
+        self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
         return {
             "run": str(self.run),
             "step": self.step,
             "minutes": round(self.minutes, 2),
             "best": self.best,
-            "message": f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}",
         }
 
     def _checkpoint(self, training: bool) -> Checkpoint:
@@ -200,7 +219,7 @@ class Session:
             if found.speakers != self.speakers or found.n_symbols != self.n_symbols:
                 raise RunError(f"{path}: made with other speakers or symbols; train into another folder with run=...")
             self._load(found, path)
-            self.tell(f"resumed {self.run} at step {self.step}", False)
+            self.tell(f"resumed {self.run} at step {self.step}")
             return found
         return None
 

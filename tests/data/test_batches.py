@@ -58,7 +58,8 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_what_a_batch_holds(house, make):
-    batch = next(train(house, workers=0))
+    batches = train(house, workers=0)
+    batch = next(b for b in batches if len(set(b.mel_lengths.tolist())) > 2)
     count = len(batch)
     assert count == len(batch.ids) == len(batch.texts) == len(batch.symbols) <= 6
     assert batch.symbols.dtype == batch.speakers.dtype == batch.mel_lengths.dtype == torch.int64

@@ -6,7 +6,8 @@ import pytest
 
 from tacoskip.data.bucketing import duration_batches, share_of
 
-SECONDS = [random.Random(1).lognormvariate(1.5, 0.5) for _ in range(2000)]
+RANDOM = random.Random(1)
+SECONDS = [RANDOM.lognormvariate(1.5, 0.5) for _ in range(2000)]
 CLIPS = list(range(len(SECONDS)))
 
 

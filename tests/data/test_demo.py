@@ -1,7 +1,9 @@
 """The demo corpus: its sentences, its voice, and the way into a prepared folder."""
 
 import builtins
+import hashlib
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import tacoskip
 from tacoskip.audio import AudioSettings
 from tacoskip.data import demo
 from tacoskip.data.corpus import Corpus
@@ -48,6 +51,17 @@ def test_unseen_sentences_have_only_words_of_the_corpus():
         assert " ".join(spelled(text)) not in seen and set(spelled(text)) <= words
 
 
+def test_the_text_of_an_installed_package(tmp_path, monkeypatch):
+    """A wheel carries the text as the folder tacoskip/demo_text."""
+    shutil.copytree(demo.CHECKOUT, tmp_path / "demo_text")
+    expected = demo.sentences()
+    monkeypatch.setattr(demo, "CHECKOUT", tmp_path / "nowhere")
+    monkeypatch.setattr(tacoskip, "__path__", [str(tmp_path)])
+    assert demo.sentences() == expected
+    with pytest.raises(CorpusError, match="nowhere"):
+        demo.sentences("other")
+
+
 def test_the_voice_says_the_same_each_time(espeak):
     first = demo.corpus_voice("The cat sat by the river.")
     demo.speak("Something else!", rate=300, pitch=90)
@@ -60,8 +74,6 @@ def test_the_voice_says_the_same_each_time(espeak):
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    import hashlib
-
     assert {run.stdout.strip() for run in runs} == {hashlib.sha256(first.tobytes()).hexdigest()}
 
 

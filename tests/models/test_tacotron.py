@@ -22,6 +22,7 @@ def tiny(attention: str = "forward", dropout: float = 0.0, speakers: int = 3) ->
         embedding_channels=8,
         prenet_channels=[8, 6],
         prenet_dropout=dropout,
+        frame_dropout=0.0,
         attention=attention,
         attention_channels=7,
         attention_rnn_channels=9,

@@ -29,17 +29,18 @@ def test_style_of_ljspeech_matches_its_column(pairs: list[tuple[str, str]]) -> N
 
 
 def test_a_voice_hears_the_same_from_text_and_column(pairs: list[tuple[str, str]]) -> None:
-    spoken = [normalize(raw) for raw, _ in pairs]
-    same = [s == normalize(column) for s, (_, column) in zip(spoken, pairs, strict=True)]
-    assert sum(same) >= 13_087
-    assert [s for s in spoken[::3] if normalize(s) != s] == []
+    changed = [(raw, column) for raw, column in pairs if raw != column]
+    same = [normalize(raw) == normalize(column) for raw, column in changed]
+    assert sum(same) >= 1_492
+    spoken = [normalize(raw) for raw, _ in (*pairs[::5], *changed)]
+    assert [s for s in spoken if normalize(s) != s] == []
 
 
 def test_no_character_of_ljspeech_is_lost(
     pairs: list[tuple[str, str]], recwarn: pytest.WarningsRecorder
 ) -> None:
     tokenizer = Tokenizer()
-    encoded = tokenizer.encode_many([column for _, column in pairs])
+    encoded = tokenizer.encode_many([column for _, column in pairs], normalized=True)
     assert [str(w.message) for w in recwarn] == []
     assert tokenizer.decode(encoded[0]) == pairs[0][1].lower()
 

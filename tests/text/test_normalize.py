@@ -40,7 +40,9 @@ DATES_AND_TIMES = [
     ("at 3:05pm.", "at three oh five P M."),
     ("7:00 or 15:00", "seven o'clock or fifteen hundred"),
     ("10:30-11:45", "ten thirty to eleven forty-five"),
-    ("a ratio of 16:9", "a ratio of sixteen to nine"),
+    ("a ratio of 16:9, John 3:16", "a ratio of sixteen to nine, John three sixteen"),
+    ("2023-12-25T10:05:00Z", "December twenty-five, twenty twenty-three ten oh five"),
+    ("Wed., Feb. 5; he sat 5 days", "Wednesday, February five; he sat five days"),
 ]  # fmt: skip
 MONEY = [
     ("$3.50", "three dollars, fifty cents"),
@@ -50,6 +52,7 @@ MONEY = [
     ("$20,000", "twenty thousand dollars"),
     ("-$5 and 5€ and 50¢", "minus five dollars and five euros and fifty cents"),
     ("$5-$10", "five to ten dollars"),
+    ("$100K-$200K", "one hundred thousand dollars to two hundred thousand dollars"),
     ("a non-$5 thing", "a non-five dollars thing"),
     ("a $20 bill, US$5, 10 USD", "a twenty dollar bill, five U S dollars, ten dollars"),
 ]
@@ -61,7 +64,9 @@ MEASURES = [
     ("a 5-km run of 60 mph", "a five-kilometer run of sixty miles per hour"),
     ("50% of", "fifty percent of"),
     ("1/2, 3/4, 2 1/2, ⅔", "one half, three quarters, two and a half, two thirds"),
+    ("the area of x²", "the area of x squared"),
     ("x² and 10^6", "x squared and ten to the power of six"),
+    ("in 25-30 min. Add 1.2M", "in twenty-five to thirty minutes. Add one point two million"),
     ("open 24/7", "open twenty-four seven"),
 ]
 NAMES_AND_REFERENCES = [
@@ -83,6 +88,7 @@ ABBREVIATIONS = [
     ("Elm St. is in St. Paul.", "Elm Street is in Saint Paul."),
     ("Smith & Co., etc.", "Smith and Company, et cetera."),
     ("i.e. this, e.g. that vs. it", "that is this, for example that versus it"),
+    ("the Dr. said so to the Lt.", "the Doctor said so to the Lieutenant."),
     ("the U.S. Army", "the U S Army"),
     ("I left the U.S. He stayed.", "I left the U S. He stayed."),
     ("J. R. R. Tolkien", "J R R Tolkien"),

@@ -1,0 +1,100 @@
+"""Which attention aligns soonest, and holds on a text far longer than any it learnt from?
+
+    python benchmarks/attention.py --steps 800 --out runs/attention [--only forward,gmm] [key=value ...]
+
+Trains the `demo` recipe once for each mechanism, everything else equal (same seed, same batches), and prints:
+aligned: the first step at which the speech of validation texts, free running, has an `alignment` of 0.7;
+alignment, mcd_db: at the last step; long text: 1,000 characters spoken in one piece, without being split.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tacoskip.config import load_config
+from tacoskip.data import Corpus
+from tacoskip.data.prepare import prepare
+from tacoskip.inference import Voice, load
+from tacoskip.metrics import alignment_score
+from tacoskip.models.attention import ATTENTIONS
+from tacoskip.training import train
+
+ALIGNED = 0.7
+
+
+def long_text(corpus: Corpus, characters: int = 1000) -> str:
+    """Join test sentences until there are `characters` of them."""
+    texts = [cut.supervisions[0].text.rstrip(".") for cut in corpus.test]
+    text = ", ".join(texts * (1 + characters // max(1, sum(map(len, texts)))))
+    return text[:characters].rsplit(" ", 1)[0] + "."
+
+
+@torch.no_grad()
+def say_whole(voice: Voice, text: str) -> dict[str, Any]:
+    """Speak a text in one piece and score its alignment."""
+    ids = torch.tensor([voice.tokenizer.encode(text)])
+    limit = torch.tensor([int(ids.shape[1] * voice.frames_per_symbol * 2)])
+    output = voice.model.eval().infer(ids, torch.tensor([ids.shape[1]]), torch.zeros(1, dtype=torch.long), limit)
+    score = alignment_score(output.alignments[0])
+    return {
+        "long_alignment": round(score.score, 3),
+        "long_coverage": round(score.coverage, 3),
+        "long_reached_end": score.reached_end,
+        "long_stopped": bool(output.stopped[0]),
+        "long_seconds": round(int(output.mel_lengths[0]) / voice.config.audio.frames_per_second, 1),
+    }
+
+
+def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train one mechanism and return its row."""
+    run = arguments.out / name
+    config = load_config(
+        "demo",
+        [*arguments.overrides, f"tts.attention={name}", f"run={run}", f"train.max_steps={arguments.steps}",
+         "train.max_minutes=0", "train.evaluate_every=50", "train.sentences=[]"],
+    )  # fmt: skip
+    prepare(config.data, config.audio, config.text)
+    summary = train(config)
+    events = EventAccumulator(str(run)).Reload().Scalars("validation/alignment")
+    aligned = next((event.step for event in events if event.value >= ALIGNED), None)
+    last = EventAccumulator(str(run)).Reload().Scalars("validation/mcd_db")[-1].value
+    corpus = Corpus.of(config.data, config.audio, config.text)
+    return {
+        "attention": name,
+        "aligned": aligned,
+        "alignment": round(events[-1].value, 3),
+        "mcd_db": round(last, 2),
+        "minutes": summary["minutes"],
+    } | say_whole(load(run), long_text(corpus))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/attention"))
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--only", default=",".join(ATTENTIONS))
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.only.split(","):
+        rows.append(measure(name, arguments))
+        if not arguments.json:
+            print(json.dumps(rows[-1]), flush=True)
+    if arguments.json:
+        print(json.dumps({"steps": arguments.steps, "rows": rows}))
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Speaking with an untrained voice: shapes, seeds, batches, long and short texts, errors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tacoskip.config import Config, load_config
+from tacoskip.inference import Speech, Voice, plot_speech
+from tacoskip.run_folder import build_tacotron
+from tacoskip.text import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def voice() -> Voice:
+    import torch
+
+    torch.manual_seed(0)
+    config: Config = load_config("smoke")
+    model = build_tacotron(config, len(Tokenizer(config.text)), 2).eval()
+    return Voice(model, config, ["anna", "ben"], frames_per_symbol=4.0)
+
+
+def speak(voice: Voice, text: str, **options: object) -> Speech:
+    speech = voice.synthesize(text, **options)
+    assert isinstance(speech, Speech)
+    return speech
+
+
+def test_same_text_and_seed_same_samples(voice: Voice) -> None:
+    a, b = speak(voice, "seven", seed=3), speak(voice, "seven", seed=3)
+    assert a.wave.tobytes() == b.wave.tobytes()
+
+
+def test_speakers_differ(voice: Voice) -> None:
+    assert not np.array_equal(speak(voice, "one").mel, speak(voice, "one", speaker="ben").mel)
+    assert np.array_equal(speak(voice, "one").mel, speak(voice, "one", speaker="anna").mel)
+
+
+def test_a_batch_says_what_each_text_says_alone(voice: Voice) -> None:
+    texts = ["one", "a somewhat longer text than one.", "three"]
+    together = voice.synthesize(texts)
+    assert isinstance(together, list)
+    for text, speech in zip(texts, together, strict=True):
+        alone = speak(voice, text)
+        assert speech.text == text
+        np.testing.assert_allclose(speech.mel, alone.mel, atol=1e-4)
+        np.testing.assert_allclose(speech.wave, alone.wave, atol=1e-3)
+
+
+def test_a_long_text_is_spoken_in_sentences(voice: Voice) -> None:
+    text = "This is one sentence. " * 228  # 5,016 characters
+    speech = speak(voice, text)
+    assert speech.alignment.shape[1] > 4000
+    assert np.isfinite(speech.wave).all()
+    assert any(w.startswith("sentence 1: ") for w in speech.warnings)
+
+
+def test_one_letter_is_spoken(voice: Voice) -> None:
+    assert speak(voice, "a").seconds > 0
+
+
+def test_the_limit_grows_with_the_text(voice: Voice) -> None:
+    import torch
+
+    with torch.no_grad():
+        before = voice.model.decoder.stop.bias.clone()
+        voice.model.decoder.stop.bias.fill_(-50.0)
+        short, long = speak(voice, "one"), speak(voice, "one two three four five six seven")
+        voice.model.decoder.stop.bias.copy_(before)
+    assert not short.stopped
+    assert "speech did not stop by itself" in short.warnings
+    assert short.mel.shape[0] < long.mel.shape[0] < 80 + 40 * 4 * 3
+
+
+@pytest.mark.parametrize("text", ["", "   ", "...", "☃☃"])
+def test_nothing_to_speak_is_an_error(voice: Voice, text: str) -> None:
+    with pytest.raises(ValueError, match="nothing to speak"):
+        voice.synthesize(text)
+
+
+def test_an_unknown_speaker_is_named_with_the_nearest(voice: Voice) -> None:
+    with pytest.raises(ValueError, match="unknown speaker 'bem'; did you mean 'ben'"):
+        voice.synthesize("one", speaker="bem")
+
+
+def test_a_stream_is_as_long_as_the_speech(voice: Voice) -> None:
+    text = "The first. And then the second one."
+    streamed = np.concatenate(list(voice.stream(text)))
+    assert len(streamed) == len(speak(voice, text).wave)
+
+
+def test_the_picture_is_a_png(voice: Voice, tmp_path: Path) -> None:
+    plot_speech(speak(voice, "one two"), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,105 @@
+"""The whole way by the real commands: a corpus, a run folder, an interrupt, a sentence, figures."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+from typer.testing import CliRunner, Result
+
+from tacoskip.cli import app
+
+RATE = 8000
+
+
+def tacoskip(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+Way = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def way(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """Runs a command with recipe=smoke on the tiny corpus, in one folder for the whole module."""
+    folder = tmp_path_factory.mktemp("way")
+
+    def run(command: str, *arguments: str) -> Result:
+        before = Path.cwd()
+        os.chdir(folder)
+        try:
+            recipe = ["recipe=smoke", f"data.root={tiny_corpus}"]
+            return tacoskip(
+                command, *(recipe if command in ("prepare", "train") else []), *arguments
+            )
+        finally:
+            os.chdir(before)
+
+    return run
+
+
+def test_ctrl_c_in_training_saves_and_the_next_run_goes_on(
+    tiny_corpus: Path, tmp_path: Path
+) -> None:
+    script = "from tacoskip.cli import main; main()"
+    command = [sys.executable, "-c", script, "train", "recipe=smoke", f"data.root={tiny_corpus}"]
+    checkpoints = tmp_path / "runs" / "smoke" / "checkpoints"
+
+    def steps() -> list[int]:
+        return sorted(int(path.stem.removeprefix("step-")) for path in checkpoints.glob("step-*"))
+
+    endless = [*command, "train.max_steps=1e6", "train.checkpoint_minutes=1e-6", "--json"]
+    with subprocess.Popen(
+        endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as training:
+        deadline = time.monotonic() + 120
+        while not steps() and training.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        training.send_signal(signal.SIGINT)
+        result, said = training.communicate(timeout=60)
+    assert (training.returncode, result) == (130, ""), said
+    assert "Traceback" not in said
+    reached = steps()[-1]
+
+    more = [*command, f"train.max_steps={reached + 2}", "--json"]
+    again = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert f"at step {reached}" in again.stderr
+    assert json.loads(again.stdout)["step"] == reached + 2
+
+
+def test_the_whole_way(way: Way) -> None:
+    prepared = way("prepare", "--json")
+    assert prepared.exit_code == 0, prepared.stderr
+    report = json.loads(prepared.stdout)
+    assert report["kept"] + sum(report["dropped"].values()) == 16
+
+    trained = way("train", "--json")
+    assert trained.exit_code == 0, trained.stderr
+    summary = json.loads(trained.stdout)
+    assert (summary["run"], summary["step"]) == ("runs/smoke", 4)
+
+    resumed = way("train", "train.max_steps=6", "--json")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["step"] == 6
+    assert "resumed" in resumed.stderr
+
+    spoken = way("synthesize", "runs/smoke", "one two", "--json")
+    assert spoken.exit_code == 0, spoken.stderr
+    assert json.loads(spoken.stdout)["speech"][0]["seconds"] > 0
+
+    piped = way("synthesize", "runs/smoke", "one two", "-o", "-")
+    assert piped.exit_code == 0, piped.stderr
+    wave, rate = soundfile.read(io.BytesIO(piped.stdout_bytes))
+    assert (rate, len(wave) > 0) == (RATE, True)
+
+    judged = way("evaluate", "runs/smoke", "--limit", "1", "--json")
+    assert judged.exit_code == 0, judged.stderr
+    assert "mcd_db" in json.loads(judged.stdout)

@@ -1,0 +1,95 @@
+"""Training on a tiny corpus: it learns, it leaves what it promises, it resumes as if never stopped."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tacoskip.config import Config, load_config
+from tacoskip.data.prepare import prepare
+from tacoskip.inference import load
+from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
+from tacoskip.training import Progress, train
+
+
+@pytest.fixture
+def settings(tiny_corpus: Path, tmp_path: Path) -> Config:
+    config = load_config(
+        "smoke",
+        [f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}", f"run={tmp_path / 'run'}",
+         "train.device=cpu", "train.decay_steps=100", "train.evaluate_every=3", "data.validation=3", "data.test=2"],
+    )  # fmt: skip
+    prepare(config.data, config.audio, config.text)
+    return config
+
+
+def test_a_run_leaves_what_it_promises(settings: Config) -> None:
+    seen: list[Progress] = []
+    settings.train.log_every = 1
+    settings.train.max_steps = 4
+    summary = train(settings, seen.append)
+    run = Path(settings.run)
+    assert summary["step"] == 4
+    assert {"config.yaml", "environment.json", "checkpoints", "samples"} <= {p.name for p in run.iterdir()}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["parameters"] == sum(p.numel() for p in load(run).model.parameters())
+    assert (run / "checkpoints" / "best.pt").is_file()
+    assert [p.step for p in seen if p.scalars] == [1, 2, 3, 4]
+    assert {"mel_loss", "linear_loss", "stop_loss", "guided_loss", "loss"} <= seen[0].scalars.keys()
+    events = EventAccumulator(str(run), size_guidance={"images": 0}).Reload().Tags()
+    assert {"train/loss", "train/alignment", "validation/mcd_db"} <= set(events["scalars"])
+    assert any(tag.startswith("openness/encoder.cbhg") for tag in events["scalars"])
+    assert any(tag.startswith("gradient_norm/postnet") for tag in events["scalars"])
+    assert "validation/mel_target_and_spoken" in events["images"]
+    assert any("speech/" in tag for tag in events["audio"])
+
+
+def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> None:
+    weights = {}
+    for name, stops in (("whole", [5]), ("resumed", [2, 5])):
+        settings.run = str(tmp_path / name)
+        for steps in stops:
+            settings.train.max_steps = steps
+            train(settings)
+        newest = checkpoints(Path(settings.run))[-1]
+        weights[name] = load_checkpoint(newest).training["weights"]
+    torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(settings: Config) -> None:
+    for steps in (2, 4):
+        settings.train.max_steps = steps
+        train(settings)
+    newest = checkpoints(Path(settings.run))[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    seen: list[Progress] = []
+    settings.train.max_steps = 5
+    train(settings, seen.append)
+    messages = [p.message for p in seen]
+    assert any("damaged" in message for message in messages)
+    assert any("resumed" in message and "step 2" in message for message in messages)
+
+
+def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None:
+    settings.train.max_steps = 1
+    train(settings)
+    settings.cbhg.channels = 10
+    with pytest.raises(RunError, match="made with another network"):
+        train(settings)
+
+
+def test_it_learns(settings: Config) -> None:
+    """Sixty steps on the same few clips bring the loss well down; a broken gradient would not."""
+    losses: list[float] = []
+    settings.train.max_steps, settings.train.evaluate_every, settings.train.log_every = 40, 60, 1
+    settings.train.learning_rate, settings.train.sentences = 2e-2, []
+    train(settings, lambda p: losses.append(p.scalars["linear_loss"]) if p.scalars else None)
+    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+
+
+def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
+    settings.train.max_steps, settings.loss.mel = 30, float("inf")
+    with pytest.raises(FloatingPointError, match="lower train.learning_rate"):
+        train(settings)
