@@ -1,10 +1,12 @@
 """Which attention aligns soonest, and holds on a text far longer than any it learnt from?
 
-    python benchmarks/attention.py --steps 800 --out runs/attention [--only forward,gmm] [key=value ...]
+    python benchmarks/attention.py --steps 800 --out runs/attention [--only forward,gmm] [key=value
+    ...]
 
-Trains the `demo` recipe once for each mechanism, everything else equal (same seed, same batches), and prints:
-aligned: the first step at which the speech of validation texts, free running, has an `alignment` of 0.7;
-alignment, mcd_db: at the last step; long text: 1,000 characters spoken in one piece, without being split.
+Trains the `demo` recipe once for each mechanism, everything else equal (same seed, same batches),
+and prints: aligned: the first step at which the speech of validation texts, free running, has an
+`alignment` of 0.7; alignment, mcd_db: at the last step; long text: 1,000 characters spoken in one
+piece, without being split.
 """
 
 import argparse
@@ -40,7 +42,9 @@ def say_whole(voice: Voice, text: str) -> dict[str, Any]:
     """Speak a text in one piece and score its alignment."""
     ids = torch.tensor([voice.tokenizer.encode(text)])
     limit = torch.tensor([int(ids.shape[1] * voice.frames_per_symbol * 2)])
-    output = voice.model.eval().infer(ids, torch.tensor([ids.shape[1]]), torch.zeros(1, dtype=torch.long), limit)
+    output = voice.model.eval().infer(
+        ids, torch.tensor([ids.shape[1]]), torch.zeros(1, dtype=torch.long), limit
+    )
     score = alignment_score(output.alignments[0])
     return {
         "long_alignment": round(score.score, 3),
@@ -56,9 +60,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     run = arguments.out / name
     config = load_config(
         "demo",
-        [*arguments.overrides, f"tts.attention={name}", f"run={run}", f"train.max_steps={arguments.steps}",
-         "train.max_minutes=0", "train.evaluate_every=50", "train.sentences=[]"],
-    )  # fmt: skip
+        [
+            *arguments.overrides,
+            *(f"tts.attention={name}", f"run={run}", f"train.max_steps={arguments.steps}"),
+            *("train.max_minutes=0", "train.evaluate_every=50", "train.sentences=[]"),
+        ],
+    )
     prepare(config.data, config.audio, config.text)
     summary = train(config)
     events = EventAccumulator(str(run)).Reload().Scalars("validation/alignment")
@@ -75,7 +82,9 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/attention"))
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--only", default=",".join(ATTENTIONS))

@@ -49,9 +49,10 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
     shape = audio.fft_length, audio.hop_length, audio.window_length
     flat = replace(audio, preemphasis=0.0)
 
-    def ours(magnitude: Tensor, iterations: int) -> Wave:
+    def ours(magnitude: Tensor, iterations: int, momentum: float = 0.95) -> Wave:
         seed = torch.Generator().manual_seed(0)
-        return griffin_lim(magnitude[None], *shape, iterations, generator=seed)[0].numpy()
+        waves = griffin_lim(magnitude[None], *shape, iterations, momentum, generator=seed)
+        return waves[0].numpy()
 
     def from_noise(magnitude: Tensor) -> Wave:
         phase = 2 * np.pi * np.random.default_rng(0).random(magnitude.shape)
@@ -84,6 +85,7 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
     table: dict[str, Method] = {
         f"tacoskip {n}": partial(ours, iterations=n) for n in (0, 5, 10, 30, 60)
     }
+    table["tacoskip 30, momentum 0.99"] = partial(ours, iterations=30, momentum=0.99)
     table["tacoskip 30, in a stream of 0.5 s"] = streamed
     table["tacoskip 30, from random phase"] = from_noise
     table |= {f"librosa {n}": partial(librosas, iterations=n) for n in (30, 60, 100)}

@@ -1,9 +1,11 @@
 """Speaking: a trained run in, text in, waveform out.
 
-A text is split into sentences, all sentences of all texts go through the network in batches of similar length, and the
-waves are joined again. S symbols, T mel frames, L decoder steps, M mels, F linear bins, N samples.
+A text is split into sentences, all sentences of all texts go through the network in batches of
+similar length, and the waves are joined again. S symbols, T mel frames, L decoder steps, M mels, F
+linear bins, N samples.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -24,13 +26,15 @@ from tacoskip.text import Tokenizer, split_sentences
 SENTENCE_CHARACTERS = 200
 SENTENCE_BATCH = 32
 PAUSE_SECONDS = 0.12
-# A sentence may take this many times the corpus' mean frames a symbol, and a second more, before it is cut.
+# A sentence may take this many times the corpus' mean frames a symbol, and a second more, before it
+# is cut.
 PATIENCE = 2.5
 
 
 @dataclass
 class Speech:
-    """One spoken text: wave (N,) float32, mel (T, M) log10 magnitude, alignment (L, S) over all its sentences.
+    """One spoken text: wave (N,) float32, mel (T, M) log10 magnitude, alignment (L, S) over all its
+    sentences.
 
     stopped: every sentence ended by itself. warnings: what went wrong, in plain words.
     """
@@ -50,7 +54,9 @@ class Speech:
 
 @dataclass
 class _Sentence:
-    """One sentence through the network, still without a wave: mel (T, M), linear (T, F), alignment (L, S)."""
+    """One sentence through the network, still without a wave: mel (T, M), linear (T, F), alignment
+    (L, S).
+    """
 
     mel: Tensor
     linear: Tensor
@@ -84,8 +90,9 @@ class Voice:
     ) -> "Speech | list[Speech]":
         """Speak one text (returns a Speech) or several in one batch (returns a list).
 
-        The same text, speaker and seed give the same samples. Raises ValueError for an unknown speaker or a text with
-        nothing to speak; a character the voice has no symbol for is named in a DroppedCharacters warning.
+        The same text, speaker and seed give the same samples. Raises ValueError for an unknown
+        speaker or a text with nothing to speak; a character the voice has no symbol for is named in
+        a DroppedCharacters warning.
         """
         texts = [text] if isinstance(text, str) else list(text)
         sentences = [self._encode(one) for one in texts]
@@ -99,28 +106,28 @@ class Voice:
     def stream(
         self, text: str, speaker: str | None = None, seed: int = 0, chunk_seconds: float = 0.5
     ) -> Iterator[NDArray[np.float32]]:
-        """Speak sentence by sentence: yields waves (N,) as they are ready, phase carried from chunk to chunk."""
+        """Speak sentence by sentence: yields waves (N,) as they are ready, phase carried from chunk
+        to chunk.
+        """
         step = max(1, round(chunk_seconds * self.config.audio.frames_per_second))
         pause = np.zeros(round(PAUSE_SECONDS * self.sample_rate), dtype=np.float32)
         for number, ids in enumerate(self._encode(text)):
             if number:
                 yield pause
             (sentence,) = self._speak([ids], speaker)
+            for found in alignment_warnings(sentence.alignment.numpy(), sentence.stopped):
+                warnings.warn(f"sentence {number + 1}: {found}", stacklevel=2)
             stream = GriffinLimStream(self.config.audio, self.config.griffin_lim, seed=seed)
             for start in range(0, len(sentence.linear), step):
                 yield stream.push(sentence.linear[start : start + step])
             yield stream.flush()
 
     def _encode(self, text: str) -> list[list[int]]:
-        """Symbols of each sentence; the whole text is checked first, so that an unspeakable one is named whole."""
-        self.tokenizer.encode(text)
-        groups = []
-        for sentence in split_sentences(text, SENTENCE_CHARACTERS):
-            try:
-                groups.append(self.tokenizer.encode(sentence))
-            except ValueError:
-                continue  # punctuation between sentences has nothing to speak
-        return groups
+        """Symbols of each sentence; a text with nothing to speak is an error naming it whole."""
+        self.tokenizer.dropped(text)  # raises; each sentence warns of its own dropped characters
+        sentences = split_sentences(text, SENTENCE_CHARACTERS)
+        # Marks between sentences have nothing to speak.
+        return self.tokenizer.encode_many([s for s in sentences if any(c.isalnum() for c in s)])
 
     def _speaker_index(self, speaker: str | None) -> int:
         if speaker is None:
@@ -128,7 +135,9 @@ class Voice:
         if speaker not in self.speakers:
             near = get_close_matches(speaker, self.speakers, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ValueError(f"unknown speaker '{speaker}'{hint} (known: {', '.join(self.speakers)})")
+            raise ValueError(
+                f"unknown speaker '{speaker}'{hint} (known: {', '.join(self.speakers)})"
+            )
         return self.speakers.index(speaker)
 
     def _speak(self, sentences: list[list[int]], speaker: str | None) -> list[_Sentence]:
@@ -178,8 +187,8 @@ class Voice:
         found = []
         for number, sentence in enumerate(sentences, 1):
             where = f"sentence {number}: " if len(sentences) > 1 else ""
-            warnings = alignment_warnings(sentence.alignment.numpy(), sentence.stopped)
-            found += [where + warning for warning in warnings]
+            for trouble in alignment_warnings(sentence.alignment.numpy(), sentence.stopped):
+                found.append(where + trouble)
         return Speech(
             text=text,
             wave=torch.cat(pieces).numpy(),
@@ -194,8 +203,8 @@ class Voice:
 def load(run: str | Path, device: str = "auto") -> Voice:
     """Load a voice from a run folder or a checkpoint file.
 
-    device: auto | cpu | cuda. Raises RunError (a ValueError) for a run that is not there, has no checkpoint, or whose
-    checkpoint is damaged or wants to run code.
+    device: auto | cpu | cuda. Raises RunError (a ValueError) for a run that is not there, has no
+    checkpoint, or whose checkpoint is damaged or wants to run code.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -216,7 +225,10 @@ def plot_speech(speech: Speech, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1)
     image = top.imshow(
-        speech.mel.T, origin="lower", aspect="auto", extent=(0, speech.seconds, 0, speech.mel.shape[1])
+        speech.mel.T,
+        origin="lower",
+        aspect="auto",
+        extent=(0, speech.seconds, 0, speech.mel.shape[1]),
     )
     title = speech.text if len(speech.text) <= 90 else speech.text[:87] + "..."
     top.set(title=title, xlabel="seconds", ylabel="mel band")

@@ -17,8 +17,11 @@ def masked_l1(output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     return total / (mask.sum() * target.shape[2])
 
 
-def stop_loss(logits: Tensor, mel_lengths: Tensor, reduction: int, positive_weight: float) -> Tensor:
-    """Cross entropy of "this step holds the last frame", up to that step: logits (B, L), mel_lengths (B,) -> scalar.
+def stop_loss(
+    logits: Tensor, mel_lengths: Tensor, reduction: int, positive_weight: float
+) -> Tensor:
+    """Cross entropy of "this step holds the last frame", up to that step: logits (B, L),
+    mel_lengths (B,) -> scalar.
 
     The one true step of each item weighs `positive_weight` times as much.
     """
@@ -27,17 +30,20 @@ def stop_loss(logits: Tensor, mel_lengths: Tensor, reduction: int, positive_weig
     target = (torch.arange(logits.shape[1], device=logits.device) == steps[:, None] - 1).float()
     weight = mask * (1 + (positive_weight - 1) * target)
     return (
-        functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none") * weight
+        functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+        * weight
     ).sum() / weight.sum()
 
 
 def guided_attention_loss(
     alignments: Tensor, mel_lengths: Tensor, symbol_lengths: Tensor, reduction: int, sigma: float
 ) -> Tensor:
-    """Weight that lies off the diagonal: sum_s a(l, s) (1 - exp(-(s/S - l/L)^2 / 2 sigma^2)), meaned over real steps.
+    """Weight that lies off the diagonal: sum_s a(l, s) (1 - exp(-(s/S - l/L)^2 / 2 sigma^2)),
+    meaned over real steps.
 
-    alignments (B, L, S), mel_lengths (B,), symbol_lengths (B,) -> scalar in [0, 1]. Tachibana et al. 2017, summed
-    over symbols instead of meaned, so that it does not shrink with the text's length.
+    alignments (B, L, S), mel_lengths (B,), symbol_lengths (B,) -> scalar in [0, 1]. Tachibana et
+    al. 2017, summed over symbols instead of meaned, so that it does not shrink with the text's
+    length.
     """
     steps = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
     mask = lengths_to_mask(steps, alignments.shape[1])

@@ -7,7 +7,8 @@
     samples/            what was synthesised while training
     metrics.json        what `evaluate` measured
 
-A checkpoint alone is enough to use the model elsewhere: settings, symbols and speakers travel with the weights.
+A checkpoint alone is enough to use the model elsewhere: settings, symbols and speakers travel with
+the weights.
 """
 
 import os
@@ -31,7 +32,9 @@ class RunError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds. `weights` are what to speak with (averaged), `training` what a resume needs."""
+    """What a checkpoint holds. `weights` are what to speak with (averaged), `training` what a
+    resume needs.
+    """
 
     config: dict[str, Any]
     speakers: list[str]
@@ -60,7 +63,9 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new one."""
+    """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new
+    one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
@@ -80,7 +85,9 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         return Checkpoint(**values)
     except Exception as error:  # a damaged or foreign file can make the unpickler fail in any way
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
-            raise RunError(f"{path}: refused, the file wants to run code and is no tacoskip checkpoint") from None
+            raise RunError(
+                f"{path}: refused, the file wants to run code and is no tacoskip checkpoint"
+            ) from None
         raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
 
 
@@ -90,7 +97,8 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def find_checkpoint(run: str | Path) -> Path:
-    """Return the file to speak with: RUN itself if it is a file, else its best checkpoint, else its newest.
+    """Return the file to speak with: RUN itself if it is a file, else its best checkpoint, else its
+    newest.
 
     Raises RunError when there is none, naming the nearest run folder.
     """

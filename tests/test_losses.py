@@ -21,7 +21,12 @@ def test_stop_loss_counts_steps_up_to_the_last_real_one() -> None:
         p = 1 / (1 + math.exp(-logit))
         return -math.log(p if target else 1 - p)
 
-    terms = [(entropy(0.3, 0), 1), (entropy(-1.0, 0), 1), (entropy(2.0, 1), 5), (entropy(0.5, 1), 5)]
+    terms = [
+        (entropy(0.3, 0), 1),
+        (entropy(-1.0, 0), 1),
+        (entropy(2.0, 1), 5),
+        (entropy(0.5, 1), 5),
+    ]
     expected = sum(e * w for e, w in terms) / sum(w for _, w in terms)
     # 8 frames are three steps of three; 2 frames are one step.
     got = stop_loss(logits, torch.tensor([8, 2]), reduction=3, positive_weight=5.0)

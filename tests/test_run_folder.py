@@ -48,13 +48,15 @@ def test_best_is_preferred_to_newest_and_a_file_to_both(tmp_path: Path) -> None:
 
 def test_missing_runs_are_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "ljspeech" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(RunError, match="did you mean '.*ljspeech'"):
+    with pytest.raises(RunError, match=r"did you mean '.*ljspeech'"):
         find_checkpoint(tmp_path / "ljspech")
     with pytest.raises(RunError, match="no checkpoint in"):
         find_checkpoint(tmp_path / "ljspeech")
 
 
-@pytest.mark.parametrize("kind", ["empty", "text", "cut short", "zip", "other pickle", "other tensors"])
+@pytest.mark.parametrize(
+    "kind", ["empty", "text", "cut short", "zip", "other pickle", "other tensors"]
+)
 def test_a_damaged_checkpoint_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     save_checkpoint(checkpoint(), path)
@@ -93,6 +95,6 @@ def test_a_checkpoint_with_code_is_refused_and_not_executed(how: str, tmp_path: 
         path.write_bytes(pickle.dumps(evil))
     else:
         torch.save(evil, path)
-    with pytest.raises(RunError, match="evil.pt: (refused|damaged)"):
+    with pytest.raises(RunError, match=r"evil\.pt: (refused|damaged)"):
         load_checkpoint(path)
     assert not trace.exists()

@@ -1,8 +1,8 @@
 """Every family of skip connection that can stand where CBHG's highway layers stand.
 
-The contract of a block: `forward(x (B, T, C), mask (B, T)) -> (B, T, C)`, T unchanged, output zero at padded frames,
-and no padded frame ever reaches a real one: in eval mode an item alone equals itself in a padded batch, in training
-mode more padding changes neither output nor gradient.
+The contract of a block: `forward(x (B, T, C), mask (B, T)) -> (B, T, C)`, T unchanged, output zero
+at padded frames, and no padded frame ever reaches a real one: in eval mode an item alone equals
+itself in a padded batch, in training mode more padding changes neither output nor gradient.
 """
 
 import inspect
@@ -40,7 +40,9 @@ BLOCKS: dict[str, Family] = {
     "residual": Family(
         partial(Residual, skip=True), "ReLU(x + BN(conv(ReLU(BN(conv(x))))))", "He 2015", 5
     ),
-    "plain": Family(partial(Residual, skip=False), "ReLU(BN(conv(ReLU(BN(conv(x))))))", "He 2015", 5),
+    "plain": Family(
+        partial(Residual, skip=False), "ReLU(BN(conv(ReLU(BN(conv(x))))))", "He 2015", 5
+    ),
 }
 
 
@@ -71,8 +73,14 @@ def build_block(name: str, channels: int, depth: int, **options: object) -> nn.M
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise ValueError(f"unknown block '{name}'{hint} (known: {', '.join(sorted(BLOCKS))})")
     unit = BLOCKS[name].unit
-    known = [option for option in inspect.signature(unit).parameters if option not in ("channels", "skip")]
+    known = [
+        option
+        for option in inspect.signature(unit).parameters
+        if option not in ("channels", "skip")
+    ]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise ValueError(f"block '{name}' has no option '{unknown[0]}' (it has: {', '.join(known) or 'none'})")
+        raise ValueError(
+            f"block '{name}' has no option '{unknown[0]}' (it has: {', '.join(known) or 'none'})"
+        )
     return Chain([unit(channels, **options) for _ in range(depth)])

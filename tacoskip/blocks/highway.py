@@ -2,8 +2,8 @@
 
     y = t * H(x) + (1 - t) * x,   H(x) = ReLU(W_h x + b_h),   t = sigmoid(W_t x + b_t)
 
-b_t starts at -1 (Wang et al. 2017 through the highway paper), so that a new stack mostly carries its input.
-No departures from the papers. The two products run as one.
+b_t starts at -1 (Wang et al. 2017 through the highway paper), so that a new stack mostly carries
+its input. No departures from the papers. The two products run as one.
 """
 
 import torch
@@ -26,6 +26,6 @@ class Highway(nn.Module):
         return y.masked_fill(~mask[:, :, None], 0.0)
 
     def openness(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Mean transform gate over real frames, a scalar in (0, 1): how much of the layer is used."""
+        """Mean transform gate over real frames, in (0, 1): how much of the layer is used."""
         gate = torch.sigmoid(self.linear(x).chunk(2, dim=-1)[1])
         return (gate * mask[:, :, None]).sum() / (mask.sum() * gate.shape[-1])

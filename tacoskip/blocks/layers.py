@@ -11,14 +11,21 @@ from torch.nn import functional
 class MaskedConv1d(nn.Module):
     """Convolution over time with "same" length; padded frames count as the zeros beyond the edge.
 
-    An even kernel looks one frame further ahead than back, as TensorFlow's "same" does, and with it the original
-    Tacotron.
+    An even kernel looks one frame further ahead than back, as TensorFlow's "same" does, and with it
+    the original Tacotron.
 
-    forward: x (B, T, in_channels), mask (B, T) -> (B, T, out_channels). What it computes at padded frames is for the
-    next layer to mask; a MaskedBatchNorm1d does.
+    forward: x (B, T, in_channels), mask (B, T) -> (B, T, out_channels). What it computes at padded
+    frames is for the next layer to mask; a MaskedBatchNorm1d does.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True, groups: int = 1):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        groups: int = 1,
+    ):
         super().__init__()
         self.left, self.right = (kernel_size - 1) // 2, kernel_size // 2
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, bias=bias, groups=groups)
@@ -32,8 +39,8 @@ class MaskedConv1d(nn.Module):
 class MaskedBatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation (Ioffe and Szegedy 2015) whose statistics count real frames only.
 
-    In training mode the real frames are packed, normalised by torch's own kernel and put back, so that more padding
-    changes neither output nor running statistics.
+    In training mode the real frames are packed, normalised by torch's own kernel and put back, so
+    that more padding changes neither output nor running statistics.
 
     forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames.
     """

@@ -1,8 +1,9 @@
 """Attention mechanisms by name: where in the text the decoder reads.
 
-All share one contract. `keys(memory)` is computed once an utterance; `start` gives the state before the first step;
-`forward(query, keys, mask, state)` gives weights (B, S) that are zero on padding, and the next state, whose first
-tensor is always the weights. The context is `weights @ memory`, formed by the decoder.
+All share one contract. `keys(memory)` is computed once an utterance; `start` gives the state before
+the first step; `forward(query, keys, mask, state)` gives weights (B, S) that are zero on padding,
+and the next state, whose first tensor is always the weights. The context is `weights @ memory`,
+formed by the decoder.
 
 B batch, S symbols, C channels.
 """
@@ -23,7 +24,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def masked_softmax(energies: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the real symbols: energies (B, S), mask (B, S) -> (B, S), in float32 at least."""
+    """Softmax over real symbols: energies (B, S), mask (B, S) -> (B, S), float32 at least."""
     return torch.softmax(at_least_float32(energies).masked_fill(~mask, -math.inf), dim=1)
 
 
@@ -39,8 +40,22 @@ def one_hot_start(keys: Tensor) -> Tensor:
     return weights
 
 
-class Bahdanau(nn.Module):
-    """Additive, content-based: e = v . tanh(W q + V m) (Bahdanau et al. 2015). Tacotron's own; no sense of place."""
+class Attention(nn.Module):
+    """What mechanisms share: by default the keys are the memory, and reading starts at symbol 0."""
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """What is computed once an utterance: memory (B, S, C) -> (B, S, any)."""
+        return memory
+
+    def start(self, keys: Tensor) -> State:
+        """The state before the first step."""
+        return (one_hot_start(keys),)
+
+
+class Bahdanau(Attention):
+    """Additive, content-based: e = v . tanh(W q + V m) (Bahdanau et al. 2015). Tacotron's own; no
+    sense of place.
+    """
 
     def __init__(self, query_channels: int, memory_channels: int, channels: int):
         super().__init__()
@@ -57,15 +72,19 @@ class Bahdanau(nn.Module):
     def energies(self, query: Tensor, keys: Tensor) -> Tensor:
         return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
 
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         weights = masked_softmax(self.energies(query, keys), mask)
         return weights, (weights,)
 
 
 class LocationSensitive(Bahdanau):
-    """Additive with the past in view: + U f, f = conv(last weights, summed weights) (Chorowski et al. 2015).
+    """Additive with the past in view: + U f, f = conv(last weights, summed weights) (Chorowski et
+    al. 2015).
 
-    Departure: the summed weights are seen beside the last ones, as in Tacotron 2 (Shen et al. 2018).
+    Departure: the summed weights are seen beside the last ones, as in Tacotron 2 (Shen et al.
+    2018).
     """
 
     def __init__(
@@ -85,51 +104,62 @@ class LocationSensitive(Bahdanau):
         return first, torch.zeros_like(first)
 
     def located_energies(self, query: Tensor, keys: Tensor, state: State) -> Tensor:
-        location = self.location(torch.stack(state[:2], 1)).transpose(1, 2)  # (B, C, S) -> (B, S, C)
+        location = self.location(torch.stack(state[:2], 1)).transpose(
+            1, 2
+        )  # (B, C, S) -> (B, S, C)
         hidden = self.query(query)[:, None] + keys + self.location_out(location)
         return self.energy(torch.tanh(hidden))[:, :, 0]
 
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         weights = masked_softmax(self.located_energies(query, keys, state), mask)
         return weights, (weights, state[1] + weights)
 
 
 class Forward(LocationSensitive):
-    """Forward attention (Zhang, Ling and Dai 2018): only staying or moving one symbol on keeps weight.
+    """Forward attention (Zhang, Ling and Dai 2018): only staying or moving one symbol on keeps
+    weight.
 
         a_i(s) ~ (a_{i-1}(s) + a_{i-1}(s-1)) * softmax(e_i)(s)
 
-    Energies are location-sensitive; no transition agent. Computed as softmax(e_i + log(a_{i-1}(s) + a_{i-1}(s-1))):
-    the softmax of the energies and the normalisation after it cancel into one, which keeps gradients finite where
-    the energies prefer symbols out of reach.
+    Energies are location-sensitive; no transition agent. Computed as softmax(e_i + log(a_{i-1}(s) +
+    a_{i-1}(s-1))): the softmax of the energies and the normalisation after it cancel into one,
+    which keeps gradients finite where the energies prefer symbols out of reach.
     """
 
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         energies = self.located_energies(query, keys, state)
         reachable = state[0] + shift_right(state[0])
-        weights = masked_softmax(energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0))
+        weights = masked_softmax(
+            energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0)
+        )
         return weights, (weights, state[1] + weights)
 
 
 class StepwiseMonotonic(Bahdanau):
-    """Stepwise monotonic attention (He, Deng and He 2019): at each step stay (p) or move by exactly one symbol.
+    """Stepwise monotonic attention (He, Deng and He 2019): at each step stay (p) or move by exactly
+    one symbol.
 
         a_i(s) = a_{i-1}(s) p_i(s) + a_{i-1}(s-1) (1 - p_i(s-1)),   p = sigmoid(e + noise)
 
-    The noise (training only) pushes p to 0 or 1. The energy's weight is normalised and biased to stay (3.5), as in
-    the paper; weights stay soft in inference.
+    The noise (training only) pushes p to 0 or 1. The energy's weight is normalised and biased to
+    stay (3.5), as in the paper; weights stay soft in inference.
     """
 
-    def __init__(self, query_channels: int, memory_channels: int, channels: int, noise: float = 2.0):
+    def __init__(
+        self, query_channels: int, memory_channels: int, channels: int, noise: float = 2.0
+    ):
         super().__init__(query_channels, memory_channels, channels)
         self.energy = nn.utils.parametrizations.weight_norm(nn.Linear(channels, 1, bias=False))
         self.stay_bias = nn.Parameter(torch.tensor(3.5))
         self.noise = noise
 
-    def start(self, keys: Tensor) -> State:
-        return (one_hot_start(keys),)
-
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         energies = at_least_float32(self.energies(query, keys)) + self.stay_bias
         if self.training:
             energies = energies + self.noise * torch.randn_like(energies)
@@ -141,14 +171,18 @@ class StepwiseMonotonic(Bahdanau):
         return weights, (weights,)
 
 
-class GMM(nn.Module):
-    """Mixture of Gaussians that only moves on: GMMv2b of Battenberg et al. (2020), after Graves (2013).
+class GMM(Attention):
+    """Mixture of Gaussians that only moves on: GMMv2b of Battenberg et al. (2020), after Graves
+    (2013).
 
-    mu_i = mu_{i-1} + softplus(d), sigma = softplus(s), w = softmax(k); biases start at a step of 1 and a width of 10.
-    Purely location-based: it never looks at the memory. The weights are densities and need not sum to one.
+    mu_i = mu_{i-1} + softplus(d), sigma = softplus(s), w = softmax(k); biases start at a step of 1
+    and a width of 10. Purely location-based: it never looks at the memory. The weights are
+    densities and need not sum to one.
     """
 
-    def __init__(self, query_channels: int, memory_channels: int, channels: int, components: int = 5):
+    def __init__(
+        self, query_channels: int, memory_channels: int, channels: int, components: int = 5
+    ):
         super().__init__()
         self.hidden = nn.Linear(query_channels, channels)
         self.out = nn.Linear(channels, 3 * components)
@@ -157,13 +191,12 @@ class GMM(nn.Module):
             self.out.bias[components : 2 * components] = math.log(math.expm1(1.0))
             self.out.bias[2 * components :] = math.log(math.expm1(10.0))
 
-    def keys(self, memory: Tensor) -> Tensor:
-        return memory
-
     def start(self, keys: Tensor) -> State:
         return keys.new_zeros(keys.shape[:2]), keys.new_zeros(keys.shape[0], self.components)
 
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         out = at_least_float32(self.out(torch.tanh(self.hidden(query))))
         weight, step, width = out.chunk(3, dim=1)
         weight = torch.softmax(weight, 1)
@@ -176,13 +209,14 @@ class GMM(nn.Module):
         return weights, (weights, means)
 
 
-class DynamicConvolution(nn.Module):
-    """Dynamic convolution attention (Battenberg et al. 2020): static, dynamic and prior filters over the last weights.
+class DynamicConvolution(Attention):
+    """Dynamic convolution attention (Battenberg et al. 2020): static, dynamic and prior filters
+    over the last weights.
 
         e = v . tanh(U (F * a) + T (G(q) * a) + b) + log(P * a)
 
-    P is a fixed beta-binomial filter (alpha 0.1, beta 0.9, length 11) that moves on by one symbol a step on average.
-    Filters and lengths are the paper's: 8 static and 8 dynamic, 21 long.
+    P is a fixed beta-binomial filter (alpha 0.1, beta 0.9, length 11) that moves on by one symbol a
+    step on average. Filters and lengths are the paper's: 8 static and 8 dynamic, 21 long.
     """
 
     prior: Tensor
@@ -210,16 +244,14 @@ class DynamicConvolution(nn.Module):
             "prior", _beta_binomial(prior_length, prior_alpha, prior_beta).flip(0)[None, None]
         )
 
-    def keys(self, memory: Tensor) -> Tensor:
-        return memory
-
-    def start(self, keys: Tensor) -> State:
-        return (one_hot_start(keys),)
-
-    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
+    ) -> tuple[Tensor, State]:
         last = state[0]
         batch, symbols = last.shape
-        prior = functional.conv1d(functional.pad(last[:, None], (self.prior_length - 1, 0)), self.prior)
+        prior = functional.conv1d(
+            functional.pad(last[:, None], (self.prior_length - 1, 0)), self.prior
+        )
         static = self.static(last[:, None]).transpose(1, 2)  # (B, C, S) -> (B, S, C)
         kernels = self.dynamic(torch.tanh(self.hidden(query))).view(-1, 1, self.kernel_size)
         # Each item is convolved with its own kernels: items become groups.
@@ -227,7 +259,9 @@ class DynamicConvolution(nn.Module):
             last[None].to(kernels.dtype), kernels, padding=self.kernel_size // 2, groups=batch
         )
         dynamic = dynamic.view(batch, self.filters, symbols).transpose(1, 2)
-        energies = self.energy(torch.tanh(self.static_out(static) + self.dynamic_out(dynamic)))[:, :, 0]
+        energies = self.energy(torch.tanh(self.static_out(static) + self.dynamic_out(dynamic)))[
+            :, :, 0
+        ]
         weights = masked_softmax(energies + prior[:, 0].clamp(min=1e-6).log(), mask)
         return weights, (weights,)
 
@@ -247,7 +281,7 @@ def _beta_binomial(length: int, alpha: float, beta: float) -> Tensor:
     )
 
 
-ATTENTIONS: dict[str, Callable[[int, int, int], nn.Module]] = {
+ATTENTIONS: dict[str, Callable[[int, int, int], Attention]] = {
     "bahdanau": Bahdanau,
     "location": LocationSensitive,
     "gmm": GMM,

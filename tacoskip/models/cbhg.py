@@ -1,15 +1,15 @@
-"""CBHG: convolution bank, highway layers, bidirectional GRU (Wang et al. 2017, "Tacotron", section 3.1, table 1).
+"""CBHG: convolution bank, highway layers, bidirectional GRU (Wang et al. 2017, "Tacotron", section
+3.1, table 1).
 
-    bank       for k = 1..K: ReLU(BN(conv_k(x))), stacked over channels
-    pool       maximum over two neighbouring frames, stride 1
-    projection ReLU(BN(conv_3)), then BN(conv_3) back to the input's width
-    residual   + x
-    highway    a stack of `depth` units (any family of `tacoskip.blocks`), after a linear layer where widths differ
-    GRU        both directions, outputs side by side
+    bank       for k = 1..K: ReLU(BN(conv_k(x))), stacked over channels pool       maximum over two
+    neighbouring frames, stride 1 projection ReLU(BN(conv_3)), then BN(conv_3) back to the input's
+    width residual   + x highway    a stack of `depth` units (any family of `tacoskip.blocks`),
+    after a linear layer where widths differ GRU        both directions, outputs side by side
 
-The paper leaves the order of normalisation and activation open; batch normalisation stands before the activation, as
-in Ioffe and Szegedy (2015). Unlike public implementations, padded frames reach nothing: convolutions see zeros there,
-batch statistics count real frames only, the backward GRU starts at each item's last real frame.
+The paper leaves the order of normalisation and activation open; batch normalisation stands before
+the activation, as in Ioffe and Szegedy (2015). Unlike public implementations, padded frames reach
+nothing: convolutions see zeros there, batch statistics count real frames only, the backward GRU
+starts at each item's last real frame.
 
 B batch, T frames, C channels.
 """
@@ -24,7 +24,9 @@ from tacoskip.models.settings import CBHGSettings
 
 
 class ConvBank(nn.Module):
-    """Convolutions of width 1..K, normalised and rectified: x (B, T, in), mask (B, T) -> (B, T, K * channels)."""
+    """Convolutions of width 1..K, normalised and rectified: x (B, T, in), mask (B, T) -> (B, T, K *
+    channels).
+    """
 
     def __init__(self, in_channels: int, channels: int, size: int):
         super().__init__()
@@ -36,7 +38,8 @@ class ConvBank(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2)  # (B, T, C) -> (B, C, T)
         size = len(self.convs)
-        # Every kernel reads its own window of one padded copy: width k looks (k-1)//2 back and k//2 ahead.
+        # Every kernel reads its own window of one padded copy: width k looks (k-1)//2 back and k//2
+        # ahead.
         left, right = (size - 1) // 2, size // 2
         padded = functional.pad(x, (left, right))
         length = padded.shape[2]
@@ -50,8 +53,8 @@ class ConvBank(nn.Module):
 class BiGRU(nn.Module):
     """Bidirectional GRU whose backward direction starts at each item's last real frame.
 
-    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), zero at padded frames. Equal to a packed sequence, and
-    without its sorting and its copies to the host.
+    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), zero at padded frames. Equal to a
+    packed sequence, and without its sorting and its copies to the host.
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -61,7 +64,9 @@ class BiGRU(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         steps = torch.arange(x.shape[1], device=x.device)
-        mirrored = mask.sum(1, keepdim=True) - 1 - steps  # negative on padded frames, which stay where they are
+        mirrored = (
+            mask.sum(1, keepdim=True) - 1 - steps
+        )  # negative on padded frames, which stay where they are
         index = torch.where(mask, mirrored, steps)[:, :, None]
         ahead, _ = self.ahead(x)
         back, _ = self.back(x.gather(1, index.expand(-1, -1, x.shape[2])))
@@ -70,7 +75,9 @@ class BiGRU(nn.Module):
 
 
 class CBHG(nn.Module):
-    """x (B, T, in_channels), mask (B, T) -> (B, T, 2 * settings.gru_channels), zero at padded frames."""
+    """x (B, T, in_channels), mask (B, T) -> (B, T, 2 * settings.gru_channels), zero at padded
+    frames.
+    """
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()

@@ -1,4 +1,6 @@
-"""Settings of the networks and their losses, apart from the networks so that they load without torch."""
+"""Settings of the networks and their losses, apart from the networks so that they load without
+torch.
+"""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +9,10 @@ from dataclasses import dataclass, field
 class CBHGSettings:
     """One CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults).
 
-    bank_size: K, the widest convolution of the bank. projection_channels: width of the first projection; the second
-    returns to the input's width, so that the residual can be added. block: family of the stack between projections
-    and GRU ("" takes the recipe's `block`); its options go in `block_options`.
+    bank_size: K, the widest convolution of the bank. projection_channels: width of the first
+    projection; the second returns to the input's width, so that the residual can be added. block:
+    family of the stack between projections and GRU ("" takes the recipe's `block`); its options go
+    in `block_options`.
     """
 
     bank_size: int = 16
@@ -26,11 +29,11 @@ class CBHGSettings:
 class TacotronSettings:
     """Tacotron's widths. `frames_per_step` is r; `reduction_schedule` lowers it while training.
 
-    reduction_schedule: pairs [step, r], the first at step 0; empty keeps `frames_per_step` throughout. The largest r
-    is the number of frames the output layer has room for.
-    frame_dropout: share of the true last frames that training hides from the decoder, so that it learns to read the text
-    instead of only going on with what it hears (Liu et al. 2019, "Maximizing mutual information for Tacotron").
-    attention: a name in `tacoskip.models.attention.ATTENTIONS`.
+    reduction_schedule: pairs [step, r], the first at step 0; empty keeps `frames_per_step`
+    throughout. The largest r is the number of frames the output layer has room for. frame_dropout:
+    share of the true last frames that training hides from the decoder, so that it learns to read
+    the text instead of only going on with what it hears (Liu et al. 2019, "Maximizing mutual
+    information for Tacotron"). attention: a name in `tacoskip.models.attention.ATTENTIONS`.
     """
 
     embedding_channels: int = 256
@@ -50,8 +53,8 @@ class TacotronSettings:
 class LossSettings:
     """Weights of the losses; a weight of 0 leaves its loss out.
 
-    guided: pull of the attention to the diagonal (Tachibana et al. 2017), `guided_sigma` wide, faded out linearly
-    over `guided_steps` (0: kept).
+    guided: pull of the attention to the diagonal (Tachibana et al. 2017), `guided_sigma` wide,
+    faded out linearly over `guided_steps` (0: kept).
     """
 
     mel: float = 1.0

@@ -1,18 +1,20 @@
 """Tacotron (Wang et al. 2017): text in, mel and linear spectrogram out.
 
     encoder   embedding -> pre-net -> CBHG                                   memory (B, S, 2C)
-    decoder   every step: pre-net(last frame) -> attention GRU -> attention -> two residual GRUs -> R mel frames
-    post-net  CBHG over the mel frames -> linear spectrogram
+    decoder   every step: pre-net(last frame) -> attention GRU -> attention -> two residual GRUs ->
+    R mel frames post-net  CBHG over the mel frames -> linear spectrogram
 
-Departures: a learnt stop (Tacotron 2) instead of padding to silence; monotonic attentions beside the paper's own; a
-speaker embedding (after Deep Voice 2) added to the memory and shown to the pre-net. In the decoder, only the attention
-GRU feeds on the context, so under teacher forcing the pre-net and the residual GRUs run over all steps at once.
+Departures: a learnt stop (Tacotron 2) instead of padding to silence; monotonic attentions beside
+the paper's own; a speaker embedding (after Deep Voice 2) added to the memory and shown to the
+pre-net. In the decoder, only the attention GRU feeds on the context, so under teacher forcing the
+pre-net and the residual GRUs run over all steps at once.
 
 B batch, S symbols, T mel frames, R frames a step, M mels, F linear bins, C channels.
 """
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +30,9 @@ from tacoskip.models.settings import CBHGSettings, TacotronSettings
 class TacotronOutput:
     """What a forward pass or a synthesis gives, in standardised features.
 
-    mel (B, T, M), linear (B, T, F), stop_logits (B, T/R), alignments (B, T/R, S) rounded up to whole steps;
-    mel_lengths (B,); stopped (B,) bool: ended by itself (all True under teacher forcing).
+    mel (B, T, M), linear (B, T, F), stop_logits (B, T/R), alignments (B, T/R, S) rounded up to
+    whole steps; mel_lengths (B,); stopped (B,) bool: ended by itself (all True under teacher
+    forcing).
     """
 
     mel: Tensor
@@ -41,14 +44,14 @@ class TacotronOutput:
 
 
 class PreNet(nn.Module):
-    """Two ReLU layers with dropout, the bottleneck that makes attention necessary: (..., in) -> (..., channels[-1])."""
+    """Two ReLU layers with dropout, the bottleneck that makes attention necessary: (..., in) ->
+    (..., channels[-1]).
+    """
 
     def __init__(self, in_channels: int, channels: list[int], dropout: float):
         super().__init__()
         widths = [in_channels, *channels]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,10 +79,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Memory to mel frames, R at a time.
 
-    memory (B, S, memory_channels) with mask (B, S); speaker (B, speaker_channels), with no columns for one voice.
+    memory (B, S, memory_channels) with mask (B, S); speaker (B, speaker_channels), with no columns
+    for one voice.
     """
 
-    def __init__(self, memory_channels: int, n_mels: int, speaker_channels: int, settings: TacotronSettings):
+    def __init__(
+        self, memory_channels: int, n_mels: int, speaker_channels: int, settings: TacotronSettings
+    ):
         super().__init__()
         if settings.attention not in ATTENTIONS:
             near = get_close_matches(settings.attention, ATTENTIONS, n=1)
@@ -107,9 +113,18 @@ class Decoder(nn.Module):
         self.stop = nn.Linear(width + memory_channels, 1)
 
     def attend(
-        self, prenet: Tensor, hidden: Tensor, context: Tensor, memory: Tensor, keys: Tensor, mask: Tensor, state: State
+        self,
+        prenet: Tensor,
+        hidden: Tensor,
+        context: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        mask: Tensor,
+        state: State,
     ) -> tuple[Tensor, Tensor, State]:
-        """One step of the attention GRU: prenet (B, P), hidden (B, A) -> hidden, context (B, C), state."""
+        """One step of the attention GRU: prenet (B, P), hidden (B, A) -> hidden, context (B, C),
+        state.
+        """
         hidden = self.attention_rnn(torch.cat([prenet, context], 1), hidden)
         weights, state = self.attention(hidden, keys, mask, state)
         context = torch.bmm(weights[:, None].to(memory.dtype), memory)[:, 0]
@@ -118,7 +133,9 @@ class Decoder(nn.Module):
     def expand(
         self, hidden: Tensor, context: Tensor, reduction: int, states: list[Tensor | None]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Residual GRUs and outputs: hidden (B, L, A), context (B, L, C) -> mel (B, L*R, M), stop (B, L), states."""
+        """Residual GRUs and outputs: hidden (B, L, A), context (B, L, C) -> mel (B, L*R, M), stop
+        (B, L), states.
+        """
         x = self.project_in(torch.cat([hidden, context], 2))
         after: list[Tensor | None] = []
         for gru, state in zip(self.grus, states, strict=True):
@@ -134,25 +151,37 @@ class Decoder(nn.Module):
         """Hidden (B, A) and context (B, C) of zeros, keys, and the attention's first state."""
         keys = self.attention.keys(memory)
         hidden = memory.new_zeros(memory.shape[0], self.attention_rnn.hidden_size)
-        return hidden, memory.new_zeros(memory.shape[0], memory.shape[2]), keys, self.attention.start(keys)
+        return (
+            hidden,
+            memory.new_zeros(memory.shape[0], memory.shape[2]),
+            keys,
+            self.attention.start(keys),
+        )
 
     def forward(
         self, memory: Tensor, mask: Tensor, mel: Tensor, speaker: Tensor, reduction: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Teacher forcing: mel (B, L*R, M) -> mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S)."""
+        """Teacher forcing: mel (B, L*R, M) -> mel (B, L*R, M), stop_logits (B, L), alignments (B,
+        L, S).
+        """
         last_frames = functional.pad(mel[:, reduction - 1 : -1 : reduction], (0, 0, 1, 0))
         if self.training and self.frame_dropout:
-            hidden_frames = torch.rand(last_frames.shape[:2], device=mel.device) < self.frame_dropout
+            hidden_frames = (
+                torch.rand(last_frames.shape[:2], device=mel.device) < self.frame_dropout
+            )
             last_frames = last_frames.masked_fill(hidden_frames[:, :, None], 0.0)
         shown = speaker[:, None].expand(-1, last_frames.shape[1], -1)
         prenet = self.prenet(torch.cat([last_frames, shown], 2))
-        # The loop is many small products, where reduced precision costs more in casts than it saves.
+        # The loop is many small products, where reduced precision costs more in casts than it
+        # saves.
         with torch.autocast(memory.device.type, enabled=False):
             prenet, memory = at_least_float32(prenet), at_least_float32(memory)
             hidden, context, keys, state = self.start(memory)
             hiddens, contexts, alignments = [], [], []
             for step in prenet.unbind(1):
-                hidden, context, state = self.attend(step, hidden, context, memory, keys, mask, state)
+                hidden, context, state = self.attend(
+                    step, hidden, context, memory, keys, mask, state
+                )
                 hiddens.append(hidden)
                 contexts.append(context)
                 alignments.append(state[0])
@@ -191,9 +220,11 @@ class Decoder(nn.Module):
 
 
 class Tacotron(nn.Module):
-    """The whole network. Features in and out are standardised by the statistics that travel with the weights.
+    """The whole network. Features in and out are standardised by the statistics that travel with
+    the weights.
 
-    n_speakers 1 builds no speaker embedding. `reduction` is the current R; it travels with the weights too.
+    n_speakers 1 builds no speaker embedding. `reduction` is the current R; it travels with the
+    weights too.
     """
 
     mel_mean: Tensor
@@ -235,12 +266,15 @@ class Tacotron(nn.Module):
     def reduction(self, frames: int) -> None:
         self.reduction_buffer.fill_(frames)
 
-    def set_statistics(self, mel_mean: Tensor, mel_std: Tensor, linear_mean: Tensor, linear_std: Tensor) -> None:
+    def set_statistics(
+        self, mel_mean: Tensor, mel_std: Tensor, linear_mean: Tensor, linear_std: Tensor
+    ) -> None:
         """Take the corpus' feature statistics: (M,), (M,), (F,), (F,)."""
-        for name, value in (
-            ("mel_mean", mel_mean), ("mel_std", mel_std), ("linear_mean", linear_mean), ("linear_std", linear_std),
-        ):  # fmt: skip
-            getattr(self, name).copy_(value.clamp(min=1e-3) if name.endswith("std") else value)
+        self.mel_mean.copy_(mel_mean)
+        self.linear_mean.copy_(linear_mean)
+        # A band that never changes, beyond the recording's bandwidth say, must not become noise.
+        self.mel_std.copy_(mel_std.clamp(min=1e-3))
+        self.linear_std.copy_(linear_std.clamp(min=1e-3))
 
     def standardize(self, mel: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
         """Log features to the model's space: mel (B, T, M), linear (B, T, F)."""
@@ -262,11 +296,18 @@ class Tacotron(nn.Module):
         return mel, self.linear(self.postnet(mel, mask)).masked_fill(~mask[:, :, None], 0.0)
 
     def forward(
-        self, symbols: Tensor, symbol_lengths: Tensor, mel: Tensor, mel_lengths: Tensor, speakers: Tensor
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        mel: Tensor,
+        mel_lengths: Tensor,
+        speakers: Tensor,
     ) -> TacotronOutput:
-        """Teacher forcing: standardised mel (B, T, M) shows the decoder the true last frame of each step.
+        """Teacher forcing: standardised mel (B, T, M) shows the decoder the true last frame of each
+        step.
 
-        T need not be a multiple of R; the outputs have mel's T. Padded input frames may hold anything.
+        T need not be a multiple of R; the outputs have mel's T. Padded input frames may hold
+        anything.
         """
         symbol_mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
         mel_mask = lengths_to_mask(mel_lengths, mel.shape[1])
@@ -288,11 +329,15 @@ class Tacotron(nn.Module):
         speakers: Tensor,
         max_frames: Tensor,
     ) -> TacotronOutput:
-        """Speak: symbols (B, S), symbol_lengths (B,), speakers (B,), max_frames (B,) the most frames of each item."""
+        """Speak: symbols (B, S), symbol_lengths (B,), speakers (B,), max_frames (B,) the most
+        frames of each item.
+        """
         mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
         memory, speaker = self._memory(symbols, mask, speakers)
         reduction = self.reduction
-        max_steps = torch.div(max_frames + reduction - 1, reduction, rounding_mode="floor").clamp(min=1)
+        max_steps = torch.div(max_frames + reduction - 1, reduction, rounding_mode="floor").clamp(
+            min=1
+        )
         mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
             memory, mask, speaker, reduction, max_steps
         )

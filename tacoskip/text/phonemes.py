@@ -69,7 +69,7 @@ def _spoken(character: str, voice: str) -> bool:
 
 @cache
 def backend(voice: str) -> "EspeakBackend":
-    """espeak for one voice; starting it takes half a second, so it is kept."""
+    """Espeak for one voice; starting it takes half a second, so it is kept."""
     try:
         import espeakng_loader
         from phonemizer.backend import EspeakBackend

@@ -1,9 +1,11 @@
-"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples in the run folder.
+"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples in the run
+folder.
 
 B batch, L decoder steps, S symbols, T mel frames, M mels.
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,9 @@ SPOKEN = 8
 
 
 class Board:
-    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`, `openness/...`."""
+    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`,
+    `openness/...`.
+    """
 
     def __init__(self, run: Path, purge_step: int | None = None) -> None:
         self.run = run
@@ -36,7 +40,9 @@ class Board:
             self.writer.add_scalar(f"{group}/{name}", value, step)
 
     def gradient_norms(self, model: nn.Module, step: int) -> None:
-        """Norm of the (clipped) gradient of each part of the network, by its dotted name down to three levels."""
+        """Norm of the (clipped) gradient of each part of the network, by its dotted name down to
+        three levels.
+        """
         squares: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
@@ -46,10 +52,14 @@ class Board:
         norms = torch.stack(list(squares.values())).sqrt().tolist() if squares else []
         self.scalars("gradient_norm", dict(zip(squares, norms, strict=True)), step)
 
-    def evaluation(self, voice: Voice, batches: list[Batch], config: Config, step: int) -> dict[str, float]:
-        """Judge a voice on validation batches: teacher-forced loss, then speech that it makes by itself.
+    def evaluation(
+        self, voice: Voice, batches: list[Batch], config: Config, step: int
+    ) -> dict[str, float]:
+        """Judge a voice on validation batches: teacher-forced loss, then speech that it makes by
+        itself.
 
-        Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running synthesis.
+        Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running
+        synthesis.
         """
         figures = {"loss": self._teacher_forced(voice, batches, step)}
         figures |= self._spoken(voice, batches, step)
@@ -70,15 +80,21 @@ class Board:
         for batch in batches:
             batch = batch.to(voice.device)
             mel, linear = model.standardize(batch.mel, batch.linear)
-            output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+            output = model(
+                batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers
+            )
             loss = masked_l1(output.mel, mel, batch.mel_lengths)
             total += float(loss + masked_l1(output.linear, linear, batch.mel_lengths))
         for hook in hooks:
             hook.remove()
-        self.scalars("openness", {name: float(np.mean(seen)) for name, seen in openness.items()}, step)
+        self.scalars(
+            "openness", {name: float(np.mean(seen)) for name, seen in openness.items()}, step
+        )
         steps = -(-int(output.mel_lengths[0]) // model.reduction)
         symbols = int(batch.symbol_lengths[0])
-        self._picture("validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step)
+        self._picture(
+            "validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step
+        )
         return total / len(batches)
 
     def _spoken(self, voice: Voice, batches: list[Batch], step: int) -> dict[str, float]:
@@ -92,7 +108,9 @@ class Board:
             distances.append(mcd_db(truth, speech.mel))
             failures.append(not speech.stopped)
             if row == 0:
-                self._picture("validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step)
+                self._picture(
+                    "validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step
+                )
                 self._speech("validation", speech, step)
         return {
             "alignment": float(np.mean(scores)),
@@ -114,15 +132,19 @@ class Board:
         """Show (time, height) images above one another, time to the right."""
         figure = Figure(figsize=(7, 2.8 * len(images)), layout="constrained")
         FigureCanvasAgg(figure)
-        for axes, image in zip(figure.subplots(len(images), squeeze=False)[:, 0], images, strict=True):
-            axes.imshow(image.float().cpu().T, origin="lower", aspect="auto", interpolation="nearest")
+        for axes, image in zip(
+            figure.subplots(len(images), squeeze=False)[:, 0], images, strict=True
+        ):
+            axes.imshow(
+                image.float().cpu().T, origin="lower", aspect="auto", interpolation="nearest"
+            )
         self.writer.add_figure(tag, figure, step)
 
     def close(self) -> None:
         self.writer.close()
 
 
-def _record_openness(seen: list[float]):  # noqa: ANN202
+def _record_openness(seen: list[float]) -> Callable[..., None]:
     def hook(module: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         seen.append(float(module.openness(*inputs)))  # type: ignore[operator]
 

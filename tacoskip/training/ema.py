@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class WeightAverage:
     """Averages all floating weights and statistics; others are copied.
 
-    The decay rises with the step, (1 + step) / (10 + step), up to `decay`, so that the first average is not the
-    initial noise. The optimizer's steps never see it.
+    The decay rises with the step, (1 + step) / (10 + step), up to `decay`, so that the first
+    average is not the initial noise. The optimizer's steps never see it.
     """
 
     def __init__(self, model: nn.Module, decay: float):

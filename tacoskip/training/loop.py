@@ -19,7 +19,13 @@ from tacoskip.training.session import Progress, Session
 
 
 def tacotron_losses(
-    model: Tacotron, output: TacotronOutput, mel: Tensor, linear: Tensor, batch: Batch, config: Config, step: int
+    model: Tacotron,
+    output: TacotronOutput,
+    mel: Tensor,
+    linear: Tensor,
+    batch: Batch,
+    config: Config,
+    step: int,
 ) -> dict[str, Tensor]:
     """Weighted losses of a batch in standardised features; `loss` is their sum."""
     weights, reduction = config.loss, model.reduction
@@ -32,7 +38,11 @@ def tacotron_losses(
     guided = schedule.guided_weight(weights, step)
     if guided:
         losses["guided_loss"] = guided * guided_attention_loss(
-            output.alignments, batch.mel_lengths, batch.symbol_lengths, reduction, weights.guided_sigma
+            output.alignments,
+            batch.mel_lengths,
+            batch.symbol_lengths,
+            reduction,
+            weights.guided_sigma,
         )
     losses["loss"] = torch.stack(list(losses.values())).sum()
     return losses
@@ -41,8 +51,8 @@ def tacotron_losses(
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
     """Train a voice on its prepared corpus until `max_steps` or `max_minutes`; returns a summary.
 
-    Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when the corpus is not
-    prepared, FloatingPointError when the loss stops being finite.
+    Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when
+    the corpus is not prepared, FloatingPointError when the loss stops being finite.
     """
     settings = config.train
     tell = on_progress or (lambda _: None)
@@ -51,7 +61,11 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     keep_memory()
     set_seed(config.seed)
     cuda = torch.cuda.is_available() and settings.device != "cpu"
-    precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(settings.precision, settings.precision)
+    if settings.device == "cuda" and not cuda:
+        raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
+    precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(
+        settings.precision, settings.precision
+    )
     accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
     session = Session(config, accelerator, tell)
     model, optimizer = accelerator.prepare(session.model, session.optimizer)
@@ -68,8 +82,12 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             mel, linear = session.model.standardize(batch.mel, batch.linear)
             model.train()
             with accelerator.autocast():
-                output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
-            losses = tacotron_losses(session.model, output, mel, linear, batch, config, session.step)
+                output = model(
+                    batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers
+                )
+            losses = tacotron_losses(
+                session.model, output, mel, linear, batch, config, session.step
+            )
             optimizer.zero_grad()
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)

@@ -1,4 +1,6 @@
-"""Keep memory between training steps instead of giving it back to the system and faulting it in again."""
+"""Keep memory between training steps instead of giving it back to the system and faulting it in
+again.
+"""
 
 import ctypes
 import sys
@@ -8,10 +10,11 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_memory() -> bool:
-    """Tell glibc's malloc to keep freed blocks of up to 1 GiB for the next step; returns whether it listened.
+    """Tell glibc's malloc to keep freed blocks of up to 1 GiB for the next step; returns whether it
+    listened.
 
-    Every step frees and asks for the same large tensors; by default each comes as fresh pages from the kernel. Does
-    nothing where the C library is another one.
+    Every step frees and asks for the same large tensors; by default each comes as fresh pages from
+    the kernel. Does nothing where the C library is another one.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -17,14 +17,16 @@ def progress(settings: TrainSettings, step: int, minutes: float) -> float:
 def learning_rate(settings: TrainSettings, step: int, minutes: float) -> float:
     """Linear warm-up, then a cosine down to `final_learning_rate_ratio` of the peak."""
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    share = step / settings.decay_steps if settings.decay_steps else progress(settings, step, minutes)
+    share = (
+        step / settings.decay_steps if settings.decay_steps else progress(settings, step, minutes)
+    )
     cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
     floor = settings.final_learning_rate_ratio
     return settings.learning_rate * warmup * (floor + (1 - floor) * cosine)
 
 
 def reduction(settings: TacotronSettings, step: int) -> int:
-    """Frames a decoder step at this training step: the last entry of the schedule that has begun."""
+    """Frames a decoder step at this training step: the last entry of the schedule to have begun."""
     frames = settings.frames_per_step
     for start, scheduled in settings.reduction_schedule:
         if step >= start:

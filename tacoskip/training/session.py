@@ -1,4 +1,6 @@
-"""Everything a training run carries from step to step: network, averages, data, counters, run folder."""
+"""Everything a training run carries from step to step: network, averages, data, counters, run
+folder.
+"""
 
 import json
 import math
@@ -43,7 +45,9 @@ UNALIGNED_SCORE = 0.3
 
 @dataclass
 class Progress:
-    """What a watcher is told: every `train.log_every` steps, and whenever there is a `message` to show."""
+    """What a watcher is told: every `train.log_every` steps, and whenever there is a `message` to
+    show.
+    """
 
     step: int
     share: float
@@ -75,7 +79,9 @@ class Session:
         self.n_symbols = len(tokenizer)
         self.model = build_tacotron(config, self.n_symbols, len(self.speakers))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.train.learning_rate, weight_decay=config.train.weight_decay
+            self.model.parameters(),
+            lr=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
         )
         self.best: dict[str, float] = {}
         self.frames_per_second: deque[float] = deque(maxlen=50)
@@ -110,7 +116,9 @@ class Session:
         self.on_progress(Progress(self.step, self.share, self.minutes, {}, message, warning))
 
     def check_finite(self, loss: Tensor, norm: Tensor) -> None:
-        """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in a row."""
+        """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in
+        a row.
+        """
         if math.isfinite(float(norm)) and math.isfinite(float(loss.detach())):
             self.failed = 0
             return
@@ -119,11 +127,13 @@ class Session:
         self.tell(f"step {self.step}: loss or gradient is not finite, step left out", True)
         if self.failed >= PATIENCE:
             raise FloatingPointError(
-                f"{PATIENCE} steps in a row were not finite (last at step {self.step}): lower train.learning_rate, "
-                "or use train.precision=fp32"
+                f"{PATIENCE} steps in a row were not finite (last at step {self.step}): "
+                "lower train.learning_rate, or use train.precision=fp32"
             )
 
-    def log(self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: TacotronOutput) -> dict[str, float]:
+    def log(
+        self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: TacotronOutput
+    ) -> dict[str, float]:
         """Write the scalars of a training step; returns them."""
         scalars = {name: float(value.detach()) for name, value in losses.items()}
         steps = -(-int(output.mel_lengths[0]) // self.model.reduction)
@@ -143,11 +153,16 @@ class Session:
         model = build_tacotron(self.config, self.n_symbols, len(self.speakers))
         model.load_state_dict(self.average.weights)
         return Voice(
-            model.to(self.model.mel_mean.device).eval(), self.config, self.speakers, self.frames_per_symbol
+            model.to(self.model.mel_mean.device).eval(),
+            self.config,
+            self.speakers,
+            self.frames_per_symbol,
         )
 
     def evaluate(self) -> None:
-        """Judge the averaged network on validation clips, show it, and keep it if it is the best so far."""
+        """Judge the averaged network on validation clips, show it, and keep it if it is the best so
+        far.
+        """
         with torch.random.fork_rng():  # looking at a run must not change it
             figures = self.board.evaluation(self.voice(), self.validation, self.config, self.step)
         select = self.config.train.select
@@ -161,9 +176,9 @@ class Session:
             save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
         if self.step >= UNALIGNED_STEPS and figures["alignment"] < UNALIGNED_SCORE:
             self.tell(
-                f"step {self.step}: attention does not align (alignment {figures['alignment']:.2f}). Look at the "
-                "alignments in TensorBoard; try a larger tts.frames_per_step, loss.guided, or check that the texts "
-                "match the recordings",
+                f"step {self.step}: attention does not align ({figures['alignment']:.2f}). "
+                "Look at the alignments in TensorBoard; try a larger tts.frames_per_step or "
+                "loss.guided, or check that the texts match the recordings",
                 True,
             )
 
@@ -209,7 +224,9 @@ class Session:
         )
 
     def _resume(self, device: torch.device) -> Checkpoint | None:
-        """Go on from the newest checkpoint that can be read; one that cannot is named and passed over."""
+        """Go on from the newest checkpoint that can be read; one that cannot is named and passed
+        over.
+        """
         for path in reversed(checkpoints(self.run)):
             try:
                 found = load_checkpoint(path, device)
@@ -217,7 +234,10 @@ class Session:
                 self.tell(f"{error}; trying the one before", True)
                 continue
             if found.speakers != self.speakers or found.n_symbols != self.n_symbols:
-                raise RunError(f"{path}: made with other speakers or symbols; train into another folder with run=...")
+                raise RunError(
+                    f"{path}: made with other speakers or symbols; "
+                    "train into another folder with run=..."
+                )
             self._load(found, path)
             self.tell(f"resumed {self.run} at step {self.step}")
             return found
@@ -228,7 +248,9 @@ class Session:
             self.model.load_state_dict(found.training["weights"])
             self.optimizer.load_state_dict(found.training["optimizer"])
         except (RuntimeError, ValueError):
-            raise RunError(f"{path}: made with another network; train into another folder with run=...") from None
+            raise RunError(
+                f"{path}: made with another network; train into another folder with run=..."
+            ) from None
         self.batches.load_state_dict(found.training["batches"])
         torch.set_rng_state(found.training["random"].cpu())
         self.step, self.minutes = found.step, found.training["minutes"]
@@ -242,7 +264,11 @@ class Session:
         self.run.mkdir(parents=True, exist_ok=True)
         save_config(self.config, self.run / "config.yaml")
         commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         packages = ("tacoskip", "torch", "torchaudio", "accelerate", "lhotse", "numpy", "librosa")
         environment = {

@@ -1,4 +1,6 @@
-"""CBHG against a plain, slow reading of the paper (Wang et al. 2017, section 3.1), and against padding."""
+"""CBHG against a plain, slow reading of the paper (Wang et al. 2017, section 3.1), and against
+padding.
+"""
 
 import pytest
 import torch
@@ -14,7 +16,12 @@ LENGTHS = torch.tensor([9, 5, 2])
 def small(block: str = "highway", bank_size: int = 5) -> CBHG:
     torch.manual_seed(0)
     settings = CBHGSettings(
-        bank_size=bank_size, bank_channels=6, projection_channels=7, block=block, channels=8, gru_channels=4
+        bank_size=bank_size,
+        bank_channels=6,
+        projection_channels=7,
+        block=block,
+        channels=8,
+        gru_channels=4,
     )
     return CBHG(5, settings)
 
@@ -119,7 +126,9 @@ def test_paper_sizes() -> None:
 @pytest.mark.parametrize("block", ["highway", "residual", "plain"])
 @pytest.mark.parametrize("training", [False, True])
 def test_more_padding_changes_nothing(block: str, training: bool) -> None:
-    """Output, every gradient and the running statistics are those of the batch without extra padding."""
+    """Output, every gradient and the running statistics are those of the batch without extra
+    padding.
+    """
     x = torch.randn(3, 9, 5, dtype=torch.float64)
     results = []
     for extra in (0, 6):
@@ -156,7 +165,7 @@ def test_bigru_equals_packed_sequence() -> None:
     ours, x = BiGRU(5, 4), torch.randn(3, 9, 5)
     theirs = nn.GRU(5, 4, batch_first=True, bidirectional=True)
     theirs.load_state_dict(
-        {name: value for name, value in ours.ahead.state_dict().items()}
+        dict(ours.ahead.state_dict())
         | {f"{name}_reverse": value for name, value in ours.back.state_dict().items()}
     )
     packed = nn.utils.rnn.pack_padded_sequence(x, LENGTHS, batch_first=True)

@@ -87,9 +87,7 @@ def test_free_running_equals_teacher_forcing_on_its_own_output(attention: str) -
         forced = model(SYMBOLS, SYMBOL_LENGTHS, said.mel, torch.tensor([12, 12, 12]), SPEAKERS)
     assert not said.stopped.any()
     for name in ("mel", "linear", "stop_logits", "alignments"):
-        torch.testing.assert_close(
-            getattr(said, name), getattr(forced, name), atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(getattr(said, name), getattr(forced, name), atol=1e-5, rtol=1e-5)
 
 
 def test_synthesis_alone_equals_synthesis_in_a_batch_of_other_lengths() -> None:
@@ -121,7 +119,9 @@ def test_stops_where_the_stop_logit_turns_positive() -> None:
 
 def test_reduction_can_fall_while_training() -> None:
     settings = TacotronSettings(frames_per_step=2, reduction_schedule=[[0, 5], [10, 2]])
-    cbhg = CBHGSettings(bank_size=2, bank_channels=4, projection_channels=4, channels=4, gru_channels=4)
+    cbhg = CBHGSettings(
+        bank_size=2, bank_channels=4, projection_channels=4, channels=4, gru_channels=4
+    )
     model = Tacotron(10, 5, 11, 3, settings, cbhg, cbhg)
     for reduction in (5, 2):
         model.reduction = reduction
@@ -152,9 +152,13 @@ def test_unknown_attention_is_refused() -> None:
 
 
 def test_golden_output_has_not_moved() -> None:
-    """Guards the network against silent change: a figure of a seeded pass, to be changed only knowingly."""
+    """Guards the network against silent change: a figure of a seeded pass, to be changed only
+    knowingly.
+    """
     output = forward(tiny().eval())
-    got = torch.stack([output.mel.abs().mean(), output.linear.abs().mean(), output.stop_logits.mean()])
+    got = torch.stack(
+        [output.mel.abs().mean(), output.linear.abs().mean(), output.stop_logits.mean()]
+    )
     torch.testing.assert_close(got, torch.tensor(GOLDEN), atol=1e-4, rtol=1e-3)
 
 

@@ -1,5 +1,7 @@
 """Schedules and the weight average."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ def test_learning_rate_warms_up_and_falls_to_its_floor() -> None:
     assert rates[0] == pytest.approx(0.2, rel=0.01)
     assert max(rates) == pytest.approx(2.0, rel=0.01)
     assert rates[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
 
 
 def test_the_clock_drives_the_schedule_when_it_is_further() -> None:
@@ -33,7 +35,14 @@ def test_decay_steps_end_the_fall_before_the_run() -> None:
 
 def test_reduction_follows_its_schedule() -> None:
     settings = TacotronSettings(frames_per_step=2, reduction_schedule=[[0, 5], [10, 3], [20, 2]])
-    assert [schedule.reduction(settings, step) for step in (0, 9, 10, 19, 20, 99)] == [5, 5, 3, 3, 2, 2]
+    assert [schedule.reduction(settings, step) for step in (0, 9, 10, 19, 20, 99)] == [
+        5,
+        5,
+        3,
+        3,
+        2,
+        2,
+    ]
     assert schedule.reduction(TacotronSettings(frames_per_step=4), 7) == 4
 
 
