@@ -7,7 +7,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 EXTRAS := espeak,dev
 FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
-SENTENCE ?= The little bird sang a song by the window.
+SENTENCE ?= The queen gave my sister a yellow box.
 
 .PHONY: help setup test lint demo bench clean
 

@@ -103,9 +103,8 @@ def main() -> None:
         row["voice_errors"] = errors(said, row["voice_heard"].split())
         rows.append(row)
         if not arguments.json:
-            print(
-                f"{text}\n    recording: {row['recording_heard']}\n    voice:     {row['voice_heard']}"
-            )
+            print(f"{text}\n    recording: {row['recording_heard']}")
+            print(f"    voice:     {row['voice_heard']}")
     total = sum(row["words"] for row in rows)
     summary = {
         "texts": len(rows),

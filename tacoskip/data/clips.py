@@ -5,7 +5,6 @@ libsndfile and soxr release Python's lock, so threads share the work; text is no
 
 import os
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def check_clips(
 ) -> tuple[list[Row], int]:
     """Return a row for each utterance, in their order, and how many of them were done anew.
 
-    A row holds id, path and either reason and detail, or what the manifest needs. What
+    A row holds id, path and either reason and detail, or what the manifest needs. Audio that
     `directory`/clips.jsonl knows from an earlier run, also one that was interrupted, is not done
     again. Raises CorpusError when prepared clips cannot be written.
     """
@@ -51,10 +50,10 @@ def check_clips(
     try:
         for utterance in utterances:
             work.begin(utterance)
-            progress(len(work.rows), len(utterances), "check clips")
+            progress(work.done, len(utterances), "check clips")
         while work.running:
             work.finish()
-            progress(len(work.rows), len(utterances), "check clips")
+            progress(work.done, len(utterances), "check clips")
     finally:
         # After Ctrl-C the clips being decoded are finished, the waiting ones are not begun.
         work.pool.shutdown(wait=True, cancel_futures=True)
@@ -78,31 +77,37 @@ class _Work:
 
         self.directory, self.data, self.rate = directory, data, audio.sample_rate
         self.tokenizer = Tokenizer(text)
-        self.settings = settings_key(data, audio.sample_rate, asdict(text))
+        self.settings = settings_key(data, audio.sample_rate)
         self.journal, self.jobs, self.fresh = journal, jobs, 0
         self.pool = ThreadPoolExecutor(jobs, "clips")
         self.running: dict[Future[dict[str, int | float]], Row] = {}
         self.rows: dict[str, Row] = {}
 
+    @property
+    def done(self) -> int:
+        return len(self.rows) - len(self.running)
+
     def begin(self, utterance: Utterance) -> None:
+        """Read the text of a clip, and see to its audio unless that was done before."""
         from tacoskip.data.transcripts import spoken_text
 
-        key = clip_key(utterance, self.settings)
-        known = self.journal.get(utterance.id, key)
-        if known is not None and ("reason" in known or self._is_written(known)):
-            self.rows[utterance.id] = known | {"path": str(utterance.path)}
-            return
-        row: Row = {"id": utterance.id, "key": key, "path": str(utterance.path)}
+        id, path = utterance.id, utterance.path
+        row: Row = {"id": id, "path": str(path), "text": utterance.text}
+        row["speaker"] = utterance.speaker
         try:
             row["normalized"], row["lost"] = spoken_text(utterance, self.tokenizer)
         except Rejected as rejected:
-            self._keep(row, rejected)
+            self.rows[id] = row | {"reason": rejected.reason, "detail": rejected.detail}
             return
-        row |= {"text": utterance.text, "speaker": utterance.speaker}
-        row["file"] = audio_name(utterance.id)
-        file = self.directory / row["file"]
-        task = self.pool.submit(prepare_clip, utterance.path, file, self.data, self.rate)
-        self.running[task] = row
+        self.rows[id] = row
+        result: Row = {"id": id, "key": clip_key(path, self.settings), "file": audio_name(id)}
+        file = self.directory / result["file"]
+        known = self.journal.get(id, result["key"])
+        if known is not None and ("reason" in known or file.exists()):
+            row |= known
+            return
+        task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
+        self.running[task] = result
         while len(self.running) > 4 * self.jobs:
             self.finish()
 
@@ -110,23 +115,14 @@ class _Work:
         """Wait for at least one clip and keep what is known of it."""
         finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
         for future in finished:
-            row = self.running.pop(future)
+            result = self.running.pop(future)
             try:
-                row |= future.result()
-                self._keep(row)
+                result |= future.result()
             except Rejected as rejected:
-                self._keep(row, rejected)
+                result |= {"reason": rejected.reason, "detail": rejected.detail}
             except (OSError, RuntimeError) as error:  # the disk is full, the folder read-only
-                raise CorpusError(
-                    f"cannot write {self.directory / row['file']}: {error}"
-                ) from error
-
-    def _is_written(self, row: Row) -> bool:
-        return (self.directory / row["file"]).exists()
-
-    def _keep(self, row: Row, rejected: Rejected | None = None) -> None:
-        if rejected is not None:
-            row |= {"reason": rejected.reason, "detail": rejected.detail}
-        self.journal.add(row)
-        self.rows[row["id"]] = row
-        self.fresh += 1
+                file = self.directory / result["file"]
+                raise CorpusError(f"cannot write {file}: {error}") from error
+            self.journal.add(result)
+            self.rows[result["id"]] |= result
+            self.fresh += 1

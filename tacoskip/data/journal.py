@@ -1,8 +1,8 @@
 """What was found out about each clip, kept so that running again does only what is missing.
 
 One JSON line a clip, appended as results come; a line cut short by a crash is ignored, and the
-clip done again. A result holds as long as its key: the clip's file (size and time), its text,
-and every setting that shapes it.
+clip done again. A result holds as long as its key: the clip's file (name, size and time) and every
+setting that shapes the prepared audio. Texts are not kept: to read them again costs little.
 """
 
 import hashlib
@@ -12,26 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.utterance import Utterance
 
-VERSION = 1  # raise when the checks or the prepared audio change
+VERSION = 2  # raise when the checks or the prepared audio change
 
 
-def settings_key(data: DataSettings, sample_rate: int, text: dict[str, Any]) -> str:
-    """Return a digest of what shapes a prepared clip besides its own file and text."""
+def settings_key(data: DataSettings, sample_rate: int) -> str:
+    """Return a digest of what shapes a prepared clip besides its own file."""
     shaping = (data.min_seconds, data.max_seconds, data.trim_db, data.level_db, sample_rate)
-    return digest([VERSION, *shaping, text])
+    return digest([VERSION, *shaping])
 
 
-def clip_key(utterance: Utterance, settings: str) -> str:
-    """Return the digest under which the clip's result is kept."""
+def clip_key(path: Path, settings: str) -> str:
+    """Return the digest under which the result of the clip in `path` is kept."""
     try:
-        stat = utterance.path.stat()
+        stat = path.stat()
         state = [stat.st_size, stat.st_mtime_ns]
     except OSError:
         state = []
-    text = [utterance.id, utterance.path.name, utterance.text, utterance.normalized]
-    return digest([settings, utterance.speaker, *text, *state])
+    return digest([settings, path.name, *state])
 
 
 def digest(values: list[Any]) -> str:

@@ -157,6 +157,9 @@ class StepwiseMonotonic(Bahdanau):
         self.stay_bias = nn.Parameter(torch.tensor(3.5))
         self.noise = noise
 
+    def start(self, keys: Tensor) -> State:
+        return (one_hot_start(keys),)
+
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
     ) -> tuple[Tensor, State]:

@@ -71,10 +71,8 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     model, optimizer = accelerator.prepare(session.model, session.optimizer)
     clock, unlogged = time.monotonic(), 0
     try:
-        for batch in session.batches:
-            if session.finished:
-                break
-            batch = batch.to(accelerator.device)
+        while not session.finished:
+            batch = next(session.batches).to(accelerator.device)
             rate = schedule.learning_rate(settings, session.step, session.minutes)
             for group in optimizer.param_groups:
                 group["lr"] = rate

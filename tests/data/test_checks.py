@@ -13,7 +13,6 @@ from tacoskip.data.clips import audio_name
 from tacoskip.data.journal import Journal, clip_key, settings_key
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.statistics import implausible_rates
-from tacoskip.data.utterance import Utterance
 
 CONTAINERS = [
     ("wav", {}),
@@ -134,13 +133,15 @@ def test_what_a_result_depends_on(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"1234")
     plain = DataSettings()
-    base = clip_key(Utterance("a", path, "t", "s"), settings_key(plain, 8000, {}))
 
-    def key(text: str = "t", data: DataSettings = plain, rate: int = 8000) -> str:
-        return clip_key(Utterance("a", path, text, "s"), settings_key(data, rate, {}))
+    def key(data: DataSettings = plain, rate: int = 8000) -> str:
+        return clip_key(path, settings_key(data, rate))
 
-    assert key() == base == key(data=DataSettings(join=[1, 4], validation=9, workers=0))
-    others = [key("u"), key(data=DataSettings(trim_db=30.0)), key(rate=16000)]
+    base = key()
+    assert key(DataSettings(join=[1, 4], validation=9, workers=0, root="x")) == base
+    others = [key(DataSettings(trim_db=30.0)), key(DataSettings(max_seconds=9.0)), key(rate=16000)]
     path.write_bytes(b"12345")
     others.append(key())
-    assert len({base, *others}) == 5
+    path.unlink()
+    others.append(key())
+    assert len({base, *others}) == 6
