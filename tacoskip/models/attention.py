@@ -292,3 +292,6 @@ ATTENTIONS: dict[str, Callable[[int, int, int], Attention]] = {
     "forward": Forward,
     "stepwise_monotonic": StepwiseMonotonic,
 }
+
+# These never move on by more than one symbol a step, so a step must not be longer than a symbol.
+ONE_SYMBOL_A_STEP = ("forward", "stepwise_monotonic")

@@ -23,6 +23,7 @@ from tacoskip.config import Config, save_config, to_dict
 from tacoskip.data import Corpus, TrainBatches, feature_statistics, validation_batches
 from tacoskip.inference import Voice
 from tacoskip.metrics import alignment_score
+from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import TacotronOutput
 from tacoskip.run_folder import (
     Checkpoint,
@@ -40,6 +41,8 @@ from tacoskip.training.ema import WeightAverage
 # Steps that may fail in a row before a run is given up.
 PATIENCE = 20
 UNALIGNED_STEPS = 2000
+# An attention that moves on by at most one symbol a step needs some steps to spare.
+STEPS_PER_SYMBOL = 1.5
 UNALIGNED_SCORE = 0.3
 
 
@@ -89,6 +92,7 @@ class Session:
         if not resumed:
             self.model.set_statistics(*feature_statistics(corpus.train, front_end))
             self.frames_per_symbol = self._frames_per_symbol()
+            self._check_pace()
         self.model.to(accelerator.device)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
@@ -259,6 +263,19 @@ class Session:
     def _frames_per_symbol(self) -> float:
         frames = sum(int(batch.mel_lengths.sum()) for batch in self.validation)
         return frames / sum(int(batch.symbol_lengths.sum()) for batch in self.validation)
+
+    def _check_pace(self) -> None:
+        """Warn when speech runs faster than a one-symbol-a-step attention can read."""
+        name = self.config.tts.attention
+        reduction = schedule.reduction(self.config.tts, 0)
+        pace = self.frames_per_symbol / reduction
+        if name in ONE_SYMBOL_A_STEP and pace < STEPS_PER_SYMBOL:
+            self.tell(
+                f"{self.frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: '{name}' "
+                f"moves on by one symbol a step and may not keep up; lower tts.frames_per_step "
+                f"(now {reduction})",
+                True,
+            )
 
     def _write_environment(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
