@@ -271,9 +271,9 @@ class Session:
         pace = self.frames_per_symbol / reduction
         if name in ONE_SYMBOL_A_STEP and pace < STEPS_PER_SYMBOL:
             self.tell(
-                f"{self.frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: '{name}' "
-                f"moves on by one symbol a step and may not keep up; lower tts.frames_per_step "
-                f"(now {reduction})",
+                f"{self.frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: "
+                f"'{name}' moves on by one symbol a step and may not keep up; lower "
+                f"tts.frames_per_step (now {reduction})",
                 True,
             )
 
