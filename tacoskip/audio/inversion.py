@@ -139,7 +139,9 @@ def project(
             rebuilt = frames.transform(buffer, block)
             target = magnitude[:, block]
             if look:
-                error += (rebuilt.abs() - target).square().sum((1, 2))
+                # Frames that are not real count for nothing, or an item would stop elsewhere alone.
+                real = target.amax(2, keepdim=True) > 0
+                error += ((rebuilt.abs() - target) * real).square().sum((1, 2))
             ahead = torch.sub(rebuilt, previous[:, block], alpha=pull)
             previous[:, block] = rebuilt
             power = ahead.real.square().addcmul_(ahead.imag, ahead.imag)

@@ -86,13 +86,20 @@ def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None
 
 
 def test_it_learns(settings: Config) -> None:
-    """Sixty steps on the same few clips bring the loss well down; a broken gradient would not."""
-    losses: list[float] = []
+    """Sixty steps on the same few clips read the text: a broken gradient or attention would not."""
+    seen: list[dict[str, float]] = []
     settings.train.max_steps, settings.train.evaluate_every, settings.train.log_every = 60, 60, 1
     settings.train.learning_rate, settings.train.sentences = 1e-2, []
     settings.tts.prenet_dropout = settings.tts.frame_dropout = 0.0
-    train(settings, lambda p: losses.append(p.scalars["linear_loss"]) if p.scalars else None)
-    assert sum(losses[-5:]) < 0.75 * sum(losses[:5])
+    train(settings, lambda p: seen.append(p.scalars) if p.scalars else None)
+
+    def fall(name: str) -> float:
+        return sum(s[name] for s in seen[-5:]) / sum(s[name] for s in seen[:5])
+
+    # Most of the spectrum is noise nobody can learn; the rest is.
+    assert fall("mel_loss") < 0.9
+    assert fall("stop_loss") < 0.7
+    assert fall("guided_loss") < 0.7
 
 
 def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
