@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from edit_distance import edits
 from fsdd_judge_model import SAMPLE_RATE, Judge, Wave
 from fsdd_judge_train import Clip, join, random_string, read_clips, train_judge
 
@@ -28,16 +29,6 @@ from tacoskip.metrics import alignment_warnings
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHOWN = 12  # slips of a kind in the printed table
-
-
-def edits(said: list[int], heard: list[int]) -> int:
-    """Return the least number of insertions, deletions and substitutions between two strings."""
-    row = list(range(len(heard) + 1))
-    for i, a in enumerate(said, 1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(heard, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
-    return row[-1]
 
 
 def interval(right: float, n: int) -> list[float]:

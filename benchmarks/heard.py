@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
+from edit_distance import edits
 from numpy.typing import NDArray
 from pocketsphinx import Decoder
 
@@ -44,16 +45,6 @@ def hear(decoder: Decoder, wave: NDArray[np.float32], sample_rate: int) -> list[
 def words(text: str) -> list[str]:
     kept = "".join(c if c.isalnum() or c in " '" else " " for c in normalize(text).lower())
     return kept.split()
-
-
-def errors(said: list[str], heard: list[str]) -> int:
-    """Least insertions, deletions and substitutions between two word lists."""
-    row = list(range(len(heard) + 1))
-    for i, a in enumerate(said, 1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(heard, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
-    return row[-1]
 
 
 def references(voice: Voice, demo: bool, limit: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -99,8 +90,8 @@ def main() -> None:
             "stopped": speech.stopped,
             "alignment": alignment_score(speech.alignment).score,
         } | compare_speech(reference, speech.wave, rate, voice.config.audio.hop_length, *mels)
-        row["recording_errors"] = errors(said, row["recording_heard"].split())
-        row["voice_errors"] = errors(said, row["voice_heard"].split())
+        row["recording_errors"] = edits(said, row["recording_heard"].split())
+        row["voice_errors"] = edits(said, row["voice_heard"].split())
         rows.append(row)
         if not arguments.json:
             print(f"{text}\n    recording: {row['recording_heard']}")
