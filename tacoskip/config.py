@@ -54,7 +54,7 @@ class TrainSettings:
     precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
     device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice).
     keep: newest checkpoints left on disk. select: the figure that names the best one,
-        mcd_db | alignment | loss.
+        mcd_db | alignment | loss, among evaluations whose speech is aligned and ends.
     sentences: what TensorBoard lets you hear.
     """
 

@@ -77,7 +77,7 @@ def backend(voice: str) -> "EspeakBackend":
     except ImportError as error:
         raise ValueError(
             f"phonemes need espeak-ng, which is not installed ({error.name}): "
-            "pip install 'tacoskip[espeak]'"
+            "pip install 'tacoskip[espeak]', or take text.symbols=characters"
         ) from None
     EspeakWrapper.set_library(espeakng_loader.get_library_path())
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())

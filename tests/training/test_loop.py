@@ -12,6 +12,7 @@ from tacoskip.data.prepare import prepare
 from tacoskip.inference import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
+from tacoskip.training.session import rank
 
 
 @pytest.fixture
@@ -107,3 +108,14 @@ def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -
     settings.train.sentences = []
     with pytest.raises(FloatingPointError, match="lower train"):
         train(settings)
+
+
+def test_the_best_speaks_before_it_is_near() -> None:
+    hums = {"mcd_db": 5.5, "alignment": 0.1, "stop_failures": 1.0, "loss": 0.5}
+    babbles = {"mcd_db": 5.0, "alignment": 0.7, "stop_failures": 0.9, "loss": 0.5}
+    talks = {"mcd_db": 7.5, "alignment": 0.6, "stop_failures": 0.0, "loss": 0.9}
+    better = {"mcd_db": 7.0, "alignment": 0.5, "stop_failures": 0.1, "loss": 0.8}
+    for select in ("mcd_db", "alignment", "loss"):
+        assert rank(talks, select) > max(rank(hums, select), rank(babbles, select))
+    assert rank(better, "mcd_db") > rank(talks, "mcd_db")
+    assert rank(better, "alignment") < rank(talks, "alignment")
