@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tacoskip.console import Bar, emit_json, emit_table, guarded, say, working
+from tacoskip.console import Bar, emit_json, emit_table, guarded, say, show_table, working
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
@@ -194,6 +194,40 @@ def judge(
     emit_table(["figure", "mean", "95 % interval", "clips"], table(figures))
 
 
+@app.command("compare", short_help="Compare the runs of a folder, block by block.")
+@guarded
+def compare_runs(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="A folder of runs.")],
+    baseline: Annotated[str, typer.Option(help="Variant that the others are held to.")] = "",
+    figure: Annotated[str, typer.Option(help="The figure to look at first.")] = "",
+    json: Json = False,
+) -> None:
+    """Compare runs: means and differences with intervals, the noise floor, a verdict in words.
+
+    Writes RUNS_DIR/report.html, and RUNS_DIR/board for TensorBoard's HParams and scalars.
+    """
+    if not runs.is_dir():
+        raise ValueError(f"no folder of runs '{runs}'{_nearest_folder(str(runs))}")
+    with working():
+        from tacoskip.ablation.board import write_board
+        from tacoskip.ablation.compare import compare
+        from tacoskip.ablation.report import write_report
+        from tacoskip.ablation.table import table
+
+        comparison = compare(runs, baseline or None, figure or None)
+        report = write_report(comparison, runs / "report.html")
+        write_board(comparison, runs / "board")
+    if json:
+        emit_json(comparison.to_json())
+        return
+    for warning in comparison.warnings:
+        say(f"warning: {warning}")
+    for run in comparison.unfinished:
+        say(f"left out: {run.name}: {run.error}")
+    show_table(table(comparison))
+    say(f"wrote {report}")
+
+
 @app.command()
 @guarded
 def board(
@@ -224,9 +258,9 @@ def blocks(
     depth: Annotated[int, typer.Option(help="Units in the stack.", min=1)] = 4,
     json: Json = False,
 ) -> None:
-    """List the families of skip connections: formula, source, parameters, receptive field."""
+    """List the families of skip connections: formula, source, parameters, what a frame costs."""
     with working():
-        from tacoskip.blocks import BLOCKS, build_block
+        from tacoskip.blocks import BLOCKS, build_block, cost
 
         families: dict[str, dict[str, Any]] = {}
         for name, family in BLOCKS.items():
@@ -234,15 +268,23 @@ def blocks(
             families[name] = {
                 "formula": family.formula,
                 "source": family.source,
-                "parameters": sum(weight.numel() for weight in stack.parameters()),
-                "receptive_field": 1 + depth * (family.receptive_field - 1),
+                "transform": family.transform,
+                "skip": family.skip,
+                "topology": family.topology,
+                "parameters": cost.parameters(stack),
+                "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
+                "receptive_field": cost.receptive_field(stack, channels),
+                "latency_ms": round(cost.latency_ms(stack, channels), 2),
             }
     if json:
         emit_json({"channels": channels, "depth": depth, "blocks": families})
         return
-    columns = ["block", "formula", "parameters", "frames seen", "source"]
+    columns = ["block", "formula", "parameters", "MACs/frame", "frames seen", "ms", "source"]
     rows = [
-        [name, f["formula"], f"{f['parameters']:,}", str(f["receptive_field"]), f["source"]]
+        [
+            *(name, f["formula"], f"{f['parameters']:,}", f"{f['macs_per_frame']:,}"),
+            *(str(f["receptive_field"] or "all"), f"{f['latency_ms']:.1f}", f["source"]),
+        ]
         for name, f in families.items()
     ]
     emit_table(columns, rows, title=f"{depth} units, {channels} channels")

@@ -84,7 +84,8 @@ class Config:
     """Everything a run is made of.
 
     run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
-        names none of its own. cbhg is the encoder's, postnet the one behind the decoder.
+        names none of its own; skip and topology replace the family's. cbhg is the encoder's,
+        postnet the one behind the decoder.
     """
 
     recipe: str = ""
@@ -92,6 +93,8 @@ class Config:
     run: str = ""
     seed: int = 0
     block: str = "highway"
+    skip: str = ""
+    topology: str = ""
     audio: AudioSettings = field(default_factory=AudioSettings)
     text: TextSettings = field(default_factory=TextSettings)
     data: DataSettings = field(default_factory=DataSettings)

@@ -103,12 +103,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def check_values(config: "Config") -> None:
     """Raise ConfigError for a value of the right type that means nothing."""
-    from tacoskip.blocks import BLOCKS  # these two import torch
+    from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES  # these two import torch
     from tacoskip.models.attention import ATTENTIONS
 
     values = dict(flatten(asdict(config), field_kinds(type(config))))
     choices = {**CHOICES, "block": tuple(BLOCKS), "tts.attention": tuple(ATTENTIONS)}
     choices |= dict.fromkeys(("cbhg.block", "postnet.block"), ("", *BLOCKS))
+    for place in ("", "cbhg.", "postnet."):
+        choices |= {f"{place}skip": ("", *SKIPS), f"{place}topology": ("", *TOPOLOGIES)}
     for key, known in choices.items():
         if values[key] not in known:
             names = [name for name in known if name]

@@ -14,9 +14,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
-from typing import Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 FAILED, WRONG, INTERRUPTED = 1, 2, 130
 
@@ -85,7 +88,6 @@ def emit_json(result: dict[str, Any]) -> None:
 def emit_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
     """Print a table on standard output, as wide as the terminal or, elsewhere, as it needs."""
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -95,6 +97,13 @@ def emit_table(columns: list[str], rows: list[list[str]], title: str = "") -> No
         table.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
+    show_table(table)
+
+
+def show_table(table: "Table") -> None:
+    """Print a table of rich's on standard output, as wide as the terminal or as it needs."""
+    from rich.console import Console
+
     width = None if sys.stdout.isatty() else 10_000
     Console(file=sys.stdout, highlight=False, width=width).print(table)
 

@@ -17,10 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tacoskip.audio import FrontEnd, GriffinLimStream
+from tacoskip.blocks import prune
 from tacoskip.config import Config
 from tacoskip.metrics import alignment_warnings
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
-from tacoskip.run_folder import build_tacotron, config_of, find_checkpoint, load_checkpoint
+from tacoskip.run_folder import (
+    RunError,
+    build_tacotron,
+    config_of,
+    find_checkpoint,
+    load_checkpoint,
+)
 from tacoskip.text import Tokenizer, split_sentences
 
 SENTENCE_CHARACTERS = 200
@@ -212,7 +219,11 @@ def load(run: str | Path, device: str = "auto") -> Voice:
     checkpoint = load_checkpoint(path, device)
     config = config_of(checkpoint, path)
     model = build_tacotron(config, checkpoint.n_symbols, len(checkpoint.speakers))
-    model.load_state_dict(checkpoint.weights)
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError:
+        raise RunError(f"{path}: made by another version of tacoskip; train it again") from None
+    prune(model)
     return Voice(model.to(device), config, checkpoint.speakers, checkpoint.frames_per_symbol)
 
 

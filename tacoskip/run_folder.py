@@ -49,7 +49,13 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
     """Build the network a config describes, freshly initialised."""
 
     def resolve(settings: CBHGSettings) -> CBHGSettings:
-        return replace(settings, block=settings.block or config.block)
+        return replace(
+            settings,
+            block=settings.block or config.block,
+            # The recipe's skip and topology were said of the recipe's block.
+            skip=settings.skip or ("" if settings.block else config.skip),
+            topology=settings.topology or ("" if settings.block else config.topology),
+        )
 
     return Tacotron(
         n_symbols,

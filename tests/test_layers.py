@@ -47,7 +47,7 @@ HOMES = {
     "accelerate": {"training"},
     "ray": {"ablation"},
     "typer": COMMANDS,
-    "rich": COMMANDS,
+    "rich": COMMANDS | {"ablation"},
 }
 
 TORCH_ONLY = {"blocks", "models"}

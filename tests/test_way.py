@@ -103,3 +103,11 @@ def test_the_whole_way(way: Way) -> None:
     judged = way("evaluate", "runs/smoke", "--limit", "1", "--json")
     assert judged.exit_code == 0, judged.stderr
     assert "mcd_db" in json.loads(judged.stdout)
+
+    other = way("train", "run=runs/other", "block=bottleneck", "skip=gated", "train.max_steps=6")
+    assert other.exit_code == 0, other.stderr
+    compared = way("compare", "runs", "--baseline", "highway", "--json")
+    assert compared.exit_code == 0, compared.stderr
+    told = compared.stdout
+    assert "highway" in told and "bottleneck" in told and "cannot tell" in told
+    json.loads(told)

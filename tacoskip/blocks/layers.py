@@ -56,3 +56,9 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         real = mask.reshape(-1).nonzero()[:, 0]
         out = super().forward(flat.index_select(0, real))
         return torch.zeros_like(flat, dtype=out.dtype).index_copy(0, real, out).view_as(x)
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over real frames: x (B, T, C), mask (B, T) -> (B, C)."""
+    total = x.masked_fill(~mask[:, :, None], 0.0).sum(1)
+    return total / mask.sum(1, keepdim=True).clamp(min=1)

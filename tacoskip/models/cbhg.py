@@ -53,8 +53,8 @@ class ConvBank(nn.Module):
 class BiGRU(nn.Module):
     """Bidirectional GRU whose backward direction starts at each item's last real frame.
 
-    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), zero at padded frames. Equal to a
-    packed sequence, and without its sorting and its copies to the host.
+    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), anything at padded frames. Equal to
+    a packed sequence, and without its sorting and its copies to the host.
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -71,7 +71,7 @@ class BiGRU(nn.Module):
         ahead, _ = self.ahead(x)
         back, _ = self.back(x.gather(1, index.expand(-1, -1, x.shape[2])))
         back = back.gather(1, index.expand(-1, -1, back.shape[2]))
-        return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
+        return torch.cat([ahead, back], 2)
 
 
 class CBHG(nn.Module):
@@ -81,8 +81,13 @@ class CBHG(nn.Module):
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()
-        self.bank = ConvBank(in_channels, settings.bank_channels, settings.bank_size)
-        width = settings.bank_size * settings.bank_channels
+        self.bank = (
+            ConvBank(in_channels, settings.bank_channels, settings.bank_size)
+            if settings.bank
+            else None
+        )
+        width = settings.bank_size * settings.bank_channels if settings.bank else in_channels
+        self.residual = settings.residual
         self.project1 = MaskedConv1d(width, settings.projection_channels, 3, bias=False)
         self.norm1 = MaskedBatchNorm1d(settings.projection_channels)
         self.project2 = MaskedConv1d(settings.projection_channels, in_channels, 3, bias=False)
@@ -93,15 +98,27 @@ class CBHG(nn.Module):
             else nn.Linear(in_channels, settings.channels)
         )
         self.stack = build_block(
-            settings.block or "highway", settings.channels, settings.depth, **settings.block_options
+            settings.block or "highway",
+            settings.channels,
+            settings.depth,
+            settings.skip,
+            settings.topology,
+            **settings.block_options,
         )
-        self.gru = BiGRU(settings.channels, settings.gru_channels)
         self.out_channels = 2 * settings.gru_channels
+        self.gru = (
+            BiGRU(settings.channels, settings.gru_channels)
+            if settings.gru
+            else MaskedConv1d(settings.channels, self.out_channels, 1)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        h = self.bank(x, mask)
-        # Outputs of the bank are not negative, so the zeros of padding never win the maximum.
-        h = torch.maximum(h, functional.pad(h[:, 1:], (0, 0, 0, 1)))
+        h = x
+        if self.bank is not None:
+            h = self.bank(x, mask)
+            # Outputs of the bank are not negative, so the zeros of padding never win the maximum.
+            h = torch.maximum(h, functional.pad(h[:, 1:], (0, 0, 0, 1)))
         h = torch.relu(self.norm1(self.project1(h, mask), mask))
         h = self.norm2(self.project2(h, mask), mask)
-        return self.gru(self.stack(self.widen(x + h), mask), mask)
+        h = self.stack(self.widen(x + h if self.residual else h), mask)
+        return self.gru(h, mask).masked_fill(~mask[:, :, None], 0.0)

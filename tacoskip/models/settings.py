@@ -10,19 +10,26 @@ class CBHGSettings:
     """One CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults).
 
     bank_size: K, the widest convolution of the bank. projection_channels: width of the first
-    projection; the second returns to the input's width, so that the residual can be added. block:
-    family of the stack between projections and GRU ("" takes the recipe's `block`); its options go
-    in `block_options`.
+    projection; the second returns to the input's width, so that the residual can be added. block,
+    skip, topology: family of the stack between projections and GRU, and what replaces its own skip
+    and topology ("" takes the recipe's `block`, `skip`, `topology`); their options go in
+    `block_options`. bank, residual, gru: False takes that part out, as depth 0 does the stack: a
+    linear layer stands where the GRU was, the projections read the input itself.
     """
 
     bank_size: int = 16
     bank_channels: int = 128
     projection_channels: int = 128
     block: str = ""
+    skip: str = ""
+    topology: str = ""
     block_options: dict[str, float | int | str | bool] = field(default_factory=dict)
     depth: int = 4
     channels: int = 128
     gru_channels: int = 128
+    bank: bool = True
+    residual: bool = True
+    gru: bool = True
 
 
 @dataclass
@@ -54,7 +61,8 @@ class LossSettings:
     """Weights of the losses; a weight of 0 leaves its loss out.
 
     guided: pull of the attention to the diagonal (Tachibana et al. 2017), `guided_sigma` wide,
-    faded out linearly over `guided_steps` (0: kept).
+    faded out linearly over `guided_steps` (0: kept). sparsity: price of every unit that a block
+    with hard gates (dynamic, deactivable) keeps in use.
     """
 
     mel: float = 1.0
@@ -64,3 +72,4 @@ class LossSettings:
     guided: float = 2.0
     guided_sigma: float = 0.2
     guided_steps: int = 0
+    sparsity: float = 0.05

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import Batch
 from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
@@ -44,6 +45,9 @@ def tacotron_losses(
             reduction,
             weights.guided_sigma,
         )
+    price = sparsity(model)
+    if price is not None and weights.sparsity:
+        losses["sparsity_loss"] = weights.sparsity * price
     losses["loss"] = torch.stack(list(losses.values())).sum()
     return losses
 

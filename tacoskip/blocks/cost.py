@@ -1,0 +1,57 @@
+"""What a network costs: parameters, multiply-adds, frames seen, time."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameters(module: nn.Module) -> int:
+    """Learnt numbers."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def _example(channels: int, frames: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(1, frames, channels, generator=torch.Generator().manual_seed(0))
+    return x, torch.ones(1, frames, dtype=torch.bool)
+
+
+@torch.no_grad()
+def macs_per_frame(block: nn.Module, channels: int, frames: int = 100) -> float:
+    """Multiply-adds of matrix products and convolutions, a frame, for one item of `frames` frames.
+
+    What reads all frames (non-local) costs more the longer the item is.
+    """
+    block.eval()
+    with FlopCounterMode(display=False) as counter:
+        block(*_example(channels, frames))
+    return float(counter.get_total_flops()) / 2 / frames
+
+
+@torch.no_grad()
+def receptive_field(block: nn.Module, channels: int, frames: int = 1024) -> int | None:
+    """Frames of the input that one frame of the output depends on; None: all of them.
+
+    Measured: what becomes NaN when one frame in the middle is.
+    """
+    if any(getattr(module, "sees_all", False) for module in block.modules()):
+        return None
+    x, mask = _example(channels, frames)
+    x[0, frames // 2] = torch.nan
+    touched = block.eval()(x, mask)[0].isnan().any(1).nonzero()[:, 0]
+    seen = int(touched.max() - touched.min()) + 1 if len(touched) else 0
+    return None if seen == frames else seen
+
+
+@torch.no_grad()
+def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int = 5) -> float:
+    """Milliseconds of one item in evaluation: the best of `repeats`, after one unmeasured."""
+    x, mask = _example(channels, frames)
+    block.eval()(x, mask)
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        block(x, mask)
+        best = min(best, time.perf_counter() - start)
+    return 1000 * best

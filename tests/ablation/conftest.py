@@ -1,0 +1,77 @@
+"""Run folders as `tacoskip ablate` and `tacoskip train` leave them, without any training."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+MakeRun = Callable[..., Path]
+MakeAblation = Callable[..., Path]
+
+
+def write_run(
+    folder: Path,
+    block: str = "highway",
+    seed: int = 0,
+    figures: Mapping[str, float] | None = None,
+    config: Mapping[str, object] | None = None,
+    steps: int = 40,
+) -> Path:
+    """Write a finished run folder of `tacoskip train`; config is laid over its settings."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder.mkdir(parents=True)
+    settings = {
+        **{"recipe": "fsdd", "task": "tts", "run": str(folder), "seed": seed, "block": block},
+        **{"cbhg": {"depth": 4}, "train": {"max_steps": steps, "max_minutes": 0.0}},
+        **(config or {}),
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "environment.json").write_text(json.dumps({"parameters": 1000, "seed": seed}))
+    random = np.random.default_rng(seed)
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(2, steps + 1, 2):
+            writer.add_scalar("train/loss", 3 / np.sqrt(step) + 0.05 * random.random(), step)
+        for part in ("encoder.prenet", f"encoder.{block}", "decoder", "postnet"):
+            writer.add_scalar(f"gradient_norm/{part}", 10 ** random.normal(-1), steps)
+        for step in (steps // 2, steps):
+            for name, value in (figures or {}).items():
+                writer.add_scalar(f"validation/{name}", value + (steps - step) / 100, step)
+        picture = np.eye(24, dtype=np.uint8)[::-1, None].repeat(3, 1).transpose(1, 0, 2) * 255
+        writer.add_image("validation/alignment_teacher_forced", picture, steps)
+    return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    return lambda name, **rest: write_run(tmp_path / "runs" / name, **rest)
+
+
+@pytest.fixture
+def make_ablation(tmp_path: Path) -> MakeAblation:
+    """Write an ablation: {variant: [figures of seed 1, of seed 2, ...]}, None for a failed run."""
+
+    def make(variants: dict[str, list[dict[str, float] | None]], **plan: object) -> Path:
+        folder, runs = tmp_path / "ablation", []
+        for number, (variant, results) in enumerate(variants.items()):
+            for seed, figures in enumerate(results, 1):
+                name = f"{variant}/seed-{seed}"
+                entry = {"run": name, "variant": variant, "seed": seed}
+                if figures is None:
+                    runs.append(entry | {"state": "failed", "error": "loss is not finite"})
+                    continue
+                runs.append(entry | {"state": "done", "error": ""})
+                write_run(folder / name, variant.removesuffix("@aa"), seed, figures)
+                cost = {"parameters": 1000 + number, "latency_ms": 5.0 + number}
+                result = {"variant": variant, "seed": seed, "figures": figures, "cost": cost}
+                result |= {"minutes": 1.5, "steps": 40}
+                (folder / name / "result.json").write_text(json.dumps(result))
+        whole = {"recipe": "fsdd", "baseline": "highway", "overrides": [], "runs": runs, **plan}
+        folder.mkdir(exist_ok=True)
+        (folder / "ablation.json").write_text(json.dumps(whole))
+        return folder
+
+    return make

@@ -1,0 +1,178 @@
+"""Folders of runs: what `ablate` leaves, what a user puts together, and what is broken in them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tacoskip.ablation.collect import DONE, FAILED, UNFINISHED, Run, collect
+from tacoskip.ablation.compare import compare
+
+from .conftest import MakeAblation, MakeRun
+
+
+def by_name(runs: list[Run]) -> dict[str, Run]:
+    return {run.name: run for run in runs}
+
+
+def test_an_ablation_is_what_its_results_say(make_ablation: MakeAblation) -> None:
+    folder = make_ablation({"highway": [{"mcd_db": 5.0}, {"mcd_db": 5.5}], "plain": [None]})
+    plan, runs = collect(folder)
+    assert plan["baseline"] == "highway"
+    first, failed = by_name(runs)["highway/seed-1"], by_name(runs)["plain/seed-1"]
+    assert (first.variant, first.seed, first.steps, first.minutes) == ("highway", 1, 40, 1.5)
+    assert (first.figures, first.cost["latency_ms"]) == ({"mcd_db": 5.0}, 5.0)
+    assert (failed.state, failed.variant, failed.error) == (FAILED, "plain", "loss is not finite")
+
+
+def test_run_folders_side_by_side_are_compared_as_well(make_run: MakeRun, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        for block, figure in (("highway", 5.0), ("plain", 6.0)):
+            figures = {"mcd_db": figure + seed / 10, "loss": 1.0}
+            make_run(f"{block}-{seed}", block=block, seed=seed, figures=figures)
+    found = compare(tmp_path / "runs")
+    assert [variant.name for variant in found.variants] == ["highway", "plain"]
+    assert found.variants[0].seeds == [1, 2]
+    assert found.variants[0].cost == {"parameters": 1000}
+    assert found.analyses["mcd_db"].summaries["plain"].mean == pytest.approx(6.15)
+    assert found.baseline == "highway"
+    assert found.recipe == "fsdd"
+
+
+def test_settings_that_differ_within_a_block_name_variants(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for depth in (4, 64):
+        config = {"cbhg": {"depth": depth}, "data": {"root": f"/somewhere/{depth}"}}
+        make_run(f"highway-{depth}", figures={"loss": 1.0}, config=config)
+    make_run("plain", block="plain", figures={"loss": 1.0}, config={"cbhg": {"depth": 64}})
+    found = compare(tmp_path / "runs")
+    names = {variant.name: variant.depth for variant in found.variants}
+    assert names == {"highway cbhg.depth=4": 4, "highway cbhg.depth=64": 64, "plain": 64}
+    assert found.differing == ["cbhg.depth"]
+
+
+def test_where_too_many_settings_differ_a_folder_names_the_variant(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("old", "new")):
+        sizes = {f"size_{index}": number for index in range(9)}
+        for seed in (1, 2):
+            config = {"cbhg": {"depth": 4, **sizes}}
+            make_run(f"{name}-{seed}", seed=seed, figures={"loss": 1.0}, config=config)
+    found = compare(tmp_path / "runs", baseline="highway (old-1)")
+    assert {variant.name: variant.seeds for variant in found.variants} == {
+        "highway (old-1)": [1, 2],
+        "highway (new-1)": [1, 2],
+    }
+    assert len(found.differing) == 9
+
+
+def test_a_run_that_stopped_early_does_not_count(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("whole", figures={"loss": 1.0})
+    unlimited = {"train": {"max_steps": 10**5, "max_minutes": 2.0}}
+    make_run("timed", seed=1, figures={"loss": 1.0}, config=unlimited)
+    longer = {"train": {"max_steps": 100, "max_minutes": 0.0}}
+    make_run("early", seed=2, figures={"loss": 1.0}, config=longer)
+    make_run("silent", seed=3)
+    make_run("diverged", seed=4, figures={"loss": float("nan")})
+    runs = by_name(collect(tmp_path / "runs")[1])
+    assert runs["whole"].state == runs["timed"].state == DONE
+    assert (runs["early"].state, runs["early"].error) == (UNFINISHED, "stopped at step 40 of 100")
+    for name in ("silent", "diverged"):
+        assert runs[name].state == FAILED
+        assert runs[name].error == "no finite figure of validation"
+
+
+def test_a_copy_of_a_run_does_not_count(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", figures={"loss": 1.0})
+    make_run("b", figures={"loss": 1.0})
+    copy = by_name(collect(tmp_path / "runs")[1])["b"]
+    assert (copy.state, copy.error) == (FAILED, "the same variant and seed as a: left out")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "error"),
+    [
+        ("result.json", "{", "result.json: not JSON"),
+        ("result.json", "[1]", "result.json: expected an object, got list"),
+        ("result.json", "{}", "figures: expected numbers by name, got NoneType"),
+        ("result.json", '{"figures": {"mcd_db": NaN}}', "no finite figure"),
+        ("result.json", '{"figures": {"mcd_db": 1}, "cost": 3}', "cost: expected numbers by name"),
+        ("result.json", '{"figures": {"mcd_db": 1e200, "loss": null}}', "no finite figure"),
+        ("result.json", f'{{"figures": {{"mcd_db": 1{"0" * 400}}}}}', "too large"),
+        ("result.json", None, "no result.json"),
+        ("config.yaml", "a: [", "config.yaml: not yaml"),
+        ("config.yaml", "- a", "config.yaml: expected lines of 'key: value'"),
+        ("config.yaml", b"\xff\xfe\x00", "can't decode"),
+    ],
+)
+def test_a_broken_run_is_listed_with_its_reason(
+    make_ablation: MakeAblation, file: str, content: str | bytes | None, error: str
+) -> None:
+    folder = make_ablation({"highway": [{"mcd_db": 5.0}, {"mcd_db": 5.5}]})
+    broken = folder / "highway/seed-2" / file
+    broken.unlink()
+    if content is not None:
+        broken.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = compare(folder)
+    assert [run.name for run in found.unfinished] == ["highway/seed-2"]
+    assert error in found.unfinished[0].error
+    assert "\n" not in found.unfinished[0].error
+    assert found.variants[0].seeds == [1]
+
+
+def test_odd_settings_and_times_do_no_harm(make_ablation: MakeAblation) -> None:
+    folder = make_ablation({"highway": [{"mcd_db": 5.0}]})
+    run = folder / "highway/seed-1"
+    (run / "config.yaml").write_text("{cbhg: 3, train: [1], depth: deep, recipe: [1]}")
+    result = json.loads((run / "result.json").read_text()) | {"minutes": "2", "steps": "many"}
+    (run / "result.json").write_text(json.dumps(result))
+    assert compare(folder).variants[0].depth is None
+    (run / "result.json").unlink()
+    (folder / "ablation.json").unlink()
+    assert [run.state for run in compare(folder).runs] == [DONE]
+
+
+def test_broken_hand_made_runs_are_listed(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("good", figures={"loss": 1.0})
+    (make_run("bad", seed=1, figures={"loss": 1.0}) / "config.yaml").write_text("}{")
+    (make_run("odd", seed=2, figures={"loss": 1.0}) / "environment.json").write_text("?")
+    found = compare(tmp_path / "runs")
+    assert {run.name for run in found.unfinished} == {"bad", "odd"}
+    assert [variant.name for variant in found.variants] == ["highway"]
+
+
+@pytest.mark.parametrize(
+    "entry", [{}, {"run": "../elsewhere", "state": "done"}, {"run": 3, "state": ["done"]}]
+)
+def test_odd_entries_of_an_ablation_are_no_runs(
+    make_ablation: MakeAblation, entry: dict[str, object]
+) -> None:
+    folder = make_ablation({"highway": [{"mcd_db": 5.0}]})
+    plan = json.loads((folder / "ablation.json").read_text())
+    plan["runs"].append(entry)
+    (folder / "ablation.json").write_text(json.dumps(plan))
+    found = compare(folder)
+    assert len(found.unfinished) == 1
+    assert found.unfinished[0].error
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"runs": 3}', '{"runs": [3]}'])
+def test_a_broken_ablation_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "ablation.json").write_text(content)
+    with pytest.raises(ValueError, match=r"ablation\.json"):
+        collect(tmp_path)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ValueError, match=rf"no runs in '{folder}': expected"):
+            collect(folder)
+
+
+def test_runs_of_several_recipes_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("a", figures={"loss": 1.0})
+    make_run("b", figures={"loss": 1.0}, config={"recipe": "ljspeech"})
+    with pytest.raises(ValueError, match="got fsdd, ljspeech"):
+        collect(tmp_path / "runs")

@@ -1,0 +1,151 @@
+"""A comparison as a whole: what is compared, what is warned of, JSON and the terminal's table."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from tacoskip.ablation.compare import Comparison, compare
+from tacoskip.ablation.table import table
+
+from .conftest import MakeAblation
+
+
+def figures(*values: float) -> list[dict[str, float] | None]:
+    return [{"mcd_db": value, "alignment": 1 / value} for value in values]
+
+
+VARIANTS = {
+    "highway": figures(5.0, 5.2, 5.1, 5.3),
+    "plain": figures(9.0, 9.25, 9.1, 9.3),
+    "residual": figures(5.1, 5.15, 5.0, 5.4),
+    "highway@aa": figures(5.15, 5.0, 5.3, 5.2),
+}
+
+
+def shown(comparison: Comparison) -> str:
+    console = Console(width=250, record=True, file=sys.stderr)
+    console.print(table(comparison))
+    return console.export_text()
+
+
+def test_the_verdicts(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation(VARIANTS))
+    verdicts = {
+        (figure, name): difference.verdict
+        for figure, analysis in found.analyses.items()
+        for name, difference in analysis.differences.items()
+    }
+    for figure in ("mcd_db", "alignment"):
+        assert verdicts[figure, "plain"] == "worse"
+        assert verdicts[figure, "residual"] == verdicts[figure, "highway@aa"] == "cannot tell"
+        assert (figure, "highway") not in verdicts
+    assert found.figures == ["mcd_db", "alignment"]
+    assert found.variants[-1].name == "plain"
+    assert found.variants[-1].parameters_percent == pytest.approx(0.1)
+    assert found.warnings == []
+
+
+def test_another_baseline_and_figure(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation(VARIANTS), baseline="plain", figure="alignment")
+    assert found.main == "alignment"
+    assert found.analyses["alignment"].differences["residual"].verdict == "better"
+    assert found.analyses["alignment"].differences["highway@aa"].reference == "highway"
+
+
+def test_an_unknown_baseline_or_figure_names_the_nearest(make_ablation: MakeAblation) -> None:
+    folder = make_ablation(VARIANTS)
+    with pytest.raises(ValueError, match=r"no baseline 'plan'.*'plain'"):
+        compare(folder, baseline="plan")
+    with pytest.raises(ValueError, match=r"no figure 'mcd'.*mcd_db"):
+        compare(folder, figure="mcd")
+
+
+def test_json_is_plain_and_whole(make_ablation: MakeAblation) -> None:
+    variants = VARIANTS | {"lost": [None, None], "once": figures(5.0)}
+    values = compare(make_ablation(variants, overrides=["train.max_steps=40"])).to_json()
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    plain = next(one for one in values["variants"] if one["name"] == "plain")
+    assert plain["figures"]["mcd_db"]["difference"]["verdict"] == "worse"
+    assert plain["figures"]["mcd_db"]["mean"] == pytest.approx(9.1625)
+    assert values["noise"]["mcd_db"]["df"] == 12
+    assert values["overrides"] == ["train.max_steps=40"]
+    assert [run["error"] for run in values["runs"]].count("loss is not finite") == 2
+
+
+def test_what_is_warned_of(make_ablation: MakeAblation) -> None:
+    variants = VARIANTS | {
+        "highway@aa": figures(9.0, 9.2, 9.1, 9.3),
+        "dense": [*figures(5.0, 5.2), None, {"alignment": 0.2}],
+        "wild": figures(1.0, 90.0, 7.0, 30.0),
+    }
+    folder = make_ablation(variants)
+    result = folder / "wild/seed-1/result.json"
+    result.write_text(result.read_text().replace('"steps": 40', '"steps": 30'))
+    warnings = "\n".join(compare(folder).warnings)
+    assert "dense has 3 finished seeds, others 4" in warnings
+    assert "dense: mcd_db is missing or not finite in 1 runs" in warnings
+    assert "wild spreads far wider than the rest in mcd_db" in warnings
+    assert "runs end at different steps, 30 to 40" in warnings
+
+
+def test_an_aa_variant_with_a_verdict_is_an_alarm(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation(VARIANTS | {"highway@aa": figures(9.0, 9.2, 9.1, 9.3)}))
+    assert found.warnings[0].startswith("A/A check failed: highway@aa came out worse than highway")
+
+
+def test_one_seed_tells_nothing(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation({name: values[:1] for name, values in VARIANTS.items()}))
+    assert found.warnings == ["one seed a variant: no difference can be told from chance"]
+    for analysis in found.analyses.values():
+        assert {one.verdict for one in analysis.differences.values()} == {"cannot tell"}
+    assert "it takes two seeds" in shown(found)
+
+
+def test_a_baseline_that_failed_leaves_means_alone(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation(VARIANTS | {"highway": [None]}))
+    assert found.warnings[0].startswith("the baseline highway has no finished run")
+    assert found.analyses["mcd_db"].differences == {}
+    assert found.analyses["mcd_db"].summaries["plain"].n == 4
+    assert "highway" in shown(found)
+
+
+def test_an_ablation_that_failed_altogether_is_still_listed(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation({"highway": [None], "plain": [None]}))
+    assert (found.main, found.figures, len(found.unfinished)) == ("", [], 2)
+    assert "plain" in shown(found)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_the_table_shows_verdicts_and_costs_and_reads_no_markup(
+    make_ablation: MakeAblation,
+) -> None:
+    text = shown(compare(make_ablation(VARIANTS | {"[red]x": figures(5.0)})))
+    assert "[red]x" in text
+    plain = next(line for line in text.splitlines() if line.strip().startswith("plain"))
+    assert "worse" in plain
+    assert "+4.01" in plain
+    assert "1,001 (+0.1 %)" in plain
+    assert "noise floor at 4 seeds: mcd_db ±" in text
+
+
+def test_values_are_written_to_two_digits_of_their_noise(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation(VARIANTS))
+    noise = found.analyses["mcd_db"].noise
+    assert noise is not None
+    assert 0.1 < noise.sd < 1
+    assert found.text("mcd_db", math.pi) == "3.14"
+    assert found.text("mcd_db", -0.0001) == "0.00"
+    assert found.text("mcd_db", None) == "-"
+
+
+def test_comparing_loads_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, tacoskip.ablation.table, tacoskip.ablation.board\n"
+        "print([name for name in ('torch', 'matplotlib', 'tensorboard') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

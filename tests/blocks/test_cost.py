@@ -1,0 +1,31 @@
+"""What a block costs, against counting by hand."""
+
+import pytest
+import torch
+
+from tacoskip.blocks import BLOCKS, build_block
+from tacoskip.blocks.cost import latency_ms, macs_per_frame, parameters, receptive_field
+
+
+def test_counts_by_hand() -> None:
+    highway, residual = build_block("highway", 8, 2), build_block("residual", 8, 2)
+    assert parameters(highway) == 2 * 2 * (8 + 1) * 8
+    assert macs_per_frame(highway, 8) == 2 * 2 * 8 * 8
+    assert macs_per_frame(residual, 8) == 2 * 2 * 3 * 8 * 8
+    assert parameters(residual) == 2 * 2 * (3 * 8 * 8 + 2 * 8)
+    assert (receptive_field(highway, 8), receptive_field(residual, 8)) == (1, 9)
+    assert receptive_field(build_block("nonlocal", 8, 1), 8) is None
+    assert latency_ms(residual, 8) > 0
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_no_gradient_comes_from_outside_the_receptive_field(name: str) -> None:
+    block = build_block(name, 8, 2).eval()
+    seen = receptive_field(block, 8)
+    if seen is None:
+        return
+    x = torch.randn(1, 201, 8, requires_grad=True)
+    block(x, torch.ones(1, 201, dtype=torch.bool))[0, 100].sum().backward()
+    assert x.grad is not None
+    felt = (x.grad[0].abs().sum(1) > 0).nonzero()[:, 0]
+    assert int(felt.max() - felt.min()) + 1 <= seen
