@@ -98,3 +98,13 @@ def test_a_checkpoint_with_code_is_refused_and_not_executed(how: str, tmp_path: 
     with pytest.raises(RunError, match=r"evil\.pt: (refused|damaged)"):
         load_checkpoint(path)
     assert not trace.exists()
+
+
+def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> None:
+    from tacoskip.inference import load
+
+    found = checkpoint()
+    found.weights.popitem()
+    save_checkpoint(found, tmp_path / "old.pt")
+    with pytest.raises(RunError, match=r"old\.pt: made by another version"):
+        load(tmp_path / "old.pt")

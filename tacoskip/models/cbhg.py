@@ -53,8 +53,8 @@ class ConvBank(nn.Module):
 class BiGRU(nn.Module):
     """Bidirectional GRU whose backward direction starts at each item's last real frame.
 
-    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), anything at padded frames. Equal to
-    a packed sequence, and without its sorting and its copies to the host.
+    forward: x (B, T, in), mask (B, T) -> (B, T, 2 * channels), zero at padded frames. Equal to a
+    packed sequence, and without its sorting and its copies to the host.
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -71,7 +71,18 @@ class BiGRU(nn.Module):
         ahead, _ = self.ahead(x)
         back, _ = self.back(x.gather(1, index.expand(-1, -1, x.shape[2])))
         back = back.gather(1, index.expand(-1, -1, back.shape[2]))
-        return torch.cat([ahead, back], 2)
+        return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
+
+
+class Pointwise(nn.Module):
+    """What stands where the GRU was: x (B, T, in), mask (B, T) -> (B, T, out), frame by frame."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.linear(x).masked_fill(~mask[:, :, None], 0.0)
 
 
 class CBHG(nn.Module):
@@ -109,7 +120,7 @@ class CBHG(nn.Module):
         self.gru = (
             BiGRU(settings.channels, settings.gru_channels)
             if settings.gru
-            else MaskedConv1d(settings.channels, self.out_channels, 1)
+            else Pointwise(settings.channels, self.out_channels)
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -121,4 +132,4 @@ class CBHG(nn.Module):
         h = torch.relu(self.norm1(self.project1(h, mask), mask))
         h = self.norm2(self.project2(h, mask), mask)
         h = self.stack(self.widen(x + h if self.residual else h), mask)
-        return self.gru(h, mask).masked_fill(~mask[:, :, None], 0.0)
+        return self.gru(h, mask)

@@ -7,6 +7,7 @@ B batch, L decoder steps, S symbols, T mel frames, M mels.
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,7 +146,8 @@ class Board:
 
 
 def _record_openness(seen: list[float]) -> Callable[..., None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        seen.append(float(module.openness(*inputs)))  # type: ignore[operator]
+    def hook(skip: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, _, mask = inputs
+        seen.append(float(skip.openness(x, mask)))  # type: ignore[operator]
 
     return hook

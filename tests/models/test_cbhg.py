@@ -2,6 +2,8 @@
 padding.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from tacoskip.models.settings import CBHGSettings
 LENGTHS = torch.tensor([9, 5, 2])
 
 
-def small(block: str = "highway", bank_size: int = 5) -> CBHG:
+def small(block: str = "highway", bank_size: int = 5, **parts: Any) -> CBHG:
     torch.manual_seed(0)
     settings = CBHGSettings(
         bank_size=bank_size,
@@ -22,6 +24,7 @@ def small(block: str = "highway", bank_size: int = 5) -> CBHG:
         block=block,
         channels=8,
         gru_channels=4,
+        **parts,
     )
     return CBHG(5, settings)
 
@@ -92,10 +95,9 @@ def plain_cbhg(cbhg: CBHG, x: Tensor) -> Tensor:
     h = [residual + frame for residual, frame in zip(frames, h, strict=True)]
     h = [cbhg.widen.weight @ frame + cbhg.widen.bias for frame in h]
     for layer in cbhg.stack.units:
-        size = h[0].shape[0]
-        weight, bias = layer.linear.weight, layer.linear.bias
-        transform = [torch.clamp(weight[:size] @ frame + bias[:size], min=0) for frame in h]
-        gate = [sigmoid(weight[size:] @ frame + bias[size:]) for frame in h]
+        heard, gated = layer.transform.linear, layer.skip.gate
+        transform = [torch.clamp(heard.weight @ frame + heard.bias, min=0) for frame in h]
+        gate = [sigmoid(gated.weight @ frame + gated.bias) for frame in h]
         h = [t * g + f * (1 - g) for t, g, f in zip(transform, gate, h, strict=True)]
     ahead, back = gru(h, cbhg.gru.ahead), gru(h[::-1], cbhg.gru.back)[::-1]
     return torch.stack([torch.cat(pair) for pair in zip(ahead, back, strict=True)])
@@ -118,9 +120,24 @@ def test_paper_sizes() -> None:
     encoder = CBHG(128, CBHGSettings())
     assert [conv.kernel_size[0] for conv in encoder.bank.convs] == list(range(1, 17))
     assert len(encoder.stack.units) == 4
-    assert all((layer.linear.bias[128:] == -1).all() for layer in encoder.stack.units)
+    assert all((layer.skip.gate.bias == -1).all() for layer in encoder.stack.units)
     assert encoder.out_channels == 256
     assert encoder(torch.randn(1, 3, 128), torch.ones(1, 3, dtype=torch.bool)).shape == (1, 3, 256)
+
+
+@pytest.mark.parametrize(
+    "left_out", [{"bank": False}, {"residual": False}, {"gru": False}, {"depth": 0}]
+)
+def test_each_part_can_be_left_out(left_out: dict[str, bool | int]) -> None:
+    torch.manual_seed(0)
+    whole, x, mask = small().eval(), torch.randn(3, 9, 5), lengths_to_mask(LENGTHS)
+    part = small(**left_out).eval()
+    output = part(x, mask)
+    assert output.shape == whole(x, mask).shape
+    assert output[~mask].abs().sum() == 0
+    torch.testing.assert_close(output[1, :5], part(x[1:2, :5], mask[1:2, :5])[0])
+    counts = [sum(p.numel() for p in cbhg.parameters()) for cbhg in (part, whole)]
+    assert counts[0] < counts[1] or left_out == {"residual": False}
 
 
 @pytest.mark.parametrize("block", ["highway", "residual", "plain"])
