@@ -5,9 +5,11 @@ Used by `config.py` alone; it works on dotted keys (`train.max_steps`) and plain
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from tacoskip.models.settings import CBHGSettings
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
@@ -101,9 +103,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def with_block(place: CBHGSettings, config: "Config") -> CBHGSettings:
+    """Return a CBHG's settings with the recipe's block where it names none of its own."""
+    return replace(
+        place,
+        block=place.block or config.block,
+        # The recipe's skip and topology were said of the recipe's block.
+        skip=place.skip or ("" if place.block else config.skip),
+        topology=place.topology or ("" if place.block else config.topology),
+    )
+
+
 def check_values(config: "Config") -> None:
     """Raise ConfigError for a value of the right type that means nothing."""
-    from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES  # these two import torch
+    import torch
+
+    from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES, build_block  # these import torch
     from tacoskip.models.attention import ATTENTIONS
 
     values = dict(flatten(asdict(config), field_kinds(type(config))))
@@ -124,6 +139,21 @@ def check_values(config: "Config") -> None:
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
     _check_relations(config)
+    for settings in (config.cbhg, config.postnet):
+        stack = with_block(settings, config)
+        depth = min(stack.depth, 2)
+        with torch.device("meta"):  # refused here, before a corpus is prepared for it
+            try:
+                build_block(
+                    stack.block,
+                    stack.channels,
+                    depth,
+                    stack.skip,
+                    stack.topology,
+                    **stack.block_options,
+                )
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
 
 
 def _nearest_key(key: str, kinds: dict[str, Any]) -> str:

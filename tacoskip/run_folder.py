@@ -13,7 +13,7 @@ the weights.
 
 import os
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import Config, from_dict
-from tacoskip.models.settings import CBHGSettings
+from tacoskip.config_checks import with_block
 from tacoskip.models.tacotron import Tacotron
 
 
@@ -47,24 +47,14 @@ class Checkpoint:
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
     """Build the network a config describes, freshly initialised."""
-
-    def resolve(settings: CBHGSettings) -> CBHGSettings:
-        return replace(
-            settings,
-            block=settings.block or config.block,
-            # The recipe's skip and topology were said of the recipe's block.
-            skip=settings.skip or ("" if settings.block else config.skip),
-            topology=settings.topology or ("" if settings.block else config.topology),
-        )
-
     return Tacotron(
         n_symbols,
         config.audio.n_mels,
         config.audio.n_bins,
         n_speakers,
         config.tts,
-        resolve(config.cbhg),
-        resolve(config.postnet),
+        with_block(config.cbhg, config),
+        with_block(config.postnet, config),
     )
 
 

@@ -17,7 +17,7 @@ from tacoskip.config import (
     save_config,
     to_dict,
 )
-from tacoskip.config_checks import ABOVE_ZERO, CHOICES, MAY_BE_NEGATIVE, field_kinds
+from tacoskip.config_checks import ABOVE_ZERO, CHOICES, MAY_BE_NEGATIVE, field_kinds, with_block
 
 
 def write(folder: Path, **recipes: str) -> None:
@@ -65,11 +65,14 @@ def test_bases_in_a_circle_are_refused(recipes: Path) -> None:
 
 
 def test_a_list_is_replaced_and_options_are_merged(recipes: Path) -> None:
-    write(recipes, low="data: {join: [1, 5]}\ncbhg: {block_options: {gate_bias: -1.5}}")
+    write(
+        recipes,
+        low="data: {join: [1, 5]}\ncbhg: {block: bottleneck, block_options: {reduction: 2}}",
+    )
     write(recipes, high="base: low\ndata: {join: [2, 3]}")
     config = load_config("high", ["cbhg.block_options.kernel_size=5"])
     assert config.data.join == [2, 3]
-    assert config.cbhg.block_options == {"gate_bias": -1.5, "kernel_size": 5}
+    assert config.cbhg.block_options == {"reduction": 2, "kernel_size": 5}
     assert isinstance(config.cbhg.block_options["kernel_size"], int)
 
 
@@ -268,7 +271,9 @@ def test_an_empty_section_changes_nothing(recipes: Path) -> None:
 
 
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
-    config = load_config("smoke", ["data.root=007", "cbhg.block_options.gate_bias=-2", "seed=-3"])
+    config = load_config(
+        "smoke", ["data.root=007", "cbhg.block_options.skip_gate_bias=-2", "seed=-3"]
+    )
     config.train.sentences = ["zero: one", "it's \N{LATIN SMALL LETTER E WITH ACUTE}t\u00e9", "no"]
     save_config(config, tmp_path / "config.yaml")
     assert load_saved(tmp_path / "config.yaml") == config
@@ -316,3 +321,23 @@ def test_corpora_of_the_settings_are_those_that_can_be_read() -> None:
     from tacoskip.data.corpora import READERS
 
     assert set(CHOICES["data.corpus"]) >= set(READERS)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["block=dense", "skip=add"], "dense takes the skip concat, got 'add'"),
+        (["cbhg.block=residual", "cbhg.topology=reversible", "cbhg.channels=7"], "even width"),
+        (["block=residual", "cbhg.block_options.kernel=3"], "has no option 'kernel'"),
+        (["skip=gatd"], "did you mean 'gated'"),
+    ],
+)
+def test_blocks_that_cannot_be_built_are_refused_at_once(overrides: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config("smoke", overrides)
+
+
+def test_a_skip_of_the_recipe_is_not_forced_on_a_place_with_its_own_block() -> None:
+    config = load_config("smoke", ["block=bottleneck", "skip=gated", "postnet.block=dense"])
+    stacks = [with_block(place, config) for place in (config.cbhg, config.postnet)]
+    assert [(s.block, s.skip) for s in stacks] == [("bottleneck", "gated"), ("dense", "")]

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"masks"},
     "metrics": {"masks"},
     "config": SETTINGS | {"config_checks"},
-    "config_checks": {"config", "blocks", "models.attention"},
+    "config_checks": {"config", "blocks", "models.attention", "models.settings"},
     "run_folder": CONFIG,
     "inference": CONFIG | {"run_folder"},
     "evaluate": CONFIG | {"run_folder", "inference"},

@@ -8,7 +8,7 @@ from tacoskip.config import find_recipe, known_recipes, load_config
 from tacoskip.config_checks import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMISED = ["demo", "fsdd", "ljspeech", "smoke", "vctk"]
+PROMISED = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]
 
 
 def test_the_promised_recipes_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
