@@ -125,14 +125,21 @@ class Forward(LocationSensitive):
 
     Energies are location-sensitive; no transition agent. Computed as softmax(e_i + log(a_{i-1}(s) +
     a_{i-1}(s-1))): the softmax of the energies and the normalisation after it cancel into one,
-    which keeps gradients finite where the energies prefer symbols out of reach.
+    which keeps gradients finite where the energies prefer symbols out of reach. Departure: outside
+    training, weight left `back` symbols and more behind the largest is dropped, or it could grow
+    again and take the speech back (a window as in Deep Voice 3, Ping et al. 2018).
     """
+
+    back = 3
 
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
     ) -> tuple[Tensor, State]:
         energies = self.located_energies(query, keys, state)
         reachable = state[0] + shift_right(state[0])
+        if not self.training:
+            places = torch.arange(mask.shape[1], device=mask.device)
+            reachable = reachable * (places >= state[0].argmax(1, keepdim=True) - self.back)
         weights = masked_softmax(
             energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0)
         )

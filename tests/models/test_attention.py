@@ -106,3 +106,18 @@ def test_stepwise_monotonic_equals_the_papers_recursion() -> None:
         expected = after
         weights, state = attention(query, keys, mask, state)
         torch.testing.assert_close(weights[0], expected.detach())
+
+
+def test_forward_drops_what_was_left_behind_when_it_speaks() -> None:
+    """Weight far behind could grow again and take the speech back; in training it may stay."""
+    attention = ATTENTIONS["forward"](4, 6, 5)
+    weights = torch.tensor([[0.2, 0.0, 0.05, 0.0, 0.0, 0.75, 0.0, 0.0]])
+    mask = torch.ones(1, 8, dtype=torch.bool)
+    keys = attention.keys(torch.randn(1, 8, 6))
+    state = (weights, weights)
+    kept, _ = attention(torch.randn(1, 4), keys, mask, state)
+    assert kept[0, 0].item() > 0
+    spoken, _ = attention.eval()(torch.randn(1, 4), keys, mask, state)
+    assert spoken[0, :2].sum() == 0
+    assert spoken[0, 2].item() > 0
+    torch.testing.assert_close(spoken.sum(), torch.tensor(1.0))
