@@ -3,15 +3,14 @@
     python benchmarks/heard.py runs/ljspeech [--limit 20] [--json]
 
 Speaks the test split (or, with --demo, the ten unseen sentences of the demo corpus, whose
-reference espeak-ng speaks) and lets PocketSphinx's English model transcribe both the recording and
-the voice. The recogniser is a small one of the 2000s: read the voice's word error rate beside its
-error on the recordings, never alone. Extra: bench.
+reference is the corpus' own voice) and lets PocketSphinx's English model transcribe both the
+recording and the voice. The recogniser is a small one of the 2000s: read the voice's word error
+rate beside its error on the recordings, never alone. Extra: bench.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,11 +22,11 @@ from pocketsphinx import Decoder
 
 from tacoskip.audio import FrontEnd
 from tacoskip.data import Corpus
+from tacoskip.data.demo import corpus_voice, sentences
 from tacoskip.inference import Speech, Voice, load
 from tacoskip.metrics import alignment_score, compare_speech
 from tacoskip.text import normalize
 
-UNSEEN = Path(__file__).resolve().parents[1] / "data" / "demo_text" / "unseen.txt"
 RECOGNISER_RATE = 16000
 
 
@@ -51,11 +50,8 @@ def references(voice: Voice, demo: bool, limit: int) -> Iterator[tuple[str, NDAr
     """Texts and the corpus' own voice saying them."""
     config = voice.config
     if demo:
-        from tacoskip.data.demo import speak
-
-        for text in UNSEEN.read_text(encoding="utf-8").split("\n")[: limit or None]:
-            if text:
-                yield text, speak(text, sample_rate=config.audio.sample_rate)
+        for text in sentences("unseen")[: limit or None]:
+            yield text, corpus_voice(text, config.audio.sample_rate)
         return
     cuts = list(Corpus.of(config.data, config.audio, config.text).test)
     for cut in cuts[: limit or None]:
@@ -95,7 +91,7 @@ def main() -> None:
         rows.append(row)
         if not arguments.json:
             print(f"{text}\n    recording: {row['recording_heard']}")
-            print(f"    voice:     {row['voice_heard']}")
+            print(f"    voice:     {row['voice_heard']}   (mcd_db {row['mcd_db']:.1f})")
     total = sum(row["words"] for row in rows)
     summary = {
         "texts": len(rows),

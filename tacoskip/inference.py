@@ -133,8 +133,9 @@ class Voice:
         """Symbols of each sentence; a text with nothing to speak is an error naming it whole."""
         self.tokenizer.dropped(text)  # raises; each sentence warns of its own dropped characters
         sentences = split_sentences(text, SENTENCE_CHARACTERS)
-        # Marks between sentences have nothing to speak.
-        return self.tokenizer.encode_many([s for s in sentences if any(c.isalnum() for c in s)])
+        # Marks between sentences have nothing to speak; alone, espeak may know a name for a sign.
+        spoken = [s for s in sentences if any(c.isalnum() for c in s)]
+        return self.tokenizer.encode_many(spoken or [text])
 
     def _speaker_index(self, speaker: str | None) -> int:
         if speaker is None:

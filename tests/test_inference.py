@@ -93,3 +93,12 @@ def test_a_stream_is_as_long_as_the_speech(voice: Voice) -> None:
 def test_the_picture_is_a_png(voice: Voice, tmp_path: Path) -> None:
     plot_speech(speak(voice, "one two"), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sign_that_espeak_has_a_name_for_is_spoken() -> None:
+    """A snowman alone is no word, and was once an empty batch."""
+    pytest.importorskip("espeakng_loader")
+    config = load_config("smoke", ["text.symbols=phonemes"])
+    tokenizer = Tokenizer(config.text)
+    model = build_tacotron(config, len(tokenizer), 1)
+    assert speak(Voice(model.eval(), config, ["a"], 4.0), "\u2603").seconds > 0

@@ -1,5 +1,6 @@
 """What skips share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 Transforming = Callable[[Tensor, Tensor], Tensor]
 
 
-class Skip(nn.Module):
+class Skip(nn.Module, ABC):
     """Base of all skips; see the package's docstring for the contract.
 
     in_channels, out_channels: widths of x and of F(x). Raises ValueError where they must be equal
@@ -21,6 +22,6 @@ class Skip(nn.Module):
                 f"{type(self).__name__} joins equal widths, got {in_channels} and {out_channels}"
             )
 
+    @abstractmethod
     def forward(self, x: Tensor, transform: Transforming, mask: Tensor) -> Tensor:
         """Join x (B, T, in) and transform(x, mask (B, T)): (B, T, out)."""
-        raise NotImplementedError

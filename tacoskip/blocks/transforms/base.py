@@ -1,9 +1,11 @@
 """What transforms share."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class Transform(nn.Module):
+class Transform(nn.Module, ABC):
     """Base of all transforms; see the package's docstring for the contract."""
 
     sees_all = False
@@ -12,6 +14,6 @@ class Transform(nn.Module):
         super().__init__()
         self.after: nn.Module = nn.Identity()
 
+    @abstractmethod
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """F of x (B, T, in), mask (B, T): (B, T, out)."""
-        raise NotImplementedError
