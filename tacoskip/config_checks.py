@@ -21,6 +21,7 @@ class ConfigError(ValueError):
 
 CHOICES = {
     "task": ("tts",),
+    "match": ("none", "params", "macs"),
     "text.symbols": ("characters", "phonemes"),
     "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
@@ -138,6 +139,11 @@ def check_values(config: "Config") -> None:
             raise ConfigError(f"expected {key} of at least 0, got {value}")
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
+    for key in config.ablation:
+        try:
+            check_key(key, field_kinds(type(config)))
+        except ConfigError as error:
+            raise ConfigError(f"ablation: {error}") from None
     _check_relations(config)
     for settings in (config.cbhg, config.postnet):
         stack = with_block(settings, config)

@@ -17,7 +17,7 @@ GROUND = {"text", "audio", "masks"}
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
 NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data", "losses", "metrics"}
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "inference", "evaluate"}
+USE = CONFIG | {"matching", "run_folder", "inference", "evaluate"}
 COMMANDS = {"cli", "console", "speak", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"masks"},
     "config": SETTINGS | {"config_checks"},
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
+    "matching": CONFIG,
     "run_folder": CONFIG,
     "inference": CONFIG | {"run_folder"},
     "evaluate": CONFIG | {"run_folder", "inference"},
