@@ -1,11 +1,13 @@
-"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples in the run
-folder.
+"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples and the
+probes' last values (`probes.json`) in the run folder.
 
 B batch, L decoder steps, S symbols, T mel frames, M mels.
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +24,37 @@ from tacoskip.data import Batch
 from tacoskip.inference import Speech, Voice
 from tacoskip.losses import masked_l1
 from tacoskip.metrics import alignment_score, mcd_db
+from tacoskip.models.tacotron import Tacotron, TacotronOutput
+from tacoskip.training import probe_pictures
+from tacoskip.training.lesions import lesions, path_lengths
+from tacoskip.training.probes import ActivationProbe, ByUnit, alphas, reuse
 
 # Validation utterances that are synthesised at each evaluation.
 SPOKEN = 8
+# Validation batches that the study at the end of a run takes.
+STUDIED = 2
+
+
+def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
+    """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
+    batch = batch.to(model.mel_mean.device)
+    mel, linear = model.standardize(batch.mel, batch.linear)
+    output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+    loss = masked_l1(output.mel, mel, batch.mel_lengths)
+    return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
 
 
 class Board:
-    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`,
-    `openness/...`.
+    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`, and
+    those of the probes: MEASURE/PLACE/unit_03.
     """
 
     def __init__(self, run: Path, purge_step: int | None = None) -> None:
         self.run = run
         self.writer = SummaryWriter(str(run), purge_step=purge_step)
+        self.probed: dict[str, Any] = {"places": {}}
+        if purge_step is not None and (run / "probes.json").is_file():
+            self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -70,33 +90,79 @@ class Board:
         self.writer.flush()
         return figures
 
+    def probes(self, found: Mapping[str, ByUnit], step: int) -> None:
+        """Write what a probe found by place and unit, and keep it as the last values."""
+        for place, measures in found.items():
+            for name, values in measures.items():
+                for number, value in enumerate(values):
+                    if value is not None:
+                        tag = f"{name}/{place}/unit_{number:02d}"
+                        self.writer.add_scalar(tag, value, step)
+            self.probed["places"].setdefault(place, {}).update(measures)
+        self.probed["step"] = step
+
+    def study(self, model: Tacotron, batches: list[Batch], step: int) -> None:
+        """Measure lesions and path lengths of a trained network on a few validation batches."""
+        if self.probed.get("studied") == step:
+            return
+        model.eval()
+        # The longest say most; they stand last.
+        losses = [partial(_loss, model, batch) for batch in batches[-STUDIED:]]
+        dropped = lesions(model, losses)
+        self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
+        lengths, reasons = path_lengths(model, losses[0])
+        for place, rise in dropped.increase.items():
+            mine = self.probed["places"][place]
+            self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
+            mine["lesions_left_out"] = dropped.left_out.get(place, "")
+            mine["paths_left_out"] = reasons.get(place, "")
+            if place in lengths:
+                mine["paths"] = vars(lengths[place])
+                mine["path_length"] = [lengths[place].mean]
+                self.writer.add_scalar(f"path_length/{place}", lengths[place].mean, step)
+                paths = lengths[place]
+                picture = probe_pictures.path_bars(place, paths.magnitude, paths.share)
+                self._figure(f"paths/{place}", picture, step)
+        self.probed |= {"studied": step, "loss": dropped.loss}
+        self._save_probed()
+
     @torch.no_grad()
     def _teacher_forced(self, voice: Voice, batches: list[Batch], step: int) -> float:
-        model, total, openness = voice.model.eval(), 0.0, defaultdict[str, list[float]](list)
-        hooks = [
-            module.register_forward_hook(_record_openness(openness[name]))
-            for name, module in model.named_modules()
-            if hasattr(module, "openness")
-        ]
-        for batch in batches:
-            batch = batch.to(voice.device)
-            mel, linear = model.standardize(batch.mel, batch.linear)
-            output = model(
-                batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers
-            )
-            loss = masked_l1(output.mel, mel, batch.mel_lengths)
-            total += float(loss + masked_l1(output.linear, linear, batch.mel_lengths))
-        for hook in hooks:
-            hook.remove()
-        self.scalars(
-            "openness", {name: float(np.mean(seen)) for name, seen in openness.items()}, step
-        )
+        model, total = voice.model.eval(), 0.0
+        probe = ActivationProbe(model)
+        with probe.watching():
+            for batch in batches:
+                loss, output = teacher_forced_loss(model, batch)
+                total += float(loss)
+        self.probes(probe.read(), step)
+        self.probes(alphas(model), step)
+        self._probe_pictures(probe, step)
+        self._save_probed()
         steps = -(-int(output.mel_lengths[0]) // model.reduction)
         symbols = int(batch.symbol_lengths[0])
         self._picture(
             "validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step
         )
         return total / len(batches)
+
+    def _probe_pictures(self, probe: ActivationProbe, step: int) -> None:
+        for place, stack in probe.stacks.items():
+            mine = self.probed["places"][place]
+            self._figure(f"depth/{place}", probe_pictures.by_depth(place, mine), step)
+            tables = reuse(stack)
+            if tables:
+                mine["reuse"] = tables
+                self._figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
+            if probe.attention[place]:
+                maps = probe.attention[place]
+                self._figure(f"attention/{place}", probe_pictures.attention_maps(maps), step)
+
+    def _save_probed(self) -> None:
+        """Replace probes.json as a whole; what is not finite becomes null."""
+        partial_file = self.run / "probes.json.partial"
+        text = json.dumps(_finite(self.probed), indent=1) + "\n"
+        partial_file.write_text(text, encoding="utf-8")
+        partial_file.replace(self.run / "probes.json")
 
     def _spoken(self, voice: Voice, batches: list[Batch], step: int) -> dict[str, float]:
         scores, distances, failures = [], [], []
@@ -139,15 +205,22 @@ class Board:
             axes.imshow(
                 image.float().cpu().T, origin="lower", aspect="auto", interpolation="nearest"
             )
+        self._figure(tag, figure, step)
+
+    def _figure(self, tag: str, figure: Figure, step: int) -> None:
         self.writer.add_figure(tag, figure, step)
 
     def close(self) -> None:
         self.writer.close()
 
 
-def _record_openness(seen: list[float]) -> Callable[..., None]:
-    def hook(skip: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, _, mask = inputs
-        seen.append(float(skip.openness(x, mask)))  # type: ignore[operator]
+def _loss(model: Tacotron, batch: Batch) -> Tensor:
+    return teacher_forced_loss(model, batch)[0]
 
-    return hook
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -83,6 +83,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             session.model.reduction = schedule.reduction(config.tts, session.step)
             mel, linear = session.model.standardize(batch.mel, batch.linear)
             model.train()
+            session.listen()
             with accelerator.autocast():
                 output = model(
                     batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,10 @@ from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, save_config, to_dict
 from tacoskip.data import Corpus, TrainBatches, feature_statistics, validation_batches
 from tacoskip.inference import Voice
+from tacoskip.matching import Match, matched
 from tacoskip.metrics import alignment_score
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
-from tacoskip.models.tacotron import TacotronOutput
+from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -37,6 +38,7 @@ from tacoskip.text import Tokenizer
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
+from tacoskip.training.gradients import GradientProbe
 
 # Steps that may fail in a row before a run is given up.
 PATIENCE = 20
@@ -78,7 +80,7 @@ class Session:
     def __init__(
         self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
     ) -> None:
-        self.config, self.on_progress = config, on_progress
+        self.on_progress = on_progress
         self.run = Path(config.run)
         self.step, self.minutes, self.failed = 0, 0.0, 0
         corpus = Corpus.of(config.data, config.audio, config.text)
@@ -92,19 +94,25 @@ class Session:
             corpus.validation, config.data, front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
-        self.model = build_tacotron(config, self.n_symbols, len(self.speakers))
+        self.match: Match | None = None
+        if config.match != "none":
+            config, self.match = matched(config, self._build)
+        self.config = config
+        self.model = self._build(config)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.train.learning_rate,
             weight_decay=config.train.weight_decay,
         )
         self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume(accelerator.device)
         if not resumed:
             self.model.set_statistics(*feature_statistics(corpus.train, front_end))
             self.frames_per_symbol = self._frames_per_symbol()
             self._check_pace()
+            self._check_match()
         self.model.to(accelerator.device)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
@@ -112,7 +120,11 @@ class Session:
         else:
             self._write_environment()
         self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
+        self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
+
+    def _build(self, config: Config) -> Tacotron:
+        return build_tacotron(config, self.n_symbols, len(self.speakers))
 
     @property
     def share(self) -> float:
@@ -130,6 +142,11 @@ class Session:
     def tell(self, message: str, warning: bool = False) -> None:
         """Show a line to whoever watches."""
         self.on_progress(Progress(self.step, self.share, self.minutes, {}, message, warning))
+
+    def listen(self) -> None:
+        """Have the probes listen to the coming step, if it is one that is logged."""
+        if (self.step + 1) % self.config.train.log_every == 0:
+            self.gradients.watch()
 
     def check_finite(self, loss: Tensor, norm: Tensor) -> None:
         """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in
@@ -162,11 +179,12 @@ class Session:
         }
         self.board.scalars("train", scalars, self.step)
         self.board.gradient_norms(self.model, self.step)
+        self.board.probes(self.gradients.read(), self.step)
         return scalars
 
     def voice(self) -> Voice:
         """The averaged network as a voice. It shares no weights with the one in training."""
-        model = build_tacotron(self.config, self.n_symbols, len(self.speakers))
+        model = self._build(self.config)
         model.load_state_dict(self.average.weights)
         return Voice(
             model.to(self.model.mel_mean.device).eval(),
@@ -185,6 +203,7 @@ class Session:
         better = not self.best or rank(figures, select) > rank(self.best, select)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""))
+        self.last = figures
         if better:
             self.best = figures
             save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
@@ -205,10 +224,12 @@ class Session:
         self.saved_at = time.monotonic()
 
     def close(self) -> dict[str, Any]:
-        """Evaluate a last time, save, and sum the run up."""
-        if self.step % self.config.train.evaluate_every:
+        """Evaluate a last time, save, study the network, and sum the run up."""
+        if not self.last or self.step % self.config.train.evaluate_every:
             self.evaluate()
         self.save()
+        with torch.random.fork_rng():
+            self.board.study(self.voice().model, self.validation, self.step)
         self.board.close()
         self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
         return {
@@ -216,6 +237,7 @@ class Session:
             "step": self.step,
             "minutes": round(self.minutes, 2),
             "best": self.best,
+            "last": self.last,
         }
 
     def _checkpoint(self, training: bool) -> Checkpoint:
@@ -287,6 +309,15 @@ class Session:
                 True,
             )
 
+    def _check_match(self) -> None:
+        """Warn when the network could not be made to cost what highway's does."""
+        if self.match and not self.match.within:
+            self.tell(
+                f"match={self.match.by}: {self.config.block} misses highway's cost by "
+                f"{self.match.percent:+.1f} %, the nearest it can come",
+                True,
+            )
+
     def _write_environment(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
         save_config(self.config, self.run / "config.yaml")
@@ -308,6 +339,7 @@ class Session:
             "seed": self.config.seed,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "speakers": self.speakers,
+            "match": asdict(self.match) | {"percent": self.match.percent} if self.match else None,
         }
         text = json.dumps(environment, indent=2) + "\n"
         (self.run / "environment.json").write_text(text, encoding="utf-8")
