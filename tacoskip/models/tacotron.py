@@ -202,8 +202,8 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Free running until every item has stopped or reached its `max_steps` (B,).
 
-        An item stops where its stop logit turns positive. Attention that has lain on the last symbol
-        for `rest_steps` in all has read the text, so that it ends too, where on that symbol the
+        An item stops where its stop logit turns positive. Attention that has lain on the last
+        symbol for `rest_steps` in all has read the text and ends it too, where on that symbol the
         stop was likeliest.
 
         Returns mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S), steps (B,), stopped (B,).
