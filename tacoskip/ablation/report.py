@@ -169,7 +169,7 @@ def _gradients(comparison: Comparison) -> str:
             f'<div class="scroll">{_image(plots.gradient_flow(comparison), "gradient norms")}</div>'
         )
     if flow:
-        limits = depth.limits(flow, log=True)
+        limits = depth.limits(flow, "gradient")
         drawn = [
             _image(depth.flow(name, places, limits), f"gradient by depth of {name}")
             for name, places in flow.items()
@@ -177,7 +177,8 @@ def _gradients(comparison: Comparison) -> str:
         text += (
             "<p>By depth, each stack from its input to its output. Black: the gradient at a unit's "
             "input; blue: the part of it that came through the unit's transform; orange, dashed: "
-            "the rest, which came along the skip. All panels share their scale.</p>"
+            "the rest, which came along the skip. All panels share their scale; parts that are far "
+            "smaller are cut off.</p>"
             f'<div class="grid">{"".join(drawn)}</div>'
         )
     return text
@@ -187,7 +188,7 @@ def _lesions(comparison: Comparison) -> str:
     found = depth.by_depth(comparison, ["lesion"])
     if not found:
         return ""
-    limits = depth.limits(found)
+    limits = depth.limits(found, "lesion")
     drawn = [
         _image(depth.lesions(name, places, limits), f"lesions of {name}")
         for name, places in found.items()
