@@ -1,6 +1,7 @@
 """Hard gates: learnt in training, taken out afterwards, and what that saves."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,13 @@ from tacoskip.blocks.cost import macs, macs_per_frame
 from tacoskip.blocks.gates import Passed
 from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
+from tacoskip.config import load_config, to_dict
+from tacoskip.inference import Speech, Voice, load
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
+from tacoskip.run_folder import Checkpoint, build_tacotron, save_checkpoint
+from tacoskip.text import Tokenizer
 
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))
 
@@ -160,6 +165,24 @@ def test_a_tacotron_speaks_the_same_without_its_closed_units() -> None:
     assert macs(model, *inputs) == work  # a closed unit did not run before either
     unit = sum(p.numel() for p in model.encoder.cbhg.stack.units[1].parameters())  # type: ignore[index,union-attr]
     assert sum(p.numel() for p in model.parameters()) == size - 4 * unit
+
+
+def test_a_loaded_voice_has_lost_its_closed_units_and_sounds_the_same(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = load_config("smoke", ["block=deactivable"])
+    symbols = len(Tokenizer(config.text))
+    model = build_tacotron(config, symbols, 1).eval()
+    shut = [i % 2 == 0 for i in range(len(gates(model)))]
+    set_gates(model, [not one for one in shut])
+    path = tmp_path / "best.pt"
+    found = Checkpoint(to_dict(config), ["a"], symbols, 4.0, 1, model.state_dict(), {})
+    save_checkpoint(found, path)
+    loaded, whole = load(path, "cpu"), Voice(model, config, ["a"], 4.0)
+    one, other = (voice.synthesize("No unit.", seed=3) for voice in (loaded, whole))
+    assert isinstance(one, Speech) and isinstance(other, Speech)
+    assert one.wave.tobytes() == other.wave.tobytes()
+    assert sum(isinstance(m, Passed) for m in loaded.model.modules()) == sum(shut) > 0
+    assert len(gates(loaded.model)) == len(shut) - sum(shut) > 0
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2, 4])

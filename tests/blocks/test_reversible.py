@@ -74,7 +74,7 @@ def test_gradients_are_those_of_kept_activations(
 def test_autocast_rebuilds_in_the_same_precision() -> None:
     rebuilt, kept = (module.float() for module in pair("wide", dropout=0.4))
     with torch.autocast("cpu", torch.bfloat16):
-        # Backward inside, where casts of the forward pass are still in autocast's cache.
+        # Backward inside, and a second pass: casts may be cached.
         one, other = passed(rebuilt, 2), passed(kept, 2)
     assert one["output"].dtype == torch.float32
     # bf16 has eight bits: a sum taken back differs by a rounding of float32, and that may tip one.

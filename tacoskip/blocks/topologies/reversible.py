@@ -128,7 +128,8 @@ def _undo(
     devices = [x.device] if x.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        # Casts that forward left in the cache know no gradient.
+        # Without a cache: older releases hand out the casts that forward made without gradient
+        # (pytorch 165068).
         torch.autocast(*autocast, cache_enabled=False),
         _statistics_at_rest(transform),
         torch.enable_grad(),
