@@ -53,3 +53,22 @@ def guided_attention_loss(
     distance = place[:, None, :] - time[:, :, None]
     penalty = 1 - torch.exp(-distance.square() / (2 * sigma**2))
     return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()
+
+
+def ctc_loss(
+    log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor
+) -> Tensor:
+    """CTC's negative log likelihood a unit (Graves et al. 2006); unit 0 is the blank.
+
+    log_probs (B, L, U), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance
+    too short for its text adds nothing: training has named it before.
+    """
+    total = functional.ctc_loss(
+        log_probs.transpose(0, 1),
+        symbols,
+        lengths,
+        symbol_lengths,
+        reduction="none",
+        zero_infinity=True,
+    ).sum()
+    return total / symbol_lengths.sum().clamp(min=1)

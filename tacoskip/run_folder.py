@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tacoskip.config import Config, from_dict
 from tacoskip.config_checks import with_block
+from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 
 
@@ -46,7 +47,7 @@ class Checkpoint:
 
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
-    """Build the network a config describes, freshly initialised."""
+    """Build the voice a config describes, freshly initialised."""
     return Tacotron(
         n_symbols,
         config.audio.n_mels,
@@ -56,6 +57,11 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
         with_block(config.cbhg, config),
         with_block(config.postnet, config),
     )
+
+
+def build_recognizer(config: Config, n_units: int) -> Recognizer:
+    """Build the recogniser a config describes, freshly initialised."""
+    return Recognizer(config.audio.n_mels, n_units, config.asr, with_block(config.cbhg, config))
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:

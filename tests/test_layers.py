@@ -15,9 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"text", "audio", "masks"}
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
-NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data", "losses", "metrics"}
+SCORES = {"losses", "metrics", "error_rates"}
+NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "inference", "evaluate"}
+USE = CONFIG | {"run_folder", "listening", "inference", "evaluate"}
 COMMANDS = {"cli", "console", "speak", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
@@ -30,11 +31,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"text", "audio", "masks"},
     "losses": {"masks"},
     "metrics": {"masks"},
+    "error_rates": set(),
     "config": SETTINGS | {"config_checks"},
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
     "run_folder": CONFIG,
-    "inference": CONFIG | {"run_folder"},
-    "evaluate": CONFIG | {"run_folder", "inference"},
+    "listening": CONFIG | {"run_folder"},
+    "inference": CONFIG | {"run_folder", "listening"},
+    "evaluate": CONFIG | {"run_folder", "listening", "inference"},
     "training": USE,
     "ablation": USE | {"training"},
     **{room: USE | COMMANDS | {"training", "ablation"} for room in COMMANDS},

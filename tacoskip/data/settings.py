@@ -33,3 +33,18 @@ class DataSettings:
     max_batch: int = 32
     workers: int = 1
     cache_mb: float = 2000.0
+
+
+@dataclass
+class AugmentSettings:
+    """How training clips are changed each time they come; each clip, epoch and seed repeats it.
+
+    speed: factors, one drawn for each clip (tempo and pitch together); none keep it as it is.
+    noise_db: least and most dB that speech stands above added noise, in `noise_share` of the clips
+    (none: no noise). silence_seconds: at most so much near-silence before, and after.
+    """
+
+    speed: list[float] = field(default_factory=list)
+    noise_db: list[float] = field(default_factory=list)
+    noise_share: float = 0.5
+    silence_seconds: float = 0.0
