@@ -200,7 +200,10 @@ def _check_relations(config: "Config") -> None:
         raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
     if config.asr.subsampling & (config.asr.subsampling - 1):
         raise ConfigError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {config.asr.subsampling}")
-    for key, share in (("dropout", config.asr.dropout), ("time_mask_share", config.asr.time_mask_share)):
+    for key, share in (
+        ("dropout", config.asr.dropout),
+        ("time_mask_share", config.asr.time_mask_share),
+    ):
         if share >= 1:
             raise ConfigError(f"expected asr.{key} below 1, got {share:g}")
     if not all(0.5 <= factor <= 2 for factor in config.augment.speed):

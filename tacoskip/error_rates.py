@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
+import numpy as np
+
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,22 @@ def confusions(said: Sequence[str], heard: Sequence[str]) -> Counter[tuple[str, 
             for place in range(max(len(a), len(b))):
                 counts[a[place : place + 1], b[place : place + 1]] += 1
     return counts
+
+
+def interval(groups: Sequence[Sequence[Errors]], seed: int = 0) -> dict[str, float | int]:
+    """Return the rate of all errors together with its 95 % percentile bootstrap over groups.
+
+    n counts the utterances.
+    """
+    sums = [sum(group, NONE) for group in groups]
+    table = np.array([(group.total, group.length) for group in sums], dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    drawn = table[rng.integers(len(table), size=(RESAMPLES, len(table)))].sum(axis=1)
+    rates = drawn[:, 0] / np.maximum(drawn[:, 1], 1)
+    low, high = np.percentile(rates, [2.5, 97.5])
+    return {
+        "mean": sum(sums, NONE).rate,
+        "low": float(low),
+        "high": float(high),
+        "n": sum(map(len, groups)),
+    }

@@ -55,9 +55,7 @@ def guided_attention_loss(
     return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()
 
 
-def ctc_loss(
-    log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor
-) -> Tensor:
+def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
     """CTC's negative log likelihood a unit (Graves et al. 2006); unit 0 is the blank.
 
     log_probs (B, L, U), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance

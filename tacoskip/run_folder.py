@@ -128,3 +128,9 @@ def config_of(checkpoint: Checkpoint, path: Path) -> Config:
         return from_dict(checkpoint.config, source=str(path))
     except ValueError as error:
         raise RunError(str(error)) from None
+
+
+def task_of(run: str | Path) -> str:
+    """What a run or checkpoint was trained for: tts | asr. Raises RunError as loading it does."""
+    path = find_checkpoint(run)
+    return config_of(load_checkpoint(path), path).task

@@ -18,8 +18,8 @@ SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
 SCORES = {"losses", "metrics", "error_rates"}
 NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "listening", "inference", "evaluate"}
-COMMANDS = {"cli", "console", "speak", "doctor", "__init__"}
+USE = CONFIG | {"run_folder", "listening", "inference", "evaluate", "evaluate_listener"}
+COMMANDS = {"cli", "console", "speak", "hear", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listening": CONFIG | {"run_folder"},
     "inference": CONFIG | {"run_folder", "listening"},
     "evaluate": CONFIG | {"run_folder", "listening", "inference"},
+    "evaluate_listener": CONFIG | {"run_folder", "listening", "evaluate"},
     "training": USE,
     "ablation": USE | {"training"},
     **{room: USE | COMMANDS | {"training", "ablation"} for room in COMMANDS},

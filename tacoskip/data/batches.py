@@ -58,9 +58,7 @@ class TrainBatches:
             )
         self.data, self.seed, self.shuffle = data, seed, shuffle
         self.rank, self.world_size = _process(rank, world_size)
-        self.loader = Loader(
-            front_end, tokenizer, speakers, data.cache_mb, linear, augment
-        )
+        self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb, linear, augment)
         self._position: Position = (0, 0)
         self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)

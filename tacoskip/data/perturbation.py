@@ -38,7 +38,9 @@ def faster(wave: NDArray[np.float32], sample_rate: int, factor: float) -> NDArra
     return np.asarray(soxr.resample(wave, sample_rate * factor, sample_rate), dtype=np.float32)
 
 
-def noisy(wave: NDArray[np.float32], snr_db: float, rng: np.random.Generator) -> NDArray[np.float32]:
+def noisy(
+    wave: NDArray[np.float32], snr_db: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
     """Add noise of a colour drawn between white and brown, `snr_db` below the wave (N,)."""
     spectrum = np.fft.rfft(rng.standard_normal(len(wave)))
     spectrum /= np.arange(1, len(spectrum) + 1) ** rng.uniform(0, 1)

@@ -1,8 +1,10 @@
-"""A trained recogniser with all it needs to listen.
+"""A trained recogniser with all it needs to listen: to a wave, a file of hours, many files.
 
-B batch, N samples, T mel frames, L encoder frames, U units.
+N samples, T mel frames, L encoder frames, U units.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,29 +14,59 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tacoskip.audio import FrontEnd, read_audio
+from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
-from tacoskip.listening.decode import Word, confidence, greedy, words_of
+from tacoskip.listening.align import forced_units
+from tacoskip.listening.beam import BeamDecoder, BeamSettings
+from tacoskip.listening.decode import Unit, Word, confidence, greedy, words_of
+from tacoskip.listening.windows import Segmenter, Window, windows
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.text.letters import Letters
+
+# Windows that go through the network together.
+BATCH_SECONDS = 80.0
 
 
 @dataclass
 class Transcript:
-    """What was heard in one recording of `seconds`: text, and its words with times."""
+    """What was heard in a recording of `seconds`: text, and its words with times.
 
+    error: why the file could not be read, in one line; then nothing of it was kept.
+    """
+
+    source: str
     text: str
     seconds: float
     words: list[Word] = field(default_factory=list)
+    error: str = ""
 
     @property
     def confidence(self) -> float:
-        """Geometric mean over the words' confidences; 0 where nothing was heard."""
+        """Geometric mean of the words' confidences; 0 where nothing was heard."""
         return confidence(self.words)
 
 
+class _Recording:
+    """One recording on its way: what was read of it, what was heard in it."""
+
+    def __init__(self, source: str, blocks: Iterable[NDArray[np.float32]], own: "Listener") -> None:
+        self.source, self._blocks = source, blocks
+        self.segmenter = Segmenter(own.frame_seconds, own.silent)
+        self.windows = windows(self._counted(), own.sample_rate, own.frame_samples)
+        self.words: list[Word] = []
+        self.samples, self.waiting = 0, 0  # waiting: windows that are not heard yet
+        self.read, self.error = False, ""
+
+    def _counted(self) -> Iterator[NDArray[np.float32]]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
+
+
 class Listener:
-    """A network, its settings and its units."""
+    """A network, its settings and its units. It takes the best unit of each frame until
+    `search` is called.
+    """
 
     def __init__(self, model: Recognizer, config: Config) -> None:
         self.model = model.eval()
@@ -42,18 +74,34 @@ class Listener:
         self.vocabulary = Letters()
         self.front_end = FrontEnd(config.audio)
         self.device = next(model.parameters()).device
+        self.silent = [i for i, text in enumerate(self.vocabulary.symbols) if i == 0 or text == " "]
+        self.decode: Callable[[Tensor], list[Unit]] = greedy
+        self.decoding = "greedy"
+
+    def search(self, beam: BeamSettings) -> None:
+        """Decode by beam search from now on. Raises ValueError for a language model that is not
+        there.
+        """
+        self.decode = BeamDecoder(self.vocabulary.symbols, beam)
+        self.decoding = f"beam {beam.size}"
+        if beam.lm:
+            self.decoding += f", {Path(beam.lm).name} x {beam.lm_weight:g}"
 
     @property
     def sample_rate(self) -> int:
         return self.config.audio.sample_rate
 
     @property
+    def frame_samples(self) -> int:
+        """Samples from one encoder frame to the next."""
+        return self.model.subsampling * self.config.audio.hop_length
+
+    @property
     def frame_seconds(self) -> float:
-        """Seconds from one encoder frame to the next."""
-        return self.model.subsampling / self.config.audio.frames_per_second
+        return self.frame_samples / self.sample_rate
 
     @torch.inference_mode()
-    def posteriors(self, waves: list[NDArray[np.float32]]) -> list[Tensor]:
+    def posteriors(self, waves: Sequence[NDArray[np.float32]]) -> list[Tensor]:
         """Return log probabilities (L, U) of each wave (N,), on the CPU, computed in one batch."""
         mels = [self.front_end.features(torch.from_numpy(wave))[1] for wave in waves]
         lengths = torch.tensor([len(mel) for mel in mels])
@@ -68,21 +116,99 @@ class Listener:
     ) -> Transcript:
         """Write down what is said in a file, or in a wave (N,) at `sample_rate` (by default ours).
 
-        Raises ValueError for a file that cannot be read.
+        Raises ValueError, in one line, for a file that cannot be read or a wave without samples.
         """
         if isinstance(audio, str | Path):
-            wave, _ = read_audio(audio, self.sample_rate)
+            (found,) = self.transcribe_files([audio])
         else:
             wave = np.asarray(audio, dtype=np.float32)
+            if wave.ndim != 1 or not wave.size:
+                raise ValueError(f"expected a wave (N,) with samples, got shape {wave.shape}")
             if sample_rate is not None and sample_rate != self.sample_rate:
                 import soxr
 
                 wave = soxr.resample(wave, sample_rate, self.sample_rate)
-        (log_probs,) = self.posteriors([wave])
-        words = words_of(greedy(log_probs), self.name, self.frame_seconds)
-        return Transcript(
-            " ".join(word.text for word in words), len(wave) / self.sample_rate, words
+            (found,) = self.transcribe_waves([wave])
+        if found.error:
+            raise ValueError(found.error)
+        return found
+
+    def transcribe_files(self, paths: Iterable[str | Path]) -> Iterator[Transcript]:
+        """Yield the transcript of each file, in their order, as soon as it is whole.
+
+        Windows of several files go through the network together; memory does not grow with their
+        length. A file that cannot be read has an `error` and stops none of the others.
+        """
+        return self._transcripts(
+            (str(path), stream_audio(path, self.sample_rate)) for path in paths
         )
+
+    def transcribe_waves(self, waves: Iterable[NDArray[np.float32]]) -> Iterator[Transcript]:
+        """Yield the transcript of each wave (N,) at our rate, several of them in a batch."""
+        return self._transcripts(("wave", [wave]) for wave in waves)
+
+    def align(self, audio: str | Path, text: str) -> Transcript:
+        """Say when each word of a known text is spoken in a file; their confidence tells how well
+        it fits.
+
+        Raises ValueError for a file that cannot be read or is too short for the text, and for a
+        text without letters.
+        """
+        recording = _Recording(str(audio), stream_audio(audio, self.sample_rate), self)
+        kept = [
+            self.posteriors([window.wave])[0][window.keep : window.end]
+            for window in recording.windows
+        ]
+        units = forced_units(torch.cat(kept), self.vocabulary.encode(text))
+        recording.words = words_of(units, self.name, self.frame_seconds)
+        return self._transcript(recording)
+
+    def _transcripts(
+        self, sources: Iterable[tuple[str, Iterable[NDArray[np.float32]]]]
+    ) -> Iterator[Transcript]:
+        queue: deque[_Recording] = deque()
+        pending: list[tuple[_Recording, Window]] = []
+        for source, blocks in sources:
+            recording = _Recording(source, blocks, self)
+            queue.append(recording)
+            try:
+                for window in recording.windows:
+                    pending.append((recording, window))
+                    recording.waiting += 1
+                    held = sum(len(window.wave) for _, window in pending)
+                    if held >= BATCH_SECONDS * self.sample_rate:
+                        self._hear(pending)
+                        pending.clear()
+            except ValueError as error:
+                recording.error = str(error)
+            recording.read = True
+            while queue and queue[0].read and not queue[0].waiting:
+                yield self._transcript(queue.popleft())
+        self._hear(pending)
+        for recording in queue:
+            yield self._transcript(recording)
+
+    def _hear(self, pending: list[tuple[_Recording, Window]]) -> None:
+        """Run windows through the network and decode the segments that they complete."""
+        found = self.posteriors([window.wave for _, window in pending]) if pending else []
+        for (recording, window), log_probs in zip(pending, found, strict=True):
+            for segment in recording.segmenter.push(log_probs[window.keep : window.end]):
+                self._decode(recording, *segment)
+            recording.waiting -= 1
+
+    def _decode(self, recording: _Recording, first: int, log_probs: Tensor) -> None:
+        recording.words += words_of(
+            self.decode(log_probs), self.name, self.frame_seconds, first * self.frame_seconds
+        )
+
+    def _transcript(self, recording: _Recording) -> Transcript:
+        seconds = recording.samples / self.sample_rate
+        if recording.error:
+            return Transcript(recording.source, "", seconds, [], recording.error)
+        for segment in recording.segmenter.flush():
+            self._decode(recording, *segment)
+        text = " ".join(word.text for word in recording.words)
+        return Transcript(recording.source, text, seconds, recording.words)
 
     def name(self, unit: int) -> str:
         """The text of a unit."""

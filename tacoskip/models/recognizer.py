@@ -66,7 +66,9 @@ class SpecAugment(nn.Module):
         frames = torch.arange(x.shape[1], device=x.device)
         mels = torch.arange(x.shape[2], device=x.device)
         for _ in range(self.time_masks):
-            x = x.masked_fill(self._stretch(frames, lengths, lengths * self.time_share)[:, :, None], 0)
+            x = x.masked_fill(
+                self._stretch(frames, lengths, lengths * self.time_share)[:, :, None], 0
+            )
         for _ in range(self.frequency_masks):
             count = torch.full_like(lengths, x.shape[2])
             x = x.masked_fill(self._stretch(mels, count, count.clamp(max=self.bands))[:, None], 0)
@@ -133,6 +135,4 @@ class Recognizer(nn.Module):
         mask = lengths_to_mask(lengths, x.shape[1])
         for layer in self.layers:
             x = self.dropout(layer(x, mask))
-        return RecognizerOutput(
-            functional.log_softmax(self.units(x).float(), dim=2), x, lengths
-        )
+        return RecognizerOutput(functional.log_softmax(self.units(x).float(), dim=2), x, lengths)

@@ -4,7 +4,7 @@ B batch, T mel frames, L encoder frames, U units.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,6 @@ from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters, plain_words
 from tacoskip.training.board import Board
 
-if TYPE_CHECKING:
-    from lhotse.cut import Cut
-
 NAMED = 5  # clips that a warning names
 SHOWN = 8  # decoded validation utterances in TensorBoard
 DEAF_STEPS, DEAF_CER = 2000, 0.8
@@ -32,9 +29,7 @@ DEAF_STEPS, DEAF_CER = 2000, 0.8
 class ListenerTask:
     """A recogniser in training; see `Task`."""
 
-    def __init__(
-        self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]
-    ) -> None:
+    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
         self.vocabulary = Letters()
         self.n_symbols = len(self.vocabulary)
@@ -130,7 +125,7 @@ class ListenerTask:
             "that the texts match the recordings"
         )
 
-    def _long_enough(self, cuts: Iterable["Cut"]) -> list["Cut"]:
+    def _long_enough(self, cuts: Iterable[Any]) -> list[Any]:
         """Leave out clips with fewer encoder frames than CTC needs for their text, and name them.
 
         A unit takes a frame, a repeated one takes another for the blank between; the fastest

@@ -39,9 +39,7 @@ STOP_FAILURES = 0.5
 class VoiceTask:
     """A Tacotron in training; see `Task`."""
 
-    def __init__(
-        self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]
-    ) -> None:
+    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
         self.speakers = corpus.speakers
         self.front_end = FrontEnd(config.audio)
