@@ -97,7 +97,9 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
 @app.command(short_help="Train a voice or a listener; run again = resume.")
 @guarded
 def train(settings: Settings = None, json: Json = False) -> None:
-    """Train a voice or, by a recipe of task=asr, a listener. Run again = resume; Ctrl-C saves first.
+    """Train a voice or, with a recipe of task=asr, a listener.
+
+    Run again = resume; Ctrl-C saves first.
 
     A corpus that is not prepared yet is prepared first.
     """

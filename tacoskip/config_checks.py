@@ -200,12 +200,9 @@ def _check_relations(config: "Config") -> None:
         raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
     if config.asr.subsampling & (config.asr.subsampling - 1):
         raise ConfigError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {config.asr.subsampling}")
-    for key, share in (
-        ("dropout", config.asr.dropout),
-        ("time_mask_share", config.asr.time_mask_share),
-    ):
-        if share >= 1:
-            raise ConfigError(f"expected asr.{key} below 1, got {share:g}")
+    for key in ("dropout", "time_mask_share"):
+        if getattr(config.asr, key) >= 1:
+            raise ConfigError(f"expected asr.{key} below 1, got {getattr(config.asr, key):g}")
     if not all(0.5 <= factor <= 2 for factor in config.augment.speed):
         raise ConfigError(f"expected augment.speed from 0.5 to 2, got {config.augment.speed}")
     noise = config.augment.noise_db

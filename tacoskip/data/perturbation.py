@@ -25,7 +25,7 @@ def perturbed(
         quiet[before : before + len(wave)] += wave
         wave = quiet
     if settings.noise_db and rng.random() < settings.noise_share:
-        wave = noisy(wave, rng.uniform(*settings.noise_db), rng)
+        wave = noisy(wave, rng.uniform(settings.noise_db[0], settings.noise_db[1]), rng)
     return wave
 
 

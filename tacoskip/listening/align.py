@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacoskip.listening.decode import Unit
+from tacoskip.listening.decode import Unit, frames_needed
 
 
 def forced_units(log_probs: Tensor, units: Sequence[int]) -> list[Unit]:
@@ -18,7 +18,7 @@ def forced_units(log_probs: Tensor, units: Sequence[int]) -> list[Unit]:
     """
     from torchaudio.functional import forced_align
 
-    needed = len(units) + sum(a == b for a, b in zip(units, units[1:], strict=False))
+    needed = frames_needed(units)
     if not units:
         raise ValueError("expected a text with letters to align, got none")
     if len(log_probs) < needed:

@@ -6,7 +6,10 @@ Score of a text: log P(units | audio) + lm_weight * log P(text) + word_score * w
 L encoder frames, U units.
 """
 
+import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +69,17 @@ class BeamDecoder:
                     encoding="utf-8",
                 )
                 options |= {"word_score": settings.word_score}
-            self.decoder = ctc_decoder(str(lexicon) if self.lexicon else None, **options)
+            elif words:
+                # Without it the model's entries come in an order of their own.
+                order = Path(folder) / "order.txt"
+                order.write_text("\n".join([*tokens, "<unk>"]) + "\n", encoding="utf-8")
+                options |= {"lm_dict": str(order)}
+            try:
+                with _quiet():
+                    self.decoder = ctc_decoder(str(lexicon) if self.lexicon else None, **options)
+            except RuntimeError as error:  # KenLM's word on a broken file
+                reason = " ".join(str(error).split())
+                raise ValueError(f"{settings.lm}: not readable as ARPA ({reason})") from None
 
     def __call__(self, log_probs: Tensor) -> list[Unit]:
         """Return the units of the best text for (L, U), each at the frame where it was heard."""
@@ -83,7 +96,26 @@ class BeamDecoder:
         for index, time in zip(tokens, times, strict=True):
             frame = min(max(time - 1, 0), frames - 1)  # the decoder counts from 1
             units.append(Unit(index, frame, frame, float(log_probs[frame, index])))
+        # The decoder's own spaces stand at both ends.
+        while units and units[-1].index == self.space:
+            units.pop()
+        while units and units[0].index == self.space:
+            units.pop(0)
         return units
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep KenLM's progress, which it writes to the process's own stderr, from the user."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def arpa_words(path: str | Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ L encoder frames, U units; unit 0 is the blank.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -40,6 +41,11 @@ class Word:
     end: float
     confidence: float
     symbols: tuple[Symbol, ...] = field(repr=False, default=())
+
+
+def frames_needed(units: Sequence[int]) -> int:
+    """Encoder frames that CTC needs for units: one each, one more between two that are equal."""
+    return len(units) + sum(a == b for a, b in pairwise(units))
 
 
 def greedy(log_probs: Tensor) -> list[Unit]:

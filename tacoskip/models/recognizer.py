@@ -25,7 +25,7 @@ LEAST_DEVIATION = 0.1
 
 @dataclass
 class RecognizerOutput:
-    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) in its frames."""
+    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both."""
 
     log_probs: Tensor
     memory: Tensor
@@ -66,9 +66,8 @@ class SpecAugment(nn.Module):
         frames = torch.arange(x.shape[1], device=x.device)
         mels = torch.arange(x.shape[2], device=x.device)
         for _ in range(self.time_masks):
-            x = x.masked_fill(
-                self._stretch(frames, lengths, lengths * self.time_share)[:, :, None], 0
-            )
+            hidden = self._stretch(frames, lengths, lengths * self.time_share)
+            x = x.masked_fill(hidden[:, :, None], 0.0)
         for _ in range(self.frequency_masks):
             count = torch.full_like(lengths, x.shape[2])
             x = x.masked_fill(self._stretch(mels, count, count.clamp(max=self.bands))[:, None], 0)

@@ -15,7 +15,9 @@ from tacoskip.training.session import Progress, Session
 
 
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
-    """Train a voice or a listener on its prepared corpus until `max_steps` or `max_minutes`; returns a summary.
+    """Train a voice or a listener on its prepared corpus until `max_steps` or `max_minutes`.
+
+    Returns a summary of the run.
 
     Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when
     the corpus is not prepared, FloatingPointError when the loss stops being finite.

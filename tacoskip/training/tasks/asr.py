@@ -14,7 +14,7 @@ from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import Batch, Corpus, CorpusError, TrainBatches, validation_batches
 from tacoskip.error_rates import cer, wer
-from tacoskip.listening.decode import greedy_batch
+from tacoskip.listening.decode import frames_needed, greedy_batch
 from tacoskip.losses import ctc_loss
 from tacoskip.models.recognizer import RecognizerOutput, subsampled
 from tacoskip.run_folder import build_recognizer
@@ -128,15 +128,14 @@ class ListenerTask:
     def _long_enough(self, cuts: Iterable[Any]) -> list[Any]:
         """Leave out clips with fewer encoder frames than CTC needs for their text, and name them.
 
-        A unit takes a frame, a repeated one takes another for the blank between; the fastest
-        augmentation counts.
+        The fastest augmentation counts.
         """
         audio, fastest = self.config.audio, max([1.0, *self.config.augment.speed])
         kept, short = [], []
         for cut in cuts:
             units = self.vocabulary.encode(cut.supervisions[0].custom["normalized"], True)
-            needed = len(units) + sum(a == b for a, b in zip(units, units[1:], strict=False))
-            needed += self.config.data.join[1] > 1  # the space to the next clip
+            # A joined clip needs a frame for the space before the next one.
+            needed = frames_needed(units) + (self.config.data.join[1] > 1)
             samples = int(cut.duration * audio.sample_rate / fastest)
             frames = torch.tensor([1 + samples // audio.hop_length])
             got = int(subsampled(frames, self.config.asr.subsampling))
@@ -146,11 +145,13 @@ class ListenerTask:
                 short.append(f"{cut.id} ({got} frames, {needed} needed)")
         if short:
             named = ", ".join(short[:NAMED]) + (", ..." if len(short) > NAMED else "")
-            line = (
-                f"{len(short)} clips are too short for their text at "
-                f"asr.subsampling={self.config.asr.subsampling}: {named}"
+            clips = (
+                "1 clip is too short for its"
+                if len(short) == 1
+                else (f"{len(short)} clips are too short for their")
             )
+            line = f"{clips} text at asr.subsampling={self.config.asr.subsampling}: {named}"
             if not kept:
                 raise CorpusError(line)
-            self.tell(f"{line}; they are left out of training", True)
+            self.tell(f"{line}; left out of training", True)
         return kept
