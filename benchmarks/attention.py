@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tacoskip.config import load_config
 from tacoskip.data import Corpus
 from tacoskip.data.prepare import prepare
-from tacoskip.inference import Voice, load
+from tacoskip.inference import REST_SECONDS, Voice, load
 from tacoskip.metrics import alignment_score
 from tacoskip.models.attention import ATTENTIONS
 from tacoskip.training import train
@@ -43,7 +43,11 @@ def say_whole(voice: Voice, text: str) -> dict[str, Any]:
     ids = torch.tensor([voice.tokenizer.encode(text)])
     limit = torch.tensor([int(ids.shape[1] * voice.frames_per_symbol * 2)])
     output = voice.model.eval().infer(
-        ids, torch.tensor([ids.shape[1]]), torch.zeros(1, dtype=torch.long), limit
+        ids,
+        torch.tensor([ids.shape[1]]),
+        torch.zeros(1, dtype=torch.long),
+        limit,
+        round(REST_SECONDS * voice.config.audio.frames_per_second),
     )
     score = alignment_score(output.alignments[0])
     return {

@@ -329,6 +329,43 @@ def judge(
         emit_table(["worst", "said", "heard"], evaluate_listener.worst_rows(figures))
 
 
+@app.command("ablate", short_help="Train variants of a recipe side by side.")
+@guarded
+def run_ablation(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="recipe=NAME blocks=A,B seeds=3 KEY=VALUE",
+            help="What to vary, and what to change in the recipe for all runs.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train every variant with every seed, then compare. Run again = go on; Ctrl-C saves first.
+
+    What varies: blocks=A,B or all, skips=, topologies=, depths=, without=bank,stack,gru,residual
+    (parts of CBHG taken out of the baseline). seeds=3: runs of each. baseline=highway: what the
+    others are held to. aa=highway: blocks that run again with other seeds, for the noise floor
+    (none: no such runs). match=params: stacks as wide as makes the networks equal in size (or macs,
+    or none). launcher=local or ray. jobs=N: runs at once. run=FOLDER: where they go.
+
+    All variants of a seed see the same batches and start with equal weights outside the block. A
+    run that fails is recorded and the others go on.
+    """
+    from tacoskip.ablation.grid import read_request
+
+    with working():
+        request = read_request(settings or [])
+        from tacoskip.ablation.ablate import ablate, settle
+
+        base = settle(request)
+        _require_corpus(base)
+        with Bar("ablate") as bar:
+            folder = ablate(request, base, bar.show, say)
+    _compare(folder, None, None, json)
+
+
 @app.command("compare", short_help="Compare the runs of a folder, block by block.")
 @guarded
 def compare_runs(
@@ -343,24 +380,7 @@ def compare_runs(
     """
     if not runs.is_dir():
         raise ValueError(f"no folder of runs '{runs}'{_nearest_folder(str(runs))}")
-    with working():
-        from tacoskip.ablation.board import write_board
-        from tacoskip.ablation.compare import compare
-        from tacoskip.ablation.report import write_report
-        from tacoskip.ablation.table import table
-
-        comparison = compare(runs, baseline or None, figure or None)
-        report = write_report(comparison, runs / "report.html")
-        write_board(comparison, runs / "board")
-    if json:
-        emit_json(comparison.to_json())
-        return
-    for warning in comparison.warnings:
-        say(f"warning: {warning}")
-    for run in comparison.unfinished:
-        say(f"left out: {run.name}: {run.error}")
-    show_table(table(comparison))
-    say(f"wrote {report}")
+    _compare(runs, baseline or None, figure or None, json)
 
 
 @app.command()
@@ -464,6 +484,28 @@ def _low_high(text: str) -> tuple[int, int]:
     if not 1 <= found[0] <= found[1]:
         raise ValueError(f"expected --join LOW-HIGH, such as 3-7, got '{text}'")
     return found
+
+
+def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -> None:
+    """Compare the runs of a folder, write report and board, show the table."""
+    with working():
+        from tacoskip.ablation.board import write_board
+        from tacoskip.ablation.compare import compare
+        from tacoskip.ablation.report import write_report
+        from tacoskip.ablation.table import table
+
+        comparison = compare(runs, baseline, figure)
+        report = write_report(comparison, runs / "report.html")
+        write_board(comparison, runs / "board")
+    if json:
+        emit_json(comparison.to_json())
+        return
+    for warning in comparison.warnings:
+        say(f"warning: {warning}")
+    for run in comparison.unfinished:
+        say(f"left out: {run.name}: {run.error}")
+    show_table(table(comparison))
+    say(f"wrote {report}")
 
 
 def _require_corpus(config: "Config") -> None:

@@ -91,8 +91,11 @@ class Config:
 
     task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a listener: `asr`, `augment`).
     run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
-        names none of its own; skip and topology replace the family's. cbhg is the encoder's (a
-        voice's or a listener's), postnet the one behind a voice's decoder.
+        names none of its own; skip and topology replace the family's. match: none | params | macs,
+        in which the network is made to cost what it would cost with highway (`tacoskip.matching`).
+        cbhg is the encoder's (a voice's or a listener's), postnet the one behind a voice's decoder.
+        ablation: what `tacoskip ablate` changes in the recipe before anything else, by dotted key:
+        a budget it can be run in often.
     """
 
     recipe: str = ""
@@ -102,6 +105,7 @@ class Config:
     block: str = "highway"
     skip: str = ""
     topology: str = ""
+    match: str = "none"
     audio: AudioSettings = field(default_factory=AudioSettings)
     text: TextSettings = field(default_factory=TextSettings)
     data: DataSettings = field(default_factory=DataSettings)
@@ -113,6 +117,7 @@ class Config:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    ablation: dict[str, float | int | str | bool] = field(default_factory=dict)
 
 
 def known_recipes() -> list[str]:

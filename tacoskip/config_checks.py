@@ -21,6 +21,7 @@ class ConfigError(ValueError):
 
 CHOICES = {
     "task": ("tts", "asr"),
+    "match": ("none", "params", "macs"),
     "text.symbols": ("characters", "phonemes"),
     "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
@@ -145,6 +146,11 @@ def check_values(config: "Config") -> None:
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
     _check_task(config)
+    for key in config.ablation:
+        try:
+            check_key(key, field_kinds(type(config)))
+        except ConfigError as error:
+            raise ConfigError(f"ablation: {error}") from None
     _check_relations(config)
     for settings in (config.cbhg, config.postnet):
         stack = with_block(settings, config)

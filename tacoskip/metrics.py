@@ -265,7 +265,7 @@ def alignment_warnings(alignment: Array, stopped: bool) -> list[str]:
     """Say in plain words what went wrong with attention (T, S); an empty list when nothing did.
 
     alignment: cut to its real steps and symbols, which are counted from 1 in the words.
-    stopped: whether the decoder ended by its own stop token.
+    stopped: whether the decoder ended by itself.
     """
     found = alignment_score(alignment)
     steps, symbols = alignment.shape

@@ -13,6 +13,7 @@ the weights.
 
 import os
 import pickle
+import warnings
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -83,7 +84,10 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     Raises RunError for a file that is damaged, is something else, or carries code.
     """
     try:
-        values = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            # torch's advice to report a pickle that it does not write itself; it is refused here.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            values = torch.load(path, map_location=device, weights_only=True)
         return Checkpoint(**values)
     except Exception as error:  # a damaged or foreign file can make the unpickler fail in any way
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():

@@ -1,5 +1,6 @@
 """Speaking with an untrained voice: shapes, seeds, batches, long and short texts, errors."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,17 +61,38 @@ def test_one_letter_is_spoken(voice: Voice) -> None:
     assert speak(voice, "a").seconds > 0
 
 
-def test_the_limit_grows_with_the_text(voice: Voice) -> None:
+@pytest.fixture
+def endless(voice: Voice) -> Iterator[Voice]:
+    """The voice without a stop token. Untrained as it is, its attention drifts to the end."""
     import torch
 
+    bias = voice.model.decoder.stop.bias
+    before = bias.detach().clone()
     with torch.no_grad():
-        before = voice.model.decoder.stop.bias.clone()
-        voice.model.decoder.stop.bias.fill_(-50.0)
-        short, long = speak(voice, "one"), speak(voice, "one two three four five six seven")
-        voice.model.decoder.stop.bias.copy_(before)
+        bias.fill_(-50.0)
+        yield voice
+        bias.copy_(before)
+
+
+def test_the_limit_grows_with_the_text(endless: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tacoskip.inference.REST_SECONDS", 1e3)
+    short, long = speak(endless, "one"), speak(endless, "one two three four five six seven")
     assert not short.stopped
     assert "speech did not stop by itself" in short.warnings
     assert short.mel.shape[0] < long.mel.shape[0] < 80 + 40 * 4 * 3
+
+
+def test_half_a_second_on_the_last_symbol_is_an_end(
+    endless: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = speak(endless, "one")
+    monkeypatch.setattr("tacoskip.inference.REST_SECONDS", 1e3)
+    cut = speak(endless, "one")
+    assert ended.stopped
+    assert "speech did not stop by itself" not in ended.warnings
+    last = cut.alignment.argmax(1) == cut.alignment.shape[1] - 1
+    seconds = endless.model.reduction / endless.config.audio.frames_per_second
+    assert last[: len(ended.alignment)].sum() * seconds <= 0.5 < last.sum() * seconds
 
 
 @pytest.mark.parametrize("text", ["", "   ", "...", "☃☃"])

@@ -18,7 +18,10 @@ SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
 SCORES = {"losses", "metrics", "error_rates"}
 NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "listening", "inference", "evaluate", "evaluate_listener"}
+USE = CONFIG | {
+    *("matching", "run_folder", "listening", "inference"),
+    *("evaluate", "evaluate_listener"),
+}
 COMMANDS = {"cli", "console", "speak", "hear", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
@@ -34,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "error_rates": set(),
     "config": SETTINGS | {"config_checks"},
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
+    "matching": CONFIG,
     "run_folder": CONFIG,
     "listening": CONFIG | {"run_folder"},
     "inference": CONFIG | {"run_folder", "listening"},

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from tacoskip.cli import app
 from tacoskip.config import load_config, to_dict
 from tacoskip.run_folder import (
     Checkpoint,
@@ -87,17 +89,24 @@ class Malicious:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("how", ["pickle", "torch.save"])
-def test_a_checkpoint_with_code_is_refused_and_not_executed(how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", [None, *range(pickle.HIGHEST_PROTOCOL + 1)])
+def test_a_checkpoint_with_code_is_refused_in_one_line_and_not_executed(
+    protocol: int | None, tmp_path: Path
+) -> None:
+    """A plain pickle of each protocol, and None: one that torch wrote."""
     path, trace = tmp_path / "evil.pt", tmp_path / "executed"
     evil = {"weights": Malicious(str(trace))}
-    if how == "pickle":
-        path.write_bytes(pickle.dumps(evil))
-    else:
+    if protocol is None:
         torch.save(evil, path)
-    with pytest.raises(RunError, match=r"evil\.pt: (refused|damaged)"):
-        load_checkpoint(path)
+    else:
+        path.write_bytes(pickle.dumps(evil, protocol))
+    result = CliRunner().invoke(app, ["synthesize", str(path), "hello"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1  # torch has a warning of its own for most of them
+    assert result.stderr.startswith((f"error: {path}: refused", f"error: {path}: damaged"))
     assert not trace.exists()
+    pickle.loads(pickle.dumps(evil, protocol))
+    assert trace.exists()  # so that it would have been seen
 
 
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> None:

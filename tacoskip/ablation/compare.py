@@ -21,7 +21,8 @@ DIRECTIONS = {
     **dict.fromkeys(("cer", "wer", "rtf", "latency_ms", "peak_memory_mb"), -1),
 }
 
-# The main figure, unless one is asked for: the first of these that was measured.
+# The main figure, unless one is asked for or the ablation names one: the first of these that was
+# measured.
 MAIN = ("mcd_db", "cer", "wer", "loss")
 
 
@@ -137,7 +138,7 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     names = list(dict.fromkeys(run.variant for run in runs if run.variant))
     measured = list(dict.fromkeys(name for run in done for name in run.figures))
     baseline = _one_of("baseline", baseline, [str(plan.get("baseline", "")), "highway"], names)
-    main = _one_of("figure", figure, MAIN, measured)
+    main = _one_of("figure", figure, [str(plan.get("figure", "")), *MAIN], measured)
     figures = sorted(measured, key=lambda name: name != main)
     analyses = {}
     for name in figures:

@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 P = ParamSpec("P")
 
 
-def _svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
+def svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     """Make a function that draws a Figure return it as SVG."""
 
     @wraps(draw)
@@ -56,7 +56,7 @@ def _svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     return drawn
 
 
-@_svg
+@svg
 def forest(comparison: Comparison, figure: str) -> Figure:
     """Draw each variant's difference to its reference, its interval, and the noise floor's band."""
     found = comparison.analyses[figure].differences
@@ -92,7 +92,7 @@ def forest(comparison: Comparison, figure: str) -> Figure:
     return drawing
 
 
-@_svg
+@svg
 def scatter(comparison: Comparison, figure: str, cost: str, label: str) -> Figure:
     """Draw a figure against a cost. Names stand in a column, so that they never overlap."""
     summaries = comparison.analyses[figure].summaries
@@ -133,7 +133,7 @@ def scatter(comparison: Comparison, figure: str, cost: str, label: str) -> Figur
     return drawing
 
 
-@_svg
+@svg
 def curves(
     title: str, panels: Sequence[tuple[str, Curve | None, Curve | None, tuple[float, float]]]
 ) -> Figure:
@@ -159,7 +159,7 @@ def curves(
     return drawing
 
 
-@_svg
+@svg
 def gradient_flow(comparison: Comparison) -> Figure:
     """Draw the last gradient norm of every part of the network, by variant, on a log scale."""
     norms = gradient_norms(comparison)

@@ -8,7 +8,7 @@ from base64 import b64encode
 from html import escape
 from pathlib import Path
 
-from tacoskip.ablation import plots
+from tacoskip.ablation import depth, plots
 from tacoskip.ablation.collect import DONE
 from tacoskip.ablation.compare import Comparison
 from tacoskip.ablation.html_tables import costs, unfinished, verdicts
@@ -54,7 +54,8 @@ def write_report(comparison: Comparison, path: Path) -> Path:
     if comparison.main:
         sections += [
             *(verdicts(comparison), _forests(comparison), _scatters(comparison)),
-            *(_curves(comparison), _gradients(comparison), _alignments(comparison)),
+            *(_curves(comparison), _gradients(comparison), _lesions(comparison)),
+            _alignments(comparison),
         ]
     sections += [unfinished(comparison), _how_to_read(comparison)]
     path = Path(path)
@@ -157,13 +158,56 @@ def _curves(comparison: Comparison) -> str:
 
 
 def _gradients(comparison: Comparison) -> str:
-    if not plots.gradient_norms(comparison):
+    parts, flow = plots.gradient_norms(comparison), depth.by_depth(comparison, list(depth.FLOW))
+    if not parts and not flow:
         return ""
+    text = "<h2>Gradient flow</h2>\n"
+    if parts:
+        text += (
+            "<p>Norm of the last gradient in each part of the network, the geometric mean over "
+            "seeds. A white field: the variant has no such part, or no gradient reached it.</p>"
+            f'<div class="scroll">{_image(plots.gradient_flow(comparison), "gradient norms")}</div>'
+        )
+    if flow:
+        limits = depth.limits(flow, log=True)
+        drawn = [
+            _image(depth.flow(name, places, limits), f"gradient by depth of {name}")
+            for name, places in flow.items()
+        ]
+        text += (
+            "<p>By depth, each stack from its input to its output. Black: the gradient at a unit's "
+            "input; blue: the part of it that came through the unit's transform; orange, dashed: "
+            "the rest, which came along the skip. All panels share their scale.</p>"
+            f'<div class="grid">{"".join(drawn)}</div>'
+        )
+    return text
+
+
+def _lesions(comparison: Comparison) -> str:
+    found = depth.by_depth(comparison, ["lesion"])
+    if not found:
+        return ""
+    limits = depth.limits(found)
+    drawn = [
+        _image(depth.lesions(name, places, limits), f"lesions of {name}")
+        for name, places in found.items()
+    ]
+    rows = [
+        f"<tr><td>{escape(name)}</td><td class='text'>{escape(place)}</td><td>{mean:.2f}</td></tr>"
+        for name, places in depth.paths_of(comparison).items()
+        for place, mean in places.items()
+    ]
+    table = (
+        "<details><summary>mean length of the paths that the gradient takes</summary>"
+        "<p>In transforms, of the units there are; for chains with skips.</p><div class='scroll'>"
+        "<table><tr><th>variant</th><th class='text'>stack</th><th>transforms</th></tr>"
+        f"{''.join(rows)}</table></div></details>"
+    )
     return (
-        "<h2>Gradient flow</h2>\n<p>Norm of the last gradient in each part of the network, the "
-        "geometric mean over seeds. A white field: the variant has no such part, or no gradient "
-        "reached it.</p>"
-        f'<div class="scroll">{_image(plots.gradient_flow(comparison), "gradient norms")}</div>'
+        "<h2>Without one unit</h2>\n<p>How much the validation loss rises when a trained network "
+        "does without one of its units: the mean over seeds. No bar: that unit changes the width "
+        "and cannot be passed by. All panels share their scale; what lies far above is cut "
+        f'off.</p><div class="grid">{"".join(drawn)}</div>{table if rows else ""}'
     )
 
 

@@ -1,6 +1,7 @@
 """What a network costs: parameters, multiply-adds, frames seen, time."""
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,20 @@ def _example(channels: int, frames: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def macs(module: nn.Module, *inputs: Tensor) -> float:
+    """Multiply-adds of the matrix products and convolutions of one call in evaluation."""
+    module.eval()
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return float(counter.get_total_flops()) / 2
+
+
 def macs_per_frame(block: nn.Module, channels: int, frames: int = 100) -> float:
     """Multiply-adds of matrix products and convolutions, a frame, for one item of `frames` frames.
 
     What reads all frames (non-local) costs more the longer the item is.
     """
-    block.eval()
-    with FlopCounterMode(display=False) as counter:
-        block(*_example(channels, frames))
-    return float(counter.get_total_flops()) / 2 / frames
+    return macs(block, *_example(channels, frames)) / frames
 
 
 @torch.no_grad()
@@ -46,12 +52,18 @@ def receptive_field(block: nn.Module, channels: int, frames: int = 1024) -> int 
 
 @torch.no_grad()
 def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int = 5) -> float:
-    """Milliseconds of one item in evaluation: the best of `repeats`, after one unmeasured."""
+    """Milliseconds of one item in evaluation, see `best_ms`."""
     x, mask = _example(channels, frames)
-    block.eval()(x, mask)
+    block.eval()
+    return best_ms(lambda: block(x, mask), repeats)
+
+
+def best_ms(work: Callable[[], object], repeats: int = 5) -> float:
+    """Milliseconds of a call: the best of `repeats`, after one unmeasured."""
+    work()
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()
-        block(x, mask)
+        work()
         best = min(best, time.perf_counter() - start)
     return 1000 * best

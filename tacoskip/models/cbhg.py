@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from tacoskip.blocks import build_block
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
+from tacoskip.models.initial import own_draws
 from tacoskip.models.settings import CBHGSettings
 
 
@@ -92,36 +93,42 @@ class CBHG(nn.Module):
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()
-        self.bank = (
-            ConvBank(in_channels, settings.bank_channels, settings.bank_size)
-            if settings.bank
-            else None
-        )
+        # Each part draws its first weights apart, so that a change of one leaves the others alone.
+        with own_draws():
+            self.bank = (
+                ConvBank(in_channels, settings.bank_channels, settings.bank_size)
+                if settings.bank
+                else None
+            )
         width = settings.bank_size * settings.bank_channels if settings.bank else in_channels
         self.residual = settings.residual
-        self.project1 = MaskedConv1d(width, settings.projection_channels, 3, bias=False)
+        with own_draws():
+            self.project1 = MaskedConv1d(width, settings.projection_channels, 3, bias=False)
         self.norm1 = MaskedBatchNorm1d(settings.projection_channels)
         self.project2 = MaskedConv1d(settings.projection_channels, in_channels, 3, bias=False)
         self.norm2 = MaskedBatchNorm1d(in_channels)
-        self.widen = (
-            nn.Identity()
-            if in_channels == settings.channels
-            else nn.Linear(in_channels, settings.channels)
-        )
-        self.stack = build_block(
-            settings.block or "highway",
-            settings.channels,
-            settings.depth,
-            settings.skip,
-            settings.topology,
-            **settings.block_options,
-        )
+        with own_draws():
+            self.widen = (
+                nn.Identity()
+                if in_channels == settings.channels
+                else nn.Linear(in_channels, settings.channels)
+            )
+        with own_draws():
+            self.stack = build_block(
+                settings.block or "highway",
+                settings.channels,
+                settings.depth,
+                settings.skip,
+                settings.topology,
+                **settings.block_options,
+            )
         self.out_channels = 2 * settings.gru_channels
-        self.gru = (
-            BiGRU(settings.channels, settings.gru_channels)
-            if settings.gru
-            else Pointwise(settings.channels, self.out_channels)
-        )
+        with own_draws():
+            self.gru = (
+                BiGRU(settings.channels, settings.gru_channels)
+                if settings.gru
+                else Pointwise(settings.channels, self.out_channels)
+            )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         h = x

@@ -106,7 +106,7 @@ class Recognizer(nn.Module):
 
     def __init__(self, n_mels: int, n_units: int, settings: RecognizerSettings, cbhg: CBHGSettings):
         super().__init__()
-        self.subsampling = settings.subsampling
+        self.n_mels, self.subsampling = n_mels, settings.subsampling
         if settings.subsampling < 1 or settings.subsampling & (settings.subsampling - 1):
             raise ValueError(
                 f"expected asr.subsampling 1, 2, 4, 8, ..., got {settings.subsampling}"
@@ -124,6 +124,11 @@ class Recognizer(nn.Module):
             width = 2 * cbhg.gru_channels
         self.dropout = nn.Dropout(settings.dropout)
         self.units = nn.Linear(width, n_units)
+
+    def example(self, frames: int = 400) -> tuple[Tensor, Tensor]:
+        """Inputs of `forward` for one utterance of zeros, to count on."""
+        weight = self.units.weight
+        return weight.new_zeros(1, frames, self.n_mels), torch.tensor([frames]).to(weight.device)
 
     def forward(self, mel: Tensor, mel_lengths: Tensor) -> RecognizerOutput:
         """Read log mels (B, T, M) with mel_lengths (B,); padded frames may hold anything."""

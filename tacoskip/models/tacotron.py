@@ -12,6 +12,7 @@ pre-net and the residual GRUs run over all steps at once.
 B batch, S symbols, T mel frames, R frames a step, M mels, F linear bins, C channels.
 """
 
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
@@ -31,8 +32,8 @@ class TacotronOutput:
     """What a forward pass or a synthesis gives, in standardised features.
 
     mel (B, T, M), linear (B, T, F), stop_logits (B, T/R), alignments (B, T/R, S) rounded up to
-    whole steps; mel_lengths (B,); stopped (B,) bool: ended by itself (all True under teacher
-    forcing).
+    whole steps; mel_lengths (B,); stopped (B,) bool: ended by itself, by its stop token or at rest
+    on the last symbol (all True under teacher forcing).
     """
 
     mel: Tensor
@@ -191,9 +192,19 @@ class Decoder(nn.Module):
         return out, stop, torch.stack(alignments, 1)
 
     def infer(
-        self, memory: Tensor, mask: Tensor, speaker: Tensor, reduction: int, max_steps: Tensor
+        self,
+        memory: Tensor,
+        mask: Tensor,
+        speaker: Tensor,
+        reduction: int,
+        max_steps: Tensor,
+        rest_steps: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Free running until every item has stopped or reached its `max_steps` (B,).
+
+        An item stops where its stop logit turns positive. Attention that has lain on the last
+        symbol for `rest_steps` in all has read the text and ends it too, where on that symbol the
+        stop was likeliest.
 
         Returns mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S), steps (B,), stopped (B,).
         """
@@ -202,6 +213,9 @@ class Decoder(nn.Module):
         states: list[Tensor | None] = [None, None]
         steps = max_steps.clone()
         stopped = torch.zeros_like(steps, dtype=torch.bool)
+        last = mask.sum(1) - 1
+        rested, likeliest = torch.zeros_like(steps), torch.zeros_like(steps)
+        nearest = memory.new_full((len(steps),), -math.inf)
         mels, stops, alignments = [], [], []
         for step in range(int(max_steps.max())):
             prenet = self.prenet(torch.cat([frame, speaker], 1))
@@ -211,9 +225,16 @@ class Decoder(nn.Module):
             stops.append(stop)
             alignments.append(state[0])
             frame = mel[:, -1]
-            ends = (stop[:, 0] > 0) & ~stopped & (step < max_steps)
-            steps = torch.where(ends, step + 1, steps)
-            stopped |= ends
+            speaks = ~stopped & (step < max_steps)
+            at_end = state[0].argmax(1) == last
+            rested = rested + at_end
+            nearer = at_end & (stop[:, 0] > nearest)
+            nearest = torch.where(nearer, stop[:, 0], nearest)
+            likeliest = torch.where(nearer, step + 1, likeliest)
+            ends = (stop[:, 0] > 0) & speaks
+            rests = (rested >= rest_steps) & speaks & ~ends
+            steps = torch.where(ends, step + 1, torch.where(rests, likeliest, steps))
+            stopped |= ends | rests
             if bool((stopped | (step + 1 >= max_steps)).all()):
                 break
         return torch.cat(mels, 1), torch.cat(stops, 1), torch.stack(alignments, 1), steps, stopped
@@ -257,6 +278,17 @@ class Tacotron(nn.Module):
         self.register_buffer("linear_mean", torch.zeros(n_bins))
         self.register_buffer("linear_std", torch.ones(n_bins))
         self.register_buffer("reduction_buffer", torch.tensor(settings.frames_per_step))
+
+    def example(self, symbols: int = 40, frames: int = 200) -> tuple[Tensor, ...]:
+        """Inputs of `forward` for one sentence of zeros, to count on."""
+        one = torch.ones(1, dtype=torch.long, device=self.mel_mean.device)
+        return (
+            one.new_zeros(1, symbols),
+            one * symbols,
+            self.mel_mean.new_zeros(1, frames, len(self.mel_mean)),
+            one * frames,
+            one * 0,
+        )
 
     @property
     def reduction(self) -> int:
@@ -328,9 +360,11 @@ class Tacotron(nn.Module):
         symbol_lengths: Tensor,
         speakers: Tensor,
         max_frames: Tensor,
+        rest_frames: int,
     ) -> TacotronOutput:
         """Speak: symbols (B, S), symbol_lengths (B,), speakers (B,), max_frames (B,) the most
-        frames of each item.
+        frames of each item, rest_frames those on the last symbol that end an item whose stop token
+        failed.
         """
         mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
         memory, speaker = self._memory(symbols, mask, speakers)
@@ -339,7 +373,7 @@ class Tacotron(nn.Module):
             min=1
         )
         mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
-            memory, mask, speaker, reduction, max_steps
+            memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)
         )
         mel, linear = self._spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
         return TacotronOutput(mel, linear, stop_logits, alignments, steps * reduction, stopped)

@@ -1,10 +1,15 @@
-"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples in the run
-folder. What is shown of an evaluation is its task's.
+"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples and the
+probes' last values (`probes.json`) in the run folder. What is shown of an evaluation is its task's.
 
 N samples.
 """
 
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,16 +20,22 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
+from tacoskip.training import probe_pictures
+from tacoskip.training.lesions import lesions, path_lengths
+from tacoskip.training.probes import ActivationProbe, ByUnit, alphas, reuse
 
 
 class Board:
-    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`,
-    `openness/...`.
+    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`, and
+    those of the probes: MEASURE/PLACE/unit_03.
     """
 
     def __init__(self, run: Path, purge_step: int | None = None) -> None:
         self.run = run
         self.writer = SummaryWriter(str(run), purge_step=purge_step)
+        self.probed: dict[str, Any] = {"places": {}}
+        if purge_step is not None and (run / "probes.json").is_file():
+            self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -42,6 +53,70 @@ class Board:
                 squares[part] = squares[part] + square if part in squares else square
         norms = torch.stack(list(squares.values())).sqrt().tolist() if squares else []
         self.scalars("gradient_norm", dict(zip(squares, norms, strict=True)), step)
+
+    def probes(self, found: Mapping[str, ByUnit], step: int) -> None:
+        """Write what a probe found by place and unit, and keep it as the last values."""
+        for place, measures in found.items():
+            for name, values in measures.items():
+                for number, value in enumerate(values):
+                    if value is not None:
+                        tag = f"{name}/{place}/unit_{number:02d}"
+                        self.writer.add_scalar(tag, value, step)
+            self.probed["places"].setdefault(place, {}).update(measures)
+        self.probed["step"] = step
+
+    def study(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
+        """Measure lesions and path lengths of a trained network; losses: of a few batches."""
+        if self.probed.get("studied") == step:
+            return
+        model.eval()
+        dropped = lesions(model, losses)
+        self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
+        lengths, reasons = path_lengths(model, losses[0])
+        for place, rise in dropped.increase.items():
+            mine = self.probed["places"][place]
+            self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
+            mine["lesions_left_out"] = dropped.left_out.get(place, "")
+            mine["paths_left_out"] = reasons.get(place, "")
+            if place in lengths:
+                mine["paths"] = vars(lengths[place])
+                mine["path_length"] = [lengths[place].mean]
+                self.writer.add_scalar(f"path_length/{place}", lengths[place].mean, step)
+                paths = lengths[place]
+                picture = probe_pictures.path_bars(place, paths.magnitude, paths.share)
+                self._figure(f"paths/{place}", picture, step)
+        self.probed |= {"studied": step, "loss": dropped.loss}
+        self._save_probed()
+
+    @contextmanager
+    def probing(self, model: nn.Module, step: int) -> Iterator[None]:
+        """Have the probes look at every pass of `model` inside, and show what they saw."""
+        probe = ActivationProbe(model)
+        with probe.watching():
+            yield
+        self.probes(probe.read(), step)
+        self.probes(alphas(model), step)
+        self._probe_pictures(probe, step)
+        self._save_probed()
+
+    def _probe_pictures(self, probe: ActivationProbe, step: int) -> None:
+        for place, stack in probe.stacks.items():
+            mine = self.probed["places"][place]
+            self._figure(f"depth/{place}", probe_pictures.by_depth(place, mine), step)
+            tables = reuse(stack)
+            if tables:
+                mine["reuse"] = tables
+                self._figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
+            if probe.attention[place]:
+                maps = probe.attention[place]
+                self._figure(f"attention/{place}", probe_pictures.attention_maps(maps), step)
+
+    def _save_probed(self) -> None:
+        """Replace probes.json as a whole; what is not finite becomes null."""
+        partial_file = self.run / "probes.json.partial"
+        text = json.dumps(_finite(self.probed), indent=1) + "\n"
+        partial_file.write_text(text, encoding="utf-8")
+        partial_file.replace(self.run / "probes.json")
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
         """Let a wave (N,) be heard, and keep it in the run's samples."""
@@ -66,7 +141,18 @@ class Board:
             axes.imshow(
                 image.float().cpu().T, origin="lower", aspect="auto", interpolation="nearest"
             )
+        self._figure(tag, figure, step)
+
+    def _figure(self, tag: str, figure: Figure, step: int) -> None:
         self.writer.add_figure(tag, figure, step)
 
     def close(self) -> None:
         self.writer.close()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

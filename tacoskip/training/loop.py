@@ -48,6 +48,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             task.begin_step(session.step)
             batch = task.standardize(batch)
             model.train()
+            session.listen()
             with accelerator.autocast():
                 output = task.forward(model, batch)
             losses = task.losses(output, batch, session.step)

@@ -9,7 +9,8 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tacoskip.config import Config, save_config, to_dict
-from tacoskip.data import Corpus
+from tacoskip.data import Batch, Corpus
+from tacoskip.matching import Match, matched
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -30,10 +32,13 @@ from tacoskip.run_folder import (
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
+from tacoskip.training.gradients import GradientProbe
 from tacoskip.training.tasks import TASKS
 
 # Steps that may fail in a row before a run is given up.
 PATIENCE = 20
+# Validation batches that the study at the end of a run takes.
+STUDIED = 2
 
 
 @dataclass
@@ -56,25 +61,31 @@ class Session:
     def __init__(
         self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
     ) -> None:
-        self.config, self.on_progress = config, on_progress
+        self.on_progress = on_progress
         self.run = Path(config.run)
         self.step, self.minutes, self.failed = 0, 0.0, 0
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
         self.batches, self.n_symbols = self.task.batches, self.task.n_symbols
-        self.model = self.task.model
+        self.match: Match | None = None
+        if config.match != "none":
+            config, self.match = matched(config, self.task.build)
+        self.config = self.task.config = config
+        self.model = self.task.model = self.task.build(config)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.train.learning_rate,
             weight_decay=config.train.weight_decay,
         )
         self.best: dict[str, float] = {}
+        self.last: dict[str, float] = {}
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume(accelerator.device)
         if not resumed:
             self.frames_per_symbol = self._frames_per_symbol()
             self.task.start(corpus, self.frames_per_symbol)
+            self._check_match()
         self.model.to(accelerator.device)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
@@ -82,6 +93,7 @@ class Session:
         else:
             self._write_environment()
         self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
+        self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
 
     @property
@@ -100,6 +112,11 @@ class Session:
     def tell(self, message: str, warning: bool = False) -> None:
         """Show a line to whoever watches."""
         self.on_progress(Progress(self.step, self.share, self.minutes, {}, message, warning))
+
+    def listen(self) -> None:
+        """Have the probes listen to the coming step, if it is one that is logged."""
+        if (self.step + 1) % self.config.train.log_every == 0:
+            self.gradients.watch()
 
     def check_finite(self, loss: Tensor, norm: Tensor) -> None:
         """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in
@@ -130,7 +147,14 @@ class Session:
         }
         self.board.scalars("train", scalars, self.step)
         self.board.gradient_norms(self.model, self.step)
+        self.board.probes(self.gradients.read(), self.step)
         return scalars
+
+    def averaged(self) -> Any:
+        """The averaged network. It shares no weights with the one in training."""
+        model = self.task.build(self.config)
+        model.load_state_dict(self.average.weights)
+        return model.to(next(self.model.parameters()).device).eval()
 
     def evaluate(self) -> None:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so
@@ -138,7 +162,7 @@ class Session:
         """
         with torch.random.fork_rng():  # looking at a run must not change it
             figures = self.task.evaluate(
-                self.board, self.average.weights, self.frames_per_symbol, self.step
+                self.averaged(), self.board, self.frames_per_symbol, self.step
             )
         self.board.scalars("validation", figures, self.step)
         self.board.writer.flush()
@@ -146,6 +170,7 @@ class Session:
         better = not self.best or rank(figures) > rank(self.best)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""))
+        self.last = figures
         if better:
             self.best = figures
             save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
@@ -162,10 +187,15 @@ class Session:
         self.saved_at = time.monotonic()
 
     def close(self) -> dict[str, Any]:
-        """Evaluate a last time, save, and sum the run up."""
-        if self.step % self.config.train.evaluate_every:
+        """Evaluate a last time, save, study the network, and sum the run up."""
+        if not self.last or self.step % self.config.train.evaluate_every:
             self.evaluate()
         self.save()
+        with torch.random.fork_rng():
+            model, batches = self.averaged(), self.task.validation[-STUDIED:]
+            # The longest batches say most; they stand last.
+            losses = [partial(self._validation_loss, model, batch) for batch in batches]
+            self.board.study(model, losses, self.step)
         self.board.close()
         self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
         return {
@@ -173,7 +203,11 @@ class Session:
             "step": self.step,
             "minutes": round(self.minutes, 2),
             "best": self.best,
+            "last": self.last,
         }
+
+    def _validation_loss(self, model: Any, batch: Batch) -> Tensor:
+        return self.task.validation_loss(model, batch)[0]
 
     def _checkpoint(self, training: bool) -> Checkpoint:
         state = {
@@ -232,6 +266,15 @@ class Session:
         frames = sum(int(batch.mel_lengths.sum()) for batch in validation)
         return frames / sum(int(batch.symbol_lengths.sum()) for batch in validation)
 
+    def _check_match(self) -> None:
+        """Warn when the network could not be made to cost what highway's does."""
+        if self.match and not self.match.within:
+            self.tell(
+                f"match={self.match.by}: {self.config.block} misses highway's cost by "
+                f"{self.match.percent:+.1f} %, the nearest it can come",
+                True,
+            )
+
     def _write_environment(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True)
         save_config(self.config, self.run / "config.yaml")
@@ -253,6 +296,7 @@ class Session:
             "seed": self.config.seed,
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "speakers": self.speakers,
+            "match": asdict(self.match) | {"percent": self.match.percent} if self.match else None,
         }
         text = json.dumps(environment, indent=2) + "\n"
         (self.run / "environment.json").write_text(text, encoding="utf-8")

@@ -19,9 +19,11 @@ Figures = dict[str, float]
 class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
-    n_symbols: symbols of the texts. tell: says a line to whoever watches, a warning where True.
+    n_symbols: symbols of the texts. tell: says a line to whoever watches, a warning where True. The
+    session sets config and model once the network's widths are settled.
     """
 
+    config: Config
     model: Any
     n_symbols: int
     batches: TrainBatches
@@ -30,6 +32,9 @@ class Task(Protocol):
     def __init__(
         self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]
     ) -> None: ...
+
+    def build(self, config: Config) -> Any:
+        """Return the network of a config, freshly initialised."""
 
     def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
         """Begin a fresh run: take the corpus' statistics, warn of what cannot be learnt."""
@@ -49,10 +54,11 @@ class Task(Protocol):
     def scalars(self, output: Any) -> Figures:
         """Return what else TensorBoard shows of a training step."""
 
-    def evaluate(
-        self, board: Board, weights: dict[str, Tensor], frames_per_symbol: float, step: int
-    ) -> Figures:
-        """Judge the network with other weights on validation clips, and show it."""
+    def validation_loss(self, model: Any, batch: Batch) -> tuple[Tensor, Any]:
+        """Return the loss by which networks are compared, and the network's output."""
+
+    def evaluate(self, model: Any, board: Board, frames_per_symbol: float, step: int) -> Figures:
+        """Judge a network in eval mode on the validation clips, and show it."""
 
     def rank(self, figures: Figures) -> tuple[Any, ...]:
         """Return the place of an evaluation among others, the best largest."""

@@ -16,7 +16,7 @@ from tacoskip.data import Batch, Corpus, CorpusError, TrainBatches, validation_b
 from tacoskip.error_rates import cer, wer
 from tacoskip.listening.decode import frames_needed, greedy_batch
 from tacoskip.losses import ctc_loss
-from tacoskip.models.recognizer import RecognizerOutput, subsampled
+from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters, plain_words
 from tacoskip.training.board import Board
@@ -53,7 +53,10 @@ class ListenerTask:
             joined=config.data.join[1] > 1,
             linear=False,
         )
-        self.model = build_recognizer(config, self.n_symbols)
+        self.model: Recognizer
+
+    def build(self, config: Config) -> Recognizer:
+        return build_recognizer(config, self.n_symbols)
 
     def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
         pass
@@ -84,33 +87,34 @@ class ListenerTask:
         blank = output.log_probs.detach()[0, : int(output.lengths[0]), 0].exp().mean()
         return {"blank": float(blank)}
 
+    def validation_loss(self, model: Recognizer, batch: Batch) -> tuple[Tensor, RecognizerOutput]:
+        """CTC's loss of clips as they are."""
+        batch = batch.to(next(model.parameters()).device)
+        output = model(batch.mel, batch.mel_lengths)
+        loss = ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
+        return loss, output
+
     @torch.no_grad()
     def evaluate(
-        self, board: Board, weights: dict[str, Tensor], frames_per_symbol: float, step: int
+        self, model: Recognizer, board: Board, frames_per_symbol: float, step: int
     ) -> dict[str, float]:
         """Judge by loss, cer and wer of greedy decoding; show what was written, and the peaks."""
-        model = build_recognizer(self.config, self.n_symbols)
-        model.load_state_dict(weights)
-        device = next(self.model.parameters()).device
-        model.to(device).eval()
-        said, heard, total = [], [], 0.0
-        for batch in self.validation:
-            batch = batch.to(device)
-            output = model(batch.mel, batch.mel_lengths)
-            total += float(
-                ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
-            )
-            said += [plain_words(text, normalized=True) for text in batch.texts]
-            found = greedy_batch(output.log_probs, output.lengths)
-            heard += [self.vocabulary.decode(ids).strip() for ids in found]
-        frames = int(batch.mel_lengths[0])
+        said, heard, total = list[str](), list[str](), 0.0
+        with board.probing(model, step):
+            for batch in self.validation:
+                loss, output = self.validation_loss(model, batch)
+                total += float(loss)
+                said += [plain_words(text, normalized=True) for text in batch.texts]
+                found = greedy_batch(output.log_probs, output.lengths)
+                heard += [" ".join(self.vocabulary.decode(ids).split()) for ids in found]
         peaks = output.log_probs[0, : int(output.lengths[0])].exp()
-        board.picture("validation/mel_and_ctc_peaks", [batch.mel[0, :frames], peaks], step)
+        mel = batch.mel[0, : int(batch.mel_lengths[0])]
+        board.picture("validation/mel_and_ctc_peaks", [mel, peaks], step)
         every = max(1, len(said) // SHOWN)
         lines = [f"| {a} | {b} |" for a, b in list(zip(said, heard, strict=True))[::every]]
         board.text("validation/heard", "\n".join(["| said | heard |", "|---|---|", *lines]), step)
-        loss = total / len(self.validation)
-        return {"loss": loss, "cer": cer(said, heard), "wer": wer(said, heard)}
+        mean = total / len(self.validation)
+        return {"loss": mean, "cer": cer(said, heard), "wer": wer(said, heard)}
 
     def rank(self, figures: dict[str, float]) -> tuple[Any, ...]:
         select = self.config.train.select

@@ -3,7 +3,6 @@
 B batch, L decoder steps, S symbols, T mel frames, M mels.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -20,7 +19,7 @@ from tacoskip.inference import Speech, Voice
 from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
 from tacoskip.metrics import alignment_score, mcd_db
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
-from tacoskip.models.tacotron import TacotronOutput
+from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer
 from tacoskip.training import schedule
@@ -51,7 +50,10 @@ class VoiceTask:
             corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
-        self.model = build_tacotron(config, self.n_symbols, len(self.speakers))
+        self.model: Tacotron
+
+    def build(self, config: Config) -> Tacotron:
+        return build_tacotron(config, self.n_symbols, len(self.speakers))
 
     def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
         self.model.set_statistics(*feature_statistics(corpus.train, self.front_end))
@@ -101,19 +103,24 @@ class VoiceTask:
             "frames_per_step": float(self.model.reduction),
         }
 
+    def validation_loss(self, model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
+        """Mel and linear loss under teacher forcing, in standardised features."""
+        batch = batch.to(model.mel_mean.device)
+        mel, linear = model.standardize(batch.mel, batch.linear)
+        output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+        loss = masked_l1(output.mel, mel, batch.mel_lengths)
+        return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
+
     def evaluate(
-        self, board: Board, weights: dict[str, Tensor], frames_per_symbol: float, step: int
+        self, model: Tacotron, board: Board, frames_per_symbol: float, step: int
     ) -> dict[str, float]:
         """Judge by the teacher-forced loss, then by speech that the voice makes by itself.
 
         Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running
         synthesis.
         """
-        model = build_tacotron(self.config, self.n_symbols, len(self.speakers))
-        model.load_state_dict(weights)
-        model.to(self.model.mel_mean.device).eval()
         voice = Voice(model, self.config, self.speakers, frames_per_symbol)
-        figures = {"loss": self._teacher_forced(board, voice, step)}
+        figures = {"loss": self._teacher_forced(board, model, step)}
         figures |= self._spoken(board, voice, step)
         for number, sentence in enumerate(self.config.train.sentences):
             _show_speech(board, f"sentence_{number}", voice.synthesize(sentence), step)
@@ -152,26 +159,12 @@ class VoiceTask:
             )
 
     @torch.no_grad()
-    def _teacher_forced(self, board: Board, voice: Voice, step: int) -> float:
-        model, total, openness = voice.model.eval(), 0.0, defaultdict[str, list[float]](list)
-        hooks = [
-            module.register_forward_hook(_record_openness(openness[name]))
-            for name, module in model.named_modules()
-            if hasattr(module, "openness")
-        ]
-        for batch in self.validation:
-            batch = batch.to(voice.device)
-            mel, linear = model.standardize(batch.mel, batch.linear)
-            output = model(
-                batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers
-            )
-            loss = masked_l1(output.mel, mel, batch.mel_lengths)
-            total += float(loss + masked_l1(output.linear, linear, batch.mel_lengths))
-        for hook in hooks:
-            hook.remove()
-        board.scalars(
-            "openness", {name: float(np.mean(seen)) for name, seen in openness.items()}, step
-        )
+    def _teacher_forced(self, board: Board, model: Tacotron, step: int) -> float:
+        total = 0.0
+        with board.probing(model, step):
+            for batch in self.validation:
+                loss, output = self.validation_loss(model, batch)
+                total += float(loss)
         steps = -(-int(output.mel_lengths[0]) // model.reduction)
         symbols = int(batch.symbol_lengths[0])
         board.picture(
@@ -205,11 +198,3 @@ def _show_speech(board: Board, name: str, speech: Speech | list[Speech], step: i
     assert isinstance(speech, Speech)
     board.speech(name, speech.wave, speech.sample_rate, step)
     board.picture(f"speech/{name}_alignment", [torch.from_numpy(speech.alignment)], step)
-
-
-def _record_openness(seen: list[float]) -> Callable[..., None]:
-    def hook(skip: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, _, mask = inputs
-        seen.append(float(skip.openness(x, mask)))  # type: ignore[operator]
-
-    return hook

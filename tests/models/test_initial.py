@@ -1,0 +1,57 @@
+"""Two networks of one seed differ at first only where they are told to."""
+
+import re
+
+import pytest
+import torch
+
+from tacoskip.models.cbhg import CBHG
+from tacoskip.models.settings import CBHGSettings, TacotronSettings
+from tacoskip.models.tacotron import Tacotron
+
+SMALL = {"bank_size": 3, "bank_channels": 8, "projection_channels": 8, "gru_channels": 8}
+
+
+def network(**changed: object) -> Tacotron:
+    torch.manual_seed(1)
+    cbhg = CBHGSettings(**{**SMALL, "channels": 12, "depth": 2, **changed})  # type: ignore[arg-type]
+    return Tacotron(9, 6, 10, 2, TacotronSettings(prenet_channels=[16, 8]), cbhg, cbhg)
+
+
+@pytest.mark.parametrize(
+    ("changed", "part"),
+    [
+        ({"block": "dense"}, "stack"),
+        ({"depth": 7}, "stack"),
+        ({"channels": 20}, "(stack|gru|widen)"),
+        ({"bank": False}, "bank"),
+        ({"gru": False}, "gru"),
+        ({"residual": False}, "nothing"),
+    ],
+)
+def test_what_did_not_change_starts_equal(changed: dict[str, object], part: str) -> None:
+    plain, other = network(), network(**changed)
+    own = plain.state_dict()
+    shared = [
+        name
+        for name, value in other.state_dict().items()
+        if not re.search(rf"\.{part}\.", name) and name in own and own[name].shape == value.shape
+    ]
+    assert any(name.startswith("decoder.") for name in shared)
+    assert any(name.startswith("postnet.project2") for name in shared)
+    for name in shared:
+        torch.testing.assert_close(other.state_dict()[name], own[name], atol=0, rtol=0, msg=name)
+    assert float(torch.rand(())) == float(after(network))
+
+
+def after(build: object) -> torch.Tensor:
+    assert callable(build)
+    build()
+    return torch.rand(())
+
+
+def test_parts_do_not_start_alike() -> None:
+    torch.manual_seed(1)
+    cbhg = CBHG(8, CBHGSettings(**{**SMALL, "channels": 8, "depth": 2}))  # type: ignore[arg-type]
+    first = cbhg.stack.units[0].transform.linear.weight  # type: ignore[index,union-attr]
+    assert not torch.equal(first, cbhg.gru.ahead.weight_ih_l0[:8])  # type: ignore[union-attr]
