@@ -22,6 +22,7 @@ class ConfigError(ValueError):
 CHOICES = {
     "task": ("tts", "asr"),
     "match": ("none", "params", "macs"),
+    "asr.decoder": ("ctc", "attention"),
     "text.symbols": ("characters", "phonemes"),
     "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
@@ -44,6 +45,7 @@ ABOVE_ZERO = (
     *("tts.embedding_channels", "tts.attention_channels", "tts.attention_rnn_channels"),
     *("tts.decoder_channels", "tts.frames_per_step"),
     *("asr.channels", "asr.layers", "asr.subsampling"),
+    *("asr.attention_channels", "asr.decoder_channels"),
     *("train.max_steps", "train.learning_rate", "train.clip_norm", "train.keep"),
     *("train.log_every", "train.evaluate_every"),
 )
@@ -125,11 +127,13 @@ def check_values(config: "Config") -> None:
     import torch
 
     from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES, build_block  # these import torch
-    from tacoskip.models.attention import ATTENTIONS
+    from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
 
     values = dict(flatten(asdict(config), field_kinds(type(config))))
     choices = {**CHOICES, "block": tuple(BLOCKS), "tts.attention": tuple(ATTENTIONS)}
     choices |= dict.fromkeys(("cbhg.block", "postnet.block"), ("", *BLOCKS))
+    # A unit lasts several encoder frames, which these would have to pass one by one.
+    choices["asr.attention"] = tuple(a for a in ATTENTIONS if a not in ONE_SYMBOL_A_STEP)
     choices["train.select"] = SELECT.get(config.task, ())
     for place in ("", "cbhg.", "postnet."):
         choices |= {f"{place}skip": ("", *SKIPS), f"{place}topology": ("", *TOPOLOGIES)}
@@ -189,6 +193,8 @@ def _check_task(config: "Config") -> None:
             for key, value in flatten(values[section], {}, f"{section}."):
                 if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
                     raise ConfigError(f"'{key}' is of task={task}, and this is task={config.task}")
+    if config.task == "tts" and config.data.extra:
+        raise ConfigError("'data.extra' is of task=asr, and this is task=tts")
     if config.task == "asr" and config.text.symbols != "characters":
         raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
 
@@ -202,8 +208,14 @@ def _check_relations(config: "Config") -> None:
         raise ConfigError(f"expected data.min_seconds < data.max_seconds, got {got}")
     if config.tts.prenet_dropout >= 1:
         raise ConfigError(f"expected tts.prenet_dropout below 1, got {config.tts.prenet_dropout:g}")
+    if not 0 < config.data.train_share <= 1:
+        share = config.data.train_share
+        raise ConfigError(f"expected data.train_share above 0 and up to 1, got {share:g}")
     if config.train.ema_decay >= 1:
         raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
+    if config.asr.ctc_weight > 1 or config.asr.ctc_weight == 0:
+        weight = config.asr.ctc_weight
+        raise ConfigError(f"expected asr.ctc_weight above 0 and up to 1, got {weight:g}")
     if config.asr.subsampling & (config.asr.subsampling - 1):
         raise ConfigError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {config.asr.subsampling}")
     for key in ("dropout", "time_mask_share"):

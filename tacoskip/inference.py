@@ -25,8 +25,7 @@ from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import (
     RunError,
-    build_recognizer,
-    build_tacotron,
+    build_network,
     config_of,
     find_checkpoint,
     load_checkpoint,
@@ -229,11 +228,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
     path = find_checkpoint(run)
     checkpoint = load_checkpoint(path, device)
     config = config_of(checkpoint, path)
-    model: Tacotron | Recognizer
-    if config.task == "asr":
-        model = build_recognizer(config, checkpoint.n_symbols)
-    else:
-        model = build_tacotron(config, checkpoint.n_symbols, len(checkpoint.speakers))
+    model = build_network(config, checkpoint.n_symbols, len(checkpoint.speakers))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError:

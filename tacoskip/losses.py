@@ -70,3 +70,13 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths
         zero_infinity=True,
     ).sum()
     return total / symbol_lengths.sum().clamp(min=1)
+
+
+def spelling_loss(spelled: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """Cross entropy of each next unit, the end (unit 0) included: spelled (B, S + 1, U), symbols
+    (B, S) padded with 0, symbol_lengths (B,) -> scalar.
+    """
+    wanted = functional.pad(symbols, (0, 1))
+    mask = lengths_to_mask(symbol_lengths + 1, wanted.shape[1])
+    each = -spelled.gather(2, wanted[:, :, None])[:, :, 0]
+    return (each * mask).sum() / mask.sum()

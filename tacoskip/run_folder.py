@@ -65,6 +65,13 @@ def build_recognizer(config: Config, n_units: int) -> Recognizer:
     return Recognizer(config.audio.n_mels, n_units, config.asr, with_block(config.cbhg, config))
 
 
+def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron | Recognizer:
+    """Build the network of a config's task, freshly initialised."""
+    if config.task == "asr":
+        return build_recognizer(config, n_symbols)
+    return build_tacotron(config, n_symbols, n_speakers)
+
+
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new
     one.

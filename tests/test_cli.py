@@ -16,7 +16,10 @@ from typer.testing import CliRunner, Result
 from tacoskip.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["prepare", "train", "synthesize", "evaluate", "compare", "board", "blocks", "doctor"]
+COMMANDS = [
+    *("prepare", "train", "synthesize", "transcribe", "align", "ngram", "evaluate", "ablate"),
+    *("compare", "board", "blocks", "doctor"),
+]
 
 
 def tacoskip(*arguments: str) -> Result:

@@ -8,7 +8,7 @@ L encoder frames, U units.
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class BeamDecoder:
     Raises ValueError for a language model that is not there or is no ARPA file.
     """
 
-    def __init__(self, symbols: Sequence[str], settings: BeamSettings) -> None:
+    def __init__(self, symbols: Sequence[str], settings: BeamSettings, nbest: int = 1) -> None:
         from torchaudio.models.decoder import ctc_decoder
 
         tokens = [symbol.replace(" ", SPACE) for symbol in symbols]
@@ -52,6 +52,7 @@ class BeamDecoder:
         options: dict[str, Any] = {
             "tokens": tokens,
             "beam_size": settings.size,
+            "nbest": nbest,
             "lm": settings.lm or None,
             "lm_weight": settings.lm_weight,
             "blank_token": tokens[0],
@@ -83,18 +84,22 @@ class BeamDecoder:
 
     def __call__(self, log_probs: Tensor) -> list[Unit]:
         """Return the units of the best text for (L, U), each at the frame where it was heard."""
-        frames = len(log_probs)
+        return self.nbest(log_probs)[0][0]
+
+    def nbest(self, log_probs: Tensor) -> list[tuple[list[Unit], float]]:
+        """Return the best texts for (L, U) with their scores, the best first; at least one."""
+        padded = log_probs
         if self.lexicon:  # every word ends in a space, also the last
             end = log_probs.new_full((1, log_probs.shape[1]), -50.0)
             end[0, self.space] = 0.0
-            log_probs = torch.cat([log_probs, end])
-        found = self.decoder(log_probs.float().contiguous()[None])[0]
-        if not found:
-            return []
+            padded = torch.cat([log_probs, end])
+        found = self.decoder(padded.float().contiguous()[None])[0]
+        return [(self._units(text, log_probs), text.score) for text in found] or [([], 0.0)]
+
+    def _units(self, text: Any, log_probs: Tensor) -> list[Unit]:
         units = []
-        tokens, times = found[0].tokens.tolist(), found[0].timesteps.tolist()
-        for index, time in zip(tokens, times, strict=True):
-            frame = min(max(time - 1, 0), frames - 1)  # the decoder counts from 1
+        for index, time in zip(text.tokens.tolist(), text.timesteps.tolist(), strict=True):
+            frame = min(max(time - 1, 0), len(log_probs) - 1)  # the decoder counts from 1
             units.append(Unit(index, frame, frame, float(log_probs[frame, index])))
         # The decoder's own spaces stand at both ends.
         while units and units[-1].index == self.space:
@@ -102,6 +107,30 @@ class BeamDecoder:
         while units and units[0].index == self.space:
             units.pop(0)
         return units
+
+
+class Rescorer:
+    """Chooses among the best texts of a beam search with a speller's score as well.
+
+    score: log probabilities of texts in a memory (L, C). weight: of the beam's score.
+    """
+
+    def __init__(
+        self, beam: BeamDecoder, score: Callable[[Tensor, list[list[int]]], Tensor], weight: float
+    ) -> None:
+        self.beam, self.score, self.weight = beam, score, weight
+
+    def __call__(self, log_probs: Tensor, memory: Tensor) -> list[Unit]:
+        """Return the units of the best text for (L, U) and the encoder's memory (L, C)."""
+        found = self.beam.nbest(log_probs)
+        if len(found) == 1:
+            return found[0][0]
+        spelled = self.score(memory, [[unit.index for unit in units] for units, _ in found])
+        totals = [
+            self.weight * score + (1 - self.weight) * own
+            for (_, score), own in zip(found, spelled.tolist(), strict=True)
+        ]
+        return found[totals.index(max(totals))][0]
 
 
 @contextmanager

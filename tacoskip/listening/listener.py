@@ -6,6 +6,7 @@ N samples, T mel frames, L encoder frames, U units.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
 from tacoskip.listening.align import forced_units
-from tacoskip.listening.beam import BeamDecoder, BeamSettings
+from tacoskip.listening.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.listening.decode import Unit, Word, confidence, greedy, words_of
 from tacoskip.listening.windows import Segmenter, Window, windows
 from tacoskip.models.recognizer import Recognizer
@@ -25,6 +26,8 @@ from tacoskip.text.letters import Letters
 
 # Windows that go through the network together.
 BATCH_SECONDS = 80.0
+# Texts that a speller chooses from.
+SPELLED = 8
 
 
 @dataclass
@@ -51,7 +54,7 @@ class _Recording:
 
     def __init__(self, source: str, blocks: Iterable[NDArray[np.float32]], own: "Listener") -> None:
         self.source, self._blocks = source, blocks
-        self.segmenter = Segmenter(own.frame_seconds, own.silent)
+        self.segmenter = Segmenter(own.frame_seconds, own.silent, len(own.vocabulary))
         self.windows = windows(self._counted(), own.sample_rate, own.frame_samples)
         self.words: list[Word] = []
         self.samples, self.waiting = 0, 0  # waiting: windows that are not heard yet
@@ -64,8 +67,8 @@ class _Recording:
 
 
 class Listener:
-    """A network, its settings and its units. It takes the best unit of each frame until
-    `search` is called.
+    """A network, its settings and its units. Until `search` is called, it takes the best unit of
+    each frame, or, with a speller, the best of SPELLED texts.
     """
 
     def __init__(self, model: Recognizer, config: Config) -> None:
@@ -77,13 +80,22 @@ class Listener:
         self.silent = [i for i, text in enumerate(self.vocabulary.symbols) if i == 0 or text == " "]
         self.decode: Callable[[Tensor], list[Unit]] = greedy
         self.decoding = "greedy"
+        if model.speller is not None:
+            self.search(BeamSettings(size=SPELLED))
 
     def search(self, beam: BeamSettings) -> None:
         """Decode by beam search from now on. Raises ValueError for a language model that is not
         there.
         """
-        self.decode = BeamDecoder(self.vocabulary.symbols, beam)
         self.decoding = f"beam {beam.size}"
+        speller = self.model.speller
+        self.decode = decoder = BeamDecoder(
+            self.vocabulary.symbols, beam, nbest=1 if speller is None else min(SPELLED, beam.size)
+        )
+        if speller is not None:
+            rescorer = Rescorer(decoder, self._spelled, self.config.asr.ctc_weight)
+            self.decode = partial(self._split, rescorer)
+            self.decoding += ", respelled"
         if beam.lm:
             self.decoding += f", {Path(beam.lm).name} x {beam.lm_weight:g}"
 
@@ -100,16 +112,32 @@ class Listener:
     def frame_seconds(self) -> float:
         return self.frame_samples / self.sample_rate
 
-    @torch.inference_mode()
     def posteriors(self, waves: Sequence[NDArray[np.float32]]) -> list[Tensor]:
         """Return log probabilities (L, U) of each wave (N,), on the CPU, computed in one batch."""
+        return [rows[:, : len(self.vocabulary)] for rows in self._rows(waves)]
+
+    @torch.inference_mode()
+    def _rows(self, waves: Sequence[NDArray[np.float32]]) -> list[Tensor]:
+        """Posteriors, beside them the memory that a speller reads: (L, U) or (L, U + C)."""
         mels = [self.front_end.features(torch.from_numpy(wave))[1] for wave in waves]
         lengths = torch.tensor([len(mel) for mel in mels])
         output = self.model(
             pad_sequence(mels, batch_first=True).to(self.device), lengths.to(self.device)
         )
+        rows = output.log_probs
+        if self.model.speller is not None:
+            rows = torch.cat([rows, output.memory.float()], 2)
         counts = output.lengths.tolist()
-        return [row[:count].cpu() for row, count in zip(output.log_probs, counts, strict=True)]
+        return [row[:count].cpu() for row, count in zip(rows, counts, strict=True)]
+
+    def _split(self, rescorer: Rescorer, rows: Tensor) -> list[Unit]:
+        n_units = len(self.vocabulary)
+        return rescorer(rows[:, :n_units], rows[:, n_units:])
+
+    @torch.inference_mode()
+    def _spelled(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
+        assert self.model.speller is not None
+        return self.model.speller.score(memory.to(self.device), texts).cpu()
 
     def transcribe(
         self, audio: str | Path | ArrayLike, sample_rate: int | None = None
@@ -190,15 +218,15 @@ class Listener:
 
     def _hear(self, pending: list[tuple[_Recording, Window]]) -> None:
         """Run windows through the network and decode the segments that they complete."""
-        found = self.posteriors([window.wave for _, window in pending]) if pending else []
-        for (recording, window), log_probs in zip(pending, found, strict=True):
-            for segment in recording.segmenter.push(log_probs[window.keep : window.end]):
+        found = self._rows([window.wave for _, window in pending]) if pending else []
+        for (recording, window), rows in zip(pending, found, strict=True):
+            for segment in recording.segmenter.push(rows[window.keep : window.end]):
                 self._decode(recording, *segment)
             recording.waiting -= 1
 
-    def _decode(self, recording: _Recording, first: int, log_probs: Tensor) -> None:
+    def _decode(self, recording: _Recording, first: int, rows: Tensor) -> None:
         recording.words += words_of(
-            self.decode(log_probs), self.name, self.frame_seconds, first * self.frame_seconds
+            self.decode(rows), self.name, self.frame_seconds, first * self.frame_seconds
         )
 
     def _transcript(self, recording: _Recording) -> Transcript:

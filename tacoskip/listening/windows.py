@@ -49,12 +49,14 @@ def windows(
 
 
 class Segmenter:
-    """Gathers posteriors (L, U) and gives them out in pieces that end between words.
+    """Gathers rows (L, U + any), posteriors first, and gives them out in pieces that end between
+    words.
 
-    silent: units that are no sound (blank and space).
+    silent: which of the U units are no sound (blank and space).
     """
 
-    def __init__(self, frame_seconds: float, silent: Iterable[int]) -> None:
+    def __init__(self, frame_seconds: float, silent: Iterable[int], n_units: int) -> None:
+        self.n_units = n_units
         self.least = round(SHORTEST_SECONDS / frame_seconds)
         self.most = round(LONGEST_SECONDS / frame_seconds)
         self.silent = torch.tensor(sorted(silent))
@@ -62,7 +64,7 @@ class Segmenter:
         self.held: list[Tensor] = []
 
     def push(self, log_probs: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Take the next posteriors; yield (first frame, posteriors) of segments that are whole."""
+        """Take the next rows; yield (first frame, rows) of segments that are whole."""
         self.held.append(log_probs)
         while sum(map(len, self.held)) > self.most:
             whole = torch.cat(self.held)
@@ -81,7 +83,8 @@ class Segmenter:
 
     def _quietest(self, log_probs: Tensor) -> int:
         """The middle of the longest run without a letter, between `least` and `most` frames."""
-        quiet = torch.isin(log_probs[self.least : self.most].argmax(1), self.silent).tolist()
+        heard = log_probs[self.least : self.most, : self.n_units].argmax(1)
+        quiet = torch.isin(heard, self.silent).tolist()
         best, length, run = self.most - self.least, 0, 0
         for place, is_quiet in enumerate([*quiet, False]):
             run = run + 1 if is_quiet else 0

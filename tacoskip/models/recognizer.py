@@ -2,6 +2,7 @@
 
     mel -> normalised by its own utterance -> SpecAugment -> strided convolutions -> CBHG x layers
         -> linear -> log softmax over units, the first of them CTC's blank (Graves et al. 2006)
+        -> with asr.decoder=attention also `Speller`
 
 Every layer sees real frames only, so that neither output nor batch statistics depend on padding.
 
@@ -18,6 +19,7 @@ from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
+from tacoskip.models.speller import Speller
 
 # Deviation (in log10 of magnitude) below which a band counts as silent: 2 dB.
 LEAST_DEVIATION = 0.1
@@ -25,11 +27,15 @@ LEAST_DEVIATION = 0.1
 
 @dataclass
 class RecognizerOutput:
-    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both."""
+    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both.
+
+    spelled (B, S + 1, U): the speller's log probabilities of the given text, where there is one.
+    """
 
     log_probs: Tensor
     memory: Tensor
     lengths: Tensor
+    spelled: Tensor | None = None
 
 
 def subsampled(lengths: Tensor, factor: int) -> Tensor:
@@ -124,14 +130,22 @@ class Recognizer(nn.Module):
             width = 2 * cbhg.gru_channels
         self.dropout = nn.Dropout(settings.dropout)
         self.units = nn.Linear(width, n_units)
+        self.speller = (
+            Speller(width, n_units, settings) if settings.decoder == "attention" else None
+        )
 
     def example(self, frames: int = 400) -> tuple[Tensor, Tensor]:
         """Inputs of `forward` for one utterance of zeros, to count on."""
         weight = self.units.weight
         return weight.new_zeros(1, frames, self.n_mels), torch.tensor([frames]).to(weight.device)
 
-    def forward(self, mel: Tensor, mel_lengths: Tensor) -> RecognizerOutput:
-        """Read log mels (B, T, M) with mel_lengths (B,); padded frames may hold anything."""
+    def forward(
+        self, mel: Tensor, mel_lengths: Tensor, symbols: Tensor | None = None
+    ) -> RecognizerOutput:
+        """Read log mels (B, T, M) with mel_lengths (B,); padded frames may hold anything.
+
+        symbols (B, S): the text, for a speller to learn; padded with 0.
+        """
         x = normalize_utterance(mel, lengths_to_mask(mel_lengths, mel.shape[1]))
         x, lengths = self.augment(x, mel_lengths), mel_lengths
         for convolution in self.convolutions:
@@ -139,4 +153,8 @@ class Recognizer(nn.Module):
         mask = lengths_to_mask(lengths, x.shape[1])
         for layer in self.layers:
             x = self.dropout(layer(x, mask))
-        return RecognizerOutput(functional.log_softmax(self.units(x).float(), dim=2), x, lengths)
+        log_probs = functional.log_softmax(self.units(x).float(), dim=2)
+        spelled = None
+        if self.speller is not None and symbols is not None:
+            spelled = self.speller(x, mask, symbols)
+        return RecognizerOutput(log_probs, x, lengths, spelled)

@@ -52,7 +52,7 @@ def speech(quiet: list[tuple[int, int]], length: int) -> torch.Tensor:
 def test_segments_end_in_the_longest_pause_and_lose_nothing() -> None:
     quiet = [(100, 104), (150, 162), (300, 330)]
     whole = speech(quiet, 600)
-    segmenter = Segmenter(frame_seconds=0.1, silent=[0, 1])
+    segmenter = Segmenter(frame_seconds=0.1, silent=[0, 1], n_units=3)
     found = []
     for start in range(0, 600, 37):
         found += list(segmenter.push(whole[start : start + 37]))

@@ -15,7 +15,7 @@ from tacoskip.config import Config
 from tacoskip.data import Batch, Corpus, CorpusError, TrainBatches, validation_batches
 from tacoskip.error_rates import cer, wer
 from tacoskip.listening.decode import frames_needed, greedy_batch
-from tacoskip.losses import ctc_loss
+from tacoskip.losses import ctc_loss, spelling_loss
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters, plain_words
@@ -34,12 +34,14 @@ class ListenerTask:
         self.vocabulary = Letters()
         self.n_symbols = len(self.vocabulary)
         front_end = FrontEnd(config.audio)
+        extras = [_extra(folder, config) for folder in config.data.extra]
+        cuts = [cut for one in (corpus, *extras) for cut in one.train]
         self.batches = TrainBatches(
-            self._long_enough(corpus.train),
+            self._long_enough(cuts),
             config.data,
             front_end,
             self.vocabulary,
-            corpus.speakers,
+            sorted({name for one in (corpus, *extras) for name in one.speakers}),
             seed=config.seed,
             linear=False,
             augment=config.augment,
@@ -68,14 +70,18 @@ class ListenerTask:
         return batch  # the network does, utterance by utterance
 
     def forward(self, model: nn.Module, batch: Batch) -> RecognizerOutput:
-        return model(batch.mel, batch.mel_lengths)
+        return model(batch.mel, batch.mel_lengths, batch.symbols)
 
     def losses(self, output: RecognizerOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        share = self.config.asr.ctc_weight if output.spelled is not None else 1.0
         losses = {
-            "ctc_loss": ctc_loss(
-                output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths
-            )
+            "ctc_loss": share
+            * ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
         }
+        if output.spelled is not None:
+            losses["spelling_loss"] = (1 - share) * spelling_loss(
+                output.spelled, batch.symbols, batch.symbol_lengths
+            )
         price = sparsity(self.model)
         if price is not None and self.config.loss.sparsity:
             losses["sparsity_loss"] = self.config.loss.sparsity * price
@@ -159,3 +165,13 @@ class ListenerTask:
                 raise CorpusError(line)
             self.tell(f"{line}; left out of training", True)
         return kept
+
+
+def _extra(folder: str, config: Config) -> Corpus:
+    corpus = Corpus(folder)
+    if corpus.audio_sample_rate != config.audio.sample_rate:
+        raise CorpusError(
+            f"expected {config.audio.sample_rate} Hz in data.extra {folder}, "
+            f"got {corpus.audio_sample_rate} Hz"
+        )
+    return corpus
