@@ -61,7 +61,7 @@ class Session:
     def __init__(
         self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
     ) -> None:
-        self.on_progress = on_progress
+        self.config, self.on_progress = config, on_progress
         self.run = Path(config.run)
         self.step, self.minutes, self.failed = 0, 0.0, 0
         corpus = Corpus.of(config.data, config.audio, config.text)
