@@ -150,3 +150,18 @@ def test_an_alignment_that_cannot_be_is_refused(listener: Listener, tmp_path: Pa
         listener.align(tmp_path / "a.wav", "this is a long text")
     with pytest.raises(ValueError, match="expected a text with letters"):
         listener.align(tmp_path / "a.wav", "...")
+
+
+def test_a_listener_with_a_speller_hears_files_alone_and_together(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
+    hybrid = Listener(build_recognizer(config, 29), config)
+    with torch.no_grad():
+        hybrid.model.units.weight.mul_(20)
+    assert hybrid.decoding == "beam 8, respelled"
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for number, path in enumerate(paths):
+        soundfile.write(path, sound(25.0 + number, number), RATE)
+    together = list(hybrid.transcribe_files(paths))
+    assert [t.text for t in together] == [hybrid.transcribe(path).text for path in paths]
+    assert together[0].text
