@@ -1,10 +1,11 @@
 """Equal size, whatever the block: the widths at which a whole network costs what highway's costs.
 
 What a variant may change is the width of the stack it stands in (`cbhg.channels`,
-`postnet.channels`); everything else of the network stays, so the GRU behind a wider stack reads
-more, and that counts too.
+`postnet.channels`), and where that is not enough the growth of a dense one; everything else of the
+network stays, so the GRU behind a wider stack reads more, and that counts too.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tacoskip.blocks import build_block
+from tacoskip.blocks import BLOCKS, TOPOLOGIES, build_block
 from tacoskip.blocks.cost import macs, parameters
 from tacoskip.config import Config
 from tacoskip.config_checks import with_block
@@ -37,13 +38,13 @@ class Match:
     """How a network was made to cost what the baseline's does.
 
     by: params | macs. reference, reached: parameters, or multiply-adds of the network's example.
-    widths: of the stacks, by place.
+    settings: what was solved, by dotted key.
     """
 
     by: str
     reference: float
     reached: float
-    widths: dict[str, int]
+    settings: dict[str, int]
 
     @property
     def percent(self) -> float:
@@ -73,12 +74,30 @@ def matched(config: Config, build: Build, baseline: Config | None = None) -> tup
     baseline = baseline or baseline_of(config)
     cost = _costs(config.match, build)
     reference = cost(baseline)
-    free = [
-        place for place in PLACES[config.task] if _stack(config, place) != _stack(baseline, place)
-    ]
-    if not free:
-        reached = Match(config.match, reference, cost(config), _widths(config))
-        return replace(config, match="none"), reached
+    places = PLACES[config.task]
+    free = [place for place in places if _stack(config, place) != _stack(baseline, place)]
+    found = _resized(config, baseline, free, cost, reference) if free else config
+    while cost(found) > (1 + TOLERANCE) * reference:
+        thinner = _halved_growth(config, free)
+        if thinner == config:
+            break
+        config = thinner
+        found = _resized(config, baseline, free, cost, reference)
+    solved = {f"{place}.channels": getattr(found, place).channels for place in free}
+    for place in free:
+        growth = getattr(found, place).block_options.get("growth")
+        solved |= {f"{place}.block_options.growth": growth} if growth else {}
+    return replace(found, match="none"), Match(config.match, reference, cost(found), solved)
+
+
+def _resized(
+    config: Config,
+    baseline: Config,
+    free: list[str],
+    cost: Callable[[Config], float],
+    reference: float,
+) -> Config:
+    """Return the config with the widths of the free places that come nearest to the reference."""
 
     @cache
     def at(widths: tuple[int, ...]) -> float:
@@ -100,8 +119,21 @@ def matched(config: Config, build: Build, baseline: Config | None = None) -> tup
         near = [fits[free[place]](best[place] + d) for d in range(-REACH, REACH + 1)]
         moved = {(*best[:place], width, *best[place + 1 :]) for width in near if width > 0}
         best = min({best, *moved}, key=miss)
-    found = _with_widths(config, dict(zip(free, best, strict=True)))
-    return replace(found, match="none"), Match(config.match, reference, at(best), _widths(found))
+    return _with_widths(config, dict(zip(free, best, strict=True)))
+
+
+def _halved_growth(config: Config, free: list[str]) -> Config:
+    """Return the config with half the growth in its dense stacks; the same where that is over."""
+    changed = {}
+    for place in free:
+        stack, own = _stack(config, place), getattr(config, place)
+        if (stack.topology or BLOCKS[stack.block].topology) == "dense":
+            default = inspect.signature(TOPOLOGIES["dense"]).parameters["growth"].default
+            growth = int(own.block_options.get("growth", default))
+            options = {**own.block_options, "growth": max(1, growth // 2)}
+            if growth > 1:
+                changed[place] = replace(own, block_options=options)
+    return replace(config, **changed)  # type: ignore[arg-type]
 
 
 def _bisect(
@@ -170,10 +202,6 @@ def _highway(place: CBHGSettings) -> CBHGSettings:
 
 def _stack(config: Config, place: str) -> CBHGSettings:
     return with_block(getattr(config, place), config)
-
-
-def _widths(config: Config) -> dict[str, int]:
-    return {place: getattr(config, place).channels for place in PLACES[config.task]}
 
 
 def _with_widths(config: Config, widths: dict[str, int]) -> Config:

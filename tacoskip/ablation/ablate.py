@@ -65,12 +65,12 @@ def ablate(request: Request, base: Config, tell: Tell, say: Callable[[str], None
         say(f"left out: {name}: {reason}")
     plan = _plan(request, base, chosen, refused)
     plan.take_over(folder)
-    widths = _match(base, chosen, plan, request, tell, say) if base.match != "none" else {}
+    solved = _match(base, chosen, plan, request, tell, say) if base.match != "none" else {}
     plan.save(folder)
     by_name = {variant.name: variant for variant in chosen}
     todo = [run for run in plan.open if run.variant in by_name]
     for run in todo:
-        _write_request(folder, run, by_name[run.variant], widths, request)
+        _write_request(folder, run, by_name[run.variant], solved, request)
     runs = {folder / run.run: run for run in todo}
     say(f"{len(plan.runs) - len(todo)} of {len(plan.runs)} runs are done, {len(todo)} to go")
     began = time.monotonic()
@@ -111,7 +111,7 @@ def _match(
     tell: Tell,
     say: Callable[[str], None],
 ) -> dict[str, dict[str, int]]:
-    """Return the stacks' widths of each variant that is to cost what the baseline does."""
+    """Return the settings that make each variant cost what the baseline does."""
     corpus = Corpus.of(base.data, base.audio, base.text)
     symbols = len(Letters() if base.task == "asr" else Tokenizer(base.text))
     speakers = len(corpus.speakers)
@@ -128,22 +128,21 @@ def _match(
         match = Match(**{key: value for key, value in values.items() if key != "percent"})
         if not match.within:
             say(f"{name} misses the baseline's {match.by} by {match.percent:+.1f} %")
-    return {name: values["widths"] for name, values in plan.matched.items()}
+    return {name: values["settings"] for name, values in plan.matched.items()}
 
 
 def _write_request(
     folder: Path,
     run: PlannedRun,
     variant: Variant,
-    widths: dict[str, dict[str, int]],
+    solved: dict[str, dict[str, int]],
     request: Request,
 ) -> None:
-    own = widths.get(variant.name, {})
     config = load_config(
         request.recipe,
         [
             *(*request.overrides, *variant.overrides, "match=none"),
-            *(f"{place}.channels={width}" for place, width in own.items()),
+            *(f"{key}={value}" for key, value in solved.get(variant.name, {}).items()),
             *(f"seed={run.seed}", f"run={folder / run.run}"),
         ],
     )

@@ -242,8 +242,8 @@ def _warnings(
                 found.append(f"{name}: {figure} is missing or not finite in {missing} runs")
         if analysis.restless:
             found.append(
-                f"{analysis.restless} spreads far wider than the rest in {figure}: "
-                "it widens the noise floor of all"
+                f"far wider spread than the rest in {figure}: {', '.join(analysis.restless)} "
+                "(tested alone, and not in the noise floor)"
             )
     steps = {run.steps for run in done if run.steps is not None}
     if len(steps) > 1:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from tacoskip.ablation.compare import Comparison
@@ -21,10 +22,11 @@ Values = NDArray[np.float64]
 # By place and measure, a value for each unit (U,); NaN where a unit has none.
 Depths = dict[str, dict[str, Values]]
 
-FLOW = {
-    "gradient": ("at the unit's input", "black", "-"),
-    "gradient_transform": ("through the transform", COLOURS[BETTER], "-"),
-    "gradient_skip": ("along the skip", COLOURS[WORSE], "--"),
+# The lines of a flow: colour, style, width. Where there is no skip, the second covers the first.
+FLOW: dict[str, tuple[str, str, float]] = {
+    "gradient": ("black", "-", 2.6),
+    "gradient_transform": (COLOURS[BETTER], "-", 1.2),
+    "gradient_skip": (COLOURS[WORSE], "--", 1.2),
 }
 
 
@@ -79,13 +81,15 @@ def flow(title: str, places: Mapping[str, Mapping[str, Values]], limits: Values)
     drawing = Figure(figsize=(2.5 * len(places), 2.2), layout="constrained")
     panels = drawing.subplots(1, len(places), squeeze=False)[0]
     for axes, (place, measures) in zip(panels, places.items(), strict=True):
-        for name, (label, colour, line) in FLOW.items():
+        for name, (colour, line, width) in FLOW.items():
             values = measures.get(name)
             # Without a skip, nothing goes along it; what is all zero is no line.
             if values is not None and (values > 0).any():
                 shown = np.where(values > 0, values, np.nan)
-                axes.plot(shown, line, marker=".", color=colour, label=label, linewidth=1.2, ms=4)
+                axes.plot(shown, line, marker=".", color=colour, linewidth=width, ms=4)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set(title=place, ylim=tuple(limits), xlabel="unit")
         axes.locator_params(axis="x", integer=True, nbins=5)
         axes.tick_params(labelsize=7.5)
@@ -109,14 +113,20 @@ def lesions(title: str, places: Mapping[str, Mapping[str, Values]], limits: Valu
     return drawing
 
 
-def limits(found: Mapping[str, Depths], log: bool = False) -> Values:
-    """Return limits (2,) that all panels share, but for values that lie far from all others."""
-    every = np.concatenate([v for one in found.values() for p in one.values() for v in p.values()])
+def limits(found: Mapping[str, Depths], measure: str) -> Values:
+    """Return limits (2,) of a measure that all panels share.
+
+    Gradients: for a log scale, and with room below for their parts. Others: but for values that lie
+    far from all others.
+    """
+    rows = [p[measure] for one in found.values() for p in one.values() if measure in p]
+    every = np.concatenate([np.array([]), *rows])
+    log = measure.startswith("gradient")
     every = every[np.isfinite(every) & (every > 0 if log else True)]
     if not every.size:
         return np.array([0.1, 1.0])
     if log:
-        return np.array([every.min() / 2, every.max() * 2])
+        return np.array([every.min() / 10, every.max() * 2])
     low, high = usual_range(every.tolist())
     margin = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
     return np.array([min(low, 0.0) - margin, high + margin])

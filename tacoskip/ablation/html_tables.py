@@ -47,7 +47,7 @@ def verdicts(comparison: Comparison) -> str:
 def _details(comparison: Comparison, figure: str) -> str:
     analysis = comparison.analyses[figure]
     columns = ["variant", "n", "mean", "sd", "95 % interval", "difference", "95 % interval"]
-    columns += ["noise floor", "p", "p (Holm)", "p (pooled, Holm)", "verdict", "why"]
+    columns += ["noise floor", "p", "p (Holm)", "p (paired alone)", "verdict", "why"]
     rows: list[Row] = []
     for variant in comparison.variants:
         one = analysis.summaries.get(variant.name)
@@ -60,7 +60,7 @@ def _details(comparison: Comparison, figure: str) -> str:
             cells += [comparison.text(figure, found.mean, "+")]
             cells += [_interval(comparison, figure, found, "+")]
             cells += [comparison.text(figure, found.noise_floor)]
-            cells += [_p(p) for p in (found.p, found.p_holm, found.p_pooled)]
+            cells += [_p(p) for p in (found.p, found.p_holm, found.p_paired)]
             cells += [_verdict(comparison, figure, variant.name), escape(found.reason)]
         else:
             cells += [""] * 6 + [_verdict(comparison, figure, variant.name), ""]

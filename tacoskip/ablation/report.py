@@ -169,7 +169,7 @@ def _gradients(comparison: Comparison) -> str:
             f'<div class="scroll">{_image(plots.gradient_flow(comparison), "gradient norms")}</div>'
         )
     if flow:
-        limits = depth.limits(flow, log=True)
+        limits = depth.limits(flow, "gradient")
         drawn = [
             _image(depth.flow(name, places, limits), f"gradient by depth of {name}")
             for name, places in flow.items()
@@ -177,7 +177,8 @@ def _gradients(comparison: Comparison) -> str:
         text += (
             "<p>By depth, each stack from its input to its output. Black: the gradient at a unit's "
             "input; blue: the part of it that came through the unit's transform; orange, dashed: "
-            "the rest, which came along the skip. All panels share their scale.</p>"
+            "the rest, which came along the skip. All panels share their scale; parts that are far "
+            "smaller are cut off.</p>"
             f'<div class="grid">{"".join(drawn)}</div>'
         )
     return text
@@ -187,7 +188,7 @@ def _lesions(comparison: Comparison) -> str:
     found = depth.by_depth(comparison, ["lesion"])
     if not found:
         return ""
-    limits = depth.limits(found)
+    limits = depth.limits(found, "lesion")
     drawn = [
         _image(depth.lesions(name, places, limits), f"lesions of {name}")
         for name, places in found.items()
@@ -228,17 +229,17 @@ def _alignments(comparison: Comparison) -> str:
 
 
 def _how_to_read(comparison: Comparison) -> str:
-    n = comparison.most_seeds
-    tested = [
-        sum(one.p is not None for one in analysis.differences.values())
-        for analysis in comparison.analyses.values()
-    ]
+    powers = []
+    for figure, analysis in comparison.analyses.items():
+        tested = sum(one.p is not None for one in analysis.differences.values())
+        if tested and analysis.noise:
+            needed = standard_errors_needed(analysis.noise.df, tested)
+            powers.append(f"{escape(figure)} {needed:.1f} ({tested} variants)")
     power = ""
-    if n > 1 and max(tested, default=0):
-        needed = standard_errors_needed(n, max(tested))
+    if powers:
         power = (
-            f"<li>Here, with {n} seeds and {max(tested)} variants tested, the clearest difference "
-            f"must reach {needed:.1f} of its own standard errors. More seeds lower that quickly; "
+            "<li>How many standard errors the clearest difference must reach here to survive the "
+            f"correction: {', '.join(powers)}. More seeds make standard errors smaller; "
             "<i>cannot tell</i> is no proof that two blocks are equal.</li>"
         )
     return (
@@ -248,12 +249,13 @@ def _how_to_read(comparison: Comparison) -> str:
         "<li><b>Noise floor</b>: the spread between seeds of one and the same block, pooled over "
         "all variants. Two means that differ by less may as well be one block trained twice.</li>"
         "<li><b>better</b> or <b>worse</b>: p &lt; "
-        f"{LEVEL:g} in a paired t test, corrected by Holm's method for all variants in that "
-        "figure, <i>and</i> the difference is beyond the noise floor. Anything else is "
-        "<b>cannot tell</b>. Figures are not corrected for one another.</li>"
-        "<li><b>p (pooled, Holm)</b> takes the spread from all variants at once instead of the few "
-        "differences of one. It sees more, but holds only where all variants spread alike; no "
-        "verdict rests on it.</li>"
+        f"{LEVEL:g}, corrected by Holm's method for all variants in that figure, <i>and</i> the "
+        "difference is beyond the noise floor. Anything else is <b>cannot tell</b>. Figures are "
+        "not corrected for one another.</li>"
+        "<li><b>p</b>: a t test whose error is what is left of all runs once each variant and each "
+        "seed has its own mean (randomised blocks). A variant that spreads far wider than the rest "
+        "(Cochran's test, 1 %) stays out of that error and is tested with its own paired "
+        "differences, as every variant is under <b>p (paired alone)</b>.</li>"
         f"{power}"
         "<li>An <b>A/A</b> variant is a block again with other seeds. Its verdict must be "
         "<i>cannot tell</i>.</li></ul>"

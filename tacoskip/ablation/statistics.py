@@ -39,15 +39,16 @@ class Summary:
 class Difference(Summary):
     """Variant minus reference over n seeds, with its verdict; `reason` says why none is given.
 
-    p: paired t test. p_holm: the same, corrected for all variants of the figure. p_pooled: with the
-    spread pooled over all variants instead of the differences' own, corrected as well.
+    p: t test with the spread that is left over all variants and seeds, or, for a variant that
+    spreads far wider than the rest, with its own. p_holm: the same, corrected for all variants of
+    the figure. p_paired: the test with the differences' own spread alone, not corrected.
     noise_floor: half-width within which two means of n seeds of one block differ 95 % of the time.
     """
 
     reference: str = ""
     p: float | None = None
     p_holm: float | None = None
-    p_pooled: float | None = None
+    p_paired: float | None = None
     noise_floor: float | None = None
     verdict: str = CANNOT_TELL
     reason: str = ""
@@ -67,12 +68,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One figure over all variants. noise: within variants; restless: spreads far wider alone."""
+    """One figure over all variants. restless: those that spread far wider than the rest.
+
+    noise: within variants, without the restless ones.
+    """
 
     summaries: dict[str, Summary]
     differences: dict[str, Difference]
     noise: Spread | None
-    restless: str | None
+    restless: list[str]
 
 
 def analyse(values: Values, baseline: str, direction: int) -> Analysis:
@@ -80,8 +84,10 @@ def analyse(values: Values, baseline: str, direction: int) -> Analysis:
 
     direction: 1 where higher is better, -1 where lower is, 0 where nobody knows.
     """
-    noise = pooled_spread([list(seeds.values()) for seeds in values.values()])
-    residual = residual_spread(values)
+    restless = restless_variants(values)
+    calm = {name: seeds for name, seeds in values.items() if name not in restless}
+    noise = pooled_spread([list(seeds.values()) for seeds in calm.values()])
+    residual = residual_spread(calm)
     found: dict[str, Difference] = {}
     for name, seeds in values.items():
         again = name.endswith(AA)
@@ -89,18 +95,15 @@ def analyse(values: Values, baseline: str, direction: int) -> Analysis:
         if name != reference and reference in values:
             deltas = _deltas(seeds, values[reference], in_order=again)
             # Other seeds do not cancel, so what is left without the seeds is too little for A/A.
-            spread = None if again else residual
-            found[name] = _difference(deltas, reference, noise, spread)
+            spread = noise if again else residual
+            own = bool({name, reference} & set(restless))
+            found[name] = _difference(deltas, reference, noise, None if own else spread)
     p_holm = _corrected({name: one.p for name, one in found.items()})
-    p_pooled = _corrected({name: one.p_pooled for name, one in found.items()})
     return Analysis(
         {name: summarize(list(seeds.values())) for name, seeds in values.items()},
-        {
-            name: _judged(one, p_holm.get(name), p_pooled.get(name), direction)
-            for name, one in found.items()
-        },
+        {name: _judged(one, p_holm.get(name), direction) for name, one in found.items()},
         noise,
-        restless_variant(values),
+        restless,
     )
 
 
@@ -155,33 +158,38 @@ def residual_spread(values: Values) -> Spread | None:
     return Spread(left / math.sqrt(df) if left > rounding else 0.0, df)
 
 
-def restless_variant(values: Values) -> str | None:
-    """Return the variant whose spread is too wide to be pooled with the rest, if there is one.
+def restless_variants(values: Values) -> list[str]:
+    """Return the variants whose spread is too wide to be pooled with the rest.
 
-    Cochran's C test at 1 %; with unequal seeds its mean count is used, which is a good guide.
+    Cochran's C test at 1 %, again without what it found until it finds no more; with unequal seeds
+    the mean count is used, which is a good guide.
     """
     variances = {
         name: float(np.var(list(own.values()), ddof=1))
         for name, own in values.items()
         if len(own) > 1
     }
-    total = sum(variances.values())
-    if len(variances) < 3 or not total > 0:
-        return None
-    widest = max(variances, key=lambda name: variances[name])
-    df = float(np.mean([len(values[name]) - 1 for name in variances]))
-    others = len(variances) - 1
-    ratio = others * variances[widest] / max(total - variances[widest], 1e-300)
-    p = len(variances) * special.fdtrc(df, df * others, ratio)
-    return widest if p < 0.01 else None
+    found: list[str] = []
+    while len(variances) >= 3 and sum(variances.values()) > 0:
+        widest = max(variances, key=lambda name: variances[name])
+        df = float(np.mean([len(values[name]) - 1 for name in variances]))
+        others = len(variances) - 1
+        rest = sum(variances.values()) - variances[widest]
+        ratio = others * variances[widest] / max(rest, 1e-300)
+        p = len(variances) * special.fdtrc(df, df * others, ratio)
+        if p >= 0.01:
+            break
+        found.append(widest)
+        del variances[widest]
+    return found
 
 
-def standard_errors_needed(n: int, variants: int) -> float:
-    """Return how many of its own standard errors the clearest difference must reach over n seeds.
+def standard_errors_needed(df: int, variants: int) -> float:
+    """Return how many standard errors the clearest of several differences must reach.
 
-    Holm holds the clearest of several variants to LEVEL / variants.
+    Holm holds it to LEVEL / variants. df: of the spread that it is tested with.
     """
-    return float(special.stdtrit(n - 1, 1 - LEVEL / (2 * variants)))
+    return float(special.stdtrit(df, 1 - LEVEL / (2 * variants)))
 
 
 def _deltas(a: Mapping[int, float], b: Mapping[int, float], in_order: bool) -> list[float]:
@@ -192,19 +200,21 @@ def _deltas(a: Mapping[int, float], b: Mapping[int, float], in_order: bool) -> l
 
 
 def _difference(
-    deltas: list[float], reference: str, noise: Spread | None, residual: Spread | None
+    deltas: list[float], reference: str, noise: Spread | None, spread: Spread | None
 ) -> Difference:
+    """Test the deltas with a common spread of single values; None: with their own alone."""
     summary, n = summarize(deltas), len(deltas)
-    p = p_pooled = None
+    p_paired = None
     if summary.mean is not None and summary.sd:
-        p = _two_sided(summary.mean, summary.sd / math.sqrt(n), n - 1)
-    if summary.mean is not None and residual and residual.sd > 0:
-        p_pooled = _two_sided(summary.mean, residual.sd * math.sqrt(2 / n), residual.df)
+        p_paired = _two_sided(summary.mean, summary.sd / math.sqrt(n), n - 1)
+    p = p_paired
+    if p_paired is not None and summary.mean is not None and spread and spread.sd > 0:
+        p = _two_sided(summary.mean, spread.sd * math.sqrt(2 / n), spread.df)
     return Difference(
         **vars(summary),
         reference=reference,
         p=p,
-        p_pooled=p_pooled,
+        p_paired=p_paired,
         noise_floor=noise.half_width(n) if noise and n else None,
     )
 
@@ -218,9 +228,7 @@ def _corrected(p_values: Mapping[str, float | None]) -> dict[str, float]:
     return dict(zip(known, holm(list(known.values())), strict=True))
 
 
-def _judged(
-    one: Difference, p_holm: float | None, p_pooled: float | None, direction: int
-) -> Difference:
+def _judged(one: Difference, p_holm: float | None, direction: int) -> Difference:
     verdict, reason = CANNOT_TELL, ""
     if one.n == 0 or one.mean is None:
         reason = f"no seed in common with {one.reference}"
@@ -236,5 +244,5 @@ def _judged(
         reason = "within the noise floor"
     else:
         verdict = BETTER if one.mean * direction > 0 else WORSE
-    known = vars(one) | {"p_holm": p_holm, "p_pooled": p_pooled}
-    return Difference(**known | {"verdict": verdict, "reason": reason})
+    known = {"p_holm": p_holm, "verdict": verdict, "reason": reason}
+    return Difference(**vars(one) | known)

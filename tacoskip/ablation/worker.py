@@ -79,7 +79,7 @@ def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     return {
         "parameters": parameters(model),
         "macs_per_frame": macs(model, *example) / mel.shape[1],
-        "latency_ms": best_ms(stacks),
+        "latency_ms": best_ms(stacks, repeats=20),
     }
 
 

@@ -28,7 +28,7 @@ DROPPED = 16
 # Path lengths that are measured, likewise; between them the logarithm is interpolated.
 LENGTHS = 17
 # Passes back through a unit, for all paths of a place together, and items of the batch for them.
-PASSES, ITEMS = 4096, 4
+PASSES, ITEMS = 2048, 4
 # Paths of one length, where there are more.
 PATHS = 16
 

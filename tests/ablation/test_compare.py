@@ -88,7 +88,7 @@ def test_what_is_warned_of(make_ablation: MakeAblation) -> None:
     warnings = "\n".join(compare(folder).warnings)
     assert "dense has 3 finished seeds, others 4" in warnings
     assert "dense: mcd_db is missing or not finite in 1 runs" in warnings
-    assert "wild spreads far wider than the rest in mcd_db" in warnings
+    assert "far wider spread than the rest in mcd_db: wild (" in warnings
     assert "runs end at different steps, 30 to 40" in warnings
 
 

@@ -59,8 +59,9 @@ def test_a_file_that_says_nothing_is_passed_over(
 
 def test_limits_are_of_what_can_be_drawn() -> None:
     found = {"a": {"encoder": {"gradient": np.array([0.0, np.nan, 2.0, 8.0])}}}
-    assert depth.limits(found, log=True).tolist() == [1, 16]
+    assert depth.limits(found, "gradient").tolist() == [0.2, 16]
     nothing = {"a": {"encoder": {"gradient": np.array([0.0, np.nan])}}}
-    assert depth.limits(nothing, log=True).tolist() == [0.1, 1.0]
-    low, high = depth.limits(found)
-    assert low < 0 < 8 < high
+    assert depth.limits(nothing, "gradient").tolist() == [0.1, 1.0]
+    lesions = {"a": {"encoder": {"lesion": np.array([0.0, -1.0, 1.0, 0.5, 90.0])}}}
+    low, high = depth.limits(lesions, "lesion")
+    assert -2 < low < -1 < 1 < high < 2

@@ -15,7 +15,7 @@ from tacoskip.ablation.statistics import (
     holm,
     pooled_spread,
     residual_spread,
-    restless_variant,
+    restless_variants,
     standard_errors_needed,
     summarize,
 )
@@ -151,7 +151,7 @@ def test_equal_values_give_neither_interval_nor_claim() -> None:
     assert found.summaries["base"].sd == 0.0
     assert found.summaries["base"].low is None
     assert {one.verdict for one in found.differences.values()} == {CANNOT_TELL}
-    assert {one.p_pooled for one in found.differences.values()} == {None}
+    assert {one.p for one in found.differences.values()} == {None}
 
 
 def test_an_unknown_direction_gives_the_difference_without_a_verdict() -> None:
@@ -171,17 +171,24 @@ def test_an_aa_variant_is_held_against_its_own_block() -> None:
     found = analyse(values, "base", 1).differences
     assert found["other@aa"].reference == "other"
     assert (found["other@aa"].n, found["other@aa"].mean) == (3, pytest.approx(1 / 3))
-    assert found["other@aa"].p_pooled is None
+    assert found["other@aa"].p != found["other@aa"].p_paired
     assert "lost@aa" not in found
 
 
 def test_a_variant_that_spreads_far_wider_is_named() -> None:
     random = np.random.default_rng(3)
     values = simulated(random, 6, 5)
-    assert restless_variant(values) is None
+    assert restless_variants(values) == []
+    before = analyse(values, "v0", 1)
     values["wild"] = by_seed(*random.normal(0, 30, size=5))
-    assert restless_variant(values) == "wild"
+    values["wilder"] = by_seed(*random.normal(0, 300, size=5))
+    after = analyse(values, "v0", 1)
+    assert after.restless == ["wilder", "wild"]
+    assert after.noise == before.noise
+    assert after.differences["v1"].p == pytest.approx(before.differences["v1"].p)
+    wild = after.differences["wild"]
+    assert wild.p == wild.p_paired
 
 
 def test_how_clear_a_difference_must_be() -> None:
-    assert standard_errors_needed(3, 24) == pytest.approx(stats.t.ppf(1 - 0.05 / 48, 2))
+    assert standard_errors_needed(2, 24) == pytest.approx(stats.t.ppf(1 - 0.05 / 48, 2))

@@ -1,0 +1,204 @@
+"""Does a deep plain CBHG fail to train where a residual one does? And what do the probes cost?
+
+    python benchmarks/deep.py --root FSDD [--steps 150] [--depths 4,16,64] [--out runs/deep]
+    [--blocks plain,residual] [key=value ...]
+    python benchmarks/deep.py --root FSDD --cost [--depths 4,64]
+
+The first trains the `fsdd` recipe, small and briefly, once for each block and depth of the stacks
+in encoder and post-net, everything else equal (same seed, same batches), and prints: loss:
+teacher-forced on validation clips; alignment: of their speech, free running; first / last: the
+gradient's norm at the first unit over that at the last, in each stack, at the start (the median of
+the first fifth of the steps) and at the end (of the last fifth). OUT/deep.png shows the gradient by
+depth and the curves of the loss. Runs that are there are not trained again.
+
+The second prints how much longer a training step takes while the probes listen and are written.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from tacoskip.ablation.events import Events, read_events
+from tacoskip.audio import FrontEnd
+from tacoskip.config import Config, load_config
+from tacoskip.data import Corpus, TrainBatches
+from tacoskip.data.prepare import prepare
+from tacoskip.run_folder import build_tacotron
+from tacoskip.text import Tokenizer
+from tacoskip.training import train
+from tacoskip.training.board import Board, teacher_forced_loss
+from tacoskip.training.gradients import GradientProbe
+
+PLACES = ("encoder", "postnet")
+SMALL = [
+    *("cbhg.channels=32", "cbhg.bank_size=4", "cbhg.bank_channels=32", "cbhg.gru_channels=64"),
+    *("postnet.channels=32", "postnet.bank_size=4", "postnet.bank_channels=32"),
+    *("postnet.gru_channels=32", "tts.attention_rnn_channels=128", "tts.decoder_channels=128"),
+    *("data.join=[1,2]", "data.batch_seconds=10", "data.max_batch=8", "data.workers=0"),
+    *("train.max_minutes=0", "train.warmup_steps=30", "train.sentences=[]"),
+]
+
+
+def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
+    """The recipe, with both stacks of a block and depth."""
+    config = load_config(
+        "fsdd",
+        [
+            *SMALL,
+            *(
+                f"data.root={arguments.root}",
+                f"block={block}",
+                f"train.max_steps={arguments.steps}",
+            ),
+            *(f"cbhg.depth={depth}", f"postnet.depth={depth}", "train.evaluate_every=1000000"),
+            *("train.log_every=5", f"run={arguments.out / f'{block}-{depth}'}"),
+            *arguments.overrides,
+        ],
+    )
+    prepare(config.data, config.audio, config.text)
+    return config
+
+
+def gradients(events: Events, place: str, part: slice) -> list[float]:
+    """Median over a stretch of the logged steps of the gradient at every unit of a place."""
+    head = f"gradient/{place}/unit_"
+    tags = sorted(tag for tag in events.scalars if tag.startswith(head))
+    return [
+        median([value for _, value in sorted(events.scalars[tag].items())][part]) for tag in tags
+    ]
+
+
+def stretches(events: Events) -> dict[str, slice]:
+    """The first and the last fifth of the logged steps."""
+    fifth = max(1, len(events.scalars["train/loss"]) // 5)
+    return {"start": slice(0, fifth), "end": slice(-fifth, None)}
+
+
+def measure(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, Any]:
+    """Train one network, unless it is there, and return its row."""
+    config = settings(arguments, block, depth)
+    run = Path(config.run)
+    if not (run / "result.json").is_file():
+        start = time.process_time()
+        last = train(config)["last"] | {"cpu_minutes": (time.process_time() - start) / 60}
+        (run / "result.json").write_text(json.dumps(last))
+    result, events = json.loads((run / "result.json").read_text()), read_events(run)
+    row = {"block": block, "depth": depth, "loss": result["loss"], "alignment": result["alignment"]}
+    row["train loss"] = float(np.mean(sorted(events.scalars["train/loss"].items())[-4:], axis=0)[1])
+    for place in PLACES:
+        for when, part in stretches(events).items():
+            flow = gradients(events, place, part)
+            row[f"{place} first/last, {when}"] = flow[0] / flow[-1] if flow[-1] else float("nan")
+    return row | {"CPU minutes": result["cpu_minutes"]}
+
+
+def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int]) -> Path:
+    """Gradient by depth at the start and the end, and the loss, a column a depth."""
+    figure = Figure(figsize=(3.6 * len(depths), 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(3, len(depths), squeeze=False)
+    for column, depth in enumerate(depths):
+        for number, block in enumerate(blocks):
+            events = read_events(arguments.out / f"{block}-{depth}")
+            colour = f"C{number}"
+            for row, place in enumerate(PLACES):
+                axes = grid[row, column]
+                for when, line in (("start", "--"), ("end", "-")):
+                    flow = np.array(gradients(events, place, stretches(events)[when]))
+                    units = np.arange(1, len(flow) + 1)
+                    shown = np.where(flow > 0, flow, np.nan)
+                    axes.plot(units, shown, line, color=colour, label=f"{block}, {when}")
+                axes.set(yscale="log", title=f"{place}, {depth} units", xlabel="unit")
+            steps, losses = zip(*sorted(events.scalars["train/loss"].items()), strict=True)
+            grid[2, column].plot(steps, losses, color=colour, label=block)
+        grid[2, column].set(title=f"training loss, {depth} units", xlabel="step")
+    for row in grid:
+        low, high = min(a.get_ylim()[0] for a in row), max(a.get_ylim()[1] for a in row)
+        for axes in row:
+            axes.set_ylim(low, high)
+    for axes in grid[:, 0]:
+        axes.legend(fontsize=8)
+    grid[0, 0].set_ylabel("gradient norm at the unit's input")
+    path: Path = arguments.out / "deep.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def cost(arguments: argparse.Namespace, block: str, depth: int, pairs: int = 12) -> dict[str, Any]:
+    """Step time with the probes over step time without, alternating on one batch."""
+    config = settings(arguments, block, depth)
+    corpus = Corpus.of(config.data, config.audio, config.text)
+    tokenizer = Tokenizer(config.text)
+    front_end = FrontEnd(config.audio)
+    batches = TrainBatches(
+        corpus.train, config.data, front_end, tokenizer, corpus.speakers, seed=config.seed
+    )
+    batch = next(batches)
+    model = build_tacotron(config, len(tokenizer), len(corpus.speakers)).train()
+    probe = GradientProbe(model)
+    times: dict[bool, list[float]] = {False: [], True: []}
+    with tempfile.TemporaryDirectory() as folder:
+        board = Board(Path(folder))
+        for number in range(2 * pairs + 2):
+            listening, start = bool(number % 2), time.process_time()
+            if listening:
+                probe.watch()
+            loss, _ = teacher_forced_loss(model, batch)
+            model.zero_grad()
+            loss.backward()
+            if listening:
+                board.probes(probe.read(), number)
+            if number > 1:
+                times[listening].append(time.process_time() - start)
+        board.close()
+    ratio = median(times[True]) / median(times[False])
+    every = load_config("fsdd").train.log_every
+    return {
+        "block": block,
+        "depth": depth,
+        "a logged step": ratio,
+        f"all steps (log_every={every})": 1 + (ratio - 1) / every,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--root", required=True, help="folder of the FSDD recordings")
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--depths", default="4,16,64")
+    parser.add_argument("--blocks", default="plain,residual")
+    parser.add_argument("--out", type=Path, default=Path("runs/deep"))
+    parser.add_argument("--cost", action="store_true", help="measure the cost of the probes")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args()
+    torch.set_num_threads(1)
+    blocks = arguments.blocks.split(",")
+    depths = [int(depth) for depth in arguments.depths.split(",")]
+    console, rows = Console(width=150), []
+    for depth in depths:
+        for block in blocks:
+            rows.append((cost if arguments.cost else measure)(arguments, block, depth))
+            console.print(rows[-1])
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    console.print(table)
+    if not arguments.cost:
+        console.print(f"picture: {picture(arguments, blocks, depths)}")
+
+
+if __name__ == "__main__":
+    main()
