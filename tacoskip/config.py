@@ -59,8 +59,8 @@ class TrainSettings:
     precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
     device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice).
     keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
-        mcd_db | alignment | loss, among evaluations whose speech is aligned and ends; of a
-        listener cer | wer | loss.
+        mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
+        of a listener cer | wer | loss. judge: run of a listener that hears a voice (cer_by_asr).
     sentences: what TensorBoard lets you hear of a voice.
     """
 
@@ -82,6 +82,7 @@ class TrainSettings:
     keep: int = 3
     checkpoint_minutes: float = 5.0
     select: str = "mcd_db"
+    judge: str = ""
     sentences: list[str] = field(default_factory=list)
 
 

@@ -29,7 +29,7 @@ CHOICES = {
     "train.device": ("auto", "cpu", "cuda"),
 }
 
-SELECT = {"tts": ("mcd_db", "alignment", "loss"), "asr": ("cer", "wer", "loss")}
+SELECT = {"tts": ("mcd_db", "alignment", "loss", "cer_by_asr"), "asr": ("cer", "wer", "loss")}
 
 # Sections that only one task reads: what is said there to the other is refused.
 SECTIONS = {"tts": ("tts", "postnet", "griffin_lim"), "asr": ("asr", "augment")}
@@ -193,6 +193,10 @@ def _check_task(config: "Config") -> None:
             for key, value in flatten(values[section], {}, f"{section}."):
                 if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
                     raise ConfigError(f"'{key}' is of task={task}, and this is task={config.task}")
+    if config.train.select == "cer_by_asr" and not config.train.judge:
+        raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
+    if config.task == "asr" and config.train.judge:
+        raise ConfigError("'train.judge' is of task=tts, and this is task=asr")
     if config.task == "tts" and config.data.extra:
         raise ConfigError("'data.extra' is of task=asr, and this is task=tts")
     if config.task == "asr" and config.text.symbols != "characters":

@@ -105,6 +105,28 @@ def test_it_learns(settings: Config) -> None:
     assert sum(losses[-5:]) / 5 < min(2.6, 0.5 * sum(losses[:5]) / 5)
 
 
+def test_a_listener_chooses_a_voice_and_does_not_change_it(
+    settings: Config, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    settings.train.max_steps = 1
+    train(settings)
+    weights = []
+    for judged in ([], [f"train.judge={settings.run}", "train.select=cer_by_asr"]):
+        voice = load_config(
+            "smoke",
+            [
+                *(f"data.root={tiny_corpus}", f"data.dir={settings.data.dir}", *judged),
+                *(f"run={tmp_path / f'voice{len(judged)}'}", "train.device=cpu"),
+                *("train.max_steps=2", "train.evaluate_every=1", "train.sentences=[]"),
+                *("data.validation=3", "data.test=2"),
+            ],
+        )
+        best = train(voice)["best"]
+        weights.append(load_checkpoint(checkpoints(Path(voice.run))[-1]).training["weights"])
+    assert 0 <= best["cer_by_asr"]
+    torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("pair", "reason"),
     [
@@ -113,6 +135,7 @@ def test_it_learns(settings: Config) -> None:
         ("text.symbols=phonemes", "expected text.symbols=characters, got phonemes"),
         ("asr.subsampling=3", "expected asr.subsampling 1, 2, 4, 8"),
         ("asr.dropout=1", "expected asr.dropout below 1"),
+        ("train.judge=runs/x", "'train.judge' is of task=tts"),
         ("augment.speed=[5]", "expected augment.speed from 0.5 to 2"),
         ("augment.noise_db=[5]", "expected augment.noise_db = "),
     ],

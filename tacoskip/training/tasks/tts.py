@@ -15,13 +15,15 @@ from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import Batch, Corpus, TrainBatches, feature_statistics, validation_batches
-from tacoskip.inference import Speech, Voice
+from tacoskip.error_rates import NONE, character_errors
+from tacoskip.inference import Speech, Voice, load_listener
 from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
 from tacoskip.metrics import alignment_score, mcd_db
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer
+from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 
@@ -33,6 +35,15 @@ STEPS_PER_SYMBOL = 1.25
 # What counts as speaking: the alignment score, and the share of sentences that do not end.
 UNALIGNED_SCORE = 0.3
 STOP_FAILURES = 0.5
+
+
+def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
+    """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
+    batch = batch.to(model.mel_mean.device)
+    mel, linear = model.standardize(batch.mel, batch.linear)
+    output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+    loss = masked_l1(output.mel, mel, batch.mel_lengths)
+    return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
 
 
 class VoiceTask:
@@ -50,6 +61,9 @@ class VoiceTask:
             corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
+        with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
+            judge = config.train.judge
+            self.listener = load_listener(judge, config.train.device) if judge else None
         self.model: Tacotron
 
     def build(self, config: Config) -> Tacotron:
@@ -104,12 +118,7 @@ class VoiceTask:
         }
 
     def validation_loss(self, model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
-        """Mel and linear loss under teacher forcing, in standardised features."""
-        batch = batch.to(model.mel_mean.device)
-        mel, linear = model.standardize(batch.mel, batch.linear)
-        output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
-        loss = masked_l1(output.mel, mel, batch.mel_lengths)
-        return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
+        return teacher_forced_loss(model, batch)
 
     def evaluate(
         self, model: Tacotron, board: Board, frames_per_symbol: float, step: int
@@ -174,6 +183,7 @@ class VoiceTask:
 
     def _spoken(self, board: Board, voice: Voice, step: int) -> dict[str, float]:
         scores, distances, failures = [], [], []
+        misheard = NONE
         first = self.validation[0]
         for row in range(min(SPOKEN, len(first.texts))):
             speech = voice.synthesize(first.texts[row], voice.speakers[int(first.speakers[row])])
@@ -182,6 +192,9 @@ class VoiceTask:
             scores.append(alignment_score(speech.alignment).score)
             distances.append(mcd_db(truth, speech.mel))
             failures.append(not speech.stopped)
+            if self.listener:
+                heard = self.listener.transcribe(speech.wave, speech.sample_rate).text
+                misheard += character_errors(plain_words(first.texts[row], True), heard)
             if row == 0:
                 board.picture(
                     "validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step
@@ -191,6 +204,7 @@ class VoiceTask:
             "alignment": float(np.mean(scores)),
             "mcd_db": float(np.mean(distances)),
             "stop_failures": float(np.mean(failures)),
+            **({"cer_by_asr": misheard.rate} if self.listener else {}),
         }
 
 
