@@ -193,7 +193,8 @@ class VoiceTask:
             distances.append(mcd_db(truth, speech.mel))
             failures.append(not speech.stopped)
             if self.listener:
-                heard = self.listener.transcribe(speech.wave, speech.sample_rate).text
+                wave = speech.wave if speech.wave.size else np.zeros(1, np.float32)
+                heard = self.listener.transcribe(wave, speech.sample_rate).text
                 misheard += character_errors(plain_words(first.texts[row], True), heard)
             if row == 0:
                 board.picture(
