@@ -3,8 +3,8 @@
     python benchmarks/long_recording.py RUN CLIPS [--minutes 6 60]
 
 CLIPS is a folder of wavs of one rate, which are joined, with short pauses, into recordings of so
-many minutes. Each is transcribed in a process of its own. Prints peak memory, processor seconds and how
-many times faster than real time that is; the last line compares the longest with the shortest.
+many minutes. Each is transcribed in a process of its own. Prints peak memory, processor seconds and
+how many times faster than real time that is; the last line compares the longest with the shortest.
 """
 
 import argparse
