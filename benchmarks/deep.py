@@ -117,7 +117,7 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
                 axes = grid[row, column]
                 for when, line in (("start", "--"), ("end", "-")):
                     flow = np.array(gradients(events, place, stretches(events)[when]))
-                    units = np.arange(1, len(flow) + 1)
+                    units = np.arange(len(flow))
                     shown = np.where(flow > 0, flow, np.nan)
                     axes.plot(units, shown, line, color=colour, label=f"{block}, {when}")
                 axes.set(yscale="log", title=f"{place}, {depth} units", xlabel="unit")
@@ -128,6 +128,7 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
         low, high = min(a.get_ylim()[0] for a in row), max(a.get_ylim()[1] for a in row)
         for axes in row:
             axes.set_ylim(low, high)
+            axes.locator_params(axis="x", integer=True)
     for axes in grid[:, 0]:
         axes.legend(fontsize=8)
     grid[0, 0].set_ylabel("gradient norm at the unit's input")

@@ -502,8 +502,8 @@ def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -
         return
     for warning in comparison.warnings:
         say(f"warning: {warning}")
-    for run in comparison.unfinished:
-        say(f"left out: {run.name}: {run.error}")
+    for line in comparison.left_out:
+        say(f"left out: {line}")
     show_table(table(comparison))
     say(f"wrote {report}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tacoskip.ablation.collect import DONE, Run, collect, differing, flatten
+from tacoskip.ablation.plan import PLANNED
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, Analysis, analyse
 from tacoskip.config_checks import nearest
 
@@ -75,6 +76,13 @@ class Comparison:
     def unfinished(self) -> list[Run]:
         """Runs that count for nothing, each with its reason in `error`."""
         return [run for run in self.runs if run.state != DONE]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Lines that say which runs do not count and why; those yet to come are only counted."""
+        planned = [run for run in self.unfinished if run.error == PLANNED]
+        lines = [f"{run.name}: {run.error}" for run in self.unfinished if run not in planned]
+        return [*lines, f"runs that have not ended: {len(planned)}"] if planned else lines
 
     def finished(self, variant: str) -> list[Run]:
         """Return the finished runs of a variant, by seed."""

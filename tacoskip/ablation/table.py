@@ -93,6 +93,6 @@ def _caption(comparison: Comparison) -> str:
     lines = [
         f"noise floor at {comparison.most_seeds} seeds: {floor}",
         "no word beside a figure: cannot tell",
-        *(f"does not count: {run.name}: {run.error}" for run in comparison.unfinished),
+        *(f"does not count: {line}" for line in comparison.left_out),
     ]
     return "\n".join(lines)

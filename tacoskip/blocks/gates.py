@@ -21,9 +21,16 @@ class Passed(nn.Module):
 
 
 def sparsity(model: nn.Module) -> Tensor | None:
-    """Mean price of the last training pass over all hard gates, or None where there are none."""
-    prices = [m.price for m in model.modules() if isinstance(m, Dynamic | Deactivable)]
-    found = [price for price in prices if price is not None]
+    """Mean price of the last training pass over all hard gates, or None where there are none.
+
+    Prices are handed out once: they hold on to that pass, which would keep its memory and let no
+    copy be made of the network.
+    """
+    found = []
+    for gate in (m for m in model.modules() if isinstance(m, Dynamic | Deactivable)):
+        if gate.price is not None:
+            found.append(gate.price)
+            gate.price = None
     return torch.stack(found).mean() if found else None
 
 

@@ -62,3 +62,11 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over real frames: x (B, T, C), mask (B, T) -> (B, C)."""
     total = x.masked_fill(~mask[:, :, None], 0.0).sum(1)
     return total / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def is_recorded() -> bool:
+    """Whether torch.jit.trace or torch.export is writing this call down.
+
+    What it writes must hold for other inputs too, so no branch may depend on this one's values.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting()

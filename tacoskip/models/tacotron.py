@@ -232,7 +232,7 @@ class Decoder(nn.Module):
             nearest = torch.where(nearer, stop[:, 0], nearest)
             likeliest = torch.where(nearer, step + 1, likeliest)
             ends = (stop[:, 0] > 0) & speaks
-            rests = (rested >= rest_steps) & speaks & ~ends
+            rests = (rested >= rest_steps) & speaks
             steps = torch.where(ends, step + 1, torch.where(rests, likeliest, steps))
             stopped |= ends | rests
             if bool((stopped | (step + 1 >= max_steps)).all()):

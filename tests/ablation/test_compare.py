@@ -149,3 +149,12 @@ def test_comparing_loads_neither_torch_nor_matplotlib() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_that_are_still_to_come_are_counted_not_listed(make_ablation: MakeAblation) -> None:
+    folder = make_ablation({"highway": figures(5.0, 5.2), "plain": [*figures(5.1), None]})
+    plan = json.loads((folder / "ablation.json").read_text())
+    plan["runs"][1]["state"] = "planned"
+    (folder / "ablation.json").write_text(json.dumps(plan))
+    lines = compare(folder).left_out
+    assert lines == ["plain/seed-2: loss is not finite", "runs that have not ended: 1"]

@@ -102,6 +102,8 @@ def share(mine: nn.Module, theirs: nn.Module) -> list[tuple[nn.Module, nn.Module
         for name, value in state.items():
             if name == "running_var":
                 value.uniform_(0.5, 2)
+            elif isinstance(ours, nn.BatchNorm1d) and value.is_floating_point():
+                value.normal_(0.0, 3.0)  # so that a ReLU6 cuts
             elif value.is_floating_point():
                 value.normal_(0.0, 0.5)
             if name in target:

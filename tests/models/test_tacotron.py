@@ -184,8 +184,8 @@ def test_a_voice_that_does_not_rest_at_the_end_has_not_stopped(path: list[int]) 
 
 
 def test_a_stop_token_comes_before_a_rest() -> None:
-    output = walk([6] * 10, [-3.0, -1, 2, -3], slice(0, 1))
-    assert (output.stopped.tolist(), output.mel_lengths.tolist()) == ([True], [9])
+    output = walk([6] * 10, [-3.0, 2, 3, 4], slice(0, 1))
+    assert (output.stopped.tolist(), output.mel_lengths.tolist()) == ([True], [6])
 
 
 def test_a_rest_past_the_limit_does_not_count() -> None:

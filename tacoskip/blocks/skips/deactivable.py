@@ -5,7 +5,8 @@
 u is uniform noise in training, one draw a batch; in evaluation s = sigmoid(a). `price` is the
 probability that z is not 0, the expected number of units in use, to be weighed into the loss. A
 gate that stands at 0 in evaluation is closed: the transform is not run, and `tacoskip.blocks.prune`
-removes it. a starts at 2, mostly open; beta is the paper's 2/3.
+removes it; without that, a traced or exported network computes it and multiplies by 0. a starts at
+2, mostly open; beta is the paper's 2/3.
 """
 
 import math
@@ -13,6 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tacoskip.blocks.layers import is_recorded
 from tacoskip.blocks.skips.base import Skip, Transforming
 
 LOW, HIGH, BETA = -0.1, 1.1, 2 / 3
@@ -42,7 +44,7 @@ class Deactivable(Skip):
     def forward(self, x: Tensor, transform: Transforming, mask: Tensor) -> Tensor:
         if self.training:
             self.price = torch.sigmoid(self.log_alpha - BETA * math.log(-LOW / HIGH))
-        elif self.closed:
+        elif not is_recorded() and self.closed:
             return x
         return x + self.gate() * transform(x, mask)
 

@@ -2,16 +2,19 @@
 
     y = x + g * F(x),   g = [w . ReLU(W mean_t(x) + b) + 1 > 0]
 
-In training the choice is straight-through: g is hard forward and the slope of the sigmoid backward
-(the paper's first, supervised stage; departure: no reinforcement learning after it). In evaluation
-the transform runs on the chosen examples only, and not at all where there are none. `price` is the
+In training the choice is drawn, P(g = 1) = sigmoid of what is compared with 0, and
+straight-through: hard forward, the slope of the sigmoid backward (departures: SkipNet's supervised
+stage does not draw, and reinforcement learning follows it). Without the draw a unit that has learnt
+never sees what its absence costs, and the price leads the gate back to where it turns. In
+evaluation the transform runs on the chosen examples only, and not at all where there are none; a
+traced or exported network cannot choose what it runs, and computes both. `price` is the expected
 share of chosen examples, to be weighed into the loss.
 """
 
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.layers import masked_mean
+from tacoskip.blocks.layers import is_recorded, masked_mean
 from tacoskip.blocks.skips.base import Skip, Transforming
 
 
@@ -35,11 +38,13 @@ class Dynamic(Skip):
 
     def forward(self, x: Tensor, transform: Transforming, mask: Tensor) -> Tensor:
         chance = self.chance(x, mask)
-        chosen = chance > 0.5
         if self.training:
-            gate = chosen.to(chance.dtype) + chance - chance.detach()
-            self.price = gate.mean()
+            gate = (torch.rand_like(chance) < chance).to(chance.dtype) + chance - chance.detach()
+            self.price = chance.mean()
             return x + gate[:, None, None] * transform(x, mask)
+        chosen = chance > 0.5
+        if is_recorded():
+            return torch.where(chosen[:, None, None], x + transform(x, mask), x)
         rows = chosen.nonzero()[:, 0]
         if len(rows) == 0:
             return x

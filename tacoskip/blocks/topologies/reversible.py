@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from tacoskip.blocks.layers import is_recorded
 from tacoskip.blocks.topologies.chain import MakeSkip, MakeTransform
 
 
@@ -60,7 +62,8 @@ class Reversible(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x1, x2 = x.masked_fill(~mask[:, :, None], 0.0).chunk(2, dim=2)
-        if self.rebuild and torch.is_grad_enabled() and len(self.units):
+        rebuild = self.rebuild and torch.is_grad_enabled() and not is_recorded()
+        if rebuild and len(self.units):
             x1, x2 = _Rebuilt.apply(x1, x2, mask, self.units, *self.units.parameters())
         else:
             for unit in self.units:
@@ -80,20 +83,23 @@ class _Rebuilt(torch.autograd.Function):
         kind = x1.device.type
         ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         ctx.units, ctx.random = units, []
+        random_g = None
         for unit in units:
             assert isinstance(unit, Coupling)
-            random_f = _random_state(x1.device)
+            random_f = _random_state(x1.device, random_g)
             x1 = x1 + _branch(unit.f, x2, mask)
-            ctx.random.append((random_f, _random_state(x1.device)))
+            random_g = _random_state(x1.device, random_f)
             x2 = x2 + _branch(unit.g, x1, mask)
+            ctx.random.append((random_f, random_g))
         ctx.save_for_backward(x1, x2, mask)
         return x1, x2
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         y1, y2, mask = ctx.saved_tensors
         d1, d2 = grads
-        found: list[Tensor] = []
+        found: list[Tensor | None] = []
         for unit, (random_f, random_g) in zip(
             reversed(ctx.units), reversed(ctx.random), strict=True
         ):
@@ -113,32 +119,40 @@ def _undo(
     mask: Tensor,
     random: "RandomState",
     autocast: tuple[str, torch.dtype, bool],
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Take y = before + transform(x) back: before, the gradient of x with its part through the
-    transform, and the gradients of the transform's parameters.
+    transform, and the gradients of the transform's parameters, None for one that is frozen.
     """
-    parameters = list(transform.parameters())
+    learnt = [p for p in transform.parameters() if p.requires_grad]
     x = x.detach().requires_grad_()
     devices = [x.device] if x.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        torch.autocast(*autocast),
+        # Without a cache: older releases hand out the casts that forward made without gradient
+        # (pytorch 165068).
+        torch.autocast(*autocast, cache_enabled=False),
         _statistics_at_rest(transform),
         torch.enable_grad(),
     ):
         _set_random_state(random, x.device)
         h = _branch(transform, x, mask)
-    through, *of_parameters = torch.autograd.grad(h, [x, *parameters], d_y)
-    return y - h.detach(), d_x + through, of_parameters
+    through, *grads = torch.autograd.grad(h, [x, *learnt], d_y, allow_unused=True)
+    found = dict(zip(learnt, grads, strict=True))
+    return y - h.detach(), d_x + through, [found.get(p) for p in transform.parameters()]
 
 
 RandomState = tuple[Tensor, Tensor | None]
 
 
-def _random_state(device: torch.device) -> RandomState:
-    return torch.get_rng_state(), (
-        torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    )
+def _random_state(device: torch.device, before: RandomState | None) -> RandomState:
+    """Where the generators stand; `before` itself, kept once, where nothing was drawn since."""
+    on_cuda = device.type == "cuda"
+    now = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_cuda else None
+    if before is None or not torch.equal(before[0], now[0]):
+        return now
+    if before[1] is not None and now[1] is not None and not torch.equal(before[1], now[1]):
+        return now
+    return before
 
 
 def _set_random_state(state: RandomState, device: torch.device) -> None:

@@ -8,6 +8,7 @@ the real frames instead of max pooling, repetition instead of a transposed convo
 lengths instead of cropping, one width at all levels.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,11 +34,12 @@ def halve(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
     x (B, T, C), mask (B, T) -> (B, T/2, C), (B, T/2).
     """
-    odd = x.shape[1] % 2
-    x, mask = functional.pad(x, (0, 0, 0, odd)), functional.pad(mask, (0, odd))
-    pairs = mask.unflatten(1, (-1, 2))
-    count = pairs.sum(2, keepdim=True).clamp(min=1)
-    return x.unflatten(1, (-1, 2)).sum(2) / count, pairs.any(2)
+    first, first_real = x[:, ::2], mask[:, ::2]
+    # One more frame than x has, so that an odd number needs no case of its own (and can be traced).
+    second = functional.pad(x, (0, 0, 0, 1))[:, 1::2]
+    second_real = functional.pad(mask, (0, 1))[:, 1::2]
+    both = (first_real & second_real)[:, :, None]
+    return (first + second) / (1 + both.to(x.dtype)), first_real | second_real
 
 
 class UNet(nn.Module):
@@ -63,7 +65,7 @@ class UNet(nn.Module):
         for i, unit in enumerate(self.units):
             if i >= below:
                 long, mask = kept.pop()
-                up = x.repeat_interleave(2, 1)[:, : long.shape[1]]
+                up = x.index_select(1, torch.arange(long.shape[1], device=x.device) // 2)
                 join = self.joins[len(kept)]
                 assert isinstance(join, Skip)
                 # The skip's x is the map kept on the way down, its F(x) what came from below.

@@ -1,0 +1,138 @@
+"""Every family as torch.export and torch.jit.trace write it down, on lengths they have not seen."""
+
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tacoskip.blocks import BLOCKS, build_block, prune
+from tacoskip.masks import lengths_to_mask
+from tacoskip.models.cbhg import CBHG
+from tacoskip.models.settings import CBHGSettings, TacotronSettings
+from tacoskip.models.tacotron import Encoder
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*deprecated.*torch.export:FutureWarning", "ignore::torch.jit.TracerWarning"
+)
+ANY = torch.export.Dim.DYNAMIC  # a size that the call may not fix; export fails where it does
+
+
+def example(batch: int, frames: int) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([frames, frames // 2, 2, 1])[:batch]
+    return torch.randn(batch, frames, 8), lengths_to_mask(lengths, frames)
+
+
+def ready(block: nn.Module) -> nn.Module:
+    """Evaluation, with weights and statistics that show what is left out."""
+    with torch.no_grad():
+        for tensor in block.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.add_(0.3 * torch.rand_like(tensor) + 0.05)
+    return block.eval()
+
+
+def exported(module: nn.Module) -> torch.export.ExportedProgram:
+    sizes = {0: ANY, 1: ANY}
+    return torch.export.export(module, example(3, 11), dynamic_shapes=(sizes, sizes))
+
+
+@torch.no_grad()
+def check_the_same(recorded: nn.Module, module: nn.Module) -> None:
+    # Longer and shorter, odd and even, one item and more than recorded.
+    for batch, frames in ((3, 24), (1, 7), (4, 33)):
+        inputs = example(batch, frames)
+        torch.testing.assert_close(recorded(*inputs), module(*inputs))
+
+
+def small(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    family = BLOCKS[name]
+    deep = family.topology == "unet" or "stages" in family.options
+    return ready(build_block(name, 8, 2 if deep else 1))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_family_is_exported(name: str) -> None:
+    block = small(name)
+    check_the_same(exported(block).module(), block)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_family_is_traced(name: str) -> None:
+    block = small(name)
+    traced = torch.jit.trace(block, example(3, 11), check_trace=False)
+    check_the_same(traced, block)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_recorded_dynamic_unit_still_chooses(sign: float) -> None:
+    """What is recorded on examples that all use the unit, or none, holds for a mixture."""
+    torch.manual_seed(0)
+    block = ready(build_block("dynamic", 8, 1))
+    gate = block.units[0].skip.gate  # type: ignore[union-attr,index]
+    with torch.no_grad():  # open where the mean of the first channel is above zero
+        for layer, rows in ((gate[0], [[1.0] + 7 * [0], [-1.0] + 7 * [0]]), (gate[2], [[1.0, -1]])):  # type: ignore[index]
+            layer.weight.copy_(torch.tensor(rows))
+            layer.bias.zero_()
+    (x, mask), high = example(3, 11), torch.tensor([9.0, -9.0, 9.0])[:, None, None]
+    shown = (x + 9 * sign, mask)
+    recorded = (
+        torch.export.export(block, shown).module(),
+        torch.jit.trace(block, shown, check_trace=False),
+    )
+    heard = block(x + high, mask)
+    assert [int(row.any()) for row in heard - torch.relu((x + high) * mask[:, :, None])] == [
+        1,
+        0,
+        1,
+    ]
+    for module in recorded:
+        torch.testing.assert_close(module(x + high, mask), heard)
+
+
+def test_pruned_units_are_not_exported() -> None:
+    torch.manual_seed(0)
+    block = ready(build_block("deactivable", 8, 2))
+    whole = len(exported(block).state_dict)
+    block.units[0].skip.log_alpha.data.fill_(-4.0)  # type: ignore[union-attr,index]
+    assert prune(block) == 1
+    program = exported(block)
+    assert len(program.state_dict) == whole // 2
+    check_the_same(program.module(), block)
+
+
+def test_an_exported_block_is_written_and_read() -> None:
+    block, file = small("residual"), io.BytesIO()
+    torch.export.save(exported(block), file)
+    file.seek(0)
+    check_the_same(torch.export.load(file).module(), block)
+
+
+def cbhg(**parts: bool) -> CBHGSettings:
+    return CBHGSettings(
+        bank_size=4, bank_channels=6, projection_channels=7, channels=8, gru_channels=4, **parts
+    )
+
+
+def test_cbhg_is_traced_and_without_its_gru_exported() -> None:
+    torch.manual_seed(0)
+    whole, without = ready(CBHG(8, cbhg())), ready(CBHG(8, cbhg(gru=False)))
+    traced = torch.jit.trace(whole, example(3, 11), check_trace=False)
+    check_the_same(traced, whole)
+    check_the_same(exported(without).module(), without)
+
+
+def test_the_encoder_is_traced() -> None:
+    torch.manual_seed(0)
+    settings = TacotronSettings(embedding_channels=6, prenet_channels=[8, 8])
+    encoder = ready(Encoder(20, settings, cbhg()))
+
+    def symbols(batch: int, length: int) -> tuple[Tensor, Tensor]:
+        _, mask = example(batch, length)
+        return torch.randint(1, 20, (batch, length)).masked_fill(~mask, 0), mask
+
+    traced = torch.jit.trace(encoder, symbols(3, 11), check_trace=False)
+    for batch, length in ((3, 24), (1, 7)):
+        inputs = symbols(batch, length)
+        torch.testing.assert_close(traced(*inputs), encoder(*inputs))
