@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from tacoskip.ablation.ablate import settle
+from tacoskip.ablation.grid import read_request, variants
 from tacoskip.cli import app
 from tacoskip.config import load_arguments
 
@@ -83,7 +85,10 @@ def _fault_of_tacoskip(words: list[str]) -> str | None:
         return f"no command {words[0]}"
     try:
         context = command.make_context(words[0], list(words[1:]))
-        if "settings" in context.params:
+        if words[0] == "ablate":
+            request = read_request(context.params["settings"] or [])
+            variants(request, settle(request))
+        elif "settings" in context.params:
             load_arguments(context.params["settings"] or [])
     except ValueError as error:
         return str(error)
@@ -130,6 +135,8 @@ def test_the_readme_shows_the_two_commands_and_the_way() -> None:
         ("tacoskip trian recipe=demo", "no command trian"),
         ("tacoskip train recipe=demoo", "unknown recipe"),
         ("tacoskip train recipe=demo train.max_step=5", "unknown key"),
+        ("tacoskip ablate recipe=fsdd blocks=plane", "unknown block 'plane'"),
+        ("tacoskip ablate recipe=ljspeech blocks=plain", "no budget"),
         ("FOO=1 tacoskip train --resume recipe=demo", "No such option"),
         ("cat x | .venv/bin/tacoskip synthesize - --speed 3", "No such option"),
         ("tacoskip synthesize", "Missing argument"),
