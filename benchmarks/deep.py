@@ -37,8 +37,9 @@ from tacoskip.data.prepare import prepare
 from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer
 from tacoskip.training import train
-from tacoskip.training.board import Board, teacher_forced_loss
+from tacoskip.training.board import Board
 from tacoskip.training.gradients import GradientProbe
+from tacoskip.training.tasks.tts import teacher_forced_loss
 
 PLACES = ("encoder", "postnet")
 SMALL = [

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tacoskip.console import Bar, emit_json, emit_table, guarded, say, show_table, working
+from tacoskip.console import WRONG, Bar, emit_json, emit_table, guarded, say, show_table, working
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
     from tacoskip.data.prepare import PrepareReport
+    from tacoskip.listening.listener import Listener
     from tacoskip.training import Progress
 
 app = typer.Typer(
@@ -35,6 +36,12 @@ Settings = Annotated[
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint file.")]
+Beam = Annotated[
+    int, typer.Option(help="Hypotheses of a beam search (0: the best unit of each frame).", min=0)
+]
+LanguageModel = Annotated[str, typer.Option("--lm", help="An ARPA file, see `tacoskip ngram`.")]
+LanguageModelWeight = Annotated[float, typer.Option(help="Weight of the language model.")]
+WordScore = Annotated[float, typer.Option(help="Added for each word of a model of words.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
@@ -87,10 +94,12 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
     print(f"report: {result['report']}")
 
 
-@app.command(short_help="Train a voice; run again = resume.")
+@app.command(short_help="Train a voice or a listener; run again = resume.")
 @guarded
 def train(settings: Settings = None, json: Json = False) -> None:
-    """Train a voice. Run again = resume; Ctrl-C saves first.
+    """Train a voice or, with a recipe of task=asr, a listener.
+
+    Run again = resume; Ctrl-C saves first.
 
     A corpus that is not prepared yet is prepared first.
     """
@@ -108,7 +117,8 @@ def train(settings: Settings = None, json: Json = False) -> None:
         return
     figures = ", ".join(f"{name} {value:.3f}" for name, value in summary["best"].items())
     print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
-    print(f'try it: tacoskip synthesize {summary["run"]} "..."')
+    use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
+    print(f"try it: tacoskip {use.format(summary['run'])}")
 
 
 @app.command()
@@ -157,13 +167,100 @@ def synthesize(
     with working():
         from tacoskip import inference
 
-        voice = inference.load(run)
+        voice = inference.load_voice(run)
         if out == "-":
             stream(voice, texts, speaker, seed, sink)
             return
         result = speak(voice, texts, out, speaker, plot, seed)
     if json:
         emit_json(result)
+
+
+@app.command(short_help="Write down what is said in audio files.")
+@guarded
+def transcribe(
+    run: Run,
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files of any length.")],
+    format: Annotated[str, typer.Option(help="text, json, srt or vtt.")] = "text",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder: one file for each AUDIO.")
+    ] = None,
+    beam: Beam = 0,
+    lm: LanguageModel = "",
+    lm_weight: LanguageModelWeight = 1.0,
+    word_score: WordScore = 0.0,
+) -> None:
+    """Write down what is said in files that libsndfile reads, of any sample rate and length.
+
+    A file that cannot be read is named in one line, the others are still done, and the exit code
+    is 2.
+    """
+    from tacoskip.hear import TRANSCRIPT_FORMATS, check_request
+    from tacoskip.hear import transcribe as hear
+
+    check_request(format, TRANSCRIPT_FORMATS, out, len(audio))
+    with working():
+        listener = _listener(run, beam, lm, lm_weight, word_score)
+        text, errors = hear(listener, audio, format, out)
+    if text or (out is None and not errors):
+        print(text)
+    for error in errors:
+        say(f"error: {error}")
+    if errors:
+        raise typer.Exit(WRONG)
+
+
+@app.command(short_help="Say when each word of a known text is spoken.")
+@guarded
+def align(
+    run: Run,
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is said in it.")],
+    format: Annotated[str, typer.Option(help="json or textgrid (Praat).")] = "json",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder to write AUDIO's file into.")
+    ] = None,
+) -> None:
+    """Say when each word and character of TEXT is spoken in AUDIO (forced alignment)."""
+    from tacoskip.hear import ALIGNMENT_FORMATS, check_request, render, write
+
+    check_request(format, ALIGNMENT_FORMATS, out)
+    with working():
+        from tacoskip.inference import load_listener
+
+        transcript = load_listener(run).align(audio, text)
+        if out is not None:
+            write([transcript], format, Path(out))
+    if out is None:
+        print(render(transcript, format))
+
+
+@app.command(short_help="Train an n-gram language model from text.")
+@guarded
+def ngram(
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT...", help="Files, a sentence a line.")
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="The ARPA file to write.")] = "lm.arpa",
+    order: Annotated[int, typer.Option(help="Words (or characters) it looks at.", min=2)] = 3,
+    characters: Annotated[
+        bool, typer.Option("--characters", help="Model characters, so that any word can be heard.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train an n-gram model (modified Kneser-Ney) for `transcribe --beam N --lm FILE`.
+
+    Texts are read as they are spoken: numbers as words, no punctuation.
+    """
+    from tacoskip.listening.ngram import train_file
+
+    with working():
+        result = train_file(texts, out, order, characters)
+    if json:
+        emit_json(result)
+        return
+    grams = ", ".join(f"{count:,} of {n}" for n, count in enumerate(result["ngrams"], 1))
+    say(f"wrote {out}: {result['sentences']:,} sentences; n-grams: {grams}")
 
 
 @app.command("evaluate", short_help="Judge a run on clips of its corpus.")
@@ -173,25 +270,63 @@ def judge(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     limit: Annotated[int, typer.Option(help="At most so many clips (0: all).", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
+    listener: Annotated[
+        str, typer.Option("--judge", metavar="ASR_RUN", help="A listener that hears a voice.")
+    ] = "",
+    join: Annotated[
+        str, typer.Option(metavar="LOW-HIGH", help="A listener hears strings of so many clips.")
+    ] = "",
+    beam: Beam = 0,
+    lm: LanguageModel = "",
+    lm_weight: LanguageModelWeight = 1.0,
+    word_score: WordScore = 0.0,
     json: Json = False,
 ) -> None:
-    """Judge a run on clips of its corpus; the figures go into RUN/metrics.json as well."""
+    """Judge a run on clips of its corpus; the figures go into RUN/metrics.json as well.
+
+    A voice speaks the texts and is set beside the recordings; with --judge a listener writes down
+    both. A listener writes down the recordings.
+    """
     from tacoskip.config_checks import nearest
 
     splits = ("train", "validation", "test")
     if split not in splits:
         raise ValueError(f"unknown split '{split}'{nearest(split, splits)} ({', '.join(splits)})")
     with working():
-        from tacoskip.evaluate import evaluate, table
+        from tacoskip import evaluate, evaluate_listener
+        from tacoskip.run_folder import task_of
 
+        hears = task_of(run) == "asr"
+        if hears and listener:
+            raise ValueError("expected --judge with a voice (task=tts), got a listener")
+        if not hears and (join or beam or lm):
+            raise ValueError("expected --join, --beam and --lm with a listener, got a voice")
         with Bar("evaluate") as bar:
-            figures = evaluate(run, split=split, limit=limit, seed=seed, progress=bar.show)
+            if hears:
+                figures = evaluate_listener.evaluate(
+                    _listener(run, beam, lm, lm_weight, word_score),
+                    run,
+                    split=split,
+                    limit=limit,
+                    seed=seed,
+                    join=_low_high(join),
+                    progress=bar.show,
+                )
+                rows = evaluate_listener.table(figures)
+            else:
+                figures = evaluate.evaluate(
+                    run, split=split, limit=limit, seed=seed, judge=listener, progress=bar.show
+                )
+                rows = evaluate.table(figures)
     if json:
         emit_json(figures)
         return
-    for trouble in figures["troubles"]:
+    for trouble in figures.get("troubles", []):
         say(f"warning: {trouble['id']}: {'; '.join(trouble['warnings'])}")
-    emit_table(["figure", "mean", "95 % interval", "clips"], table(figures))
+    emit_table(["figure", "mean", "95 % interval", "clips"], rows)
+    if hears:
+        emit_table(["speaker", "cer", "wer", "words"], evaluate_listener.speaker_rows(figures))
+        emit_table(["worst", "said", "heard"], evaluate_listener.worst_rows(figures))
 
 
 @app.command("ablate", short_help="Train variants of a recipe side by side.")
@@ -325,6 +460,30 @@ def doctor(json: Json = False) -> None:
         return
     words = {True: "ok", None: "note", False: "BROKEN"}
     emit_table(["", "", ""], [[words[f.ok], f.name, f.detail] for f in findings])
+
+
+def _listener(run: str, beam: int, lm: str, lm_weight: float, word_score: float) -> "Listener":
+    from tacoskip.inference import load_listener
+    from tacoskip.listening.beam import BeamSettings
+
+    if lm and not beam:
+        raise ValueError("expected --beam N with --lm, got --beam 0")
+    listener = load_listener(run)
+    if beam:
+        listener.search(BeamSettings(beam, lm, lm_weight, word_score))
+    return listener
+
+
+def _low_high(text: str) -> tuple[int, int]:
+    """Read "3-7", or "3" for "3-3"; "" is one clip at a time."""
+    low, dash, high = text.partition("-")
+    try:
+        found = (int(low), int(high) if dash else int(low)) if text else (1, 1)
+    except ValueError:
+        found = (0, 0)
+    if not 1 <= found[0] <= found[1]:
+        raise ValueError(f"expected --join LOW-HIGH, such as 3-7, got '{text}'")
+    return found
 
 
 def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -> None:

@@ -23,8 +23,13 @@ from tacoskip.config_checks import (
     kind_name,
     nearest,
 )
-from tacoskip.data.settings import DataSettings
-from tacoskip.models.settings import CBHGSettings, LossSettings, TacotronSettings
+from tacoskip.data.settings import AugmentSettings, DataSettings
+from tacoskip.models.settings import (
+    CBHGSettings,
+    LossSettings,
+    RecognizerSettings,
+    TacotronSettings,
+)
 from tacoskip.text.settings import TextSettings
 
 __all__ = [
@@ -53,9 +58,10 @@ class TrainSettings:
         `final_learning_rate_ratio` of itself at `decay_steps` (0: at the end of the run).
     precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
     device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice).
-    keep: newest checkpoints left on disk. select: the figure that names the best one,
-        mcd_db | alignment | loss, among evaluations whose speech is aligned and ends.
-    sentences: what TensorBoard lets you hear.
+    keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
+        mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
+        of a listener cer | wer | loss. judge: run of a listener that hears a voice (cer_by_asr).
+    sentences: what TensorBoard lets you hear of a voice.
     """
 
     max_steps: int = 100_000
@@ -76,6 +82,7 @@ class TrainSettings:
     keep: int = 3
     checkpoint_minutes: float = 5.0
     select: str = "mcd_db"
+    judge: str = ""
     sentences: list[str] = field(default_factory=list)
 
 
@@ -83,11 +90,13 @@ class TrainSettings:
 class Config:
     """Everything a run is made of.
 
+    task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a listener: `asr`, `augment`).
     run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
         names none of its own; skip and topology replace the family's. match: none | params | macs,
         in which the network is made to cost what it would cost with highway (`tacoskip.matching`).
-        cbhg is the encoder's, postnet the one behind the decoder. ablation: what `tacoskip ablate`
-        changes in the recipe before anything else, by dotted key: a budget it can be run in often.
+        cbhg is the encoder's (a voice's or a listener's), postnet the one behind a voice's decoder.
+        ablation: what `tacoskip ablate` changes in the recipe before anything else, by dotted key:
+        a budget it can be run in often.
     """
 
     recipe: str = ""
@@ -105,6 +114,8 @@ class Config:
     cbhg: CBHGSettings = field(default_factory=CBHGSettings)
     postnet: CBHGSettings = field(default_factory=lambda: CBHGSettings(bank_size=8))
     tts: TacotronSettings = field(default_factory=TacotronSettings)
+    asr: RecognizerSettings = field(default_factory=RecognizerSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     ablation: dict[str, float | int | str | bool] = field(default_factory=dict)

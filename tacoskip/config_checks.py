@@ -20,14 +20,19 @@ class ConfigError(ValueError):
 
 
 CHOICES = {
-    "task": ("tts",),
+    "task": ("tts", "asr"),
     "match": ("none", "params", "macs"),
+    "asr.decoder": ("ctc", "attention"),
     "text.symbols": ("characters", "phonemes"),
     "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),
     "train.device": ("auto", "cpu", "cuda"),
-    "train.select": ("mcd_db", "alignment", "loss"),
 }
+
+SELECT = {"tts": ("mcd_db", "alignment", "loss", "cer_by_asr"), "asr": ("cer", "wer", "loss")}
+
+# Sections that only one task reads: what is said there to the other is refused.
+SECTIONS = {"tts": ("tts", "postnet", "griffin_lim"), "asr": ("asr", "augment")}
 
 MAY_BE_NEGATIVE = ("seed", "audio.floor_db", "data.level_db")
 
@@ -39,6 +44,8 @@ ABOVE_ZERO = (
     *("postnet.channels", "postnet.gru_channels"),
     *("tts.embedding_channels", "tts.attention_channels", "tts.attention_rnn_channels"),
     *("tts.decoder_channels", "tts.frames_per_step"),
+    *("asr.channels", "asr.layers", "asr.subsampling"),
+    *("asr.attention_channels", "asr.decoder_channels"),
     *("train.max_steps", "train.learning_rate", "train.clip_norm", "train.keep"),
     *("train.log_every", "train.evaluate_every"),
 )
@@ -120,11 +127,14 @@ def check_values(config: "Config") -> None:
     import torch
 
     from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES, build_block  # these import torch
-    from tacoskip.models.attention import ATTENTIONS
+    from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
 
     values = dict(flatten(asdict(config), field_kinds(type(config))))
     choices = {**CHOICES, "block": tuple(BLOCKS), "tts.attention": tuple(ATTENTIONS)}
     choices |= dict.fromkeys(("cbhg.block", "postnet.block"), ("", *BLOCKS))
+    # A unit lasts several encoder frames, which these would have to pass one by one.
+    choices["asr.attention"] = tuple(a for a in ATTENTIONS if a not in ONE_SYMBOL_A_STEP)
+    choices["train.select"] = SELECT.get(config.task, ())
     for place in ("", "cbhg.", "postnet."):
         choices |= {f"{place}skip": ("", *SKIPS), f"{place}topology": ("", *TOPOLOGIES)}
     for key, known in choices.items():
@@ -139,6 +149,7 @@ def check_values(config: "Config") -> None:
             raise ConfigError(f"expected {key} of at least 0, got {value}")
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
+    _check_task(config)
     for key in config.ablation:
         try:
             check_key(key, field_kinds(type(config)))
@@ -175,6 +186,23 @@ def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
     return f" (sections: {', '.join(name for name, kind in kinds.items() if is_dataclass(kind))})"
 
 
+def _check_task(config: "Config") -> None:
+    values, plain = asdict(config), asdict(type(config)())
+    for task, sections in SECTIONS.items():
+        for section in sections if task != config.task else ():
+            for key, value in flatten(values[section], {}, f"{section}."):
+                if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
+                    raise ConfigError(f"'{key}' is of task={task}, and this is task={config.task}")
+    if config.train.select == "cer_by_asr" and not config.train.judge:
+        raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
+    if config.task == "asr" and config.train.judge:
+        raise ConfigError("'train.judge' is of task=tts, and this is task=asr")
+    if config.task == "tts" and config.data.extra:
+        raise ConfigError("'data.extra' is of task=asr, and this is task=tts")
+    if config.task == "asr" and config.text.symbols != "characters":
+        raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
+
+
 def _check_relations(config: "Config") -> None:
     join, schedule = config.data.join, config.tts.reduction_schedule
     if len(join) != 2 or not 1 <= join[0] <= join[1]:
@@ -184,8 +212,24 @@ def _check_relations(config: "Config") -> None:
         raise ConfigError(f"expected data.min_seconds < data.max_seconds, got {got}")
     if config.tts.prenet_dropout >= 1:
         raise ConfigError(f"expected tts.prenet_dropout below 1, got {config.tts.prenet_dropout:g}")
+    if not 0 < config.data.train_share <= 1:
+        share = config.data.train_share
+        raise ConfigError(f"expected data.train_share above 0 and up to 1, got {share:g}")
     if config.train.ema_decay >= 1:
         raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
+    if config.asr.ctc_weight > 1 or config.asr.ctc_weight == 0:
+        weight = config.asr.ctc_weight
+        raise ConfigError(f"expected asr.ctc_weight above 0 and up to 1, got {weight:g}")
+    if config.asr.subsampling & (config.asr.subsampling - 1):
+        raise ConfigError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {config.asr.subsampling}")
+    for key in ("dropout", "time_mask_share"):
+        if getattr(config.asr, key) >= 1:
+            raise ConfigError(f"expected asr.{key} below 1, got {getattr(config.asr, key):g}")
+    if not all(0.5 <= factor <= 2 for factor in config.augment.speed):
+        raise ConfigError(f"expected augment.speed from 0.5 to 2, got {config.augment.speed}")
+    noise = config.augment.noise_db
+    if noise and not (len(noise) == 2 and noise[0] <= noise[1]):
+        raise ConfigError(f"expected augment.noise_db = [least, most], got {noise}")
     if not all(channels >= 1 for channels in config.tts.prenet_channels):
         widths = config.tts.prenet_channels
         raise ConfigError(f"expected tts.prenet_channels of at least 1, got {widths}")

@@ -18,11 +18,15 @@ from numpy.typing import NDArray
 
 from tacoskip.audio import read_audio
 from tacoskip.data.corpus import Corpus
-from tacoskip.inference import Speech, Voice, load
+from tacoskip.error_rates import character_errors, interval
+from tacoskip.inference import Speech, Voice, load_listener, load_voice
+from tacoskip.listening.listener import Listener
 from tacoskip.metrics import alignment_score, compare_speech
 from tacoskip.run_folder import find_checkpoint
+from tacoskip.text.letters import plain_words
 
 SPLITS = ("train", "validation", "test")
+BY_JUDGE = ("cer_by_asr", "cer_of_recordings")
 FIGURES = ("mcd_db", "f0_rmse_cents", "alignment", "stop_failures", "rtf")
 RESAMPLES = 2000
 METRICS = "metrics.json"
@@ -45,6 +49,7 @@ def evaluate(
     split: str = "test",
     limit: int = 0,
     seed: int = 0,
+    judge: str | Path = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Let the voice of a run say a split's texts and score them; write RUN/metrics.json.
@@ -53,13 +58,16 @@ def evaluate(
     the split. progress: called with the share done and a note. Each of FIGURES is a dict of mean,
     low and high (a 95 % bootstrap interval over clips) and n, the clips it could be measured on;
     `speakers` has the means of each speaker when there are several, `troubles` the clips whose
-    speech came with a warning. Raises RunError for a run that cannot be used, CorpusError when its
-    corpus is not prepared, ValueError for another split or one without clips.
+    speech came with a warning. judge: a listener's run; it writes down the speech (`cer_by_asr`)
+    and, for comparison, the recordings (`cer_of_recordings`), and `heard` has both. Raises RunError
+    for a run that cannot be used, CorpusError when its corpus is not prepared, ValueError for
+    another split or one without clips.
     """
     if split not in SPLITS:
         raise ValueError(f"expected a split of {', '.join(SPLITS)}, got '{split}'")
     checkpoint = find_checkpoint(run)
-    voice = load(checkpoint)
+    voice = load_voice(checkpoint)
+    listener = load_listener(judge) if judge else None
     config = voice.config
     clips = clips_of(Corpus.of(config.data, config.audio, config.text), split, limit)
     _say(voice, clips[0], seed)  # the first call pays for threads and buffers: it is not timed
@@ -67,7 +75,7 @@ def evaluate(
     for number, clip in enumerate(clips):
         if progress:
             progress(number / len(clips), clip.id)
-        rows.append(score(voice, clip, seed))
+        rows.append(score(voice, clip, seed, listener))
     figures: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.name,
@@ -83,6 +91,8 @@ def evaluate(
         for row in rows
         if row["warnings"]
     ]
+    if listener:
+        figures |= {"judge": str(judge)} | _heard(rows, seed)
     write_metrics(checkpoint, split, figures)
     if progress:
         progress(1.0, f"wrote {metrics_path(checkpoint)}")
@@ -110,10 +120,11 @@ def clips_of(corpus: Corpus, split: str, limit: int = 0) -> list[Clip]:
     return clips
 
 
-def score(voice: Voice, clip: Clip, seed: int) -> dict[str, Any]:
+def score(voice: Voice, clip: Clip, seed: int, listener: Listener | None = None) -> dict[str, Any]:
     """Speak one clip's text and compare; the mel of the speech is taken from its samples.
 
-    So every figure is of what is heard, the inversion included.
+    So every figure is of what is heard, the inversion included. A listener adds what it heard in
+    the speech and in the recording.
     """
     started = time.perf_counter()
     speech = _say(voice, clip, seed)
@@ -139,6 +150,31 @@ def score(voice: Voice, clip: Clip, seed: int) -> dict[str, Any]:
         "stop_failures": float(not speech.stopped),
         "rtf": work / max(speech.seconds, 1 / rate),
         "warnings": speech.warnings,
+        **(_written(listener, clip, rate, candidate, reference) if listener else {}),
+    }
+
+
+def _written(
+    listener: Listener, clip: Clip, rate: int, *waves: NDArray[np.float32]
+) -> dict[str, Any]:
+    """What a listener hears in the speech and in the recording of one clip, and its errors."""
+    speech, recording = (listener.transcribe(wave, rate).text for wave in waves)
+    said = plain_words(clip.text, normalized=True)
+    return {
+        "said": said,
+        "heard": speech,
+        "heard_recording": recording,
+        "cer_by_asr": character_errors(said, speech),
+        "cer_of_recordings": character_errors(said, recording),
+    }
+
+
+def _heard(rows: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """Errors of all clips together, and what was heard clip by clip."""
+    texts = ("id", "said", "heard", "heard_recording")
+    return {
+        **{name: interval([[row[name]] for row in rows], seed) for name in BY_JUDGE},
+        "heard": [{name: row[name] for name in texts} for row in rows],
     }
 
 
@@ -191,7 +227,7 @@ def _means(rows: list[dict[str, Any]], speaker: str) -> dict[str, float | int]:
 def table(figures: dict[str, Any]) -> list[list[str]]:
     """Return what `evaluate` found as rows of text: figure, mean, 95 % interval, clips."""
     rows = []
-    for name in FIGURES:
+    for name in (*FIGURES, *(name for name in BY_JUDGE if name in figures)):
         value = figures[name]
         low_high = f"{value['low']:.4g} to {value['high']:.4g}"
         rows.append([name, f"{value['mean']:.4g}", low_high, str(value["n"])])

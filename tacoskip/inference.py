@@ -19,11 +19,13 @@ from torch import Tensor
 from tacoskip.audio import FrontEnd, GriffinLimStream
 from tacoskip.blocks import prune
 from tacoskip.config import Config
+from tacoskip.listening.listener import Listener
 from tacoskip.metrics import alignment_warnings
+from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import (
     RunError,
-    build_tacotron,
+    build_network,
     config_of,
     find_checkpoint,
     load_checkpoint,
@@ -215,8 +217,8 @@ class Voice:
         )
 
 
-def load(run: str | Path, device: str = "auto") -> Voice:
-    """Load a voice from a run folder or a checkpoint file.
+def load(run: str | Path, device: str = "auto") -> Voice | Listener:
+    """Load a voice or a listener from a run folder or a checkpoint file.
 
     device: auto | cpu | cuda. Raises RunError (a ValueError) for a run that is not there, has no
     checkpoint, or whose checkpoint is damaged or wants to run code.
@@ -226,13 +228,31 @@ def load(run: str | Path, device: str = "auto") -> Voice:
     path = find_checkpoint(run)
     checkpoint = load_checkpoint(path, device)
     config = config_of(checkpoint, path)
-    model = build_tacotron(config, checkpoint.n_symbols, len(checkpoint.speakers))
+    model = build_network(config, checkpoint.n_symbols, len(checkpoint.speakers))
     try:
         model.load_state_dict(checkpoint.weights)
     except RuntimeError:
         raise RunError(f"{path}: made by another version of tacoskip; train it again") from None
     prune(model)
+    if isinstance(model, Recognizer):
+        return Listener(model.to(device), config)
     return Voice(model.to(device), config, checkpoint.speakers, checkpoint.frames_per_symbol)
+
+
+def load_voice(run: str | Path, device: str = "auto") -> Voice:
+    """Load a run that must be a voice; raises RunError as `load` does."""
+    voice = load(run, device)
+    if not isinstance(voice, Voice):
+        raise RunError(f"{run}: expected a voice, got a listener (task=asr); try: transcribe")
+    return voice
+
+
+def load_listener(run: str | Path, device: str = "auto") -> Listener:
+    """Load a run that must be a listener; raises RunError as `load` does."""
+    listener = load(run, device)
+    if not isinstance(listener, Listener):
+        raise RunError(f"{run}: expected a listener, got a voice (task=tts); try: synthesize")
+    return listener
 
 
 def plot_speech(speech: Speech, path: str | Path) -> None:

@@ -53,3 +53,30 @@ def guided_attention_loss(
     distance = place[:, None, :] - time[:, :, None]
     penalty = 1 - torch.exp(-distance.square() / (2 * sigma**2))
     return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """CTC's negative log likelihood a unit (Graves et al. 2006); unit 0 is the blank.
+
+    log_probs (B, L, U), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance
+    too short for its text adds nothing: training has named it before.
+    """
+    total = functional.ctc_loss(
+        log_probs.transpose(0, 1),
+        symbols,
+        lengths,
+        symbol_lengths,
+        reduction="none",
+        zero_infinity=True,
+    ).sum()
+    return total / symbol_lengths.sum().clamp(min=1)
+
+
+def spelling_loss(spelled: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """Cross entropy of each next unit, the end (unit 0) included: spelled (B, S + 1, U), symbols
+    (B, S) padded with 0, symbol_lengths (B,) -> scalar.
+    """
+    wanted = functional.pad(symbols, (0, 1))
+    mask = lengths_to_mask(symbol_lengths + 1, wanted.shape[1])
+    each = -spelled.gather(2, wanted[:, :, None])[:, :, 0]
+    return (each * mask).sum() / mask.sum()

@@ -19,7 +19,7 @@ from tacoskip.config import Config
 from tacoskip.config_checks import with_block
 from tacoskip.models.settings import CBHGSettings
 
-PLACES = ("cbhg", "postnet")
+PLACES = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
 
 # Share of the baseline's cost by which a matched network may miss it.
 TOLERANCE = 0.02
@@ -74,7 +74,8 @@ def matched(config: Config, build: Build, baseline: Config | None = None) -> tup
     baseline = baseline or baseline_of(config)
     cost = _costs(config.match, build)
     reference = cost(baseline)
-    free = [place for place in PLACES if _stack(config, place) != _stack(baseline, place)]
+    places = PLACES[config.task]
+    free = [place for place in places if _stack(config, place) != _stack(baseline, place)]
     found = _resized(config, baseline, free, cost, reference) if free else config
     while cost(found) > (1 + TOLERANCE) * reference:
         thinner = _halved_growth(config, free)

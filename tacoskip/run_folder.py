@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tacoskip.config import Config, from_dict
 from tacoskip.config_checks import with_block
+from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 
 
@@ -47,7 +48,7 @@ class Checkpoint:
 
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
-    """Build the network a config describes, freshly initialised."""
+    """Build the voice a config describes, freshly initialised."""
     return Tacotron(
         n_symbols,
         config.audio.n_mels,
@@ -57,6 +58,18 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
         with_block(config.cbhg, config),
         with_block(config.postnet, config),
     )
+
+
+def build_recognizer(config: Config, n_units: int) -> Recognizer:
+    """Build the recogniser a config describes, freshly initialised."""
+    return Recognizer(config.audio.n_mels, n_units, config.asr, with_block(config.cbhg, config))
+
+
+def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron | Recognizer:
+    """Build the network of a config's task, freshly initialised."""
+    if config.task == "asr":
+        return build_recognizer(config, n_symbols)
+    return build_tacotron(config, n_symbols, n_speakers)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
@@ -126,3 +139,9 @@ def config_of(checkpoint: Checkpoint, path: Path) -> Config:
         return from_dict(checkpoint.config, source=str(path))
     except ValueError as error:
         raise RunError(str(error)) from None
+
+
+def task_of(run: str | Path) -> str:
+    """What a run or checkpoint was trained for: tts | asr. Raises RunError as loading it does."""
+    path = find_checkpoint(run)
+    return config_of(load_checkpoint(path), path).task

@@ -81,7 +81,7 @@ def run(tmp_path: Path) -> Path:
 def judged(
     run: Path, voice: Parrot, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> dict[str, Any]:
-    monkeypatch.setattr(module, "load", lambda checkpoint: voice)
+    monkeypatch.setattr(module, "load_voice", lambda checkpoint: voice)
     return evaluate(run, **options)
 
 

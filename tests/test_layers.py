@@ -15,10 +15,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"text", "audio", "masks"}
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
-NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data", "losses", "metrics"}
+SCORES = {"losses", "metrics", "error_rates"}
+NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {"matching", "run_folder", "inference", "evaluate"}
-COMMANDS = {"cli", "console", "speak", "doctor", "__init__"}
+USE = CONFIG | {
+    *("matching", "run_folder", "listening", "inference"),
+    *("evaluate", "evaluate_listener"),
+}
+COMMANDS = {"cli", "console", "speak", "hear", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -30,12 +34,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"text", "audio", "masks"},
     "losses": {"masks"},
     "metrics": {"masks"},
+    "error_rates": set(),
     "config": SETTINGS | {"config_checks"},
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
     "matching": CONFIG,
     "run_folder": CONFIG,
-    "inference": CONFIG | {"run_folder"},
-    "evaluate": CONFIG | {"run_folder", "inference"},
+    "listening": CONFIG | {"run_folder"},
+    "inference": CONFIG | {"run_folder", "listening"},
+    "evaluate": CONFIG | {"run_folder", "listening", "inference"},
+    "evaluate_listener": CONFIG | {"run_folder", "listening", "evaluate"},
     "training": USE,
     "ablation": USE | {"training"},
     **{room: USE | COMMANDS | {"training", "ablation"} for room in COMMANDS},

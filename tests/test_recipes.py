@@ -8,7 +8,9 @@ from tacoskip.config import find_recipe, known_recipes, load_config
 from tacoskip.config_checks import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMISED = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]
+VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]
+LISTENERS = ["demo_asr", "fsdd_asr", "librispeech_asr", "ljspeech_asr", "smoke_asr"]
+PROMISED = [*VOICES, *LISTENERS]
 
 
 def test_the_promised_recipes_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,12 +27,13 @@ def test_a_recipe_says_what_it_is_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", PROMISED)
 def test_a_recipe_loads_and_builds_a_network(name: str) -> None:
-    from tacoskip.run_folder import build_tacotron
+    from tacoskip.run_folder import build_network
 
     config = load_config(name)
     assert config.run == f"runs/{name}"
-    assert config.train.sentences, "TensorBoard has nothing to speak"
-    model = build_tacotron(config, n_symbols=40, n_speakers=2)
+    assert config.task == ("tts" if name in VOICES else "asr")
+    assert config.train.sentences or name in LISTENERS, "TensorBoard has nothing to speak"
+    model = build_network(config, n_symbols=40, n_speakers=2)
     assert sum(weight.numel() for weight in model.parameters()) > 1000
 
 

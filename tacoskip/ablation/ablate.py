@@ -18,8 +18,9 @@ from tacoskip.ablation.worker import PROGRESS, REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
 from tacoskip.data import Corpus
 from tacoskip.matching import Match, matched
-from tacoskip.run_folder import build_tacotron
+from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
+from tacoskip.text.letters import Letters
 
 # What every run of an ablation does without; the recipe's `ablation` and the command line may say
 # otherwise.
@@ -112,7 +113,8 @@ def _match(
 ) -> dict[str, dict[str, int]]:
     """Return the settings that make each variant cost what the baseline does."""
     corpus = Corpus.of(base.data, base.audio, base.text)
-    symbols, speakers = len(Tokenizer(base.text)), len(corpus.speakers)
+    symbols = len(Letters() if base.task == "asr" else Tokenizer(base.text))
+    speakers = len(corpus.speakers)
     baseline = load_config(request.recipe, [*request.overrides, *chosen[0].overrides])
     sized = [variant for variant in chosen if variant.sized]
     for number, variant in enumerate(sized):
@@ -120,7 +122,7 @@ def _match(
         if variant.name in plan.matched:
             continue
         config = load_config(request.recipe, [*request.overrides, *variant.overrides])
-        _, match = matched(config, lambda one: build_tacotron(one, symbols, speakers), baseline)
+        _, match = matched(config, lambda one: build_network(one, symbols, speakers), baseline)
         plan.matched[variant.name] = vars(match) | {"percent": match.percent}
     for name, values in plan.matched.items():
         match = Match(**{key: value for key, value in values.items() if key != "percent"})

@@ -17,6 +17,7 @@ import torch
 from tacoskip.blocks.cost import best_ms, macs, parameters
 from tacoskip.config import from_dict
 from tacoskip.inference import load
+from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
@@ -55,12 +56,19 @@ def work(run: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def cost_of(model: Tacotron) -> dict[str, float]:
+def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     """What a network costs: parameters, MACs of a mel frame, ms of encoder and post-net.
 
-    Both are of `model.example()`, 40 symbols and 200 frames. latency_ms leaves the decoder out:
-    no block stands in it, and its time would hide theirs.
+    Both are of `model.example()`: 40 symbols and 200 frames, for a listener 400 frames. latency_ms
+    leaves the decoder out: no block stands in it, and its time would hide theirs.
     """
+    if isinstance(model, Recognizer):
+        mel, lengths = model.example()
+        return {
+            "parameters": parameters(model),
+            "macs_per_frame": macs(model, mel, lengths) / mel.shape[1],
+            "latency_ms": best_ms(lambda: model(mel, lengths)),
+        }
     example = model.example()
     symbols, mel = example[0], example[2]
 

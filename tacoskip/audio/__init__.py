@@ -11,7 +11,7 @@ from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 if TYPE_CHECKING:
     from tacoskip.audio.features import FrontEnd
     from tacoskip.audio.inversion import griffin_lim
-    from tacoskip.audio.io import probe_audio, read_audio, write_audio
+    from tacoskip.audio.io import probe_audio, read_audio, stream_audio, write_audio
     from tacoskip.audio.stream import GriffinLimStream
     from tacoskip.audio.trim import trim_silence
 
@@ -21,6 +21,7 @@ _HOME = {
     "griffin_lim": "inversion",
     "probe_audio": "io",
     "read_audio": "io",
+    "stream_audio": "io",
     "trim_silence": "trim",
     "write_audio": "io",
 }
@@ -33,6 +34,7 @@ __all__ = [
     "griffin_lim",
     "probe_audio",
     "read_audio",
+    "stream_audio",
     "trim_silence",
     "write_audio",
 ]

@@ -55,6 +55,42 @@ def read_audio(
     return np.ascontiguousarray(wave, dtype=np.float32), int(rate)
 
 
+def stream_audio(
+    path: str | PathLike[str], sample_rate: int, block_seconds: float = 10.0
+) -> Iterator[NDArray[np.float32]]:
+    """Read a file block by block, mono at `sample_rate`, in memory that its length does not grow.
+
+    Yields waves (N,) of about `block_seconds`. Raises ValueError as `read_audio` does, for what
+    only the samples show when they are reached.
+    """
+    import soxr
+
+    with _opened(path) as sound:
+        rate, read, mono = sound.samplerate, 0, np.zeros(0, dtype=np.float32)
+        tolerated = sound.frames // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
+        resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
+        while True:
+            block = sound.read(round(rate * block_seconds), dtype="float32", always_2d=True)
+            broken = len(block) - int(np.isfinite(block).all(axis=1).sum())
+            if broken:
+                raise ValueError(
+                    f"{path}: expected finite samples, got {broken} NaN or infinite after "
+                    f"{read / rate:.1f} s"
+                )
+            read += len(block)
+            mono = block.mean(axis=1, dtype=np.float32) if len(block) else mono[:0]
+            if resampler is not None:
+                mono = resampler.resample_chunk(mono, last=len(block) == 0)
+            if len(mono):
+                yield np.ascontiguousarray(mono, dtype=np.float32)
+            if not len(block):
+                break
+        if read < sound.frames - tolerated:
+            raise ValueError(f"{path}: cut short, expected {sound.frames} samples, got {read}")
+        if not read:
+            raise ValueError(f"{path}: holds no samples")
+
+
 def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
     """Read a file's header only: (sample_rate, channels, frames).
 

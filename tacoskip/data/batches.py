@@ -12,9 +12,8 @@ import torch
 from tacoskip.audio import FrontEnd
 from tacoskip.data.bucketing import duration_batches, share_of
 from tacoskip.data.joining import joined_cuts
-from tacoskip.data.loading import Batch, Loader, feature_statistics
-from tacoskip.data.settings import DataSettings
-from tacoskip.text import Tokenizer
+from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics
+from tacoskip.data.settings import AugmentSettings, DataSettings
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -29,7 +28,8 @@ class TrainBatches:
 
     Threads build a few batches ahead; `state_dict` tells of the batches handed out, never of those
     built ahead, so that after `load_state_dict` the very next batch follows. With several
-    processes each gets its own share of the same epoch (`rank` of `world_size`).
+    processes each gets its own share of the same epoch (`rank` of `world_size`). `linear` asks for
+    the linear spectrogram too, `augment` for clips that change from epoch to epoch.
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class TrainBatches:
         cuts: Iterable["Cut"],
         data: DataSettings,
         front_end: FrontEnd,
-        tokenizer: Tokenizer,
+        tokenizer: Encoder,
         speakers: Sequence[str],
         seed: int = 0,
         shuffle: bool = True,
         rank: int | None = None,
         world_size: int | None = None,
+        linear: bool = True,
+        augment: AugmentSettings | None = None,
     ) -> None:
         self.cuts: list[Any] = list(cuts)
         if not self.cuts:
@@ -56,7 +58,7 @@ class TrainBatches:
             )
         self.data, self.seed, self.shuffle = data, seed, shuffle
         self.rank, self.world_size = _process(rank, world_size)
-        self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb)
+        self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb, linear, augment)
         self._position: Position = (0, 0)
         self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
@@ -73,13 +75,14 @@ class TrainBatches:
     def __next__(self) -> Batch:
         if self.data.workers == 0:
             position, cuts = next(self._plan)
-            batch = self.loader.batch(cuts)
+            batch = self.loader.batch(cuts, self._key(position))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.data.workers, "batches")
             while len(self._ahead) < 2 * self.data.workers + 1:
                 position, cuts = next(self._plan)
-                self._ahead.append((position, self._pool.submit(self.loader.batch, cuts)))
+                future = self._pool.submit(self.loader.batch, cuts, self._key(position))
+                self._ahead.append((position, future))
             position, future = self._ahead.popleft()
             batch = future.result()
         self._position = position
@@ -115,6 +118,9 @@ class TrainBatches:
             done = 0
         self._position = (epoch, done)
         self.close()
+
+    def _key(self, position: Position) -> str:
+        return f"augment {self.seed} {position[0]}"
 
     def _order(self) -> str:
         d = self.data
@@ -161,10 +167,11 @@ def validation_batches(
     cuts: Iterable["Cut"],
     data: DataSettings,
     front_end: FrontEnd,
-    tokenizer: Tokenizer,
+    tokenizer: Encoder,
     speakers: Sequence[str],
     limit: int = 0,
     joined: bool = False,
+    linear: bool = True,
 ) -> list[Batch]:
     """Return the clips as batches in a fixed order, shortest first.
 
@@ -180,5 +187,5 @@ def validation_batches(
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     seconds = [cut.duration for cut in chosen]
     groups = duration_batches(chosen, seconds, data.batch_seconds, data.max_batch, "", False)
-    loader = Loader(front_end, tokenizer, speakers)
+    loader = Loader(front_end, tokenizer, speakers, linear=linear)
     return [loader.batch(group) for group in groups]

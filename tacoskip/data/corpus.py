@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import digest
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.split import SPLITS
+from tacoskip.data.split import SPLITS, rank
 from tacoskip.text.settings import TextSettings
 
 # The rate at which a recipe uses each corpus: another one goes into a folder of its own.
@@ -117,7 +118,11 @@ class Corpus:
 
     @classmethod
     def of(cls, data: DataSettings, audio: AudioSettings, text: TextSettings) -> "Corpus":
-        """Open the corpus of these settings; CorpusError when its folder holds another one."""
+        """Open the corpus of these settings, its training and validation clips as they choose.
+
+        Raises CorpusError when its folder holds another corpus, ValueError for an unknown speaker
+        or when no training clip is left.
+        """
         corpus = cls(prepared_dir(data, audio, text))
         wanted = (data.corpus, audio.sample_rate)
         found = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
@@ -126,4 +131,26 @@ class Corpus:
                 f"expected {wanted[0]} at {wanted[1]} Hz in {corpus.dir}, got {found[0]} at "
                 f"{found[1]} Hz (run: tacoskip prepare recipe=...)"
             )
+        corpus._choose(data)
         return corpus
+
+    def _choose(self, data: DataSettings) -> None:
+        unknown = [name for name in data.leave_out if name not in self.speakers]
+        if unknown:
+            raise ValueError(
+                f"unknown speaker '{unknown[0]}' in data.leave_out "
+                f"(known: {', '.join(self.speakers)})"
+            )
+        if data.leave_out:
+            self.train = self.train.filter(partial(_by_others, data.leave_out)).to_eager()
+            self.validation = self.validation.filter(partial(_by_others, data.leave_out)).to_eager()
+        if data.train_share < 1:
+            chosen = sorted(self.train, key=lambda cut: (rank(cut.id, "share"), cut.id))
+            ids = {cut.id for cut in chosen[: round(data.train_share * len(chosen))]}
+            self.train = self.train.filter(lambda cut: cut.id in ids).to_eager()
+        if not len(self.train):
+            raise ValueError(f"no training clip of {self.dir} is left by data.leave_out and share")
+
+
+def _by_others(names: list[str], cut: Any) -> bool:
+    return cut.supervisions[0].speaker not in names

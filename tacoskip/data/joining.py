@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tacoskip.audio import read_audio
+
 if TYPE_CHECKING:
     from lhotse import MonoCut
     from lhotse.cut import Cut
@@ -91,6 +93,15 @@ def parts(cut: "Cut") -> list[tuple[float, Any]]:
 def spoken(cut: "Cut") -> str:
     """Return the text of a cut as spoken words, the clips' texts joined by a space."""
     return " ".join(part.supervisions[0].custom["normalized"] for _, part in parts(cut))
+
+
+def cut_wave(cut: "Cut") -> NDArray[np.float32]:
+    """Return the samples (N,) of a prepared cut, joined clips laid one after another."""
+    waves = []
+    for second, part in parts(cut):
+        wave, rate = read_audio(part.recording.sources[0].source)
+        waves.append((second, wave))
+    return join_waves(waves, rate, cut.id)
 
 
 def join_waves(

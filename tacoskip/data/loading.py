@@ -6,7 +6,7 @@ B batch, S symbols, T frames, M mels, F linear bins.
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -17,10 +17,17 @@ from torch.nn.utils.rnn import pad_sequence
 from tacoskip.audio import FrontEnd, read_audio
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.joining import join_waves, parts, spoken
-from tacoskip.text import Tokenizer
+from tacoskip.data.perturbation import perturbed
+from tacoskip.data.settings import AugmentSettings
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
+
+
+class Encoder(Protocol):
+    """What turns a text into numbers: a `Tokenizer`'s symbols, a recogniser's units."""
+
+    def encode(self, text: str, normalized: bool = False) -> list[int]: ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ class Batch:
     """Utterances of similar length, padded with 0.
 
     symbols (B, S) and speakers (B,) are int64, mel (B, T, M) and linear (B, T, F) log10
-    magnitudes, lengths (B,). texts are the spoken words the symbols stand for.
+    magnitudes, lengths (B,); F is 0 where no linear spectrogram was asked for. texts are the spoken
+    words the symbols stand for.
     """
 
     symbols: Tensor
@@ -56,29 +64,44 @@ class Batch:
 class ClipFeatures:
     """Computes the features of cuts, from several threads at once if need be.
 
-    Features of clips that are not joined come again every epoch and are kept, up to `cache_mb`;
-    of joined ones the 16-bit samples are.
+    Features of clips that come again every epoch as they are are kept, up to `cache_mb`; of joined
+    or augmented ones the 16-bit samples are. linear: whether the linear spectrogram is wanted.
     """
 
-    def __init__(self, front_end: FrontEnd, cache_mb: float = 0.0) -> None:
-        self.front_end = front_end
+    def __init__(
+        self,
+        front_end: FrontEnd,
+        cache_mb: float = 0.0,
+        linear: bool = True,
+        augment: AugmentSettings | None = None,
+    ) -> None:
+        self.front_end, self.linear = front_end, linear
+        self.augment = augment if augment != AugmentSettings() else None
         self.sample_rate = front_end.settings.sample_rate
         self._cache: dict[str, Any] = {}
         self._room = int(cache_mb * 1e6)
         self._lock = threading.Lock()
 
-    def __call__(self, cut: "Cut") -> tuple[Tensor, Tensor]:
-        """Return linear (T, F) and mel (T, M) of a cut; CorpusError when it cannot be read."""
+    def __call__(self, cut: "Cut", key: str = "") -> tuple[Tensor, Tensor]:
+        """Return linear (T, F) and mel (T, M) of a cut; CorpusError when it cannot be read.
+
+        key: names the epoch's augmentation; "" augments nothing.
+        """
         pieces = parts(cut)
-        joined = len(pieces) > 1
-        known = None if joined else self._cache.get(cut.id)
+        augment = self.augment if key else None
+        changes = len(pieces) > 1 or augment is not None
+        known = None if changes else self._cache.get(cut.id)
         if isinstance(known, tuple):
             return known
-        waves = [(second, self._wave(part, keep=joined)) for second, part in pieces]
+        waves = [(second, self._wave(part, keep=changes)) for second, part in pieces]
         wave = join_waves(waves, self.sample_rate, cut.id)
+        if augment:
+            wave = perturbed(wave, self.sample_rate, augment, f"{key} {cut.id}")
         with torch.no_grad():
             linear, mel = self.front_end.features(torch.from_numpy(wave))
-        if not joined:
+        if not self.linear:
+            linear = linear[:, :0].clone()
+        if not changes:
             self._keep(cut.id, (linear, mel), linear.nbytes + mel.nbytes)
         return linear, mel
 
@@ -113,22 +136,24 @@ class Loader:
     def __init__(
         self,
         front_end: FrontEnd,
-        tokenizer: Tokenizer,
+        tokenizer: Encoder,
         speakers: Sequence[str],
         cache_mb: float = 0.0,
+        linear: bool = True,
+        augment: AugmentSettings | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.features = ClipFeatures(front_end, cache_mb)
+        self.features = ClipFeatures(front_end, cache_mb, linear, augment)
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self._symbols: dict[str, Tensor] = {}
 
-    def batch(self, cuts: Iterable["Cut"]) -> Batch:
-        """Return the batch of these cuts, in their order.
+    def batch(self, cuts: Iterable["Cut"], key: str = "") -> Batch:
+        """Return the batch of these cuts, in their order; `key` names the augmentation.
 
         Raises CorpusError when a prepared clip cannot be read, ValueError on an unknown speaker.
         """
         cuts = list(cuts)
-        features = [self.features(cut) for cut in cuts]
+        features = [self.features(cut, key) for cut in cuts]
         texts = [spoken(cut) for cut in cuts]
         symbols = [self._encode(text) for text in texts]
         return Batch(
@@ -151,7 +176,7 @@ class Loader:
     def _encode(self, text: str) -> Tensor:
         symbols = self._symbols.get(text)
         if symbols is None:
-            symbols = torch.tensor(self.tokenizer.encode(text, normalized=True))
+            symbols = torch.tensor(self.tokenizer.encode(text, normalized=True)).long()
             self._symbols[text] = symbols
         return symbols
 

@@ -57,6 +57,33 @@ class TacotronSettings:
 
 
 @dataclass
+class RecognizerSettings:
+    """A recogniser's own parts; each of its `layers` is a CBHG with the recipe's `cbhg` settings.
+
+    subsampling: mel frames to one of the encoder's, a power of two; a strided convolution halves
+    their number. dropout: behind each CBHG. SpecAugment (Park et al. 2019), in training only:
+    `time_masks` stretches of at most `time_mask_share` of an utterance and `frequency_masks` of at
+    most `frequency_mask_bands` mel bands are hidden. decoder: ctc, or attention: a second decoder
+    spells the text with an `attention` of the voice's; the loss is `ctc_weight` of CTC's and the
+    rest of the speller's, and so are the scores by which the best of CTC's texts is chosen.
+    """
+
+    decoder: str = "ctc"
+    ctc_weight: float = 0.3
+    attention: str = "location"
+    attention_channels: int = 128
+    decoder_channels: int = 256
+    subsampling: int = 2
+    channels: int = 128
+    layers: int = 1
+    dropout: float = 0.1
+    time_masks: int = 2
+    time_mask_share: float = 0.1
+    frequency_masks: int = 2
+    frequency_mask_bands: int = 8
+
+
+@dataclass
 class LossSettings:
     """Weights of the losses; a weight of 0 leaves its loss out.
 

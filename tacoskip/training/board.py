@@ -1,13 +1,13 @@
 """What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples and the
-probes' last values (`probes.json`) in the run folder.
+probes' last values (`probes.json`) in the run folder. What is shown of an evaluation is its task's.
 
-B batch, L decoder steps, S symbols, T mel frames, M mels.
+N samples.
 """
 
 import json
 import math
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,14 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
-from tacoskip.config import Config
-from tacoskip.data import Batch
-from tacoskip.inference import Speech, Voice
-from tacoskip.losses import masked_l1
-from tacoskip.metrics import alignment_score, mcd_db
-from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.training import probe_pictures
 from tacoskip.training.lesions import lesions, path_lengths
 from tacoskip.training.probes import ActivationProbe, ByUnit, alphas, reuse
-
-# Validation utterances that are synthesised at each evaluation.
-SPOKEN = 8
-# Validation batches that the study at the end of a run takes.
-STUDIED = 2
-
-
-def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
-    """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
-    batch = batch.to(model.mel_mean.device)
-    mel, linear = model.standardize(batch.mel, batch.linear)
-    output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
-    loss = masked_l1(output.mel, mel, batch.mel_lengths)
-    return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
 
 
 class Board:
@@ -73,23 +54,6 @@ class Board:
         norms = torch.stack(list(squares.values())).sqrt().tolist() if squares else []
         self.scalars("gradient_norm", dict(zip(squares, norms, strict=True)), step)
 
-    def evaluation(
-        self, voice: Voice, batches: list[Batch], config: Config, step: int
-    ) -> dict[str, float]:
-        """Judge a voice on validation batches: teacher-forced loss, then speech that it makes by
-        itself.
-
-        Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running
-        synthesis.
-        """
-        figures = {"loss": self._teacher_forced(voice, batches, step)}
-        figures |= self._spoken(voice, batches, step)
-        for number, sentence in enumerate(config.train.sentences):
-            self._speech(f"sentence_{number}", voice.synthesize(sentence), step)
-        self.scalars("validation", figures, step)
-        self.writer.flush()
-        return figures
-
     def probes(self, found: Mapping[str, ByUnit], step: int) -> None:
         """Write what a probe found by place and unit, and keep it as the last values."""
         for place, measures in found.items():
@@ -101,13 +65,11 @@ class Board:
             self.probed["places"].setdefault(place, {}).update(measures)
         self.probed["step"] = step
 
-    def study(self, model: Tacotron, batches: list[Batch], step: int) -> None:
-        """Measure lesions and path lengths of a trained network on a few validation batches."""
+    def study(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
+        """Measure lesions and path lengths of a trained network; losses: of a few batches."""
         if self.probed.get("studied") == step:
             return
         model.eval()
-        # The longest say most; they stand last.
-        losses = [partial(_loss, model, batch) for batch in batches[-STUDIED:]]
         dropped = lesions(model, losses)
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
         lengths, reasons = path_lengths(model, losses[0])
@@ -126,24 +88,16 @@ class Board:
         self.probed |= {"studied": step, "loss": dropped.loss}
         self._save_probed()
 
-    @torch.no_grad()
-    def _teacher_forced(self, voice: Voice, batches: list[Batch], step: int) -> float:
-        model, total = voice.model.eval(), 0.0
+    @contextmanager
+    def probing(self, model: nn.Module, step: int) -> Iterator[None]:
+        """Have the probes look at every pass of `model` inside, and show what they saw."""
         probe = ActivationProbe(model)
         with probe.watching():
-            for batch in batches:
-                loss, output = teacher_forced_loss(model, batch)
-                total += float(loss)
+            yield
         self.probes(probe.read(), step)
         self.probes(alphas(model), step)
         self._probe_pictures(probe, step)
         self._save_probed()
-        steps = -(-int(output.mel_lengths[0]) // model.reduction)
-        symbols = int(batch.symbol_lengths[0])
-        self._picture(
-            "validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step
-        )
-        return total / len(batches)
 
     def _probe_pictures(self, probe: ActivationProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
@@ -164,38 +118,20 @@ class Board:
         partial_file.write_text(text, encoding="utf-8")
         partial_file.replace(self.run / "probes.json")
 
-    def _spoken(self, voice: Voice, batches: list[Batch], step: int) -> dict[str, float]:
-        scores, distances, failures = [], [], []
-        first = batches[0]
-        for row in range(min(SPOKEN, len(first.texts))):
-            speech = voice.synthesize(first.texts[row], voice.speakers[int(first.speakers[row])])
-            assert isinstance(speech, Speech)
-            truth = first.mel[row, : int(first.mel_lengths[row])].cpu()
-            scores.append(alignment_score(speech.alignment).score)
-            distances.append(mcd_db(truth, speech.mel))
-            failures.append(not speech.stopped)
-            if row == 0:
-                self._picture(
-                    "validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step
-                )
-                self._speech("validation", speech, step)
-        return {
-            "alignment": float(np.mean(scores)),
-            "mcd_db": float(np.mean(distances)),
-            "stop_failures": float(np.mean(failures)),
-        }
-
-    def _speech(self, name: str, speech: "Speech | list[Speech]", step: int) -> None:
-        assert isinstance(speech, Speech)
-        peak = max(float(np.abs(speech.wave).max()), 1e-6)
-        wave = torch.from_numpy(speech.wave / max(peak, 1.0))
-        self.writer.add_audio(f"speech/{name}", wave[None], step, speech.sample_rate)
-        self._picture(f"speech/{name}_alignment", [torch.from_numpy(speech.alignment)], step)
+    def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
+        """Let a wave (N,) be heard, and keep it in the run's samples."""
+        peak = max(float(np.abs(wave).max()), 1e-6)
+        sound = torch.from_numpy(wave / max(peak, 1.0))
+        self.writer.add_audio(f"speech/{name}", sound[None], step, sample_rate)
         samples = self.run / "samples"
         samples.mkdir(exist_ok=True)
-        write_audio(samples / f"{name}-{step:08d}.wav", wave.numpy(), speech.sample_rate)
+        write_audio(samples / f"{name}-{step:08d}.wav", sound.numpy(), sample_rate)
 
-    def _picture(self, tag: str, images: list[Tensor], step: int) -> None:
+    def text(self, tag: str, markdown: str, step: int) -> None:
+        """Show a text."""
+        self.writer.add_text(tag, markdown, step)
+
+    def picture(self, tag: str, images: list[Tensor], step: int) -> None:
         """Show (time, height) images above one another, time to the right."""
         figure = Figure(figsize=(7, 2.8 * len(images)), layout="constrained")
         FigureCanvasAgg(figure)
@@ -212,10 +148,6 @@ class Board:
 
     def close(self) -> None:
         self.writer.close()
-
-
-def _loss(model: Tacotron, batch: Batch) -> Tensor:
-    return teacher_forced_loss(model, batch)[0]
 
 
 def _finite(value: Any) -> Any:

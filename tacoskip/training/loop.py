@@ -7,53 +7,17 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor
 
-from tacoskip.blocks import sparsity
 from tacoskip.config import Config
-from tacoskip.data import Batch
-from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
-from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.training import schedule
 from tacoskip.training.memory import keep_memory
 from tacoskip.training.session import Progress, Session
 
 
-def tacotron_losses(
-    model: Tacotron,
-    output: TacotronOutput,
-    mel: Tensor,
-    linear: Tensor,
-    batch: Batch,
-    config: Config,
-    step: int,
-) -> dict[str, Tensor]:
-    """Weighted losses of a batch in standardised features; `loss` is their sum."""
-    weights, reduction = config.loss, model.reduction
-    losses = {
-        "mel_loss": weights.mel * masked_l1(output.mel, mel, batch.mel_lengths),
-        "linear_loss": weights.linear * masked_l1(output.linear, linear, batch.mel_lengths),
-        "stop_loss": weights.stop
-        * stop_loss(output.stop_logits, batch.mel_lengths, reduction, weights.stop_positive),
-    }
-    guided = schedule.guided_weight(weights, step)
-    if guided:
-        losses["guided_loss"] = guided * guided_attention_loss(
-            output.alignments,
-            batch.mel_lengths,
-            batch.symbol_lengths,
-            reduction,
-            weights.guided_sigma,
-        )
-    price = sparsity(model)
-    if price is not None and weights.sparsity:
-        losses["sparsity_loss"] = weights.sparsity * price
-    losses["loss"] = torch.stack(list(losses.values())).sum()
-    return losses
-
-
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
-    """Train a voice on its prepared corpus until `max_steps` or `max_minutes`; returns a summary.
+    """Train a voice or a listener on its prepared corpus until `max_steps` or `max_minutes`.
+
+    Returns a summary of the run.
 
     Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when
     the corpus is not prepared, FloatingPointError when the loss stops being finite.
@@ -72,6 +36,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     )
     accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
     session = Session(config, accelerator, tell)
+    task = session.task
     model, optimizer = accelerator.prepare(session.model, session.optimizer)
     clock, unlogged = time.monotonic(), 0
     try:
@@ -80,17 +45,13 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             rate = schedule.learning_rate(settings, session.step, session.minutes)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            session.model.reduction = schedule.reduction(config.tts, session.step)
-            mel, linear = session.model.standardize(batch.mel, batch.linear)
+            task.begin_step(session.step)
+            batch = task.standardize(batch)
             model.train()
             session.listen()
             with accelerator.autocast():
-                output = model(
-                    batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers
-                )
-            losses = tacotron_losses(
-                session.model, output, mel, linear, batch, config, session.step
-            )
+                output = task.forward(model, batch)
+            losses = task.losses(output, batch, session.step)
             optimizer.zero_grad()
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)

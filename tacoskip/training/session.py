@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,46 +19,26 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, save_config, to_dict
-from tacoskip.data import Corpus, TrainBatches, feature_statistics, validation_batches
-from tacoskip.inference import Voice
+from tacoskip.data import Batch, Corpus
 from tacoskip.matching import Match, matched
-from tacoskip.metrics import alignment_score
-from tacoskip.models.attention import ONE_SYMBOL_A_STEP
-from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
-    build_tacotron,
     checkpoints,
     load_checkpoint,
     save_checkpoint,
 )
-from tacoskip.text import Tokenizer
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
 from tacoskip.training.gradients import GradientProbe
+from tacoskip.training.tasks import TASKS
 
 # Steps that may fail in a row before a run is given up.
 PATIENCE = 20
-UNALIGNED_STEPS = 2000
-# An attention that moves on by at most one symbol a step needs some steps to spare.
-STEPS_PER_SYMBOL = 1.25
-# What counts as speaking: the alignment score, and the share of sentences that do not end.
-UNALIGNED_SCORE = 0.3
-STOP_FAILURES = 0.5
-
-
-def rank(figures: dict[str, float], select: str) -> tuple[bool, float]:
-    """Place of an evaluation among others, the best largest.
-
-    A network that aligns and ends its sentences goes before any that does not: distances alone
-    prefer one that hums the average to one that begins to articulate.
-    """
-    speaks = figures["alignment"] >= UNALIGNED_SCORE and figures["stop_failures"] <= STOP_FAILURES
-    return speaks, figures[select] if select == "alignment" else -figures[select]
+# Validation batches that the study at the end of a run takes.
+STUDIED = 2
 
 
 @dataclass
@@ -80,25 +61,18 @@ class Session:
     def __init__(
         self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
     ) -> None:
-        self.on_progress = on_progress
+        self.config, self.on_progress = config, on_progress
         self.run = Path(config.run)
         self.step, self.minutes, self.failed = 0, 0.0, 0
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
-        front_end = FrontEnd(config.audio)
-        tokenizer = Tokenizer(config.text)
-        self.batches = TrainBatches(
-            corpus.train, config.data, front_end, tokenizer, corpus.speakers, seed=config.seed
-        )
-        self.validation = validation_batches(
-            corpus.validation, config.data, front_end, tokenizer, corpus.speakers
-        )
-        self.n_symbols = len(tokenizer)
+        self.task = TASKS[config.task](config, corpus, self.tell)
+        self.batches, self.n_symbols = self.task.batches, self.task.n_symbols
         self.match: Match | None = None
         if config.match != "none":
-            config, self.match = matched(config, self._build)
-        self.config = config
-        self.model = self._build(config)
+            config, self.match = matched(config, self.task.build)
+        self.config = self.task.config = config
+        self.model = self.task.model = self.task.build(config)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.train.learning_rate,
@@ -109,9 +83,8 @@ class Session:
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume(accelerator.device)
         if not resumed:
-            self.model.set_statistics(*feature_statistics(corpus.train, front_end))
             self.frames_per_symbol = self._frames_per_symbol()
-            self._check_pace()
+            self.task.start(corpus, self.frames_per_symbol)
             self._check_match()
         self.model.to(accelerator.device)
         self.average = WeightAverage(self.model, config.train.ema_decay)
@@ -122,9 +95,6 @@ class Session:
         self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
         self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
-
-    def _build(self, config: Config) -> Tacotron:
-        return build_tacotron(config, self.n_symbols, len(self.speakers))
 
     @property
     def share(self) -> float:
@@ -165,55 +135,48 @@ class Session:
             )
 
     def log(
-        self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: TacotronOutput
+        self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: Any
     ) -> dict[str, float]:
         """Write the scalars of a training step; returns them."""
         scalars = {name: float(value.detach()) for name, value in losses.items()}
-        steps = -(-int(output.mel_lengths[0]) // self.model.reduction)
+        scalars |= self.task.scalars(output)
         scalars |= {
-            "alignment": alignment_score(output.alignments[0, :steps].detach().float().cpu()).score,
             "gradient_norm": float(norm),
             "learning_rate": rate,
             "frames_per_second": sum(self.frames_per_second) / len(self.frames_per_second),
-            "frames_per_step": float(self.model.reduction),
         }
         self.board.scalars("train", scalars, self.step)
         self.board.gradient_norms(self.model, self.step)
         self.board.probes(self.gradients.read(), self.step)
         return scalars
 
-    def voice(self) -> Voice:
-        """The averaged network as a voice. It shares no weights with the one in training."""
-        model = self._build(self.config)
+    def averaged(self) -> Any:
+        """The averaged network. It shares no weights with the one in training."""
+        model = self.task.build(self.config)
         model.load_state_dict(self.average.weights)
-        return Voice(
-            model.to(self.model.mel_mean.device).eval(),
-            self.config,
-            self.speakers,
-            self.frames_per_symbol,
-        )
+        return model.to(next(self.model.parameters()).device).eval()
 
     def evaluate(self) -> None:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so
         far.
         """
         with torch.random.fork_rng():  # looking at a run must not change it
-            figures = self.board.evaluation(self.voice(), self.validation, self.config, self.step)
-        select = self.config.train.select
-        better = not self.best or rank(figures, select) > rank(self.best, select)
+            figures = self.task.evaluate(
+                self.averaged(), self.board, self.frames_per_symbol, self.step
+            )
+        self.board.scalars("validation", figures, self.step)
+        self.board.writer.flush()
+        rank = self.task.rank
+        better = not self.best or rank(figures) > rank(self.best)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         self.tell(f"step {self.step}: {line}" + (" (best so far)" if better else ""))
         self.last = figures
         if better:
             self.best = figures
             save_checkpoint(self._checkpoint(training=False), self.run / "checkpoints" / "best.pt")
-        if self.step >= UNALIGNED_STEPS and figures["alignment"] < UNALIGNED_SCORE:
-            self.tell(
-                f"step {self.step}: attention does not align ({figures['alignment']:.2f}). "
-                "Look at the alignments in TensorBoard; try a larger tts.frames_per_step or "
-                "loss.guided, or check that the texts match the recordings",
-                True,
-            )
+        advice = self.task.advice(figures, self.step)
+        if advice:
+            self.tell(f"step {self.step}: {advice}", True)
 
     def save(self) -> None:
         """Write a numbered checkpoint and drop the oldest beyond `train.keep`."""
@@ -229,7 +192,10 @@ class Session:
             self.evaluate()
         self.save()
         with torch.random.fork_rng():
-            self.board.study(self.voice().model, self.validation, self.step)
+            model, batches = self.averaged(), self.task.validation[-STUDIED:]
+            # The longest batches say most; they stand last.
+            losses = [partial(self._validation_loss, model, batch) for batch in batches]
+            self.board.study(model, losses, self.step)
         self.board.close()
         self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
         return {
@@ -239,6 +205,9 @@ class Session:
             "best": self.best,
             "last": self.last,
         }
+
+    def _validation_loss(self, model: Any, batch: Batch) -> Tensor:
+        return self.task.validation_loss(model, batch)[0]
 
     def _checkpoint(self, training: bool) -> Checkpoint:
         state = {
@@ -293,21 +262,9 @@ class Session:
         self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
 
     def _frames_per_symbol(self) -> float:
-        frames = sum(int(batch.mel_lengths.sum()) for batch in self.validation)
-        return frames / sum(int(batch.symbol_lengths.sum()) for batch in self.validation)
-
-    def _check_pace(self) -> None:
-        """Warn when speech runs faster than a one-symbol-a-step attention can read."""
-        name = self.config.tts.attention
-        reduction = schedule.reduction(self.config.tts, 0)
-        pace = self.frames_per_symbol / reduction
-        if name in ONE_SYMBOL_A_STEP and pace < STEPS_PER_SYMBOL:
-            self.tell(
-                f"{self.frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: "
-                f"'{name}' moves on by one symbol a step and may not keep up; lower "
-                f"tts.frames_per_step (now {reduction})",
-                True,
-            )
+        validation = self.task.validation
+        frames = sum(int(batch.mel_lengths.sum()) for batch in validation)
+        return frames / sum(int(batch.symbol_lengths.sum()) for batch in validation)
 
     def _check_match(self) -> None:
         """Warn when the network could not be made to cost what highway's does."""
@@ -333,7 +290,7 @@ class Session:
             "python": platform.python_version(),
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
-            "device": str(self.model.mel_mean.device),
+            "device": str(next(self.model.parameters()).device),
             "packages": {name: version(name) for name in packages},
             "commit": commit.stdout.strip() or None,
             "seed": self.config.seed,

@@ -4,7 +4,7 @@ import copy
 import json
 import warnings
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from tacoskip.data import (
     validation_batches,
 )
 from tacoskip.data.prepare import prepare
+from tacoskip.data.settings import AugmentSettings
 from tacoskip.text import TextSettings, Tokenizer
 
 
@@ -39,6 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, make) -> SimpleNamespace:
     prepare(data, make.audio, TextSettings(), jobs=2)
     return SimpleNamespace(
         corpus=Corpus(root / "prepared"),
+        data=data,
         front_end=FrontEnd(make.audio),
         tokenizer=Tokenizer(TextSettings()),
         rate=make.rate,
@@ -310,3 +312,49 @@ def test_prepared_at_another_rate(house, make, tmp_path):
     cut.recording.sources[0].source = str(tmp_path / "a.flac")
     with pytest.raises(CorpusError, match=r"expected .* at 8000 Hz, got 16000 Hz"):
         feature_statistics([cut], house.front_end)
+
+
+def test_speakers_left_out_and_shares(house: SimpleNamespace, make) -> None:
+    """The test split keeps everybody, and a smaller share is part of a larger one."""
+
+    def cuts(split: str, **other: object) -> list:
+        corpus = Corpus.of(replace(house.data, **other), make.audio, TextSettings())
+        return list(getattr(corpus, split))
+
+    for split in ("train", "validation", "test"):
+        whole = cuts(split)
+        kept = [c.id for c in whole if split == "test" or c.supervisions[0].speaker != "s1"]
+        assert [c.id for c in cuts(split, leave_out=["s1"])] == kept
+        assert split == "test" or 0 < len(kept) < len(whole)
+    whole = {c.id for c in cuts("train")}
+    half, tenth = ({c.id for c in cuts("train", train_share=x)} for x in (0.5, 0.1))
+    assert tenth < half < whole
+    assert (len(half), len(tenth)) == (round(len(whole) / 2), round(len(whole) / 10))
+    assert len(cuts("test", train_share=0.1)) == len(cuts("test"))
+    with pytest.raises(ValueError, match=r"unknown speaker 'eve' in data\.leave_out"):
+        cuts("train", leave_out=["eve"])
+
+
+def test_perturbed_batches_differ_by_epoch_and_come_again(house: SimpleNamespace) -> None:
+    augment = AugmentSettings(speed=[0.9, 1.1], noise_db=[5, 20], noise_share=1.0)
+
+    def batches(count: int) -> list[Batch]:
+        train = TrainBatches(
+            list(house.corpus.train)[:4],
+            replace(house.data, max_batch=4, batch_seconds=60, workers=0),
+            house.front_end,
+            house.tokenizer,
+            house.corpus.speakers,
+            linear=False,
+            augment=augment,
+        )
+        return [next(train) for _ in range(count)]
+
+    first, second = batches(2)
+    again = batches(2)
+    torch.testing.assert_close(again[1].mel, second.mel)
+    assert first.linear.shape == (*first.mel.shape[:2], 0)
+    by_id = dict(zip(second.ids, second.mel_lengths.tolist(), strict=True))
+    assert sorted(first.ids) == sorted(by_id)
+    lengths = [by_id[id] for id in first.ids]
+    assert lengths != first.mel_lengths.tolist() or not torch.equal(first.mel, second.mel)

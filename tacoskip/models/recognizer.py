@@ -1,0 +1,160 @@
+"""A recogniser: log mels in, CTC posteriors of letters out, on the same CBHG as the voice.
+
+    mel -> normalised by its own utterance -> SpecAugment -> strided convolutions -> CBHG x layers
+        -> linear -> log softmax over units, the first of them CTC's blank (Graves et al. 2006)
+        -> with asr.decoder=attention also `Speller`
+
+Every layer sees real frames only, so that neither output nor batch statistics depend on padding.
+
+B batch, T mel frames, L encoder frames (T / subsampling, rounded up), M mels, C channels, U units.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
+from tacoskip.masks import lengths_to_mask
+from tacoskip.models.cbhg import CBHG
+from tacoskip.models.settings import CBHGSettings, RecognizerSettings
+from tacoskip.models.speller import Speller
+
+# Deviation (in log10 of magnitude) below which a band counts as silent: 2 dB.
+LEAST_DEVIATION = 0.1
+
+
+@dataclass
+class RecognizerOutput:
+    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both.
+
+    spelled (B, S + 1, U): the speller's log probabilities of the given text, where there is one.
+    """
+
+    log_probs: Tensor
+    memory: Tensor
+    lengths: Tensor
+    spelled: Tensor | None = None
+
+
+def subsampled(lengths: Tensor, factor: int) -> Tensor:
+    """Frames that are left of `lengths` (B,): T / factor, rounded up."""
+    return torch.div(lengths + factor - 1, factor, rounding_mode="floor")
+
+
+def normalize_utterance(mel: Tensor, mask: Tensor) -> Tensor:
+    """Give each band of each utterance mean 0 and deviation 1 over its real frames.
+
+    mel (B, T, M), mask (B, T) -> (B, T, M), zero at padded frames. Loudness, microphone and room
+    fall out.
+    """
+    centred = mel - masked_mean(mel, mask)[:, None]
+    deviation = masked_mean(centred.square(), mask).sqrt().clamp(min=LEAST_DEVIATION)
+    return (centred / deviation[:, None]).masked_fill(~mask[:, :, None], 0.0)
+
+
+class SpecAugment(nn.Module):
+    """Hides stretches of time and bands of frequency in training (Park et al. 2019).
+
+    forward: x (B, T, M) of mean 0, lengths (B,) -> (B, T, M). What is drawn does not depend on
+    padding.
+    """
+
+    def __init__(self, settings: RecognizerSettings):
+        super().__init__()
+        self.time_masks, self.time_share = settings.time_masks, settings.time_mask_share
+        self.frequency_masks, self.bands = settings.frequency_masks, settings.frequency_mask_bands
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        frames = torch.arange(x.shape[1], device=x.device)
+        mels = torch.arange(x.shape[2], device=x.device)
+        for _ in range(self.time_masks):
+            hidden = self._stretch(frames, lengths, lengths * self.time_share)
+            x = x.masked_fill(hidden[:, :, None], 0.0)
+        for _ in range(self.frequency_masks):
+            count = torch.full_like(lengths, x.shape[2])
+            x = x.masked_fill(self._stretch(mels, count, count.clamp(max=self.bands))[:, None], 0)
+        return x
+
+    def _stretch(self, places: Tensor, sizes: Tensor, most: Tensor) -> Tensor:
+        """Bool (B, places): a stretch of 0..`most` (B,) places within the first `sizes` (B,)."""
+        drawn = torch.rand(2, len(sizes), device=places.device)
+        width = (drawn[0] * (most + 1)).floor()
+        start = (drawn[1] * (sizes - width + 1)).floor()
+        return (places >= start[:, None]) & (places < (start + width)[:, None])
+
+
+class StridedConv(nn.Module):
+    """Convolution of width 5, batch norm, ReLU; `stride` 2 keeps every second frame, the first one
+    among them.
+
+    forward: x (B, T, in), lengths (B,) -> (B, L, out), lengths.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.conv = nn.Conv1d(in_channels, out_channels, 5, stride, padding=2, bias=False)
+        self.norm = MaskedBatchNorm1d(out_channels)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.masked_fill(~lengths_to_mask(lengths, x.shape[1])[:, :, None], 0.0)
+        x = self.conv(x.transpose(1, 2)).transpose(1, 2)  # (B, T, C) -> (B, C, T)
+        lengths = subsampled(lengths, self.stride)
+        return torch.relu(self.norm(x, lengths_to_mask(lengths, x.shape[1]))), lengths
+
+
+class Recognizer(nn.Module):
+    """The whole network. Raises ValueError when `subsampling` is no power of two."""
+
+    def __init__(self, n_mels: int, n_units: int, settings: RecognizerSettings, cbhg: CBHGSettings):
+        super().__init__()
+        self.n_mels, self.subsampling = n_mels, settings.subsampling
+        if settings.subsampling < 1 or settings.subsampling & (settings.subsampling - 1):
+            raise ValueError(
+                f"expected asr.subsampling 1, 2, 4, 8, ..., got {settings.subsampling}"
+            )
+        self.augment = SpecAugment(settings)
+        strides = [2] * (settings.subsampling.bit_length() - 1) or [1]
+        widths = [n_mels, *([settings.channels] * len(strides))]
+        self.convolutions = nn.ModuleList(
+            StridedConv(*layer) for layer in zip(widths, widths[1:], strides, strict=False)
+        )
+        self.layers = nn.ModuleList()
+        width = settings.channels
+        for _ in range(settings.layers):
+            self.layers.append(CBHG(width, cbhg))
+            width = 2 * cbhg.gru_channels
+        self.dropout = nn.Dropout(settings.dropout)
+        self.units = nn.Linear(width, n_units)
+        self.speller = (
+            Speller(width, n_units, settings) if settings.decoder == "attention" else None
+        )
+
+    def example(self, frames: int = 400) -> tuple[Tensor, Tensor]:
+        """Inputs of `forward` for one utterance of zeros, to count on."""
+        weight = self.units.weight
+        return weight.new_zeros(1, frames, self.n_mels), torch.tensor([frames]).to(weight.device)
+
+    def forward(
+        self, mel: Tensor, mel_lengths: Tensor, symbols: Tensor | None = None
+    ) -> RecognizerOutput:
+        """Read log mels (B, T, M) with mel_lengths (B,); padded frames may hold anything.
+
+        symbols (B, S): the text, for a speller to learn; padded with 0.
+        """
+        x = normalize_utterance(mel, lengths_to_mask(mel_lengths, mel.shape[1]))
+        x, lengths = self.augment(x, mel_lengths), mel_lengths
+        for convolution in self.convolutions:
+            x, lengths = convolution(x, lengths)
+        mask = lengths_to_mask(lengths, x.shape[1])
+        for layer in self.layers:
+            x = self.dropout(layer(x, mask))
+        log_probs = functional.log_softmax(self.units(x).float(), dim=2)
+        spelled = None
+        if self.speller is not None and symbols is not None:
+            spelled = self.speller(x, mask, symbols)
+        return RecognizerOutput(log_probs, x, lengths, spelled)

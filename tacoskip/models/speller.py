@@ -1,0 +1,63 @@
+"""The attention decoder of a hybrid recogniser: it spells what the encoder heard, unit by unit.
+
+    last unit -> embedding -> GRU with the last context -> attention over the memory -> next unit
+
+Trained beside CTC on the same encoder (Watanabe et al. 2017, "Hybrid CTC/attention architecture"),
+with the attentions of the voice. Unit 0, CTC's blank, stands here for start and end of a text.
+
+B batch, L encoder frames, S units of the text, C channels, U units.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tacoskip.models.attention import ATTENTIONS, at_least_float32
+from tacoskip.models.settings import RecognizerSettings
+
+
+class Speller(nn.Module):
+    """memory (B, L, C), mask (B, L), symbols (B, S) -> log probabilities (B, S + 1, U) of each
+    next unit, the end included.
+    """
+
+    def __init__(self, memory_channels: int, n_units: int, settings: RecognizerSettings):
+        super().__init__()
+        channels = settings.decoder_channels
+        self.embedding = nn.Embedding(n_units, channels)
+        self.rnn = nn.GRUCell(channels + memory_channels, channels)
+        self.attention = ATTENTIONS[settings.attention](
+            channels, memory_channels, settings.attention_channels
+        )
+        self.dropout = nn.Dropout(settings.dropout)
+        self.units = nn.Linear(channels + memory_channels, n_units)
+
+    def forward(self, memory: Tensor, mask: Tensor, symbols: Tensor) -> Tensor:
+        shown = self.dropout(self.embedding(functional.pad(symbols, (1, 0))))
+        # As in the voice's decoder: many small products, where casts cost more than they save.
+        with torch.autocast(memory.device.type, enabled=False):
+            memory, shown = at_least_float32(memory), at_least_float32(shown)
+            keys = self.attention.keys(memory)
+            state = self.attention.start(keys)
+            hidden = memory.new_zeros(len(memory), self.rnn.hidden_size)
+            context = memory.new_zeros(len(memory), memory.shape[2])
+            steps = []
+            for unit in shown.unbind(1):
+                hidden = self.rnn(torch.cat([unit, context], 1), hidden)
+                weights, state = self.attention(hidden, keys, mask, state)
+                context = torch.bmm(weights[:, None], memory)[:, 0]
+                steps.append(torch.cat([hidden, context], 1))
+            out = self.units(self.dropout(torch.stack(steps, 1)))
+        return functional.log_softmax(out, dim=2)
+
+    def score(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
+        """Log probability (N,) of each of N texts, lists of units, in one memory (L, C)."""
+        lengths = [len(text) for text in texts]
+        symbols = torch.zeros(len(texts), max(lengths), dtype=torch.long, device=memory.device)
+        for row, text in enumerate(texts):
+            symbols[row, : len(text)] = torch.tensor(text, dtype=torch.long)
+        mask = torch.ones(len(texts), len(memory), dtype=torch.bool, device=memory.device)
+        log_probs = self(memory.expand(len(texts), -1, -1), mask, symbols)
+        wanted = functional.pad(symbols, (0, 1))[:, :, None]
+        each = log_probs.gather(2, wanted)[:, :, 0]
+        return torch.stack([row[: n + 1].sum() for row, n in zip(each, lengths, strict=True)])

@@ -1,0 +1,70 @@
+"""What differs between training a voice and training a listener; the session has the rest."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from tacoskip.config import Config
+from tacoskip.data import Batch, Corpus, TrainBatches
+from tacoskip.training.board import Board
+from tacoskip.training.tasks.asr import ListenerTask
+from tacoskip.training.tasks.tts import VoiceTask
+
+__all__ = ["TASKS", "Task"]
+
+Figures = dict[str, float]
+
+
+class Task(Protocol):
+    """A network with its batches, losses and evaluation.
+
+    n_symbols: symbols of the texts. tell: says a line to whoever watches, a warning where True. The
+    session sets config and model once the network's widths are settled.
+    """
+
+    config: Config
+    model: Any
+    n_symbols: int
+    batches: TrainBatches
+    validation: list[Batch]
+
+    def __init__(
+        self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]
+    ) -> None: ...
+
+    def build(self, config: Config) -> Any:
+        """Return the network of a config, freshly initialised."""
+
+    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
+        """Begin a fresh run: take the corpus' statistics, warn of what cannot be learnt."""
+
+    def begin_step(self, step: int) -> None:
+        """Set what follows a schedule."""
+
+    def standardize(self, batch: Batch) -> Batch:
+        """Return a batch with features as the network takes them."""
+
+    def forward(self, model: nn.Module, batch: Batch) -> Any:
+        """Run the network, as it was wrapped for training."""
+
+    def losses(self, output: Any, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Return weighted losses by TensorBoard tag; `loss` is their sum."""
+
+    def scalars(self, output: Any) -> Figures:
+        """Return what else TensorBoard shows of a training step."""
+
+    def validation_loss(self, model: Any, batch: Batch) -> tuple[Tensor, Any]:
+        """Return the loss by which networks are compared, and the network's output."""
+
+    def evaluate(self, model: Any, board: Board, frames_per_symbol: float, step: int) -> Figures:
+        """Judge a network in eval mode on the validation clips, and show it."""
+
+    def rank(self, figures: Figures) -> tuple[Any, ...]:
+        """Return the place of an evaluation among others, the best largest."""
+
+    def advice(self, figures: Figures, step: int) -> str:
+        """Say what to do about an evaluation that is not as it should be; "" for nothing."""
+
+
+TASKS: dict[str, type[Task]] = {"tts": VoiceTask, "asr": ListenerTask}

@@ -1,0 +1,177 @@
+"""Training a listener: CTC, and what it writes of validation clips.
+
+B batch, T mel frames, L encoder frames, U units.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tacoskip.audio import FrontEnd
+from tacoskip.blocks import sparsity
+from tacoskip.config import Config
+from tacoskip.data import Batch, Corpus, CorpusError, TrainBatches, validation_batches
+from tacoskip.error_rates import cer, wer
+from tacoskip.listening.decode import frames_needed, greedy_batch
+from tacoskip.losses import ctc_loss, spelling_loss
+from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
+from tacoskip.run_folder import build_recognizer
+from tacoskip.text.letters import Letters, plain_words
+from tacoskip.training.board import Board
+
+NAMED = 5  # clips that a warning names
+SHOWN = 8  # decoded validation utterances in TensorBoard
+DEAF_STEPS, DEAF_CER = 2000, 0.8
+
+
+class ListenerTask:
+    """A recogniser in training; see `Task`."""
+
+    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
+        self.config, self.tell = config, tell
+        self.vocabulary = Letters()
+        self.n_symbols = len(self.vocabulary)
+        front_end = FrontEnd(config.audio)
+        extras = [_extra(folder, config) for folder in config.data.extra]
+        cuts = [cut for one in (corpus, *extras) for cut in one.train]
+        self.batches = TrainBatches(
+            self._long_enough(cuts),
+            config.data,
+            front_end,
+            self.vocabulary,
+            sorted({name for one in (corpus, *extras) for name in one.speakers}),
+            seed=config.seed,
+            linear=False,
+            augment=config.augment,
+        )
+        self.validation = validation_batches(
+            corpus.validation,
+            config.data,
+            front_end,
+            self.vocabulary,
+            corpus.speakers,
+            joined=config.data.join[1] > 1,
+            linear=False,
+        )
+        self.model: Recognizer
+
+    def build(self, config: Config) -> Recognizer:
+        return build_recognizer(config, self.n_symbols)
+
+    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
+        pass
+
+    def begin_step(self, step: int) -> None:
+        pass
+
+    def standardize(self, batch: Batch) -> Batch:
+        return batch  # the network does, utterance by utterance
+
+    def forward(self, model: nn.Module, batch: Batch) -> RecognizerOutput:
+        return model(batch.mel, batch.mel_lengths, batch.symbols)
+
+    def losses(self, output: RecognizerOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        share = self.config.asr.ctc_weight if output.spelled is not None else 1.0
+        losses = {
+            "ctc_loss": share
+            * ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
+        }
+        if output.spelled is not None:
+            losses["spelling_loss"] = (1 - share) * spelling_loss(
+                output.spelled, batch.symbols, batch.symbol_lengths
+            )
+        price = sparsity(self.model)
+        if price is not None and self.config.loss.sparsity:
+            losses["sparsity_loss"] = self.config.loss.sparsity * price
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        return losses
+
+    def scalars(self, output: RecognizerOutput) -> dict[str, float]:
+        # A network that has learnt nothing yet says "blank" throughout.
+        blank = output.log_probs.detach()[0, : int(output.lengths[0]), 0].exp().mean()
+        return {"blank": float(blank)}
+
+    def validation_loss(self, model: Recognizer, batch: Batch) -> tuple[Tensor, RecognizerOutput]:
+        """CTC's loss of clips as they are."""
+        batch = batch.to(next(model.parameters()).device)
+        output = model(batch.mel, batch.mel_lengths)
+        loss = ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
+        return loss, output
+
+    @torch.no_grad()
+    def evaluate(
+        self, model: Recognizer, board: Board, frames_per_symbol: float, step: int
+    ) -> dict[str, float]:
+        """Judge by loss, cer and wer of greedy decoding; show what was written, and the peaks."""
+        said, heard, total = list[str](), list[str](), 0.0
+        with board.probing(model, step):
+            for batch in self.validation:
+                loss, output = self.validation_loss(model, batch)
+                total += float(loss)
+                said += [plain_words(text, normalized=True) for text in batch.texts]
+                found = greedy_batch(output.log_probs, output.lengths)
+                heard += [" ".join(self.vocabulary.decode(ids).split()) for ids in found]
+        peaks = output.log_probs[0, : int(output.lengths[0])].exp()
+        mel = batch.mel[0, : int(batch.mel_lengths[0])]
+        board.picture("validation/mel_and_ctc_peaks", [mel, peaks], step)
+        every = max(1, len(said) // SHOWN)
+        lines = [f"| {a} | {b} |" for a, b in list(zip(said, heard, strict=True))[::every]]
+        board.text("validation/heard", "\n".join(["| said | heard |", "|---|---|", *lines]), step)
+        mean = total / len(self.validation)
+        return {"loss": mean, "cer": cer(said, heard), "wer": wer(said, heard)}
+
+    def rank(self, figures: dict[str, float]) -> tuple[Any, ...]:
+        select = self.config.train.select
+        return -figures[select], -figures["loss"]
+
+    def advice(self, figures: dict[str, float], step: int) -> str:
+        if step < DEAF_STEPS or figures["cer"] < DEAF_CER:
+            return ""
+        return (
+            f"it still hears next to nothing (cer {figures['cer']:.2f}). Look at the peaks in "
+            "TensorBoard; try a smaller asr.subsampling, a longer train.warmup_steps, or check "
+            "that the texts match the recordings"
+        )
+
+    def _long_enough(self, cuts: Iterable[Any]) -> list[Any]:
+        """Leave out clips with fewer encoder frames than CTC needs for their text, and name them.
+
+        The fastest augmentation counts.
+        """
+        audio, fastest = self.config.audio, max([1.0, *self.config.augment.speed])
+        kept, short = [], []
+        for cut in cuts:
+            units = self.vocabulary.encode(cut.supervisions[0].custom["normalized"], True)
+            # A joined clip needs a frame for the space before the next one.
+            needed = frames_needed(units) + (self.config.data.join[1] > 1)
+            samples = int(cut.duration * audio.sample_rate / fastest)
+            frames = torch.tensor([1 + samples // audio.hop_length])
+            got = int(subsampled(frames, self.config.asr.subsampling))
+            if units and got >= needed:
+                kept.append(cut)
+            else:
+                short.append(f"{cut.id} ({got} frames, {needed} needed)")
+        if short:
+            named = ", ".join(short[:NAMED]) + (", ..." if len(short) > NAMED else "")
+            clips = (
+                "1 clip is too short for its"
+                if len(short) == 1
+                else (f"{len(short)} clips are too short for their")
+            )
+            line = f"{clips} text at asr.subsampling={self.config.asr.subsampling}: {named}"
+            if not kept:
+                raise CorpusError(line)
+            self.tell(f"{line}; left out of training", True)
+        return kept
+
+
+def _extra(folder: str, config: Config) -> Corpus:
+    corpus = Corpus(folder)
+    if corpus.audio_sample_rate != config.audio.sample_rate:
+        raise CorpusError(
+            f"expected {config.audio.sample_rate} Hz in data.extra {folder}, "
+            f"got {corpus.audio_sample_rate} Hz"
+        )
+    return corpus

@@ -1,0 +1,215 @@
+"""Training a voice: Tacotron's losses, and speech that it makes by itself.
+
+B batch, L decoder steps, S symbols, T mel frames, M mels.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tacoskip.audio import FrontEnd
+from tacoskip.blocks import sparsity
+from tacoskip.config import Config
+from tacoskip.data import Batch, Corpus, TrainBatches, feature_statistics, validation_batches
+from tacoskip.error_rates import NONE, character_errors
+from tacoskip.inference import Speech, Voice, load_listener
+from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
+from tacoskip.metrics import alignment_score, mcd_db
+from tacoskip.models.attention import ONE_SYMBOL_A_STEP
+from tacoskip.models.tacotron import Tacotron, TacotronOutput
+from tacoskip.run_folder import build_tacotron
+from tacoskip.text import Tokenizer
+from tacoskip.text.letters import plain_words
+from tacoskip.training import schedule
+from tacoskip.training.board import Board
+
+# Validation utterances that are synthesised at each evaluation.
+SPOKEN = 8
+UNALIGNED_STEPS = 2000
+# An attention that moves on by at most one symbol a step needs some steps to spare.
+STEPS_PER_SYMBOL = 1.25
+# What counts as speaking: the alignment score, and the share of sentences that do not end.
+UNALIGNED_SCORE = 0.3
+STOP_FAILURES = 0.5
+
+
+def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
+    """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
+    batch = batch.to(model.mel_mean.device)
+    mel, linear = model.standardize(batch.mel, batch.linear)
+    output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+    loss = masked_l1(output.mel, mel, batch.mel_lengths)
+    return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
+
+
+class VoiceTask:
+    """A Tacotron in training; see `Task`."""
+
+    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
+        self.config, self.tell = config, tell
+        self.speakers = corpus.speakers
+        self.front_end = FrontEnd(config.audio)
+        tokenizer = Tokenizer(config.text)
+        self.batches = TrainBatches(
+            corpus.train, config.data, self.front_end, tokenizer, corpus.speakers, seed=config.seed
+        )
+        self.validation = validation_batches(
+            corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
+        )
+        self.n_symbols = len(tokenizer)
+        with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
+            judge = config.train.judge
+            self.listener = load_listener(judge, config.train.device) if judge else None
+        self.model: Tacotron
+
+    def build(self, config: Config) -> Tacotron:
+        return build_tacotron(config, self.n_symbols, len(self.speakers))
+
+    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
+        self.model.set_statistics(*feature_statistics(corpus.train, self.front_end))
+        self._check_pace(frames_per_symbol)
+
+    def begin_step(self, step: int) -> None:
+        self.model.reduction = schedule.reduction(self.config.tts, step)
+
+    def standardize(self, batch: Batch) -> Batch:
+        mel, linear = self.model.standardize(batch.mel, batch.linear)
+        return replace(batch, mel=mel, linear=linear)
+
+    def forward(self, model: nn.Module, batch: Batch) -> TacotronOutput:
+        return model(
+            batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
+        )
+
+    def losses(self, output: TacotronOutput, batch: Batch, step: int) -> dict[str, Tensor]:
+        weights, reduction = self.config.loss, self.model.reduction
+        losses = {
+            "mel_loss": weights.mel * masked_l1(output.mel, batch.mel, batch.mel_lengths),
+            "linear_loss": weights.linear
+            * masked_l1(output.linear, batch.linear, batch.mel_lengths),
+            "stop_loss": weights.stop
+            * stop_loss(output.stop_logits, batch.mel_lengths, reduction, weights.stop_positive),
+        }
+        guided = schedule.guided_weight(weights, step)
+        if guided:
+            losses["guided_loss"] = guided * guided_attention_loss(
+                output.alignments,
+                batch.mel_lengths,
+                batch.symbol_lengths,
+                reduction,
+                weights.guided_sigma,
+            )
+        price = sparsity(self.model)
+        if price is not None and weights.sparsity:
+            losses["sparsity_loss"] = weights.sparsity * price
+        losses["loss"] = torch.stack(list(losses.values())).sum()
+        return losses
+
+    def scalars(self, output: TacotronOutput) -> dict[str, float]:
+        steps = -(-int(output.mel_lengths[0]) // self.model.reduction)
+        alignment = output.alignments[0, :steps].detach().float().cpu()
+        return {
+            "alignment": alignment_score(alignment).score,
+            "frames_per_step": float(self.model.reduction),
+        }
+
+    def validation_loss(self, model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
+        return teacher_forced_loss(model, batch)
+
+    def evaluate(
+        self, model: Tacotron, board: Board, frames_per_symbol: float, step: int
+    ) -> dict[str, float]:
+        """Judge by the teacher-forced loss, then by speech that the voice makes by itself.
+
+        Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running
+        synthesis.
+        """
+        voice = Voice(model, self.config, self.speakers, frames_per_symbol)
+        figures = {"loss": self._teacher_forced(board, model, step)}
+        figures |= self._spoken(board, voice, step)
+        for number, sentence in enumerate(self.config.train.sentences):
+            _show_speech(board, f"sentence_{number}", voice.synthesize(sentence), step)
+        return figures
+
+    def rank(self, figures: dict[str, float]) -> tuple[Any, ...]:
+        """A network that aligns and ends its sentences goes before any that does not: distances
+        alone prefer one that hums the average to one that begins to articulate.
+        """
+        select = self.config.train.select
+        speaks = (
+            figures["alignment"] >= UNALIGNED_SCORE and figures["stop_failures"] <= STOP_FAILURES
+        )
+        return speaks, figures[select] if select == "alignment" else -figures[select]
+
+    def advice(self, figures: dict[str, float], step: int) -> str:
+        if step < UNALIGNED_STEPS or figures["alignment"] >= UNALIGNED_SCORE:
+            return ""
+        return (
+            f"attention does not align ({figures['alignment']:.2f}). "
+            "Look at the alignments in TensorBoard; try a larger tts.frames_per_step or "
+            "loss.guided, or check that the texts match the recordings"
+        )
+
+    def _check_pace(self, frames_per_symbol: float) -> None:
+        """Warn when speech runs faster than a one-symbol-a-step attention can read."""
+        name = self.config.tts.attention
+        reduction = schedule.reduction(self.config.tts, 0)
+        pace = frames_per_symbol / reduction
+        if name in ONE_SYMBOL_A_STEP and pace < STEPS_PER_SYMBOL:
+            self.tell(
+                f"{frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: "
+                f"'{name}' moves on by one symbol a step and may not keep up; lower "
+                f"tts.frames_per_step (now {reduction})",
+                True,
+            )
+
+    @torch.no_grad()
+    def _teacher_forced(self, board: Board, model: Tacotron, step: int) -> float:
+        total = 0.0
+        with board.probing(model, step):
+            for batch in self.validation:
+                loss, output = self.validation_loss(model, batch)
+                total += float(loss)
+        steps = -(-int(output.mel_lengths[0]) // model.reduction)
+        symbols = int(batch.symbol_lengths[0])
+        board.picture(
+            "validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step
+        )
+        return total / len(self.validation)
+
+    def _spoken(self, board: Board, voice: Voice, step: int) -> dict[str, float]:
+        scores, distances, failures = [], [], []
+        misheard = NONE
+        first = self.validation[0]
+        for row in range(min(SPOKEN, len(first.texts))):
+            speech = voice.synthesize(first.texts[row], voice.speakers[int(first.speakers[row])])
+            assert isinstance(speech, Speech)
+            truth = first.mel[row, : int(first.mel_lengths[row])].cpu()
+            scores.append(alignment_score(speech.alignment).score)
+            distances.append(mcd_db(truth, speech.mel))
+            failures.append(not speech.stopped)
+            if self.listener:
+                wave = speech.wave if speech.wave.size else np.zeros(1, np.float32)
+                heard = self.listener.transcribe(wave, speech.sample_rate).text
+                misheard += character_errors(plain_words(first.texts[row], True), heard)
+            if row == 0:
+                board.picture(
+                    "validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step
+                )
+                _show_speech(board, "validation", speech, step)
+        return {
+            "alignment": float(np.mean(scores)),
+            "mcd_db": float(np.mean(distances)),
+            "stop_failures": float(np.mean(failures)),
+            **({"cer_by_asr": misheard.rate} if self.listener else {}),
+        }
+
+
+def _show_speech(board: Board, name: str, speech: Speech | list[Speech], step: int) -> None:
+    assert isinstance(speech, Speech)
+    board.speech(name, speech.wave, speech.sample_rate, step)
+    board.picture(f"speech/{name}_alignment", [torch.from_numpy(speech.alignment)], step)

@@ -1,0 +1,147 @@
+"""transcribe, align, ngram and a listener's evaluate, as a user meets them."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from typer.testing import CliRunner, Result
+
+from tacoskip.cli import app
+from tacoskip.config import load_config, to_dict
+from tacoskip.data.prepare import prepare
+from tacoskip.run_folder import Checkpoint, build_recognizer, save_checkpoint
+
+RATE = 8000
+
+
+def tacoskip(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
+    """A run of a listener with random weights, a prepared corpus, some audio."""
+    folder = tmp_path_factory.mktemp("hear")
+    config = load_config("smoke_asr", [f"data.root={tiny_corpus}", f"data.dir={folder / 'data'}"])
+    torch.manual_seed(0)
+    model = build_recognizer(config, 29)
+    with torch.no_grad():
+        model.units.weight.mul_(20)
+    prepare(config.data, config.audio, config.text)
+    values = Checkpoint(to_dict(config), ["s"], 29, 1.0, 1, model.state_dict(), {})
+    save_checkpoint(values, folder / "run" / "checkpoints" / "best.pt")
+    rng = np.random.default_rng(0)
+    for name, seconds in (("a.wav", 2.0), ("b.wav", 1.0)):
+        soundfile.write(folder / name, 0.1 * rng.standard_normal(int(RATE * seconds)), RATE)
+    (folder / "text.wav").write_text("no sound\n")
+    (folder / "empty.wav").touch()
+    return folder
+
+
+def test_text_of_one_file_and_of_several(folder: Path) -> None:
+    one = tacoskip("transcribe", folder / "run", folder / "a.wav")
+    assert one.exit_code == 0, one.stderr
+    both = tacoskip("transcribe", folder / "run", folder / "a.wav", folder / "b.wav")
+    assert both.stdout.splitlines()[0] == f"{folder / 'a.wav'}: {one.stdout.strip()}"
+    assert len(both.stdout.splitlines()) == 2
+
+
+def test_json_has_words_with_times_and_confidence(folder: Path) -> None:
+    result = tacoskip("transcribe", folder / "run", folder / "a.wav", "--format", "json")
+    (told,) = json.loads(result.stdout)["transcripts"]
+    assert told["seconds"] == 2.0 and told["file"] == str(folder / "a.wav")
+    assert " ".join(word["text"] for word in told["words"]) == told["text"] != ""
+    word = told["words"][0]
+    assert 0 <= word["start"] < word["end"] <= 2.1 and 0 < word["confidence"] <= 1
+    assert "".join(c["text"] for c in word["characters"]) == word["text"]
+
+
+def test_wrong_files_are_named_and_the_others_done(folder: Path) -> None:
+    wrong = ["text.wav", "empty.wav", "none.wav"]
+    result = tacoskip("transcribe", folder / "run", *(folder / n for n in [*wrong, "a.wav"]))
+    assert result.exit_code == 2
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3 and all(n in e for n, e in zip(wrong, errors, strict=True))
+    assert "Traceback" not in result.stderr
+    assert result.stdout.startswith(f"{folder / 'a.wav'}: ")
+    alone = tacoskip("transcribe", folder / "run", folder / "none.wav", "--format", "srt")
+    assert (alone.exit_code, alone.stdout) == (2, "")
+
+
+def test_a_folder_takes_a_file_for_each(folder: Path, tmp_path: Path) -> None:
+    files = [folder / "a.wav", folder / "b.wav"]
+    for kind, begins in (("srt", "1\n00:00:0"), ("vtt", "WEBVTT"), ("text", ""), ("json", "{")):
+        out = tmp_path / kind
+        result = tacoskip("transcribe", folder / "run", *files, "--format", kind, "-o", out)
+        assert result.exit_code == 0 and result.stdout == "", result.stderr
+        assert len(list(out.iterdir())) == 2
+        assert all(path.read_text().startswith(begins) for path in out.iterdir())
+
+
+def test_beam_search_with_a_model_made_here(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two\nthree four five\n" * 3)
+    lm = tmp_path / "lm.arpa"
+    made = tacoskip("ngram", tmp_path / "text.txt", "-o", lm, "--order", "2", "--json")
+    assert made.exit_code == 0, made.stderr
+    assert json.loads(made.stdout)["sentences"] == 6
+    result = tacoskip("transcribe", folder / "run", folder / "a.wav", "--beam", "20", "--lm", lm)
+    assert result.exit_code == 0, result.stderr
+    assert set(result.stdout.split()) <= {"one", "two", "three", "four", "five"}
+
+
+def test_alignment_as_json_and_textgrid(folder: Path) -> None:
+    told = tacoskip("align", folder / "run", folder / "a.wav", "One two")
+    assert told.exit_code == 0, told.stderr
+    assert [word["text"] for word in json.loads(told.stdout)["words"]] == ["one", "two"]
+    grid = tacoskip("align", folder / "run", folder / "a.wav", "one two", "--format", "textgrid")
+    assert grid.stdout.startswith('File type = "ooTextFile"') and 'text = "two"' in grid.stdout
+
+
+def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
+    told = tacoskip("evaluate", folder / "run", "--split", "train", "--json")
+    assert told.exit_code == 0, told.stderr
+    figures = json.loads(told.stdout)
+    errors = sum(figures[name] for name in ("substitutions", "deletions", "insertions"))
+    assert figures["wer"]["mean"] == pytest.approx(errors / figures["words"])
+    assert figures["cer"]["low"] <= figures["cer"]["mean"] <= figures["cer"]["high"]
+    assert figures["worst"] and figures["confusions"] and figures["rtf"] > 0
+    strings = tacoskip("evaluate", folder / "run", "--split", "train", "--join", "2-3")
+    assert strings.exit_code == 0, strings.stderr
+    assert "wer" in strings.stdout and "worst" in strings.stdout
+    saved = json.loads((folder / "run" / "metrics.json").read_text())
+    assert set(saved) == {"train", "train, strings of 2-3"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["transcribe", "RUN", "a.wav", "--format", "srv"], "unknown format 'srv'; did you mean"),
+        (["transcribe", "RUN", "a.wav", "b.wav", "--format", "vtt"], "expected -o FOLDER"),
+        (["transcribe", "RUN", "a.wav", "--lm", "x.arpa"], "expected --beam N with --lm"),
+        (["transcribe", "RUN", "a.wav", "--beam", "5", "--lm", "x.arpa"], "no such language model"),
+        (["transcribe", "RUM", "a.wav"], "no run folder or checkpoint"),
+        (["align", "RUN", "a.wav", "..."], "expected a text with letters"),
+        (["align", "RUN", "none.wav", "one"], "none.wav: no such file"),
+        (["synthesize", "RUN", "one"], "expected a voice, got a listener"),
+        (["evaluate", "RUN", "--judge", "RUN"], "expected --judge with a voice"),
+        (["evaluate", "RUN", "--join", "7-3"], "expected --join LOW-HIGH"),
+        (["ngram", "none.txt"], "no such file"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.chdir(folder)
+    result = tacoskip(*[a.replace("RUN", "run") for a in arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert reason in result.stderr
+
+
+def test_a_checkpoint_of_a_listener_is_plain_values(folder: Path) -> None:
+    values = torch.load(folder / "run" / "checkpoints" / "best.pt", weights_only=True)
+    assert values["config"]["asr"] == asdict(load_config("smoke_asr").asr)

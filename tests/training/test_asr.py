@@ -1,0 +1,151 @@
+"""Training a listener on a tiny corpus: what it leaves, resuming, clips too short, learning."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tacoskip.config import Config, load_config
+from tacoskip.data import CorpusError
+from tacoskip.data.prepare import prepare
+from tacoskip.inference import load, load_listener, load_voice
+from tacoskip.listening.listener import Listener
+from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
+from tacoskip.training import Progress, train
+
+
+@pytest.fixture
+def settings(tiny_corpus: Path, tmp_path: Path) -> Config:
+    config = load_config(
+        "smoke_asr",
+        [
+            *(f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"),
+            *(f"run={tmp_path / 'run'}", "train.device=cpu", "train.decay_steps=100"),
+            *("train.evaluate_every=3", "data.validation=3", "data.test=2"),
+        ],
+    )
+    prepare(config.data, config.audio, config.text)
+    return config
+
+
+def test_a_run_leaves_what_it_promises(settings: Config) -> None:
+    seen: list[Progress] = []
+    settings.train.log_every = 1
+    summary = train(settings, seen.append)
+    assert set(summary["best"]) == {"loss", "cer", "wer"}
+    run = Path(settings.run)
+    assert {"config.yaml", "environment.json", "checkpoints"} <= {p.name for p in run.iterdir()}
+    assert [p.step for p in seen if p.scalars] == [1, 2, 3, 4]
+    events = EventAccumulator(str(run), size_guidance={"images": 0, "tensors": 0}).Reload()
+    tags = events.Tags()
+    assert {"train/ctc_loss", "train/blank", "validation/cer", "validation/wer"} <= set(
+        tags["scalars"]
+    )
+    assert "validation/mel_and_ctc_peaks" in tags["images"]
+    (heard,) = events.Tensors("validation/heard/text_summary")[:1]
+    assert b"| said | heard |" in heard.tensor_proto.string_val[0]
+    listener = load(run)
+    assert isinstance(listener, Listener)
+    assert isinstance(listener.transcribe(torch.randn(8000).numpy()).text, str)
+    assert load_listener(run).sample_rate == 8000
+    with pytest.raises(RunError, match="expected a voice, got a listener"):
+        load_voice(run)
+
+
+def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> None:
+    """Augmented clips, SpecAugment and dropout included."""
+    weights = {}
+    for name, stops in (("whole", [5]), ("resumed", [2, 5])):
+        settings.run = str(tmp_path / name)
+        for steps in stops:
+            settings.train.max_steps = steps
+            train(settings)
+        newest = checkpoints(Path(settings.run))[-1]
+        weights[name] = load_checkpoint(newest).training["weights"]
+    torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
+
+
+def test_clips_too_short_for_their_text_are_named_before_training(
+    settings: Config, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus, corpus)
+    table = corpus / "metadata.csv"
+    lines = table.read_text().splitlines()
+    name, text, _ = lines[3].split("|")  # 80 ms a letter, now 20 ms: as long as a frame
+    lines[3] = "|".join([name, *[" ".join([text] * 4)] * 2])
+    table.write_text("\n".join(lines) + "\n")
+    settings.data.root, settings.data.dir = str(corpus), str(tmp_path / "prepared")
+    settings.data.validation = settings.data.test = 1
+    settings.train.max_steps = 1
+    prepare(settings.data, settings.audio, settings.text)
+    seen: list[Progress] = []
+    train(settings, seen.append)
+    (line,) = [p for p in seen if "too short" in p.message]
+    assert line.step == 0 and line.warning
+    assert line.message.startswith(
+        "1 clip is too short for its text at asr.subsampling=2: clip03 ("
+    )
+    settings.asr.subsampling, settings.run = 32, str(tmp_path / "other")
+    with pytest.raises(CorpusError, match="clips are too short for their text"):
+        train(settings)
+
+
+def test_it_learns(settings: Config) -> None:
+    """The clips differ in pitch and rhythm, so their texts can be learnt by heart."""
+    seen: list[dict[str, float]] = []
+    settings.train.max_steps, settings.train.evaluate_every, settings.train.log_every = 60, 60, 1
+    settings.train.learning_rate, settings.asr.dropout = 1e-2, 0.0
+    settings.asr.time_masks = settings.asr.frequency_masks = 0
+    train(settings, lambda p: seen.append(p.scalars) if p.scalars else None)
+    losses = [s["ctc_loss"] for s in seen]
+    # Letter frequencies alone give about 2.5.
+    assert sum(losses[-5:]) / 5 < min(2.6, 0.5 * sum(losses[:5]) / 5)
+
+
+def test_a_listener_chooses_a_voice_and_does_not_change_it(
+    settings: Config, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    settings.train.max_steps = 1
+    train(settings)
+    weights = []
+    for judged in ([], [f"train.judge={settings.run}", "train.select=cer_by_asr"]):
+        voice = load_config(
+            "smoke",
+            [
+                *(f"data.root={tiny_corpus}", f"data.dir={settings.data.dir}", *judged),
+                *(f"run={tmp_path / f'voice{len(judged)}'}", "train.device=cpu"),
+                *("train.max_steps=2", "train.evaluate_every=1", "train.sentences=[]"),
+                *("data.validation=3", "data.test=2"),
+            ],
+        )
+        best = train(voice)["best"]
+        weights.append(load_checkpoint(checkpoints(Path(voice.run))[-1]).training["weights"])
+    assert best["cer_by_asr"] >= 0
+    torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("pair", "reason"),
+    [
+        ("tts.frames_per_step=3", "'tts.frames_per_step' is of task=tts, and this is task=asr"),
+        ("train.select=mcd_db", "unknown train.select 'mcd_db'"),
+        ("text.symbols=phonemes", "expected text.symbols=characters, got phonemes"),
+        ("asr.subsampling=3", "expected asr.subsampling 1, 2, 4, 8"),
+        ("asr.dropout=1", "expected asr.dropout below 1"),
+        ("train.judge=runs/x", "'train.judge' is of task=tts"),
+        ("augment.speed=[5]", "expected augment.speed from 0.5 to 2"),
+        ("augment.noise_db=[5]", "expected augment.noise_db = "),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(pair: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|unknown|is of task") as refused:
+        load_config("smoke_asr", [pair])
+    assert reason in str(refused.value)
+
+
+def test_a_voice_has_no_use_for_a_listeners_settings() -> None:
+    with pytest.raises(ValueError, match=r"'augment\.speed' is of task=asr"):
+        load_config("smoke", ["augment.speed=[0.9]"])
