@@ -4,8 +4,10 @@
 
 x1 and x2 are the halves of the channels. Backward rebuilds every activation from the outputs, so
 that memory does not grow with depth. Random numbers and autocast are as they were, batch statistics
-are not counted twice. Departures: time instead of image; what a transform wants after its join (a
-ReLU) is left out, for it could not be undone.
+are not counted twice. In single precision a stream taken back differs in its last bits, which turns
+a ReLU here and a rounding to bfloat16 there, so the streams are summed in double precision; the
+transforms read and give what they always do. Departures: that; time instead of image; what a
+transform wants after its join (a ReLU) is left out, for it could not be undone.
 """
 
 from collections.abc import Iterator
@@ -33,8 +35,14 @@ class Coupling(nn.Module):
 
 
 def _branch(transform: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    # The streams keep their precision, so that under autocast a sum can be taken back.
-    return transform(x, mask).to(x.dtype).masked_fill(~mask[:, :, None], 0.0)
+    """The transform of a stream, read in the precision of its weights, given in the stream's."""
+    h = transform(x.to(next(transform.parameters(), x).dtype), mask)
+    return h.to(x.dtype).masked_fill(~mask[:, :, None], 0.0)
+
+
+def _exact(x: Tensor) -> Tensor:
+    """X in double precision, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
 
 
 class Reversible(nn.Module):
@@ -61,14 +69,14 @@ class Reversible(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x1, x2 = x.masked_fill(~mask[:, :, None], 0.0).chunk(2, dim=2)
+        x1, x2 = _exact(x.masked_fill(~mask[:, :, None], 0.0)).chunk(2, dim=2)
         rebuild = self.rebuild and torch.is_grad_enabled() and not is_recorded()
         if rebuild and len(self.units):
             x1, x2 = _Rebuilt.apply(x1, x2, mask, self.units, *self.units.parameters())
         else:
             for unit in self.units:
                 x1, x2 = unit(x1, x2, mask)
-        return torch.cat([x1, x2], 2)
+        return torch.cat([x1, x2], 2).to(x.dtype)
 
 
 class _Rebuilt(torch.autograd.Function):
@@ -78,10 +86,22 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x1: Tensor, x2: Tensor, mask: Tensor, units: nn.ModuleList, *parameters: Tensor
+        ctx: Any,
+        x1: Tensor,
+        x2: Tensor,
+        mask: Tensor,
+        units: nn.ModuleList,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         kind = x1.device.type
-        ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+        # Without a cache: older releases hand out the casts that forward made without gradient
+        # (pytorch 165068).
+        ctx.autocast = {
+            "device_type": kind,
+            "dtype": torch.get_autocast_dtype(kind),
+            "enabled": torch.is_autocast_enabled(kind),
+            "cache_enabled": False,
+        }
         ctx.units, ctx.random = units, []
         random_g = None
         for unit in units:
@@ -103,8 +123,8 @@ class _Rebuilt(torch.autograd.Function):
         for unit, (random_f, random_g) in zip(
             reversed(ctx.units), reversed(ctx.random), strict=True
         ):
-            x2, d1, of_g = _undo(unit.g, y1, y2, d1, d2, mask, random_g, ctx.autocast)
-            x1, d2, of_f = _undo(unit.f, x2, y1, d2, d1, mask, random_f, ctx.autocast)
+            x2, d1, of_g = _undo(unit.g, y1, y2, d1, d2, mask, ctx, random_g)
+            x1, d2, of_f = _undo(unit.f, x2, y1, d2, d1, mask, ctx, random_f)
             found = [*of_f, *of_g, *found]
             y1, y2 = x1, x2
         return d1, d2, None, None, *found
@@ -117,8 +137,8 @@ def _undo(
     d_x: Tensor,
     d_y: Tensor,
     mask: Tensor,
+    ctx: Any,
     random: "RandomState",
-    autocast: tuple[str, torch.dtype, bool],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Take y = before + transform(x) back: before, the gradient of x with its part through the
     transform, and the gradients of the transform's parameters, None for one that is frozen.
@@ -128,9 +148,7 @@ def _undo(
     devices = [x.device] if x.device.type == "cuda" else []
     with (
         torch.random.fork_rng(devices=devices),
-        # Without a cache: older releases hand out the casts that forward made without gradient
-        # (pytorch 165068).
-        torch.autocast(*autocast, cache_enabled=False),
+        torch.autocast(**ctx.autocast),
         _statistics_at_rest(transform),
         torch.enable_grad(),
     ):
