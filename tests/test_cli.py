@@ -184,7 +184,9 @@ def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
-    script = "from tacoskip.cli import main; main()"
+    # A shell's background jobs, and with them these tests, may have been told to ignore Ctrl-C.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{listen}; from tacoskip.cli import main; main()"
     command = [sys.executable, "-c", script, "board", str(tmp_path), "--port", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
