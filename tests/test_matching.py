@@ -17,6 +17,7 @@ NARROW = [
     *("cbhg.bank_size=2", "cbhg.bank_channels=32", "cbhg.channels=64", "cbhg.gru_channels=32"),
     *("postnet.bank_size=2", "postnet.bank_channels=32", "postnet.channels=48"),
     *("postnet.gru_channels=32", "audio.sample_rate=8000"),
+    *("cbhg.depth=2", "postnet.depth=2", "tts.frames_per_step=8"),
 ]
 
 
@@ -58,7 +59,7 @@ def test_only_what_differs_is_resized() -> None:
 
 
 def test_a_deep_stack_can_be_held_to_a_shallow_one() -> None:
-    config = settings("block=residual", "cbhg.depth=24", "postnet.depth=24", "match=params")
+    config = settings("block=residual", "cbhg.depth=8", "postnet.depth=8", "match=params")
     found, match = matched(config, build, settings())
     assert match.within
     assert match.reference == parameters(build(settings()))
@@ -73,7 +74,7 @@ def test_a_dense_stack_in_a_narrow_network_grows_more_slowly() -> None:
 
 
 def test_what_cannot_get_small_enough_says_by_how_much() -> None:
-    config = settings("block=resnext", "cbhg.depth=200", "postnet.depth=200", "match=params")
+    config = settings("block=resnext", "cbhg.depth=80", "postnet.depth=80", "match=params")
     _, match = matched(config, build, settings("cbhg.depth=0", "postnet.depth=0"))
     assert not match.within
     assert match.percent > 2
