@@ -31,6 +31,7 @@ from tacoskip.run_folder import (
     load_checkpoint,
 )
 from tacoskip.text import Tokenizer, split_sentences
+from tacoskip.text.pieces import units_of
 
 SENTENCE_CHARACTERS = 200
 SENTENCE_BATCH = 32
@@ -235,7 +236,10 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
         raise RunError(f"{path}: made by another version of tacoskip; train it again") from None
     prune(model)
     if isinstance(model, Recognizer):
-        return Listener(model.to(device), config)
+        try:
+            return Listener(model.to(device), config, units_of(checkpoint.units))
+        except ValueError as error:
+            raise RunError(f"{path}: damaged ({error})") from None
     return Voice(model.to(device), config, checkpoint.speakers, checkpoint.frames_per_symbol)
 
 

@@ -6,6 +6,7 @@
     events.*            TensorBoard
     samples/            what was synthesised while training
     metrics.json        what `evaluate` measured
+    probes.json         what the probes and the study of the finished network found
 
 A checkpoint alone is enough to use the model elsewhere: settings, symbols and speakers travel with
 the weights.
@@ -34,8 +35,8 @@ class RunError(ValueError):
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds. `weights` are what to speak with (averaged), `training` what a
-    resume needs.
+    """What a checkpoint holds. `weights` are what to use (averaged), `training` what a resume
+    needs, `units` a recogniser's pieces of words (`tacoskip.text.pieces`), "" where it has none.
     """
 
     config: dict[str, Any]
@@ -45,6 +46,7 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
     training: dict[str, Any]
+    units: str = ""
 
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
@@ -62,7 +64,14 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
 
 def build_recognizer(config: Config, n_units: int) -> Recognizer:
     """Build the recogniser a config describes, freshly initialised."""
-    return Recognizer(config.audio.n_mels, n_units, config.asr, with_block(config.cbhg, config))
+    audio = config.audio
+    return Recognizer(
+        audio.n_mels,
+        n_units,
+        audio.sample_rate / audio.hop_length,
+        config.asr,
+        with_block(config.cbhg, config),
+    )
 
 
 def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron | Recognizer:

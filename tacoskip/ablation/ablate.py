@@ -103,6 +103,12 @@ def _plan(request: Request, base: Config, chosen: list[Variant], refused: dict[s
     )
 
 
+def _symbols(base: Config) -> int:
+    if base.task == "tts":
+        return len(Tokenizer(base.text))
+    return base.asr.bpe_size if base.asr.units == "bpe" else len(Letters())
+
+
 def _match(
     base: Config,
     chosen: list[Variant],
@@ -113,7 +119,7 @@ def _match(
 ) -> dict[str, dict[str, int]]:
     """Return the settings that make each variant cost what the baseline does."""
     corpus = Corpus.of(base.data, base.audio, base.text)
-    symbols = len(Letters() if base.task == "asr" else Tokenizer(base.text))
+    symbols = _symbols(base)
     speakers = len(corpus.speakers)
     baseline = load_config(request.recipe, [*request.overrides, *chosen[0].overrides])
     sized = [variant for variant in chosen if variant.sized]

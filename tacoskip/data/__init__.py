@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from tacoskip.data.batches import TrainBatches, validation_batches
     from tacoskip.data.corpus import Corpus, prepared_dir
     from tacoskip.data.errors import CorpusError
-    from tacoskip.data.loading import Batch, feature_statistics
+    from tacoskip.data.joining import spoken
+    from tacoskip.data.loading import Batch, clip_mels, feature_statistics
     from tacoskip.data.prepare import PrepareReport
 
 _HOME = {
@@ -21,8 +22,10 @@ _HOME = {
     "CorpusError": "errors",
     "PrepareReport": "prepare",
     "TrainBatches": "batches",
+    "clip_mels": "loading",
     "feature_statistics": "loading",
     "prepared_dir": "corpus",
+    "spoken": "joining",
     "validation_batches": "batches",
 }
 
@@ -33,8 +36,10 @@ __all__ = [
     "DataSettings",
     "PrepareReport",
     "TrainBatches",
+    "clip_mels",
     "feature_statistics",
     "prepared_dir",
+    "spoken",
     "validation_batches",
 ]
 

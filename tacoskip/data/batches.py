@@ -12,7 +12,7 @@ import torch
 from tacoskip.audio import FrontEnd
 from tacoskip.data.bucketing import duration_batches, share_of
 from tacoskip.data.joining import joined_cuts
-from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics
+from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics, spread
 from tacoskip.data.settings import AugmentSettings, DataSettings
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ def validation_batches(
         low, high = data.join
         chosen = joined_cuts(chosen, low, high, data.max_seconds, 0, 0)
     chosen.sort(key=lambda cut: (cut.duration, cut.id))
-    if limit and len(chosen) > limit:
-        chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
+    if limit:
+        chosen = spread(chosen, limit)
     seconds = [cut.duration for cut in chosen]
     groups = duration_batches(chosen, seconds, data.batch_seconds, data.max_batch, "", False)
     loader = Loader(front_end, tokenizer, speakers, linear=linear)

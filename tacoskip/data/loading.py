@@ -4,9 +4,9 @@ B batch, S symbols, T frames, M mels, F linear bins.
 """
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,11 @@ from tacoskip.data.settings import AugmentSettings
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
+
+Item = TypeVar("Item")
+
+# Clips that the statistics of a corpus are taken of.
+STATISTICS_CLIPS = 1000
 
 
 class Encoder(Protocol):
@@ -181,8 +186,22 @@ class Loader:
         return symbols
 
 
+def spread(items: Sequence[Item], limit: int) -> list[Item]:
+    """Return at most `limit` of the items, evenly spread."""
+    count = min(limit, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def clip_mels(
+    cuts: Sequence["Cut"], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
+) -> Iterator[Tensor]:
+    """Yield the log mels (T, M) of at most `limit` clips, evenly spread, as they were recorded."""
+    features = ClipFeatures(front_end, linear=False)
+    return (features(cut)[1] for cut in spread(cuts, limit))
+
+
 def feature_statistics(
-    cuts: Iterable["Cut"], front_end: FrontEnd, limit: int = 1000
+    cuts: Iterable["Cut"], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return mel mean and deviation (M,), linear mean and deviation (F,) over the clips' frames.
 
@@ -192,11 +211,10 @@ def feature_statistics(
     if not cuts:
         raise ValueError("expected at least one clip to take statistics of, got none")
     features = ClipFeatures(front_end)
-    count = min(limit, len(cuts))
     frames = 0
     sums: list[Tensor] = []
-    for index in range(count):
-        linear, mel = (x.double() for x in features(cuts[index * len(cuts) // count]))
+    for cut in spread(cuts, limit):
+        linear, mel = (x.double() for x in features(cut))
         new = [mel.sum(0), (mel**2).sum(0), linear.sum(0), (linear**2).sum(0)]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
         frames += len(mel)

@@ -8,7 +8,7 @@ L encoder frames, U units.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.listening.decode import Unit
+from tacoskip.text.pieces import Units
 
 SPACE = "|"  # how lexicon, tokens and language models of characters write a space
 
@@ -36,19 +37,24 @@ class BeamSettings:
 
 
 class BeamDecoder:
-    """Posteriors to units. symbols: the text of each unit; 0 is the blank.
+    """Posteriors to units. vocabulary: the units; 0 is the blank.
 
-    Raises ValueError for a language model that is not there or is no ARPA file.
+    Raises ValueError for a language model that is not there, is no ARPA file, or is one of
+    characters where units are longer.
     """
 
-    def __init__(self, symbols: Sequence[str], settings: BeamSettings, nbest: int = 1) -> None:
+    def __init__(self, vocabulary: Units, settings: BeamSettings, nbest: int = 1) -> None:
         from torchaudio.models.decoder import ctc_decoder
 
-        tokens = [symbol.replace(" ", SPACE) for symbol in symbols]
+        tokens = [symbol.replace(" ", SPACE) for symbol in vocabulary.symbols]
         self.space = tokens.index(SPACE)
         words = list(arpa_words(settings.lm)) if settings.lm else []
         # A model of words knows words of several letters.
         self.lexicon = any(len(word) > 1 for word in words)
+        if words and not self.lexicon and vocabulary.model:
+            raise ValueError(f"{settings.lm}: expected a model of words with asr.units=bpe")
+        # Where a word's spelling ends in a space, the last word's must too.
+        self.closing = self.lexicon and not vocabulary.model
         options: dict[str, Any] = {
             "tokens": tokens,
             "beam_size": settings.size,
@@ -62,13 +68,14 @@ class BeamDecoder:
         with TemporaryDirectory() as folder:
             lexicon = Path(folder) / "lexicon.txt"
             if self.lexicon:
-                known = set(tokens)
-                lexicon.write_text(
-                    "".join(
-                        f"{word} {' '.join(word)} {SPACE}\n" for word in words if set(word) <= known
-                    ),
-                    encoding="utf-8",
+                known = set("".join(tokens))
+                spelled = (
+                    (word, " ".join(tokens[unit] for unit in vocabulary.spell(word)))
+                    for word in words
+                    if set(word) <= known
                 )
+                lines = [f"{word} {spelling}\n" for word, spelling in spelled]
+                lexicon.write_text("".join(lines), encoding="utf-8")
                 options |= {"word_score": settings.word_score}
             elif words:
                 # Without it the model's entries come in an order of their own.
@@ -89,7 +96,7 @@ class BeamDecoder:
     def nbest(self, log_probs: Tensor) -> list[tuple[list[Unit], float]]:
         """Return the best texts for (L, U) with their scores, the best first; at least one."""
         padded = log_probs
-        if self.lexicon:  # every word ends in a space, also the last
+        if self.closing:
             end = log_probs.new_full((1, log_probs.shape[1]), -50.0)
             end[0, self.space] = 0.0
             padded = torch.cat([log_probs, end])

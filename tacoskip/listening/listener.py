@@ -22,7 +22,7 @@ from tacoskip.listening.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.listening.decode import Unit, Word, confidence, greedy, words_of
 from tacoskip.listening.windows import Segmenter, Window, windows
 from tacoskip.models.recognizer import Recognizer
-from tacoskip.text.letters import Letters
+from tacoskip.text.pieces import Units
 
 # Windows that go through the network together.
 BATCH_SECONDS = 80.0
@@ -71,10 +71,10 @@ class Listener:
     each frame, or, with a speller, the best of SPELLED texts.
     """
 
-    def __init__(self, model: Recognizer, config: Config) -> None:
+    def __init__(self, model: Recognizer, config: Config, vocabulary: Units) -> None:
         self.model = model.eval()
         self.config = config
-        self.vocabulary = Letters()
+        self.vocabulary = vocabulary
         self.front_end = FrontEnd(config.audio)
         self.device = next(model.parameters()).device
         self.silent = [i for i, text in enumerate(self.vocabulary.symbols) if i == 0 or text == " "]
@@ -90,7 +90,7 @@ class Listener:
         self.decoding = f"beam {beam.size}"
         speller = self.model.speller
         self.decode = decoder = BeamDecoder(
-            self.vocabulary.symbols, beam, nbest=1 if speller is None else min(SPELLED, beam.size)
+            self.vocabulary, beam, nbest=1 if speller is None else min(SPELLED, beam.size)
         )
         if speller is not None:
             rescorer = Rescorer(decoder, self._spelled, self.config.asr.ctc_weight)

@@ -1,7 +1,8 @@
 """A recogniser: log mels in, CTC posteriors of letters out, on the same CBHG as the voice.
 
-    mel -> normalised by its own utterance -> SpecAugment -> strided convolutions -> CBHG x layers
-        -> linear -> log softmax over units, the first of them CTC's blank (Graves et al. 2006)
+    mel -> normalised by its utterance and the corpus -> SpecAugment -> strided convolutions
+        -> CBHG x layers -> linear -> log softmax over units, the first of them CTC's blank (Graves
+        et al. 2006)
         -> with asr.decoder=attention also `Speller`
 
 Every layer sees real frames only, so that neither output nor batch statistics depend on padding.
@@ -9,6 +10,7 @@ Every layer sees real frames only, so that neither output nor batch statistics d
 B batch, T mel frames, L encoder frames (T / subsampling, rounded up), M mels, C channels, U units.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -43,15 +45,22 @@ def subsampled(lengths: Tensor, factor: int) -> Tensor:
     return torch.div(lengths + factor - 1, factor, rounding_mode="floor")
 
 
-def normalize_utterance(mel: Tensor, mask: Tensor) -> Tensor:
-    """Give each band of each utterance mean 0 and deviation 1 over its real frames.
+def normalize(mel: Tensor, mask: Tensor, mean: Tensor, std: Tensor, prior: float) -> Tensor:
+    """Give each band mean 0 and deviation 1 over an utterance's real frames and `prior` frames more
+    of the corpus, whose bands have `mean` and `std` (M,) below the loudest frame.
 
-    mel (B, T, M), mask (B, T) -> (B, T, M), zero at padded frames. Loudness, microphone and room
-    fall out.
+    mel (B, T, M), mask (B, T) -> (B, T, M), zero at padded frames. Loudness falls out; in a long
+    utterance so do microphone and room, while of a single word, whose own mean is the word itself,
+    the corpus is the better judge.
     """
-    centred = mel - masked_mean(mel, mask)[:, None]
-    deviation = masked_mean(centred.square(), mask).sqrt().clamp(min=LEAST_DEVIATION)
-    return (centred / deviation[:, None]).masked_fill(~mask[:, :, None], 0.0)
+    loudest = mel.mean(2).masked_fill(~mask, -torch.inf).amax(1)
+    mel = mel - loudest[:, None, None] - mean
+    weight = 1 / (1 + prior / mask.sum(1, keepdim=True).clamp(min=1))
+    centre = weight * masked_mean(mel, mask)
+    mel = mel - centre[:, None]
+    variance = weight * masked_mean(mel.square(), mask) + (1 - weight) * (std**2 + centre**2)
+    deviation = variance.sqrt().clamp(min=LEAST_DEVIATION)
+    return (mel / deviation[:, None]).masked_fill(~mask[:, :, None], 0.0)
 
 
 class SpecAugment(nn.Module):
@@ -108,15 +117,30 @@ class StridedConv(nn.Module):
 
 
 class Recognizer(nn.Module):
-    """The whole network. Raises ValueError when `subsampling` is no power of two."""
+    """The whole network. frames_per_second: of its mels. Raises ValueError when `subsampling` is no
+    power of two.
+    """
 
-    def __init__(self, n_mels: int, n_units: int, settings: RecognizerSettings, cbhg: CBHGSettings):
+    mel_mean: Tensor
+    mel_std: Tensor
+
+    def __init__(
+        self,
+        n_mels: int,
+        n_units: int,
+        frames_per_second: float,
+        settings: RecognizerSettings,
+        cbhg: CBHGSettings,
+    ):
         super().__init__()
         self.n_mels, self.subsampling = n_mels, settings.subsampling
         if settings.subsampling < 1 or settings.subsampling & (settings.subsampling - 1):
             raise ValueError(
                 f"expected asr.subsampling 1, 2, 4, 8, ..., got {settings.subsampling}"
             )
+        self.prior = settings.corpus_seconds * frames_per_second
+        self.register_buffer("mel_mean", torch.zeros(n_mels))
+        self.register_buffer("mel_std", torch.ones(n_mels))
         self.augment = SpecAugment(settings)
         strides = [2] * (settings.subsampling.bit_length() - 1) or [1]
         widths = [n_mels, *([settings.channels] * len(strides))]
@@ -134,6 +158,12 @@ class Recognizer(nn.Module):
             Speller(width, n_units, settings) if settings.decoder == "attention" else None
         )
 
+    def take_statistics(self, mels: Iterable[Tensor]) -> None:
+        """Learn how the corpus' log mels (T, M) lie below their loudest frame."""
+        below = torch.cat([mel - mel.mean(1).max() for mel in mels]).double()
+        self.mel_mean.copy_(below.mean(0))
+        self.mel_std.copy_(below.std(0, unbiased=False))
+
     def example(self, frames: int = 400) -> tuple[Tensor, Tensor]:
         """Inputs of `forward` for one utterance of zeros, to count on."""
         weight = self.units.weight
@@ -146,7 +176,8 @@ class Recognizer(nn.Module):
 
         symbols (B, S): the text, for a speller to learn; padded with 0.
         """
-        x = normalize_utterance(mel, lengths_to_mask(mel_lengths, mel.shape[1]))
+        mask = lengths_to_mask(mel_lengths, mel.shape[1])
+        x = normalize(mel, mask, self.mel_mean, self.mel_std, self.prior)
         x, lengths = self.augment(x, mel_lengths), mel_lengths
         for convolution in self.convolutions:
             x, lengths = convolution(x, lengths)

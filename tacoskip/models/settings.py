@@ -60,19 +60,26 @@ class TacotronSettings:
 class RecognizerSettings:
     """A recogniser's own parts; each of its `layers` is a CBHG with the recipe's `cbhg` settings.
 
+    units: what it writes, characters or bpe, `bpe_size` pieces of words learnt from the training
+    texts, CTC's blank among them.
     subsampling: mel frames to one of the encoder's, a power of two; a strided convolution halves
     their number. dropout: behind each CBHG. SpecAugment (Park et al. 2019), in training only:
     `time_masks` stretches of at most `time_mask_share` of an utterance and `frequency_masks` of at
-    most `frequency_mask_bands` mel bands are hidden. decoder: ctc, or attention: a second decoder
-    spells the text with an `attention` of the voice's; the loss is `ctc_weight` of CTC's and the
-    rest of the speller's, and so are the scores by which the best of CTC's texts is chosen.
+    most `frequency_mask_bands` mel bands are hidden. corpus_seconds: how much of the corpus counts
+    beside an utterance when its bands are normalised; 0 leaves it to the utterance alone. decoder:
+    ctc, or attention: a second decoder spells the text with an `attention` of the voice's; the loss
+    is `ctc_weight` of CTC's and the rest of the speller's, and so are the scores by which the best
+    of CTC's texts is chosen.
     """
 
+    units: str = "characters"
+    bpe_size: int = 500
     decoder: str = "ctc"
     ctc_weight: float = 0.3
     attention: str = "location"
     attention_channels: int = 128
     decoder_channels: int = 256
+    corpus_seconds: float = 3.0
     subsampling: int = 2
     channels: int = 128
     layers: int = 1

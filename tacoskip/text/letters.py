@@ -24,12 +24,13 @@ def plain_words(text: str, normalized: bool = False) -> str:
 
 
 class Letters:
-    """A recogniser's units, one a letter; index 0 is CTC's blank."""
+    """A recogniser's units, one a letter; index 0 is CTC's blank. There is no model behind them."""
 
-    symbols: tuple[str, ...] = LETTERS
+    model = ""
 
-    def __init__(self) -> None:
-        self._ids = {symbol: index for index, symbol in enumerate(LETTERS)}
+    def __init__(self, symbols: tuple[str, ...] = LETTERS) -> None:
+        self.symbols = symbols
+        self._ids = {symbol: index for index, symbol in enumerate(symbols)}
 
     def __len__(self) -> int:
         return len(self.symbols)
@@ -37,6 +38,10 @@ class Letters:
     def encode(self, text: str, normalized: bool = False) -> list[int]:
         """Return the units of a text; none where it holds no letters."""
         return [self._ids[c] for c in plain_words(text, normalized)]
+
+    def spell(self, word: str) -> list[int]:
+        """Return the units of one word as it stands in a text, the space behind it included."""
+        return [*self.encode(word, normalized=True), self._ids[" "]]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of units, the blank left out."""

@@ -226,6 +226,7 @@ class Session:
             step=self.step,
             weights=self.average.weights,
             training=state if training else {},
+            units=self.task.units,
         )
 
     def _resume(self, device: torch.device) -> Checkpoint | None:
@@ -238,7 +239,8 @@ class Session:
             except RunError as error:
                 self.tell(f"{error}; trying the one before", True)
                 continue
-            if found.speakers != self.speakers or found.n_symbols != self.n_symbols:
+            mine = self.speakers, self.n_symbols, self.task.units
+            if mine != (found.speakers, found.n_symbols, found.units):
                 raise RunError(
                     f"{path}: made with other speakers or symbols; "
                     "train into another folder with run=..."

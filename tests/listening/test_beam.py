@@ -9,8 +9,9 @@ import torch
 from tacoskip.listening.beam import BeamDecoder, BeamSettings
 from tacoskip.listening.decode import greedy
 from tacoskip.listening.ngram import NGram
+from tacoskip.text.letters import Letters
 
-NAMES = ["_", " ", "a", "b"]
+NAMES = ("_", " ", "a", "b")
 
 
 def best_text(log_probs: torch.Tensor) -> tuple[int, ...]:
@@ -24,7 +25,7 @@ def best_text(log_probs: torch.Tensor) -> tuple[int, ...]:
 
 
 def test_it_finds_the_likeliest_text_where_greedy_does_not() -> None:
-    decoder = BeamDecoder(NAMES, BeamSettings(size=200))
+    decoder = BeamDecoder(Letters(NAMES), BeamSettings(size=200))
     differs = 0
     for seed in range(30):
         torch.manual_seed(seed)
@@ -58,7 +59,7 @@ def test_a_language_model_decides_what_is_unclear(tmp_path: Path, characters: bo
     NGram(text, 2).write(tmp_path / "lm.arpa")
     posteriors = heard("ab", doubt="a")
     assert [NAMES[unit.index] for unit in greedy(posteriors)] == ["a", "a"]
-    decoder = BeamDecoder(NAMES, BeamSettings(20, str(tmp_path / "lm.arpa"), lm_weight=2))
+    decoder = BeamDecoder(Letters(NAMES), BeamSettings(20, str(tmp_path / "lm.arpa"), lm_weight=2))
     units = decoder(posteriors)
     assert [NAMES[unit.index] for unit in units] == ["a", "b"]
     assert [unit.first for unit in units] == [0, 2], "at the frames where they were heard"
@@ -66,7 +67,7 @@ def test_a_language_model_decides_what_is_unclear(tmp_path: Path, characters: bo
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such language model"):
-        BeamDecoder(NAMES, BeamSettings(5, str(tmp_path / "none.arpa")))
+        BeamDecoder(Letters(NAMES), BeamSettings(5, str(tmp_path / "none.arpa")))
     (tmp_path / "bad.arpa").write_text("\\data\\\nngram 1=2\n\n\\1-grams:\n-1\ta\nrubbish line\n")
     with pytest.raises(ValueError, match=r"bad.arpa"):
-        BeamDecoder(NAMES, BeamSettings(5, str(tmp_path / "bad.arpa")))
+        BeamDecoder(Letters(NAMES), BeamSettings(5, str(tmp_path / "bad.arpa")))

@@ -12,6 +12,7 @@ from tacoskip.config import load_config
 from tacoskip.listening.decode import greedy, words_of
 from tacoskip.listening.listener import Listener
 from tacoskip.run_folder import build_recognizer
+from tacoskip.text.letters import Letters
 
 RATE = 8000
 
@@ -24,7 +25,7 @@ def listener() -> Listener:
     model = build_recognizer(config, 29)
     with torch.no_grad():
         model.units.weight.mul_(20)
-    return Listener(model, config)
+    return Listener(model, config, Letters())
 
 
 def sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -155,7 +156,7 @@ def test_an_alignment_that_cannot_be_is_refused(listener: Listener, tmp_path: Pa
 def test_a_listener_with_a_speller_hears_files_alone_and_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
-    hybrid = Listener(build_recognizer(config, 29), config)
+    hybrid = Listener(build_recognizer(config, 29), config, Letters())
     with torch.no_grad():
         hybrid.model.units.weight.mul_(20)
     assert hybrid.decoding == "beam 8, respelled"

@@ -10,7 +10,7 @@ from tacoskip.models.recognizer import (
     Recognizer,
     RecognizerOutput,
     SpecAugment,
-    normalize_utterance,
+    normalize,
     subsampled,
 )
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
@@ -26,7 +26,7 @@ def tiny(subsampling: int = 2, layers: int = 2, **settings: Any) -> Recognizer:
     )
     parts = {"channels": 7, "dropout": 0.0, "time_masks": 0, "frequency_masks": 0} | settings
     return Recognizer(
-        5, 9, RecognizerSettings(subsampling=subsampling, layers=layers, **parts), cbhg
+        5, 9, 100.0, RecognizerSettings(subsampling=subsampling, layers=layers, **parts), cbhg
     )
 
 
@@ -69,15 +69,29 @@ def test_probabilities_sum_to_one() -> None:
 
 
 def test_loudness_and_microphone_fall_out() -> None:
-    mask = lengths_to_mask(LENGTHS)
-    louder = MEL + torch.randn(5)
-    expected = normalize_utterance(MEL, mask)
-    torch.testing.assert_close(normalize_utterance(louder, mask), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(expected[0].mean(0), torch.zeros(5), atol=1e-6, rtol=0)
-    torch.testing.assert_close(expected[1, :10].std(0, unbiased=False), torch.ones(5))
-    assert (
-        normalize_utterance(torch.full((1, 4, 5), -5.0), torch.ones(1, 4).bool()).abs().sum() == 0
-    )
+    mask, corpus = lengths_to_mask(LENGTHS), (torch.randn(5), torch.rand(5) + 0.5)
+    alone = normalize(MEL, mask, *corpus, prior=0.0)
+    other_room = normalize(MEL + torch.randn(5), mask, *corpus, prior=0.0)
+    torch.testing.assert_close(other_room, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(alone[0].mean(0), torch.zeros(5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(alone[1, :10].std(0, unbiased=False), torch.ones(5))
+    louder = normalize(MEL + 3.0, mask, *corpus, prior=20.0)
+    torch.testing.assert_close(louder, normalize(MEL, mask, *corpus, prior=20.0))
+    flat = normalize(torch.full((1, 4, 5), -5.0), torch.ones(1, 4).bool(), *corpus, prior=0.0)
+    assert flat.abs().sum() == 0
+
+
+def test_the_corpus_counts_as_so_many_frames_more() -> None:
+    corpus, own = torch.randn(30, 5), MEL[:1]
+    below = corpus - corpus.mean(1).max()
+    statistics = below.mean(0), below.std(0, unbiased=False)
+    found = normalize(own, torch.ones(own.shape[:2]).bool(), *statistics, prior=30.0)
+    together = torch.cat([own[0] - own[0].mean(1).max(), below])
+    expected = (own[0] - own[0].mean(1).max() - together.mean(0)) / together.std(0, unbiased=False)
+    torch.testing.assert_close(found[0], expected)
+    model = tiny()
+    model.take_statistics([corpus])
+    torch.testing.assert_close((model.mel_mean, model.mel_std), statistics)
 
 
 def test_spec_augment_hides_what_it_may_and_no_more() -> None:

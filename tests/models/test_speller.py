@@ -12,6 +12,7 @@ from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
+from tacoskip.text.letters import Letters
 
 MEMORY = torch.randn(3, 9, 6, generator=torch.Generator().manual_seed(1))
 MASK = lengths_to_mask(torch.tensor([9, 5, 3]))
@@ -73,7 +74,7 @@ def test_every_parameter_of_the_hybrid_learns() -> None:
     cbhg = CBHGSettings(
         bank_size=2, bank_channels=6, projection_channels=6, channels=6, gru_channels=3, depth=1
     )
-    model = Recognizer(5, 5, settings(), cbhg)
+    model = Recognizer(5, 5, 100.0, settings(), cbhg)
     mel = torch.randn(3, 18, 5)
     output = model(mel, torch.tensor([18, 10, 6]), SYMBOLS)
     assert output.spelled is not None and output.spelled.shape == (3, 5, 5)
@@ -84,10 +85,10 @@ def test_every_parameter_of_the_hybrid_learns() -> None:
 
 
 def test_a_speller_can_overrule_ctc_and_its_weight_says_how_easily() -> None:
-    names = ["_", " ", "a", "b"]
+    letters = Letters(("_", " ", "a", "b"))
     row = torch.tensor([0.05, 0.01, 0.5, 0.44])
     log_probs = torch.stack([row, torch.tensor([0.97, 0.01, 0.01, 0.01])]).log()
-    beam = BeamDecoder(names, BeamSettings(10), nbest=4)
+    beam = BeamDecoder(letters, BeamSettings(10), nbest=4)
     assert [unit.index for unit in beam(log_probs)] == [2]
 
     def likes_b(memory: torch.Tensor, texts: list[list[int]]) -> torch.Tensor:

@@ -19,13 +19,15 @@ Figures = dict[str, float]
 class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
-    n_symbols: symbols of the texts. tell: says a line to whoever watches, a warning where True. The
+    n_symbols: symbols of the texts. units: their pieces of words, where they are
+    (`tacoskip.text.pieces`). tell: says a line to whoever watches, a warning where True. The
     session sets config and model once the network's widths are settled.
     """
 
     config: Config
     model: Any
     n_symbols: int
+    units: str
     batches: TrainBatches
     validation: list[Batch]
 

@@ -12,13 +12,22 @@ from torch import Tensor, nn
 from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
-from tacoskip.data import Batch, Corpus, CorpusError, TrainBatches, validation_batches
+from tacoskip.data import (
+    Batch,
+    Corpus,
+    CorpusError,
+    TrainBatches,
+    clip_mels,
+    spoken,
+    validation_batches,
+)
 from tacoskip.error_rates import cer, wer
 from tacoskip.listening.decode import frames_needed, greedy_batch
 from tacoskip.losses import ctc_loss, spelling_loss
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters, plain_words
+from tacoskip.text.pieces import Pieces, Units
 from tacoskip.training.board import Board
 
 NAMED = 5  # clips that a warning names
@@ -31,15 +40,15 @@ class ListenerTask:
 
     def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
-        self.vocabulary = Letters()
-        self.n_symbols = len(self.vocabulary)
-        front_end = FrontEnd(config.audio)
+        self.front_end = FrontEnd(config.audio)
         extras = [_extra(folder, config) for folder in config.data.extra]
         cuts = [cut for one in (corpus, *extras) for cut in one.train]
+        self.vocabulary = _vocabulary(config, cuts)
+        self.n_symbols, self.units = len(self.vocabulary), self.vocabulary.model
         self.batches = TrainBatches(
             self._long_enough(cuts),
             config.data,
-            front_end,
+            self.front_end,
             self.vocabulary,
             sorted({name for one in (corpus, *extras) for name in one.speakers}),
             seed=config.seed,
@@ -49,7 +58,7 @@ class ListenerTask:
         self.validation = validation_batches(
             corpus.validation,
             config.data,
-            front_end,
+            self.front_end,
             self.vocabulary,
             corpus.speakers,
             joined=config.data.join[1] > 1,
@@ -61,7 +70,7 @@ class ListenerTask:
         return build_recognizer(config, self.n_symbols)
 
     def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
-        pass
+        self.model.take_statistics(clip_mels(self.batches.cuts, self.front_end))
 
     def begin_step(self, step: int) -> None:
         pass
@@ -165,6 +174,15 @@ class ListenerTask:
                 raise CorpusError(line)
             self.tell(f"{line}; left out of training", True)
         return kept
+
+
+def _vocabulary(config: Config, cuts: list[Any]) -> Units:
+    if config.asr.units == "characters":
+        return Letters()
+    try:
+        return Pieces.of((spoken(cut) for cut in cuts), config.asr.bpe_size)
+    except ValueError as error:
+        raise CorpusError(str(error)) from None
 
 
 def _extra(folder: str, config: Config) -> Corpus:

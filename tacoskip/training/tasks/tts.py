@@ -49,6 +49,8 @@ def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, Tacotron
 class VoiceTask:
     """A Tacotron in training; see `Task`."""
 
+    units = ""
+
     def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
         self.speakers = corpus.speakers
