@@ -10,6 +10,7 @@ from tacoskip.listening.beam import BeamDecoder, BeamSettings
 from tacoskip.listening.decode import greedy
 from tacoskip.listening.ngram import NGram
 from tacoskip.text.letters import Letters
+from tacoskip.text.pieces import Pieces
 
 NAMES = ("_", " ", "a", "b")
 
@@ -63,6 +64,24 @@ def test_a_language_model_decides_what_is_unclear(tmp_path: Path, characters: bo
     units = decoder(posteriors)
     assert [NAMES[unit.index] for unit in units] == ["a", "b"]
     assert [unit.first for unit in units] == [0, 2], "at the frames where they were heard"
+
+
+def test_a_model_of_words_spells_them_in_pieces(tmp_path: Path) -> None:
+    pieces = Pieces.of(["the cat sat", "the hat sat", "that cat"] * 3, 40)
+    NGram([["the", "hat"]] * 5 + [["the", "cat"]], 2).write(tmp_path / "words.arpa")
+    rows = []
+    for unit in pieces.encode("the cat"):
+        row = torch.full((40,), 0.001)
+        row[unit] = 0.45
+        if pieces.symbols[unit] in (" c", " cat"):  # as likely a hat
+            row[pieces.encode("hat")[0]] = 0.44
+        rows += [row / row.sum(), torch.tensor([0.96] + [0.04 / 39] * 39)]
+    decoder = BeamDecoder(pieces, BeamSettings(50, str(tmp_path / "words.arpa"), lm_weight=2))
+    found = decoder(torch.stack(rows).log())
+    assert pieces.decode(unit.index for unit in found) == "the hat"
+    NGram([list("the|hat")], 2).write(tmp_path / "letters.arpa")
+    with pytest.raises(ValueError, match=r"expected a model of words with asr\.units=bpe"):
+        BeamDecoder(pieces, BeamSettings(5, str(tmp_path / "letters.arpa")))
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:

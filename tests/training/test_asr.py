@@ -68,6 +68,25 @@ def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> No
     torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
 
 
+def test_pieces_of_words_travel_with_the_checkpoint(settings: Config) -> None:
+    settings.asr.units, settings.asr.bpe_size, settings.train.max_steps = "bpe", 32, 2
+    train(settings)
+    listener = load_listener(settings.run)
+    assert len(listener.vocabulary) == 32 == listener.model.units.out_features
+    assert isinstance(listener.transcribe(torch.randn(8000).numpy()).text, str)
+    newest = checkpoints(Path(settings.run))[-1]
+    damaged = torch.load(newest, weights_only=True) | {"units": "rubbish"}
+    torch.save(damaged, newest.with_name("other.pt"))
+    with pytest.raises(RunError, match=r"other.pt: damaged \(expected a model of word pieces"):
+        load_listener(newest.with_name("other.pt"))
+    settings.asr.bpe_size = 31
+    with pytest.raises(RunError, match="made with other speakers or symbols"):
+        train(settings)
+    settings.asr.bpe_size = 5000
+    with pytest.raises(CorpusError, match=r"expected asr\.bpe_size of at most"):
+        train(settings)
+
+
 def test_clips_too_short_for_their_text_are_named_before_training(
     settings: Config, tiny_corpus: Path, tmp_path: Path
 ) -> None:
