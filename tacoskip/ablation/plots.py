@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "tacoskip",
     "font.size": 9,
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#999999",
@@ -42,6 +43,23 @@ STYLE: dict[Any, Any] = {
 P = ParamSpec("P")
 
 
+# A page holds a hundred pictures. A hundredth of a point is finer than any screen; indentation,
+# metadata and the turn by nothing of every text are for nobody.
+_NEEDLESS = (
+    (rb"(\d\.\d\d)\d+", rb"\1"),
+    (rb"(?s)^.*?(?=<svg)| *<metadata>.*?</metadata>", b""),
+    (rb' transform="rotate\(-?0 [^)]*\)"', b""),
+    (rb">\s+<", b"><"),
+    (rb"\s*\n\s*", b" "),
+)
+
+
+def _smaller(data: bytes) -> bytes:
+    for pattern, replacement in _NEEDLESS:
+        data = re.sub(pattern, replacement, data)
+    return data
+
+
 def svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     """Make a function that draws a Figure return it as SVG."""
 
@@ -52,8 +70,7 @@ def svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
             draw(*args, **kwargs).savefig(
                 buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
             )
-        # A hundredth of a point is finer than any screen, and half the size.
-        return re.sub(rb"(\d\.\d\d)\d+", rb"\1", buffer.getvalue())
+        return _smaller(buffer.getvalue())
 
     return drawn
 
