@@ -15,7 +15,7 @@ help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make test    the tests, without those that are slow or want a GPU"
 	@echo "make lint    ruff and mypy"
-	@echo "make demo    train a voice in minutes and write demo.wav and demo.png"
+	@echo "make demo    train a voice and a listener in minutes, write demo.wav and demo.png"
 	@echo "make bench   the benchmarks that take minutes (FSDD=folder LJSPEECH=folder)"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
 
@@ -35,16 +35,24 @@ endif
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not gpu and not ray"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu and not ray"
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The listener learns beside the voice, on the second core.
 demo: setup
-	$(BIN)/tacoskip train recipe=demo
+	$(BIN)/tacoskip prepare recipe=demo
+	@mkdir -p runs
+	$(BIN)/tacoskip train recipe=demo_asr >runs/demo_asr.log 2>&1 & listener=$$!; \
+	trap 'kill $$listener 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/tacoskip train recipe=demo && \
+	{ wait $$listener || { cat runs/demo_asr.log; false; }; }
 	$(BIN)/tacoskip synthesize runs/demo "$(SENTENCE)" -o demo.wav --plot
+	@echo "what runs/demo_asr hears in demo.wav:"
+	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav
 
 # Those that take minutes; attention.py and fsdd_judge.py train networks and are started by hand.
 bench: setup
