@@ -35,7 +35,7 @@ endif
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not slow and not gpu and not ray"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray"
 
 lint: setup
 	$(BIN)/ruff check .
