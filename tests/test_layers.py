@@ -22,7 +22,7 @@ USE = CONFIG | {
     *("matching", "run_folder", "listening", "inference"),
     *("evaluate", "evaluate_listener"),
 }
-COMMANDS = {"cli", "console", "speak", "hear", "doctor", "__init__"}
+COMMANDS = {"cli", "commands", "console", "speak", "hear", "doctor", "__init__"}
 
 # A room may import itself and these. A name with a dot is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {

@@ -1,0 +1,1 @@
+"""The commands, as `tacoskip.cli` lists them: heavy imports stay inside each."""

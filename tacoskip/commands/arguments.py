@@ -1,0 +1,51 @@
+"""Arguments and options that several commands take, and what is made of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tacoskip.listening.listener import Listener
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="recipe=NAME KEY=VALUE",
+        help="The recipe and what to change in it: recipe=ljspeech train.max_steps=500",
+        show_default=False,
+    ),
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint file.")]
+Beam = Annotated[
+    int, typer.Option(help="Hypotheses of a beam search (0: the best unit of each frame).", min=0)
+]
+LanguageModel = Annotated[str, typer.Option("--lm", help="An ARPA file, see `tacoskip ngram`.")]
+LanguageModelWeight = Annotated[float, typer.Option(help="Weight of the language model.")]
+WordScore = Annotated[float, typer.Option(help="Added for each word of a model of words.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+def searching_listener(
+    run: str, beam: int, lm: str, lm_weight: float, word_score: float
+) -> "Listener":
+    """Load a listener; with a beam it searches, else it takes the best unit of each frame."""
+    from tacoskip.inference import load_listener
+    from tacoskip.listening.beam import BeamSettings
+
+    if lm and not beam:
+        raise ValueError("expected --beam N with --lm, got --beam 0")
+    listener = load_listener(run)
+    if beam:
+        listener.search(BeamSettings(beam, lm, lm_weight, word_score))
+    return listener
+
+
+def nearest_folder(path: str) -> str:
+    """Return "; did you mean 'X'?" for a folder that is not there, or nothing."""
+    from tacoskip.config_checks import nearest
+
+    parent = Path(path).parent
+    if not parent.is_dir():
+        return ""
+    return nearest(path, [str(other) for other in parent.iterdir() if other.is_dir()])

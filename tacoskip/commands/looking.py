@@ -1,0 +1,94 @@
+"""`board`, `blocks` and `doctor`: what there is to see, in runs, in the stacks and here."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tacoskip.commands.arguments import Json, nearest_folder
+from tacoskip.console import emit_json, emit_table, guarded, say, working
+
+
+@guarded
+def board(
+    runs: Annotated[str, typer.Argument(metavar="[RUNS_DIR]", help="A folder of runs.")] = "runs",
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "localhost",
+    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.")] = 6006,
+) -> None:
+    """Show TensorBoard on the runs until Ctrl-C."""
+    if not Path(runs).is_dir():
+        raise ValueError(f"no folder of runs '{runs}'{nearest_folder(runs)}")
+    with working():
+        from tensorboard import program
+
+        server = program.TensorBoard()
+        server.configure(logdir=runs, host=host, port=port)
+        try:
+            url = server.launch()
+        except program.TensorBoardServerException as error:
+            raise RuntimeError(f"{error.msg} (choose another --port)") from None
+    print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
+    _wait_for_interrupt()
+
+
+@guarded
+def blocks(
+    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1)] = 128,
+    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1)] = 4,
+    json: Json = False,
+) -> None:
+    """List the families of skip connections: formula, source, parameters, what a frame costs."""
+    with working():
+        from tacoskip.blocks import BLOCKS, build_block, cost
+
+        families: dict[str, dict[str, Any]] = {}
+        for name, family in BLOCKS.items():
+            stack = build_block(name, channels, depth)
+            families[name] = {
+                "formula": family.formula,
+                "source": family.source,
+                "transform": family.transform,
+                "skip": family.skip,
+                "topology": family.topology,
+                "parameters": cost.parameters(stack),
+                "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
+                "receptive_field": cost.receptive_field(stack, channels),
+                "latency_ms": round(cost.latency_ms(stack, channels), 2),
+            }
+    if json:
+        emit_json({"channels": channels, "depth": depth, "blocks": families})
+        return
+    columns = ["block", "formula", "parameters", "MACs/frame", "frames seen", "ms", "source"]
+    rows = [
+        [
+            *(name, f["formula"], f"{f['parameters']:,}", f"{f['macs_per_frame']:,}"),
+            *(str(f["receptive_field"] or "all"), f"{f['latency_ms']:.1f}", f["source"]),
+        ]
+        for name, f in families.items()
+    ]
+    emit_table(columns, rows, title=f"{depth} units, {channels} channels")
+
+
+@guarded
+def doctor(json: Json = False) -> None:
+    """Say what is installed, and what will and will not work here."""
+    from tacoskip.doctor import examine
+
+    with working():
+        findings = examine()
+    if json:
+        checks = [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings]
+        healthy = all(f.ok is not False for f in findings)
+        emit_json({"healthy": healthy, "checks": checks})
+        return
+    words = {True: "ok", None: "note", False: "BROKEN"}
+    emit_table(["", "", ""], [[words[f.ok], f.name, f.detail] for f in findings])
+
+
+def _wait_for_interrupt() -> None:
+    from threading import Event
+
+    try:
+        Event().wait()
+    except KeyboardInterrupt:
+        say("ended")

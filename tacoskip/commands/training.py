@@ -1,0 +1,123 @@
+"""`prepare` and `train`: from a recipe to a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tacoskip.commands.arguments import Json, Settings, nearest_folder
+from tacoskip.console import Bar, emit_json, emit_table, guarded, say, working
+
+if TYPE_CHECKING:
+    from tacoskip.config import Config
+    from tacoskip.data.prepare import PrepareReport
+    from tacoskip.training import Progress
+
+
+@guarded
+def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
+    """Fetch a corpus if it is absent, check every clip, normalise, write the manifest.
+
+    Run again: only what is missing is done. Clips that are left out are counted by reason, and
+    named one by one in the report.
+    """
+    from tacoskip.config import load_arguments
+
+    with working():
+        config = load_arguments(settings or [])
+        report = _prepare(config)
+    result = _preparation(report)
+    if json:
+        emit_json(result)
+        return
+    reasons = [[reason, str(count)] for reason, count in result["dropped"].items()]
+    emit_table(["clips", "count"], [["kept", str(report.kept)], *reasons])
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    print(f"{_duration(report.seconds)} by {len(report.speakers)} speakers; {splits}")
+    print(f"report: {result['report']}")
+
+
+@guarded
+def train(settings: Settings = None, json: Json = False) -> None:
+    """Train a voice or, with a recipe of task=asr, a listener.
+
+    Run again = resume; Ctrl-C saves first.
+
+    A corpus that is not prepared yet is prepared first.
+    """
+    from tacoskip.config import load_arguments
+
+    with working():
+        config = load_arguments(settings or [])
+        require_corpus(config)
+        from tacoskip import training
+
+        with Bar("train") as bar:
+            summary = training.train(config, lambda progress: _show(bar, progress))
+    if json:
+        emit_json(summary)
+        return
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in summary["best"].items())
+    print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
+    use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
+    print(f"try it: tacoskip {use.format(summary['run'])}")
+
+
+def require_corpus(config: "Config") -> None:
+    """Prepare the corpus unless it is there."""
+    from tacoskip.data.corpus import Corpus
+    from tacoskip.data.errors import CorpusError
+
+    try:
+        Corpus.of(config.data, config.audio, config.text)
+    except CorpusError:
+        report = _prepare(config)
+        left_out = f"{len(report.dropped)} left out" if report.dropped else "none left out"
+        say(f"corpus: {report.kept} clips kept, {left_out}, see {report.dir}/report.json")
+
+
+def _prepare(config: "Config") -> "PrepareReport":
+    from tacoskip.data.prepare import prepare
+
+    root = config.data.root
+    if root and not Path(root).is_dir():
+        raise ValueError(f"no folder '{root}' (data.root){nearest_folder(root)}")
+    with Bar("prepare") as bar:
+        report = prepare(
+            config.data,
+            config.audio,
+            config.text,
+            progress=lambda done, total, note: bar.show(done / total if total else None, note),
+        )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    return report
+
+
+def _preparation(report: "PrepareReport") -> dict[str, Any]:
+    from collections import Counter
+
+    reasons = Counter(clip.reason for clip in report.dropped)
+    return {
+        "dir": str(report.dir),
+        "report": str(report.dir / "report.json"),
+        "kept": report.kept,
+        "dropped": dict(reasons.most_common()),
+        "seconds": report.seconds,
+        "speakers": report.speakers,
+        "splits": report.splits,
+        "warnings": report.warnings,
+    }
+
+
+def _show(bar: Bar, progress: "Progress") -> None:
+    if progress.message:
+        say(f"warning: {progress.message}" if progress.warning else progress.message)
+    figures = [
+        f"{name} {progress.scalars[name]:.3f}"
+        for name in ("loss", "alignment")
+        if name in progress.scalars
+    ]
+    bar.show(progress.share, ", ".join([f"step {progress.step}", *figures]))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"
