@@ -16,19 +16,12 @@ from tacoskip.listening.listener import Listener
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
 
+from .conftest import Prepared
+
 
 @pytest.fixture
-def settings(tiny_corpus: Path, tmp_path: Path) -> Config:
-    config = load_config(
-        "smoke_asr",
-        [
-            *(f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"),
-            *(f"run={tmp_path / 'run'}", "train.device=cpu", "train.decay_steps=100"),
-            *("train.evaluate_every=3", "data.validation=3", "data.test=2"),
-        ],
-    )
-    prepare(config.data, config.audio, config.text)
-    return config
+def settings(prepared: Prepared) -> Config:
+    return prepared("smoke_asr")
 
 
 def test_a_run_leaves_what_it_promises(settings: Config) -> None:

@@ -9,25 +9,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tacoskip.config import Config, load_config
-from tacoskip.data.prepare import prepare
 from tacoskip.inference import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
 from tacoskip.training.tasks.tts import VoiceTask
 
+from .conftest import Prepared
+
 
 @pytest.fixture
-def settings(tiny_corpus: Path, tmp_path: Path) -> Config:
-    config = load_config(
-        "smoke",
-        [
-            *(f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"),
-            *(f"run={tmp_path / 'run'}", "train.device=cpu", "train.decay_steps=100"),
-            *("train.evaluate_every=3", "data.validation=3", "data.test=2"),
-        ],
-    )
-    prepare(config.data, config.audio, config.text)
-    return config
+def settings(prepared: Prepared) -> Config:
+    return prepared("smoke")
 
 
 def test_a_run_leaves_what_it_promises(settings: Config) -> None:
