@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
@@ -76,11 +77,10 @@ def paths_of(comparison: Comparison) -> dict[str, dict[str, float]]:
 
 
 @svg
-def flow(title: str, places: Mapping[str, Mapping[str, Values]], limits: Values) -> Figure:
+def flow(title: str, places: Depths, limits: Values) -> Figure:
     """Draw a variant's gradient over the units of each place, input to the left."""
-    drawing = Figure(figsize=(2.5 * len(places), 2.2), layout="constrained")
-    panels = drawing.subplots(1, len(places), squeeze=False)[0]
-    for axes, (place, measures) in zip(panels, places.items(), strict=True):
+    drawing, panels = _panels(title, places, limits, height=2.2)
+    for axes, measures in zip(panels, places.values(), strict=True):
         for name, (colour, line, width) in FLOW.items():
             values = measures.get(name)
             # Without a skip, nothing goes along it; what is all zero is no line.
@@ -90,26 +90,17 @@ def flow(title: str, places: Mapping[str, Mapping[str, Values]], limits: Values)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")  # the usual one writes mathematics
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set(title=place, ylim=tuple(limits), xlabel="unit")
-        axes.locator_params(axis="x", integer=True, nbins=5)
-        axes.tick_params(labelsize=7.5)
-    drawing.suptitle(title, fontsize=10, fontweight="bold")
     return drawing
 
 
 @svg
-def lesions(title: str, places: Mapping[str, Mapping[str, Values]], limits: Values) -> Figure:
+def lesions(title: str, places: Depths, limits: Values) -> Figure:
     """Draw by how much the loss rises without each unit of each place; far bars are cut off."""
-    drawing = Figure(figsize=(2.5 * len(places), 2.0), layout="constrained")
-    panels = drawing.subplots(1, len(places), squeeze=False)[0]
-    for axes, (place, measures) in zip(panels, places.items(), strict=True):
+    drawing, panels = _panels(title, places, limits, height=2.0)
+    for axes, measures in zip(panels, places.values(), strict=True):
         values = measures["lesion"]
         axes.bar(range(len(values)), np.nan_to_num(values), color=BASELINE)
         axes.axhline(0, color="#333333", linewidth=0.8)
-        axes.set(title=place, ylim=tuple(limits), xlabel="unit")
-        axes.locator_params(axis="x", integer=True, nbins=5)
-        axes.tick_params(labelsize=7.5)
-    drawing.suptitle(title, fontsize=10, fontweight="bold")
     return drawing
 
 
@@ -130,6 +121,18 @@ def limits(found: Mapping[str, Depths], measure: str) -> Values:
     low, high = usual_range(every.tolist())
     margin = 0.08 * (high - low) or 0.08 * abs(high) or 1.0
     return np.array([min(low, 0.0) - margin, high + margin])
+
+
+def _panels(title: str, places: Depths, limits: Values, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with a panel for each place, over the units of that place."""
+    drawing = Figure(figsize=(2.5 * len(places), height), layout="constrained")
+    drawing.suptitle(title, fontsize=10, fontweight="bold")
+    panels = list(drawing.subplots(1, len(places), squeeze=False)[0])
+    for axes, place in zip(panels, places, strict=True):
+        axes.set(title=place, ylim=tuple(limits), xlabel="unit")
+        axes.locator_params(axis="x", integer=True, nbins=5)
+        axes.tick_params(labelsize=7.5)
+    return drawing, panels
 
 
 def _mean(rows: Values, geometric: bool) -> Values:
