@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
-from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.transforms.base import Transform, inner_width
 
 
 class Bottleneck(Transform):
@@ -25,7 +25,7 @@ class Bottleneck(Transform):
         groups: int = 1,
     ):
         super().__init__()
-        inner = groups * -(-max(1, out_channels // reduction) // groups)
+        inner = inner_width(out_channels, reduction, groups)
         self.conv1 = MaskedConv1d(in_channels, inner, 1, bias=False)
         self.norm1 = MaskedBatchNorm1d(inner)
         self.conv2 = MaskedConv1d(inner, inner, kernel_size, bias=False, groups=groups)

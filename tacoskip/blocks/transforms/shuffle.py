@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
-from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.transforms.base import Transform, inner_width
 
 
 class Shuffle(Transform):
@@ -32,7 +32,7 @@ class Shuffle(Transform):
                     f"shuffle expects a width that its {groups} groups divide, got {channels}"
                 )
         self.groups = groups
-        inner = groups * -(-max(1, out_channels // reduction) // groups)
+        inner = inner_width(out_channels, reduction, groups)
         self.conv1 = MaskedConv1d(in_channels, inner, 1, bias=False, groups=groups)
         self.norm1 = MaskedBatchNorm1d(inner)
         self.conv2 = MaskedConv1d(inner, inner, kernel_size, bias=False, groups=inner)
