@@ -9,7 +9,10 @@ from tacoskip.config_checks import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]
-LISTENERS = ["demo_asr", "fsdd_asr", "librispeech_asr", "ljspeech_asr", "smoke_asr"]
+LISTENERS = [
+    *("demo_asr", "fsdd_asr", "librispeech_asr", "ljspeech_asr", "ljspeech_asr_small"),
+    "smoke_asr",
+]
 PROMISED = [*VOICES, *LISTENERS]
 
 
