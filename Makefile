@@ -46,7 +46,8 @@ lint: setup
 demo: setup
 	$(BIN)/tacoskip prepare recipe=demo
 	@mkdir -p runs
-	$(BIN)/tacoskip train recipe=demo_asr >runs/demo_asr.log 2>&1 & listener=$$!; \
+	@echo "a listener learns beside the voice, its progress is in runs/demo_asr.log"
+	@$(BIN)/tacoskip train recipe=demo_asr >runs/demo_asr.log 2>&1 & listener=$$!; \
 	trap 'kill $$listener 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(BIN)/tacoskip train recipe=demo && \
 	{ wait $$listener || { cat runs/demo_asr.log; false; }; }
@@ -54,14 +55,18 @@ demo: setup
 	@echo "what runs/demo_asr hears in demo.wav:"
 	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav
 
-# Those that take minutes; attention.py and fsdd_judge.py train networks and are started by hand.
+# Those that take minutes; attention.py, deep.py and fsdd_judge.py train networks, heard.py and
+# long_recording.py want a trained one: they are started by hand.
 bench: setup
+	$(BENCH)/reversible_memory.py
+	$(BENCH)/gates.py
 	$(call bench,$(FSDD)/recordings,metric_anchors.py --root $(FSDD))
 	$(call bench,$(FSDD)/recordings,griffin_lim.py $(FSDD)/recordings)
 	$(call bench,$(LJSPEECH)/wavs,griffin_lim.py $(LJSPEECH)/wavs)
 	$(call bench,$(LJSPEECH)/metadata.csv,text_ljspeech.py $(LJSPEECH)/metadata.csv)
 
-bench = @if [ -e "$(1)" ]; then echo "== $(2)"; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/$(2); \
+BENCH = OMP_NUM_THREADS=1 $(BIN)/python benchmarks
+bench = @if [ -e "$(1)" ]; then echo "== $(2)"; $(BENCH)/$(2); \
 	else echo "skipped $(2): no $(1) (make bench FSDD=folder LJSPEECH=folder)"; fi
 
 clean:

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from edit_distance import edits
 from fsdd_judge_model import SAMPLE_RATE, Judge, Wave
 from fsdd_judge_train import Clip, join, random_string, read_clips, train_judge
 
 from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings
+from tacoskip.error_rates import word_errors
 from tacoskip.inference import Voice, load
 from tacoskip.metrics import alignment_warnings
 
@@ -63,6 +63,10 @@ def score_digits(
     }
 
 
+def _words(digits: list[int]) -> str:
+    return " ".join(map(str, digits))
+
+
 def score_strings(
     judge: Judge, waves: list[tuple[str, list[int], Wave]], rate: int
 ) -> dict[str, Any]:
@@ -70,7 +74,7 @@ def score_strings(
     heard = [(voice, said, judge.string(wave, rate)) for voice, said, wave in waves]
     wrong, of = Counter[str](), Counter[str]()
     for voice, said, found in heard:
-        wrong[voice] += edits(said, found)
+        wrong[voice] += word_errors(_words(said), _words(found)).total
         of[voice] += len(said)
     return {
         "n": len(heard),

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import soxr
 import torch
-from edit_distance import edits
 from numpy.typing import NDArray
 from pocketsphinx import Decoder
 
 from tacoskip.audio import FrontEnd
 from tacoskip.data import Corpus
 from tacoskip.data.demo import corpus_voice, sentences
+from tacoskip.error_rates import word_errors
 from tacoskip.inference import Speech, Voice, load
 from tacoskip.metrics import alignment_score, compare_speech
 from tacoskip.text import normalize
@@ -86,8 +86,8 @@ def main() -> None:
             "stopped": speech.stopped,
             "alignment": alignment_score(speech.alignment).score,
         } | compare_speech(reference, speech.wave, rate, voice.config.audio.hop_length, *mels)
-        row["recording_errors"] = edits(said, row["recording_heard"].split())
-        row["voice_errors"] = edits(said, row["voice_heard"].split())
+        for who in ("recording", "voice"):
+            row[f"{who}_errors"] = word_errors(" ".join(said), row[f"{who}_heard"]).total
         rows.append(row)
         if not arguments.json:
             print(f"{text}\n    recording: {row['recording_heard']}")

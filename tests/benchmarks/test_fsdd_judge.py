@@ -85,14 +85,6 @@ class Tuner:
         return self.string(wave, rate)[0]
 
 
-@pytest.mark.parametrize(
-    ("said", "heard", "expected"),
-    [("123", "123", 0), ("123", "13", 1), ("123", "1423", 1), ("123", "321", 2), ("12", "", 2)],
-)
-def test_edits(bench: Any, said: str, heard: str, expected: int) -> None:
-    assert bench.edits([int(c) for c in said], [int(c) for c in heard]) == expected
-
-
 def test_interval_is_wilsons(bench: Any) -> None:
     """Its ends are the true shares from which the one seen is 1.96 standard errors away."""
     for end in bench.interval(178, 180):
