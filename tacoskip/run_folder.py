@@ -104,12 +104,17 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
             # torch's advice to report a pickle that it does not write itself; it is refused here.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             values = torch.load(path, map_location=device, weights_only=True)
-        return Checkpoint(**values)
     except Exception as error:  # a damaged or foreign file can make the unpickler fail in any way
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
             raise RunError(
                 f"{path}: refused, the file wants to run code and is no tacoskip checkpoint"
             ) from None
+        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
+    try:
+        return Checkpoint(**values)
+    except TypeError:
+        if isinstance(values, dict) and {"config", "weights"} <= values.keys():
+            raise RunError(f"{path}: made by another version of tacoskip") from None
         raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
 
 

@@ -117,3 +117,9 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> N
     save_checkpoint(found, tmp_path / "old.pt")
     with pytest.raises(RunError, match=r"old\.pt: made by another version"):
         load(tmp_path / "old.pt")
+
+
+def test_a_checkpoint_of_a_later_version_says_so(tmp_path: Path) -> None:
+    torch.save(vars(checkpoint()) | {"something_new": 1}, tmp_path / "new.pt")
+    with pytest.raises(RunError, match=r"new\.pt: made by another version of tacoskip$"):
+        load_checkpoint(tmp_path / "new.pt")

@@ -5,6 +5,7 @@ Ko et al. 2015, "Audio augmentation for speech recognition". N samples.
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 
 from tacoskip.data.joining import PAUSE_LEVEL
 from tacoskip.data.settings import AugmentSettings
@@ -42,9 +43,10 @@ def noisy(
     wave: NDArray[np.float32], snr_db: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Add noise of a colour drawn between white and brown, `snr_db` below the wave (N,)."""
-    spectrum = np.fft.rfft(rng.standard_normal(len(wave)))
+    length = next_fast_len(len(wave), real=True)  # a prime one takes many times as long
+    spectrum = rfft(rng.standard_normal(length))
     spectrum /= np.arange(1, len(spectrum) + 1) ** rng.uniform(0, 1)
-    noise = np.fft.irfft(spectrum, len(wave))
+    noise = irfft(spectrum, length)[: len(wave)]
     level = np.sqrt(np.mean(np.square(wave, dtype=np.float64))) * 10 ** (-snr_db / 20)
     noise *= level / max(float(np.sqrt(np.mean(noise**2))), 1e-12)
     return (wave + noise).astype(np.float32)
