@@ -188,6 +188,9 @@ def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{listen}; from tacoskip.cli import main; main()"
     command = [sys.executable, "-c", script, "board", str(tmp_path), "--port", "0"]
+    for number in range(41):
+        (tmp_path / f"run{number}").mkdir()
+        (tmp_path / f"run{number}" / "events.out.tfevents.1.here").touch()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as board:
@@ -199,3 +202,4 @@ def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
         _, said = board.communicate(timeout=30)
     assert board.returncode == 0, said
     assert "Traceback" not in said
+    assert "41 runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS" in said

@@ -8,6 +8,8 @@ import typer
 from tacoskip.commands.arguments import Json, nearest_folder
 from tacoskip.console import emit_json, emit_table, guarded, say, working
 
+SHOWN_AT_FIRST = 40  # runs whose curves TensorBoard shows unasked
+
 
 @guarded
 def board(
@@ -28,6 +30,9 @@ def board(
         except program.TensorBoardServerException as error:
             raise RuntimeError(f"{error.msg} (choose another --port)") from None
     print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
+    count = len({path.parent for path in Path(runs).rglob("*tfevents*")})
+    if count > SHOWN_AT_FIRST:
+        say(f"{count} runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS is pressed")
     _wait_for_interrupt()
 
 
