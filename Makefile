@@ -30,7 +30,7 @@ ifeq ($(UV),)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 else
 	uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	uv pip install --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+	uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
 endif
 	@touch $@
 

@@ -7,6 +7,7 @@ command's own result can ever stand on standard output.
 import functools
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -21,7 +22,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-FAILED, WRONG, INTERRUPTED = 1, 2, 130
+FAILED, WRONG = 1, 2
 
 # Exceptions that mean: the request was wrong. Anything else that gets here is work that failed.
 REQUEST_ERRORS = (
@@ -50,9 +51,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             with _warnings_as_lines():
                 command(*args, **kwargs)
                 sys.stdout.flush()  # here, where a reader that has gone is still our business
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             say("interrupted; prepare and train go on from here when they are run again")
-            raise typer.Exit(INTERRUPTED) from None
+            # Training says which signal it was.
+            number = interrupt.args[0] if interrupt.args else signal.SIGINT
+            raise typer.Exit(128 + number) from None
         except BrokenPipeError:  # the reader of our output has gone; nobody is left to tell
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(FAILED) from None

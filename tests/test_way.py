@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from typer.testing import CliRunner, Result
 
 from tacoskip.cli import app
+from tacoskip.run_folder import load_checkpoint
 
 RATE = 8000
 
@@ -45,11 +47,16 @@ def way(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     return run
 
 
-def test_ctrl_c_in_training_saves_and_the_next_run_goes_on(
-    tiny_corpus: Path, tmp_path: Path
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_never_had(
+    tiny_corpus: Path, tmp_path: Path, asked: signal.Signals
 ) -> None:
-    script = "from tacoskip.cli import main; main()"
+    # A shell's background jobs, and with them these tests, may have been told to ignore Ctrl-C.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{listen}; from tacoskip.cli import main; main()"
     command = [sys.executable, "-c", script, "train", "recipe=smoke", f"data.root={tiny_corpus}"]
+    command += ["train.decay_steps=1000", "train.evaluate_every=1000", "train.sentences=[]"]
+    command += ["data.validation=1", "data.test=1"]
     checkpoints = tmp_path / "runs" / "smoke" / "checkpoints"
 
     def steps() -> list[int]:
@@ -62,10 +69,10 @@ def test_ctrl_c_in_training_saves_and_the_next_run_goes_on(
         deadline = time.monotonic() + 120
         while not steps() and training.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        training.send_signal(signal.SIGINT)
+        training.send_signal(asked)
         result, said = training.communicate(timeout=60)
-    assert (training.returncode, result) == (130, ""), said
-    assert "Traceback" not in said
+    assert (training.returncode, result) == (128 + asked, ""), said
+    assert "Traceback" not in said and "stopping: this step is finished and saved" in said
     reached = steps()[-1]
 
     more = [*command, f"train.max_steps={reached + 2}", "--json"]
@@ -73,6 +80,13 @@ def test_ctrl_c_in_training_saves_and_the_next_run_goes_on(
     assert again.returncode == 0, again.stderr
     assert f"at step {reached}" in again.stderr
     assert json.loads(again.stdout)["step"] == reached + 2
+
+    subprocess.run([*more, "run=runs/straight"], capture_output=True, check=True, cwd=tmp_path)
+    ends = [tmp_path / "runs" / run / "checkpoints" for run in ("smoke", "straight")]
+    stopped, straight = (
+        load_checkpoint(end / f"step-{reached + 2:08d}.pt").training["weights"] for end in ends
+    )
+    torch.testing.assert_close(stopped, straight, atol=0, rtol=0)
 
 
 def test_the_whole_way(way: Way) -> None:

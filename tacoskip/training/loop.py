@@ -10,6 +10,7 @@ from accelerate.utils import set_seed
 
 from tacoskip.config import Config
 from tacoskip.training import schedule
+from tacoskip.training.interrupts import Interrupts
 from tacoskip.training.memory import keep_memory
 from tacoskip.training.session import Progress, Session
 
@@ -20,7 +21,8 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     Returns a summary of the run.
 
     Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when
-    the corpus is not prepared, FloatingPointError when the loss stops being finite.
+    the corpus is not prepared, FloatingPointError when the loss stops being finite, and, once the
+    step is whole and saved, KeyboardInterrupt of the signal that asked it to stop.
     """
     settings = config.train
     tell = on_progress or (lambda _: None)
@@ -38,9 +40,9 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     session = Session(config, accelerator, tell)
     task = session.task
     model, optimizer = accelerator.prepare(session.model, session.optimizer)
-    clock, unlogged = time.monotonic(), 0
-    try:
-        while not session.finished:
+    clock = time.monotonic()
+    with Interrupts(session.tell) as interrupts:
+        while not (session.finished or interrupts.received):
             batch = next(session.batches).to(accelerator.device)
             rate = schedule.learning_rate(settings, session.step, session.minutes)
             for group in optimizer.param_groups:
@@ -60,7 +62,6 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             session.average.update(session.model, session.step)
 
             session.step += 1
-            unlogged += int(batch.mel_lengths.sum())
             session.minutes += (time.monotonic() - clock) / 60
             spent, clock = time.monotonic() - clock, time.monotonic()
             session.frames_per_second.append(int(batch.mel_lengths.sum()) / spent)
@@ -72,7 +73,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             if session.checkpoint_due:
                 session.save()
             clock = time.monotonic()
-    except KeyboardInterrupt:
-        session.save()
-        raise
-    return session.close()
+        if interrupts.received:
+            session.save()
+            raise KeyboardInterrupt(interrupts.received)
+        return session.close()

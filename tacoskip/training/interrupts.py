@@ -1,0 +1,44 @@
+"""Ctrl-C and a friendly kill end a run between two steps: it goes on as if it never had stopped."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupts:
+    """While it is entered, the first SIGINT or SIGTERM is only noted in `received` and said through
+    `tell`; the second raises KeyboardInterrupt at once.
+
+    A signal that the process was told to ignore stays ignored. Outside the main thread, where
+    Python hears no signals, it does nothing.
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell, self.received = tell, 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
+            raise KeyboardInterrupt(number)
+        self.received = number
+        self.tell("stopping: this step is finished and saved first; once more leaves at once")
