@@ -57,7 +57,8 @@ class TrainSettings:
     learning_rate: rises over `warmup_steps`, then falls along a cosine to
         `final_learning_rate_ratio` of itself at `decay_steps` (0: at the end of the run).
     precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
-    device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice).
+    device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice). deterministic: only
+        algorithms that give the same bits each time; it takes a budget of steps, not of minutes.
     keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
         mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
         of a listener cer | wer | loss. judge: run of a listener that hears a voice (cer_by_asr).

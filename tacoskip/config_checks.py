@@ -216,6 +216,12 @@ def _check_relations(config: "Config") -> None:
     if not 0 < config.data.train_share <= 1:
         share = config.data.train_share
         raise ConfigError(f"expected data.train_share above 0 and up to 1, got {share:g}")
+    if config.train.deterministic and config.train.max_minutes:
+        minutes = config.train.max_minutes
+        raise ConfigError(
+            "expected train.max_minutes=0 with train.deterministic=true (by the clock no two runs "
+            f"are the same), got {minutes:g}; use train.max_steps"
+        )
     if config.train.ema_decay >= 1:
         raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
     if config.asr.ctc_weight > 1 or config.asr.ctc_weight == 0:

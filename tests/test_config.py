@@ -290,6 +290,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
         ("seed: [", "not a yaml of settings"),
         ("train: {max_step: 5}", "did you mean 'train.max_steps'?"),
         ("train: {max_steps: 0}", "expected train.max_steps above 0"),
+        ("train: {deterministic: true, max_minutes: 5}", "expected train.max_minutes=0 with train"),
         ("data: {root: '${oc.env:HOME}'}", "interpolation"),
         ("!!python/object/apply:os.system ['true']", "not a yaml of settings"),
         ("\x00\x01", "not a yaml of settings"),

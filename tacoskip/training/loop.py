@@ -30,6 +30,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
         torch.set_num_threads(settings.threads)
     keep_memory()
     set_seed(config.seed)
+    torch.use_deterministic_algorithms(settings.deterministic)
     cuda = torch.cuda.is_available() and settings.device != "cpu"
     if settings.device == "cuda" and not cuda:
         raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
@@ -57,7 +58,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             optimizer.zero_grad()
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            session.check_finite(losses["loss"], norm)
+            session.check_finite(losses["loss"], norm, batch.ids)
             optimizer.step()
             session.average.update(session.model, session.step)
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -37,6 +37,8 @@ from tacoskip.training.tasks import TASKS
 
 # Steps that may fail in a row before a run is given up.
 PATIENCE = 20
+# Utterances that a warning names.
+NAMED = 5
 # Validation batches that the study at the end of a run takes.
 STUDIED = 2
 
@@ -63,7 +65,8 @@ class Session:
     ) -> None:
         self.config, self.on_progress = config, on_progress
         self.run = Path(config.run)
-        self.step, self.minutes, self.failed = 0, 0.0, 0
+        self.step, self.minutes = 0, 0.0
+        self.failed, self.left_out = 0, 0  # steps that were not finite: in a row, in all
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
@@ -118,16 +121,20 @@ class Session:
         if (self.step + 1) % self.config.train.log_every == 0:
             self.gradients.watch()
 
-    def check_finite(self, loss: Tensor, norm: Tensor) -> None:
-        """Leave out a step whose loss or gradient is not finite; give the run up after PATIENCE in
-        a row.
+    def check_finite(self, loss: Tensor, norm: Tensor, ids: Sequence[str]) -> None:
+        """Leave out a step whose loss or gradient is not finite, naming its utterances; give the
+        run up after PATIENCE in a row.
         """
         if math.isfinite(float(norm)) and math.isfinite(float(loss.detach())):
             self.failed = 0
             return
         self.failed += 1
+        self.left_out += 1
         self.optimizer.zero_grad()  # an optimizer step without gradients changes nothing
-        self.tell(f"step {self.step}: loss or gradient is not finite, step left out", True)
+        named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
+        self.tell(
+            f"step {self.step}: loss or gradient is not finite, step left out ({named})", True
+        )
         if self.failed >= PATIENCE:
             raise FloatingPointError(
                 f"{PATIENCE} steps in a row were not finite (last at step {self.step}): "
@@ -143,6 +150,7 @@ class Session:
         scalars |= {
             "gradient_norm": float(norm),
             "learning_rate": rate,
+            "steps_left_out": self.left_out,
             "frames_per_second": sum(self.frames_per_second) / len(self.frames_per_second),
         }
         self.board.scalars("train", scalars, self.step)
@@ -215,6 +223,7 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
             "minutes": self.minutes,
+            "left_out": self.left_out,
             "best": self.best,
             "random": torch.get_rng_state(),
         }
@@ -261,6 +270,7 @@ class Session:
         self.batches.load_state_dict(found.training["batches"])
         torch.set_rng_state(found.training["random"].cpu())
         self.step, self.minutes = found.step, found.training["minutes"]
+        self.left_out = found.training.get("left_out", 0)
         self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
 
     def _frames_per_symbol(self) -> float:

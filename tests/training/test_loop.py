@@ -98,9 +98,30 @@ def test_it_learns(settings: Config) -> None:
 
 def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
     settings.train.max_steps, settings.loss.mel = 30, float("inf")
-    settings.train.sentences = []
+    settings.train.sentences, seen = [], list[str]()
     with pytest.raises(FloatingPointError, match="lower train"):
-        train(settings)
+        train(settings, lambda p: seen.append(p.message))
+    left_out = [message for message in seen if "step left out" in message]
+    assert len(left_out) == 20 and all("(clip" in message for message in left_out)
+
+
+def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: Path) -> None:
+    settings.train.deterministic, settings.train.sentences = True, []
+    weights, curves = [], []
+    try:
+        for name in ("one", "two"):
+            settings.run = str(tmp_path / name)
+            train(settings)
+            assert torch.are_deterministic_algorithms_enabled()
+            newest = checkpoints(Path(settings.run))[-1]
+            weights.append(load_checkpoint(newest).training["weights"])
+            events = EventAccumulator(settings.run).Reload()
+            tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
+            curves.append({tag: [e.value for e in events.Scalars(tag)] for tag in tags})
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
+    assert curves[0] == curves[1] and len(curves[0]) > 20
 
 
 def test_the_best_speaks_before_it_is_near() -> None:
