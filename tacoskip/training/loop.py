@@ -46,6 +46,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
         while not (session.finished or interrupts.received):
             batch = next(session.batches).to(accelerator.device)
             rate = schedule.learning_rate(settings, session.step, session.minutes)
+            rate *= session.caution
             for group in optimizer.param_groups:
                 group["lr"] = rate
             task.begin_step(session.step)
@@ -58,7 +59,10 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             optimizer.zero_grad()
             accelerator.backward(losses["loss"])
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            session.check_finite(losses["loss"], norm, batch.ids)
+            if not session.accept(losses["loss"], norm, batch.ids):
+                optimizer.zero_grad()
+                optimizer.step()  # moves nothing; in fp16 it lowers the scale of the loss
+                continue
             optimizer.step()
             session.average.update(session.model, session.step)
 

@@ -35,8 +35,9 @@ from tacoskip.training.ema import WeightAverage
 from tacoskip.training.gradients import GradientProbe
 from tacoskip.training.tasks import TASKS
 
-# Steps that may fail in a row before a run is given up.
-PATIENCE = 20
+# Steps that may fail in a row before a run goes back to its newest checkpoint, with what share of
+# the learning rate, and how many times before it is given up.
+PATIENCE, CAUTION, ROLLBACKS = 20, 0.5, 2
 # Utterances that a warning names.
 NAMED = 5
 # Validation batches that the study at the end of a run takes.
@@ -67,6 +68,7 @@ class Session:
         self.run = Path(config.run)
         self.step, self.minutes = 0, 0.0
         self.failed, self.left_out = 0, 0  # steps that were not finite: in a row, in all
+        self.caution = 1.0  # share of the learning rate that is left after steps that were not
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
@@ -121,25 +123,43 @@ class Session:
         if (self.step + 1) % self.config.train.log_every == 0:
             self.gradients.watch()
 
-    def check_finite(self, loss: Tensor, norm: Tensor, ids: Sequence[str]) -> None:
-        """Leave out a step whose loss or gradient is not finite, naming its utterances; give the
-        run up after PATIENCE in a row.
+    def accept(self, loss: Tensor, norm: Tensor, ids: Sequence[str]) -> bool:
+        """Whether a step may change the network: its loss and gradient are finite.
+
+        One that is not is left out and its utterances are named; after PATIENCE in a row the run
+        goes back to its newest checkpoint with half the learning rate, ROLLBACKS times at most.
+        Raises FloatingPointError when that did not help either.
         """
         if math.isfinite(float(norm)) and math.isfinite(float(loss.detach())):
             self.failed = 0
-            return
+            return True
         self.failed += 1
         self.left_out += 1
-        self.optimizer.zero_grad()  # an optimizer step without gradients changes nothing
+        # What the forward pass did to batch statistics is undone too, by their averages.
+        for name, value in self.model.named_buffers():
+            if name in self.average.weights:
+                value.copy_(self.average.weights[name])
         named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
         self.tell(
             f"step {self.step}: loss or gradient is not finite, step left out ({named})", True
         )
         if self.failed >= PATIENCE:
+            self._roll_back(loss.device)
+        return False
+
+    def _roll_back(self, device: torch.device) -> None:
+        failed, left_out, caution = self.step, self.left_out, self.caution * CAUTION
+        found = self._resume(device) if caution >= CAUTION**ROLLBACKS else None
+        if found is None:
             raise FloatingPointError(
-                f"{PATIENCE} steps in a row were not finite (last at step {self.step}): "
+                f"{PATIENCE} steps in a row were not finite (last at step {failed}): "
                 "lower train.learning_rate, or use train.precision=fp32"
             )
+        self.average.load(found.weights)
+        self.failed, self.left_out, self.caution = 0, left_out, caution
+        self.board.close()
+        self.board = Board(self.run, purge_step=self.step + 1)
+        self.tell(f"the learning rate is {caution:g} times the recipe's from here", True)
 
     def log(
         self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: Any
@@ -224,6 +244,7 @@ class Session:
             "batches": self.batches.state_dict(),
             "minutes": self.minutes,
             "left_out": self.left_out,
+            "caution": self.caution,
             "best": self.best,
             "random": torch.get_rng_state(),
         }
@@ -271,6 +292,7 @@ class Session:
         torch.set_rng_state(found.training["random"].cpu())
         self.step, self.minutes = found.step, found.training["minutes"]
         self.left_out = found.training.get("left_out", 0)
+        self.caution = found.training.get("caution", 1.0)
         self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
 
     def _frames_per_symbol(self) -> float:

@@ -1,6 +1,7 @@
 """Training on a tiny corpus: it learns, leaves what it promises, resumes as if never stopped."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,34 @@ def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -
         train(settings, lambda p: seen.append(p.message))
     left_out = [message for message in seen if "step left out" in message]
     assert len(left_out) == 20 and all("(clip" in message for message in left_out)
+
+
+def test_a_run_that_diverges_goes_back_with_a_lower_rate(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.train.max_steps, settings.train.sentences, settings.train.log_every = 3, [], 1
+    settings.train.warmup_steps, settings.train.decay_steps = 0, 1_000_000
+    train(settings)
+    truth, calls = VoiceTask.losses, iter(range(1000))
+
+    def losses(self: VoiceTask, *arguments: Any) -> dict[str, torch.Tensor]:
+        found = truth(self, *arguments)
+        if 2 <= next(calls) < 22:  # after two good steps
+            found["loss"] = found["loss"] * float("nan")
+        return found
+
+    monkeypatch.setattr(VoiceTask, "losses", losses)
+    settings.train.max_steps, seen = 8, list[Progress]()
+    summary = train(settings, seen.append)
+    assert summary["step"] == 8 and math.isfinite(summary["last"]["loss"])
+    assert "the learning rate is 0.5 times the recipe's from here" in [p.message for p in seen]
+    events = EventAccumulator(settings.run).Reload()
+    rates = {e.step: e.value for e in events.Scalars("train/learning_rate")}
+    assert [e.step for e in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert rates[4] == pytest.approx(0.5 * rates[3], rel=1e-3)
+    assert events.Scalars("train/steps_left_out")[-1].value == 20
+    weights = load_checkpoint(checkpoints(Path(settings.run))[-1]).training["weights"]
+    assert all(value.isfinite().all() for value in weights.values())
 
 
 def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: Path) -> None:
