@@ -4,12 +4,14 @@ Each stands in `commands/` and is a page of its own help. Imports of anything he
 commands: `tacoskip --help` has no use for torch.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from tacoskip.commands import judging, looking, speech, training
+from tacoskip.console import WRONG, say
 
 # Its name, what it runs, its line in `tacoskip --help` (None: the first of its own help).
 COMMANDS: tuple[tuple[str, Callable[..., None], str | None], ...] = (
@@ -29,7 +31,8 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str | None], ...] = (
 
 app = typer.Typer(
     help="tacoskip: train voices and compare the skip connections inside them.",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, "
+    "143 terminated.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,  # rich takes longer to import than --help may take to answer
@@ -39,8 +42,20 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; what it cannot make out gets one line and exit code 2."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except Exception as error:
+        # Typer's own, of whichever click it brings: a command, an option, an argument.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            sys.exit(WRONG)
+        where = getattr(error, "ctx", None)
+        page = f" (see: {where.command_path} --help)" if where else ""
+        say(f"error: {error.format_message().rstrip('.')}{page}")
+        sys.exit(WRONG)
 
 
 def _print_version(asked: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tacoskip.cli import app
+from tacoskip.cli import app, main
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
@@ -175,6 +175,26 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
     Path("runs").mkdir()
     assert "did you mean 'runs'?" in refused(tacoskip("compare", "rnus"))
     assert "runs" in refused(tacoskip("compare", "runs"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("tran", "No such command 'tran'. Did you mean 'train'?"),
+        ("train --foo", "tacoskip train --help"),
+        ("synthesize", "Missing argument 'RUN'"),
+        ("evaluate runs/x --limit few", "Invalid value for '--limit'"),
+    ],
+)
+def test_what_cannot_be_made_out_gets_one_line(
+    typed: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tacoskip", *typed.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, line = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert line.startswith("error: ") and line.count("\n") == 1 and said in line
 
 
 def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
