@@ -8,6 +8,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
+) -> Tensor:
+    """Convolution over time without padding: x (B, T, C), weight (O, C / groups, K) as nn.Conv1d
+    has it -> (B, (T - K) // stride + 1, O).
+
+    As an image one row high, so that channels may lie innermost, where x has them anyway: conv1d
+    would copy x into another order and its output back.
+    """
+    image = x[:, None].permute(0, 3, 1, 2)  # (B, T, C) -> (B, C, 1, T)
+    out = functional.conv2d(image, weight[:, :, None], bias, (1, stride), groups=groups)
+    return out[:, :, 0].transpose(1, 2)  # (B, O, 1, T) -> (B, T, O)
+
+
 class MaskedConv1d(nn.Module):
     """Convolution over time with "same" length; padded frames count as the zeros beyond the edge.
 
@@ -32,8 +46,8 @@ class MaskedConv1d(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.masked_fill(~mask[:, :, None], 0.0)
-        x = functional.pad(x.transpose(1, 2), (self.left, self.right))  # (B, T, C) -> (B, C, T)
-        return self.conv(x).transpose(1, 2)
+        x = functional.pad(x, (0, 0, self.left, self.right))
+        return convolve(x, self.conv.weight, self.conv.bias, groups=self.conv.groups)
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):

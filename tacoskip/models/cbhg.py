@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks import build_block
-from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
+from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, convolve
 from tacoskip.models.initial import own_draws
 from tacoskip.models.settings import CBHGSettings
 
@@ -37,18 +37,17 @@ class ConvBank(nn.Module):
         self.norm = MaskedBatchNorm1d(size * channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0).transpose(1, 2)  # (B, T, C) -> (B, C, T)
         size = len(self.convs)
         # Every kernel reads its own window of one padded copy: width k looks (k-1)//2 back and k//2
         # ahead.
         left, right = (size - 1) // 2, size // 2
-        padded = functional.pad(x, (left, right))
-        length = padded.shape[2]
+        padded = functional.pad(x.masked_fill(~mask[:, :, None], 0.0), (0, 0, left, right))
+        length = padded.shape[1]
         outputs = [
-            conv(padded[:, :, left - k // 2 : length - (right - (k + 1) // 2)])
+            convolve(padded[:, left - k // 2 : length - (right - (k + 1) // 2)], conv.weight)
             for k, conv in enumerate(self.convs)  # k counts from 0: the kernel is k + 1 wide
         ]
-        return torch.relu(self.norm(torch.cat(outputs, 1).transpose(1, 2), mask))
+        return torch.relu(self.norm(torch.cat(outputs, 2), mask))
 
 
 class BiGRU(nn.Module):
