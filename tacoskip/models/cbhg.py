@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks import build_block
-from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, convolve
+from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, convolve, is_recorded
 from tacoskip.models.initial import own_draws
+from tacoskip.models.recurrent import gru
 from tacoskip.models.settings import CBHGSettings
 
 
@@ -68,8 +69,12 @@ class BiGRU(nn.Module):
             mask.sum(1, keepdim=True) - 1 - steps
         )  # negative on padded frames, which stay where they are
         index = torch.where(mask, mirrored, steps)[:, :, None]
-        ahead, _ = self.ahead(x)
-        back, _ = self.back(x.gather(1, index.expand(-1, -1, x.shape[2])))
+        mirrored_x = x.gather(1, index.expand(-1, -1, x.shape[2]))
+        if x.is_cuda or is_recorded():
+            ahead, back = self.ahead(x)[0], self.back(mirrored_x)[0]
+        else:
+            both = torch.stack([x.transpose(0, 1), mirrored_x.transpose(0, 1)])
+            ahead, back = gru(both, [self.ahead, self.back]).transpose(1, 2)
         back = back.gather(1, index.expand(-1, -1, back.shape[2]))
         return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.models.attention import ATTENTIONS, at_least_float32
+from tacoskip.models.reading import read
 from tacoskip.models.settings import RecognizerSettings
 
 
@@ -37,17 +38,8 @@ class Speller(nn.Module):
         # As in the voice's decoder: many small products, where casts cost more than they save.
         with torch.autocast(memory.device.type, enabled=False):
             memory, shown = at_least_float32(memory), at_least_float32(shown)
-            keys = self.attention.keys(memory)
-            state = self.attention.start(keys)
-            hidden = memory.new_zeros(len(memory), self.rnn.hidden_size)
-            context = memory.new_zeros(len(memory), memory.shape[2])
-            steps = []
-            for unit in shown.unbind(1):
-                hidden = self.rnn(torch.cat([unit, context], 1), hidden)
-                weights, state = self.attention(hidden, keys, mask, state)
-                context = torch.bmm(weights[:, None], memory)[:, 0]
-                steps.append(torch.cat([hidden, context], 1))
-            out = self.units(self.dropout(torch.stack(steps, 1)))
+            hidden, context, _ = read(shown, memory, mask, self.rnn, self.attention)
+            out = self.units(self.dropout(torch.cat([hidden, context], 2)))
         return functional.log_softmax(out, dim=2)
 
     def score(self, memory: Tensor, texts: list[list[int]]) -> Tensor:

@@ -21,9 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tacoskip.blocks.layers import is_recorded
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
 from tacoskip.models.cbhg import CBHG
+from tacoskip.models.reading import read, read_step
+from tacoskip.models.recurrent import gru as run_gru
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 
 
@@ -113,24 +116,6 @@ class Decoder(nn.Module):
         self.frames = nn.Linear(width, self.max_reduction * n_mels)
         self.stop = nn.Linear(width + memory_channels, 1)
 
-    def attend(
-        self,
-        prenet: Tensor,
-        hidden: Tensor,
-        context: Tensor,
-        memory: Tensor,
-        keys: Tensor,
-        mask: Tensor,
-        state: State,
-    ) -> tuple[Tensor, Tensor, State]:
-        """One step of the attention GRU: prenet (B, P), hidden (B, A) -> hidden, context (B, C),
-        state.
-        """
-        hidden = self.attention_rnn(torch.cat([prenet, context], 1), hidden)
-        weights, state = self.attention(hidden, keys, mask, state)
-        context = torch.bmm(weights[:, None].to(memory.dtype), memory)[:, 0]
-        return hidden, context, state
-
     def expand(
         self, hidden: Tensor, context: Tensor, reduction: int, states: list[Tensor | None]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
@@ -140,7 +125,10 @@ class Decoder(nn.Module):
         x = self.project_in(torch.cat([hidden, context], 2))
         after: list[Tensor | None] = []
         for gru, state in zip(self.grus, states, strict=True):
-            y, last = gru(x, state)
+            if self.training and state is None and not (x.is_cuda or is_recorded()):
+                y, last = run_gru(x.transpose(0, 1)[None], [gru])[0].transpose(0, 1), None
+            else:
+                y, last = gru(x, state)
             x = x + y
             after.append(last)
         batch, steps, _ = x.shape
@@ -177,19 +165,11 @@ class Decoder(nn.Module):
         # saves.
         with torch.autocast(memory.device.type, enabled=False):
             prenet, memory = at_least_float32(prenet), at_least_float32(memory)
-            hidden, context, keys, state = self.start(memory)
-            hiddens, contexts, alignments = [], [], []
-            for step in prenet.unbind(1):
-                hidden, context, state = self.attend(
-                    step, hidden, context, memory, keys, mask, state
-                )
-                hiddens.append(hidden)
-                contexts.append(context)
-                alignments.append(state[0])
-        out, stop, _ = self.expand(
-            torch.stack(hiddens, 1), torch.stack(contexts, 1), reduction, [None, None]
-        )
-        return out, stop, torch.stack(alignments, 1)
+            hidden, context, alignments = read(
+                prenet, memory, mask, self.attention_rnn, self.attention
+            )
+        out, stop, _ = self.expand(hidden, context, reduction, [None, None])
+        return out, stop, alignments
 
     def infer(
         self,
@@ -219,7 +199,17 @@ class Decoder(nn.Module):
         mels, stops, alignments = [], [], []
         for step in range(int(max_steps.max())):
             prenet = self.prenet(torch.cat([frame, speaker], 1))
-            hidden, context, state = self.attend(prenet, hidden, context, memory, keys, mask, state)
+            hidden, context, state = read_step(
+                prenet,
+                hidden,
+                context,
+                memory,
+                keys,
+                mask,
+                state,
+                self.attention_rnn,
+                self.attention,
+            )
             mel, stop, states = self.expand(hidden[:, None], context[:, None], reduction, states)
             mels.append(mel)
             stops.append(stop)

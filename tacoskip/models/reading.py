@@ -1,0 +1,273 @@
+"""Teacher forcing: an attention GRU reads a memory, shown at every step what came before.
+
+In training the additive attentions (`Bahdanau`, `LocationSensitive`, `Forward`) have the gradient
+of the loop written out, as in `recurrent`: a step is a few operations, products that need no state
+stand before the loop and those of the weights' gradients after it. Others go step by step through
+autograd, which gives the same to rounding.
+
+L steps, B batch, P channels shown, S symbols, A attention channels, C memory channels, H hidden
+channels, K width of the location filters.
+"""
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from tacoskip.blocks.layers import is_recorded
+from tacoskip.models.attention import (
+    Attention,
+    Bahdanau,
+    Forward,
+    LocationSensitive,
+    State,
+    shift_right,
+)
+from tacoskip.models.recurrent import CHUNK, fill_slopes
+
+# What `Forward` takes the logarithm of at least, and reads as out of reach.
+LEAST = 1e-12
+
+
+def read(
+    shown: Tensor, memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Attention
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run all steps from zeros: shown (B, L, P), memory (B, S, C), mask (B, S) -> hidden (B, L, H),
+    context (B, L, C), alignments (B, L, S).
+
+    cell reads [shown, last context].
+    """
+    learns = attention.training and torch.is_grad_enabled() and not is_recorded()
+    if learns and type(attention) in (Bahdanau, LocationSensitive, Forward):
+        return _read_at_once(shown, memory, mask, cell, cast(Bahdanau, attention))
+    keys = attention.keys(memory)
+    state = attention.start(keys)
+    hidden = memory.new_zeros(len(memory), cell.hidden_size)
+    context = memory.new_zeros(len(memory), memory.shape[2])
+    hiddens, contexts, alignments = [], [], []
+    for step in shown.unbind(1):
+        hidden, context, state = read_step(
+            step, hidden, context, memory, keys, mask, state, cell, attention
+        )
+        hiddens.append(hidden)
+        contexts.append(context)
+        alignments.append(state[0])
+    return torch.stack(hiddens, 1), torch.stack(contexts, 1), torch.stack(alignments, 1)
+
+
+def read_step(
+    shown: Tensor,
+    hidden: Tensor,
+    context: Tensor,
+    memory: Tensor,
+    keys: Tensor,
+    mask: Tensor,
+    state: State,
+    cell: nn.GRUCell,
+    attention: Attention,
+) -> tuple[Tensor, Tensor, State]:
+    """One step: shown (B, P), hidden (B, H), context (B, C) -> hidden, context, state."""
+    hidden = cell(torch.cat([shown, context], 1), hidden)
+    weights, state = attention(hidden, keys, mask, state)
+    return hidden, torch.bmm(weights[:, None].to(memory.dtype), memory)[:, 0], state
+
+
+def _read_at_once(
+    prenet: Tensor, memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Bahdanau
+) -> tuple[Tensor, Tensor, Tensor]:
+    shown = prenet.shape[2]
+    (r, z, n), (r2, z2, n2) = cell.weight_ih.chunk(3), cell.weight_hh.chunk(3)
+    of_input, of_state = torch.cat([z, r, n]), torch.cat([n2, z2, r2])
+    (r, z, n), (r2, z2, n2) = cell.bias_ih.chunk(3), cell.bias_hh.chunk(3)
+    bias = torch.cat([z + z2, r + r2, n])
+    inputs = functional.linear(prenet.transpose(0, 1), of_input[:, :shown], bias)
+    # tanh(x) = 2 sigmoid(2 x) - 1, several times as fast where tanh is not vectorised; the constant
+    # falls out of the softmax.
+    filters = None
+    if isinstance(attention, LocationSensitive):
+        out, filtered = attention.location_out.weight, attention.location.weight
+        filters = 2 * (out @ filtered.flatten(1))  # (A, 2 K): both layers are linear
+    found = _Read.apply(
+        inputs,
+        memory,
+        2 * attention.keys(memory),
+        of_input[:, shown:],
+        of_state,
+        n2,
+        2 * attention.query.weight,
+        2 * attention.query.bias,
+        2 * attention.energy.weight[0],
+        filters,
+        mask,
+        isinstance(attention, Forward),
+    )
+    hidden, context, alignments = (x.transpose(0, 1) for x in found)
+    return hidden, context, alignments
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        of_context: Tensor,
+        of_state: Tensor,
+        state_bias: Tensor,
+        query: Tensor,
+        query_bias: Tensor,
+        energy: Tensor,
+        filters: Tensor | None,
+        mask: Tensor,
+        only_forward: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        steps, batch, _ = inputs.shape
+        symbols, channels = keys.shape[1], len(state_bias)
+        new = inputs.new_empty
+        hidden, added = new(steps, batch, channels), new(steps, batch, channels)
+        gates = new(steps, batch, 3 * channels)  # n, z, r
+        context, weights = new(steps, batch, memory.shape[2]), new(steps, batch, symbols)
+        opened = new(steps, batch, symbols, keys.shape[2])  # the sigmoids
+        # The weights before each step and their sum so far, which the filters read.
+        past = inputs.new_zeros(steps, batch, 2, symbols) if filters is not None else None
+        h, c = inputs.new_zeros(batch, channels), torch.zeros_like(context[0])
+        last = torch.zeros_like(weights[0])
+        if filters is not None:
+            last[:, 0] = 1.0
+        total = torch.zeros_like(last)
+        context_t, state_t = of_context.t().contiguous(), of_state.t().contiguous()
+        query_t = query.t().contiguous()
+        filters_t = filters.t().contiguous() if filters is not None else None
+        hide = torch.zeros_like(last).masked_fill(~mask, -math.inf)
+        for i in range(steps):
+            from_h, from_c = h @ state_t, c @ context_t
+            n, z, r = gates[i].chunk(3, 1)
+            torch.add(from_h[:, :channels], state_bias, out=added[i])
+            zr = gates[i, :, channels:]
+            from_c += inputs[i]
+            torch.add(from_c[:, : 2 * channels], from_h[:, channels:], out=zr).sigmoid_()
+            torch.addcmul(from_c[:, 2 * channels :], r, added[i], out=n).tanh_()
+            h = torch.lerp(n, h, z, out=hidden[i])
+            at = torch.add(keys, torch.addmm(query_bias, h, query_t)[:, None], out=opened[i])
+            if past is not None and filters_t is not None:
+                past[i, :, 0], past[i, :, 1] = last, total
+                at.view(-1, at.shape[2]).addmm_(_windows(past[i], filters_t), filters_t)
+            logits = torch.mv(at.sigmoid_().view(-1, at.shape[2]), energy).view(batch, symbols)
+            logits += hide
+            if only_forward:
+                reach = last + shift_right(last)
+                logits += reach.clamp(min=LEAST).log().masked_fill_(reach <= 0, -math.inf)
+            last = torch.softmax(logits, 1, out=weights[i])
+            total = total + last
+            c = torch.bmm(last[:, None], memory, out=context[i][:, None])[:, 0]
+        ctx.only_forward = only_forward
+        ctx.save_for_backward(
+            *(memory, of_context, of_state, query, energy, filters, past),
+            *(hidden, added, gates, context, weights, opened),
+        )
+        return hidden, context, weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_context, d_weights = grads
+        memory, of_context, of_state, query, energy, filters, past, *kept = ctx.saved_tensors
+        hidden, added, gates, context, weights, opened = kept
+        steps, batch, channels = hidden.shape
+        symbols, width = weights.shape[2], opened.shape[3]
+        new, zeros = hidden.new_empty, hidden.new_zeros
+        # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
+        parts = new(1, steps, batch, 5, channels)
+        slopes = (gates[None], added[None], hidden[None])
+        d_query, d_contexts = new(steps, batch, width), torch.empty_like(context)
+        # These lack the factor `energy` in their last dimension until the loop has ended.
+        d_keys, d_filters = zeros(batch * symbols, width), None
+        back = None
+        if filters is not None:
+            d_filters = zeros(filters.shape[1], width)
+            back = (filters * energy[:, None]).t().contiguous()  # (2 K, A)
+        d_energy = zeros(width)
+        query_back = query * energy[:, None]
+        d_h, d_c = zeros(batch, channels), torch.zeros_like(context[0])
+        d_last, d_total = zeros(batch, symbols), zeros(batch, symbols)
+        first = steps
+        for i in reversed(range(steps)):
+            if i < first:
+                chunk = slice(max(0, first - CHUNK), first)
+                fill_slopes(
+                    parts[:, chunk], *(x[:, chunk] for x in slopes[:2]), hidden[None], chunk
+                )
+                first = chunk.start
+            at, a = opened[i].view(-1, width), weights[i]
+            d_c = torch.add(d_context[i], d_c, out=d_contexts[i])
+            d_a = torch.baddbmm(
+                (d_weights[i] + d_last + d_total)[:, None], d_c[:, None], memory.transpose(1, 2)
+            )[:, 0]
+            d_a -= (a * d_a).sum(1, keepdim=True)
+            d_logits = a * d_a
+            d_last = torch.zeros_like(d_logits)
+            if ctx.only_forward and i:
+                reach = weights[i - 1] + shift_right(weights[i - 1])
+                d_last = torch.where(reach >= LEAST, d_logits / reach, d_last)
+                d_last[:, :-1] += d_last[:, 1:].clone()
+            flat = d_logits.view(-1)
+            d_energy.addmv_(at.t(), flat)
+            inner = torch.ops.aten.sigmoid_backward(flat[:, None].expand_as(at), at)
+            d_keys += inner
+            of_query = torch.sum(inner.view(batch, symbols, width), 1, out=d_query[i])
+            if past is not None and back is not None and d_filters is not None:
+                d_filters.addmm_(_windows(past[i], d_filters).t(), inner)
+                if i:
+                    d_past = torch.matmul(back, inner.view(batch, symbols, width).transpose(1, 2))
+                    d_past = _add_windows(d_past)
+                    d_last = d_last + d_past[:, 0]
+                    d_total = d_total + d_past[:, 1]
+            part = parts[0, i]
+            d_h = torch.addmm(d_hidden[i] + d_h, of_query, query_back)
+            part *= d_h[:, None]
+            d_h = torch.addmm(part[:, 4], part[:, :3].flatten(1), of_state)
+            d_c = part[:, 1:4].flatten(1) @ of_context
+        rows = parts.view(steps, batch, 5 * channels)
+        of_gates = rows[:, :, channels : 4 * channels]
+        later = slice(1, None), slice(None, -1)
+        d_query *= energy
+        flat_query = d_query.view(-1, width)
+        return (
+            of_gates,
+            torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
+            d_keys.mul_(energy).view(batch, symbols, width),
+            _outer(of_gates[later[0]], context[later[1]]),
+            _outer(rows[later[0], :, : 3 * channels], hidden[later[1]]),
+            rows[:, :, :channels].sum((0, 1)),
+            flat_query.t() @ hidden.view(-1, channels),
+            flat_query.sum(0),
+            d_energy,
+            (d_filters * energy).t() if d_filters is not None else None,
+            None,
+            None,
+        )
+
+
+def _outer(grads: Tensor, inputs: Tensor) -> Tensor:
+    """Gradient (O, I) of weights: grads (L, B, O), inputs (L, B, I)."""
+    return grads.flatten(0, 1).t() @ inputs.flatten(0, 1)
+
+
+def _windows(past: Tensor, filters: Tensor) -> Tensor:
+    """What the filters (2 K, A) see of past (B, 2, S) around each symbol: (B * S, 2 K)."""
+    width = len(filters) // 2
+    seen = functional.pad(past, (width // 2, width // 2)).unfold(2, width, 1)  # (B, 2, S, K)
+    return seen.transpose(1, 2).reshape(-1, 2 * width)
+
+
+def _add_windows(d_windows: Tensor) -> Tensor:
+    """The reverse of `_windows`, with windows (B, 2 K, S) the other way round -> (B, 2, S)."""
+    _, width, symbols = d_windows.shape
+    folded = functional.fold(
+        d_windows, (1, symbols), (1, width // 2), padding=(0, width // 4)
+    )  # (B, 2, 1, S)
+    return folded[:, :, 0]
