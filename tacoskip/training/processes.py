@@ -25,6 +25,8 @@ PATIENCE = timedelta(days=1)
 # once another is gone.
 PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(seconds=40), 5.0
 
+# What gloo says where a connection is gone.
+BROKEN = ("connection", "broken pipe", "timed out", "timeout")
 LOST = (
     "another process of this run has ended or cannot be reached; what it said last tells why. "
     "The same command goes on from the last checkpoint"
@@ -74,10 +76,10 @@ class Processes:
         own = torch.tensor(values, dtype=torch.float64)
         if self.count == 1:
             return own[None]
-        found = own.new_empty(self.count, len(values), device=self.device)
+        found = own.new_empty(self.count * len(values), device=self.device)
         with _heard():
             distributed.all_gather_into_tensor(found, own.to(self.device))
-        return found.cpu()
+        return found.cpu().view(self.count, len(values))
 
     def gather_objects(self, value: T) -> list[T]:
         """The value of every process."""
@@ -153,8 +155,11 @@ class Processes:
         return True
 
     def leave(self) -> None:
-        """This process ends with an error of its own: others that end are no news to it."""
+        """End with an error of one's own; the others hear that something is wrong."""
         self._leaving = True
+        self._ending.set()
+        if self._pulse is not None:
+            self._pulse.join(PARTING_SECONDS)
 
     def close(self) -> None:
         """End together with the others."""
@@ -166,18 +171,20 @@ class Processes:
             distributed.destroy_process_group()
 
     def _beat(self, group: Any) -> None:
-        """Meet the others once a second, so that a machine that vanishes is not waited for."""
+        """Meet the others once a second, so that a process that vanishes is not waited for."""
         while True:
-            ending = torch.tensor([float(self._ending.is_set())])
+            ending = torch.tensor([float(self._ending.is_set()), float(self._leaving)])
             try:
                 distributed.all_reduce(ending, group=group)
+                ends, fails = ending.tolist()
             except RuntimeError:
-                time.sleep(PARTING_SECONDS)  # the main thread hears of it too, and has more to say
+                ends = fails = 1.0
+            if fails and not self._leaving:
+                time.sleep(PARTING_SECONDS)  # the main thread hears of it too, and may say more
                 if not self._leaving:
                     print(f"error: {LOST}", file=sys.stderr, flush=True)
                     os._exit(1)
-                return
-            if ending.item():
+            if ends:
                 return
             self._ending.wait(PULSE_SECONDS)
 
@@ -187,7 +194,8 @@ def _heard() -> Iterator[None]:
     """Turn what a broken connection raises into one line."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        raise ProcessLost(LOST) from error
+        broken = isinstance(error, distributed.DistError)
+        if broken or any(word in str(error).lower() for word in BROKEN):
+            raise ProcessLost(LOST) from error
+        raise
