@@ -80,3 +80,7 @@ def _options(
 
 for name, command, line in COMMANDS:
     app.command(name, short_help=line)(command)
+
+
+if __name__ == "__main__":  # for launchers of several processes: -m tacoskip.cli
+    main()

@@ -41,15 +41,22 @@ def train(settings: Settings = None, json: Json = False) -> None:
 
     Run again = resume; Ctrl-C saves first.
 
-    A corpus that is not prepared yet is prepared first.
+    A corpus that is not prepared yet is prepared first. `accelerate launch -m tacoskip.cli train
+    ...` or torchrun trains on several GPUs or machines, with the same batches.
     """
     from tacoskip.config import load_arguments
 
     with working():
         config = load_arguments(settings or [])
-        require_corpus(config)
+        from tacoskip.training.processes import started_alone, started_as_main
+
+        if started_alone():
+            require_corpus(config)
         from tacoskip import training
 
+        if not started_as_main():
+            training.train(config)
+            return
         with Bar("train") as bar:
             summary = training.train(config, lambda progress: _show(bar, progress))
     if json:

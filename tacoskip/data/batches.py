@@ -5,12 +5,13 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data.bucketing import duration_batches, share_of
+from tacoskip.data.bucketing import duration_batches
 from tacoskip.data.joining import joined_cuts
 from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics, spread
 from tacoskip.data.settings import AugmentSettings, DataSettings
@@ -28,8 +29,10 @@ class TrainBatches:
 
     Threads build a few batches ahead; `state_dict` tells of the batches handed out, never of those
     built ahead, so that after `load_state_dict` the very next batch follows. With several
-    processes each gets its own share of the same epoch (`rank` of `world_size`). `linear` asks for
-    the linear spectrogram too, `augment` for clips that change from epoch to epoch.
+    processes each gets its own rows of the same batches (`rank` of `world_size`); `stand_in` says
+    that the last one had none for this process, which got one to go through the motions with: it
+    must count for nothing. `linear` asks for the linear spectrogram too, `augment` for clips that
+    change from epoch to epoch.
     """
 
     def __init__(
@@ -59,8 +62,9 @@ class TrainBatches:
         self.data, self.seed, self.shuffle = data, seed, shuffle
         self.rank, self.world_size = _process(rank, world_size)
         self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb, linear, augment)
+        self.stand_in = False
         self._position: Position = (0, 0)
-        self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
+        self._ahead: deque[tuple[Position, bool, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -74,23 +78,35 @@ class TrainBatches:
 
     def __next__(self) -> Batch:
         if self.data.workers == 0:
-            position, cuts = next(self._plan)
+            position, whole = next(self._plan)
+            cuts, self.stand_in = self._own(whole)
             batch = self.loader.batch(cuts, self._key(position))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.data.workers, "batches")
             while len(self._ahead) < 2 * self.data.workers + 1:
-                position, cuts = next(self._plan)
+                position, whole = next(self._plan)
+                cuts, stand_in = self._own(whole)
                 future = self._pool.submit(self.loader.batch, cuts, self._key(position))
-                self._ahead.append((position, future))
-            position, future = self._ahead.popleft()
+                self._ahead.append((position, stand_in, future))
+            position, self.stand_in, future = self._ahead.popleft()
             batch = future.result()
         self._position = position
         return batch
 
+    def longest(self) -> Batch:
+        """Return this process' rows of the epoch's largest batch: most seconds, padding included.
+
+        Nothing moves on: the next batch is the one it would have been. Sets `stand_in`.
+        """
+        epoch = self._position[0]
+        sizes = [(len(b) * max(c.duration for c in b), b) for b in self._epoch(epoch)]
+        cuts, self.stand_in = self._own(max(sizes, key=itemgetter(0))[1])
+        return self.loader.batch(cuts, self._key((epoch, 0)))
+
     def close(self) -> None:
         """Stop building ahead. The iterator may be used again."""
-        for _, future in self._ahead:
+        for _, _, future in self._ahead:
             future.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -124,7 +140,7 @@ class TrainBatches:
 
     def _order(self) -> str:
         d = self.data
-        shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle, self.world_size]
+        shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle]
         digest = hashlib.sha256(repr(shape).encode())
         for cut in self.cuts:
             digest.update(f"{cut.id} {cut.duration}\n".encode())
@@ -139,11 +155,13 @@ class TrainBatches:
             epoch, skip = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list["Cut"]]:
-        """Return the batches of an epoch: a function of clips, settings, seed and epoch alone."""
+        """Return the batches of an epoch, whole: a function of clips, settings, seed and epoch
+        alone, so that any number of processes share the same ones.
+        """
         d = self.data
         low, high = d.join
         cuts = joined_cuts(self.cuts, low, high, d.max_seconds, self.seed, epoch, self.shuffle)
-        batches = duration_batches(
+        return duration_batches(
             cuts,
             [cut.duration for cut in cuts],
             d.batch_seconds,
@@ -151,7 +169,11 @@ class TrainBatches:
             f"batches {self.seed} {epoch}",
             self.shuffle,
         )
-        return share_of(batches, self.rank, self.world_size)
+
+    def _own(self, whole: list["Cut"]) -> tuple[list["Cut"], bool]:
+        """This process' rows of a batch, and whether they only stand in for some."""
+        rows = whole[self.rank :: self.world_size]
+        return rows or whole[:1], not rows
 
 
 def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -44,10 +44,3 @@ def duration_batches(
     if shuffle:
         rng.shuffle(batches)
     return batches
-
-
-def share_of(batches: list[list[Clip]], rank: int, world_size: int) -> list[list[Clip]]:
-    """Return the batches of one process of several; each has as many, a few come twice for that."""
-    missing = -len(batches) % world_size
-    padded = batches + [batches[i % len(batches)] for i in range(missing)]
-    return padded[rank::world_size]

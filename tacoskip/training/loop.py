@@ -6,13 +6,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
 
 from tacoskip.config import Config
 from tacoskip.training import schedule
 from tacoskip.training.interrupts import Interrupts
+from tacoskip.training.learning import Learning
 from tacoskip.training.memory import keep_memory
+from tacoskip.training.processes import PATIENCE, Processes
 from tacoskip.training.session import Progress, Session
+
+# One process, or several that each hold the whole network.
+KINDS = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 
 
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
@@ -20,12 +25,13 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
 
     Returns a summary of the run.
 
-    Writes the run folder; a run folder that is already there is resumed. Raises CorpusError when
-    the corpus is not prepared, FloatingPointError when the loss stops being finite, and, once the
-    step is whole and saved, KeyboardInterrupt of the signal that asked it to stop.
+    Writes the run folder; a run folder that is already there is resumed. Started by `accelerate
+    launch` or torchrun, every process calls this; `on_progress` hears of the main one. Raises
+    CorpusError when the corpus is not prepared, FloatingPointError when the loss stops being
+    finite, TooLong when memory does not hold one clip, ProcessLost when another process is gone,
+    and, once the step is whole and saved, KeyboardInterrupt of the signal that asked it to stop.
     """
     settings = config.train
-    tell = on_progress or (lambda _: None)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_memory()
@@ -37,29 +43,56 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(
         settings.precision, settings.precision
     )
-    accelerator = Accelerator(mixed_precision=precision, cpu=not cuda)
-    session = Session(config, accelerator, tell)
-    task = session.task
-    model, optimizer = accelerator.prepare(session.model, session.optimizer)
+    accelerator = Accelerator(
+        mixed_precision=precision,
+        cpu=not cuda,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
+    )
+    if accelerator.distributed_type not in KINDS:
+        raise ValueError(
+            f"expected accelerate to start plain processes, got {accelerator.distributed_type}: "
+            "every process holds the whole network here"
+        )
+    processes = Processes(accelerator.device)
+    tell = (on_progress if processes.main else None) or (lambda _: None)
+    try:
+        summary = _run(Session(config, processes, tell), accelerator)
+    except BaseException:
+        processes.leave()
+        raise
+    processes.close()
+    if isinstance(summary, KeyboardInterrupt):
+        raise summary
+    return summary
+
+
+def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | KeyboardInterrupt:
+    """Carry a session to its end, or to where a signal stopped it."""
+    processes, settings, task = session.processes, session.config.train, session.task
+    # Not wrapped for several processes: `Learning` adds gradients up, once a step.
+    model = accelerator.prepare_model(session.model, evaluation_mode=True)
+    optimizer = accelerator.prepare_optimizer(session.optimizer)
+    learning = Learning(task, model, optimizer, accelerator, processes, session.tell)
+    if not session.finished:
+        longest = session.batches.longest()
+        learning.try_longest(longest, session.batches.stand_in, settings.max_steps)
     clock = time.monotonic()
     with Interrupts(session.tell) as interrupts:
-        while not (session.finished or interrupts.received):
-            batch = next(session.batches).to(accelerator.device)
+        while True:
+            said = processes.gather(interrupts.received, session.minutes)
+            received, session.minutes = int(said[:, 0].max()), float(said[0, 1])
+            if session.finished or received:
+                break
+            batch = next(session.batches)
             rate = schedule.learning_rate(settings, session.step, session.minutes)
             rate *= session.caution
             for group in optimizer.param_groups:
                 group["lr"] = rate
             task.begin_step(session.step)
-            batch = task.standardize(batch)
-            model.train()
             session.listen()
-            with accelerator.autocast():
-                output = task.forward(model, batch)
-            losses = task.losses(output, batch, session.step)
-            optimizer.zero_grad()
-            accelerator.backward(losses["loss"])
+            learnt = learning.gradients(batch, session.batches.stand_in, session.step)
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            if not session.accept(losses["loss"], norm, batch.ids):
+            if not session.accept(learnt.losses["loss"], norm, batch.ids):
                 optimizer.zero_grad()
                 optimizer.step()  # moves nothing; in fp16 it lowers the scale of the loss
                 continue
@@ -67,18 +100,18 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
             session.average.update(session.model, session.step)
 
             session.step += 1
+            session.halved += learnt.parts > 1
             session.minutes += (time.monotonic() - clock) / 60
             spent, clock = time.monotonic() - clock, time.monotonic()
-            session.frames_per_second.append(int(batch.mel_lengths.sum()) / spent)
+            session.frames_per_second.append(learnt.frames / spent)
             if session.step % settings.log_every == 0:
-                scalars = session.log(losses, norm, rate, output)
-                tell(Progress(session.step, session.share, session.minutes, scalars))
+                session.log(learnt.losses, norm, rate, learnt.output)
             if session.step % settings.evaluate_every == 0:
                 session.evaluate()
-            if session.checkpoint_due:
+            if processes.of_main(session.checkpoint_due):
                 session.save()
             clock = time.monotonic()
-        if interrupts.received:
+        if received:
             session.save()
-            raise KeyboardInterrupt(interrupts.received)
+            return KeyboardInterrupt(received)
         return session.close()

@@ -1,7 +1,11 @@
 """Everything a training run carries from step to step: network, averages, data, counters, run
 folder.
+
+With several processes each has a session of its own, and they stay equal; the main one evaluates,
+shows and writes.
 """
 
+import hashlib
 import json
 import math
 import platform
@@ -9,6 +13,7 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from tacoskip.config import Config, save_config, to_dict
@@ -33,6 +37,7 @@ from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
 from tacoskip.training.gradients import GradientProbe
+from tacoskip.training.processes import Processes
 from tacoskip.training.tasks import TASKS
 
 # Steps that may fail in a row before a run goes back to its newest checkpoint, with what share of
@@ -61,13 +66,16 @@ class Progress:
 class Session:
     """State of one run; `on_progress` is told what there is to say."""
 
+    board: Board  # of the main process alone
+
     def __init__(
-        self, config: Config, accelerator: Accelerator, on_progress: Callable[[Progress], None]
+        self, config: Config, processes: Processes, on_progress: Callable[[Progress], None]
     ) -> None:
-        self.config, self.on_progress = config, on_progress
+        self.config, self.on_progress, self.processes = config, on_progress, processes
         self.run = Path(config.run)
         self.step, self.minutes = 0, 0.0
         self.failed, self.left_out = 0, 0  # steps that were not finite: in a row, in all
+        self.halved = 0  # batches that had to be taken in parts
         self.caution = 1.0  # share of the learning rate that is left after steps that were not
         corpus = Corpus.of(config.data, config.audio, config.text)
         self.speakers = corpus.speakers
@@ -86,18 +94,21 @@ class Session:
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.frames_per_second: deque[float] = deque(maxlen=50)
-        resumed = self._resume(accelerator.device)
+        resumed = self._resume()
         if not resumed:
             self.frames_per_symbol = self._frames_per_symbol()
             self.task.start(corpus, self.frames_per_symbol)
             self._check_match()
-        self.model.to(accelerator.device)
+            self._draw_apart()
+        self.model.to(processes.device)
+        processes.share_weights(self.model)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
             self.average.load(resumed.weights)
-        else:
+        elif processes.main:
             self._write_environment()
-        self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
+        if processes.main:
+            self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
         self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
 
@@ -123,14 +134,14 @@ class Session:
         if (self.step + 1) % self.config.train.log_every == 0:
             self.gradients.watch()
 
-    def accept(self, loss: Tensor, norm: Tensor, ids: Sequence[str]) -> bool:
+    def accept(self, loss: float, norm: Tensor, ids: Sequence[str]) -> bool:
         """Whether a step may change the network: its loss and gradient are finite.
 
         One that is not is left out and its utterances are named; after PATIENCE in a row the run
         goes back to its newest checkpoint with half the learning rate, ROLLBACKS times at most.
         Raises FloatingPointError when that did not help either.
         """
-        if math.isfinite(float(norm)) and math.isfinite(float(loss.detach())):
+        if math.isfinite(float(norm)) and math.isfinite(loss):
             self.failed = 0
             return True
         self.failed += 1
@@ -139,17 +150,18 @@ class Session:
         for name, value in self.model.named_buffers():
             if name in self.average.weights:
                 value.copy_(self.average.weights[name])
+        ids = [one for own in self.processes.gather_objects(list(ids)) for one in own]
         named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
         self.tell(
             f"step {self.step}: loss or gradient is not finite, step left out ({named})", True
         )
         if self.failed >= PATIENCE:
-            self._roll_back(loss.device)
+            self._roll_back()
         return False
 
-    def _roll_back(self, device: torch.device) -> None:
+    def _roll_back(self) -> None:
         failed, left_out, caution = self.step, self.left_out, self.caution * CAUTION
-        found = self._resume(device) if caution >= CAUTION**ROLLBACKS else None
+        found = self._resume() if caution >= CAUTION**ROLLBACKS else None
         if found is None:
             raise FloatingPointError(
                 f"{PATIENCE} steps in a row were not finite (last at step {failed}): "
@@ -157,26 +169,28 @@ class Session:
             )
         self.average.load(found.weights)
         self.failed, self.left_out, self.caution = 0, left_out, caution
-        self.board.close()
-        self.board = Board(self.run, purge_step=self.step + 1)
+        if self.processes.main:
+            self.board.close()
+            self.board = Board(self.run, purge_step=self.step + 1)
         self.tell(f"the learning rate is {caution:g} times the recipe's from here", True)
 
-    def log(
-        self, losses: dict[str, Tensor], norm: Tensor, rate: float, output: Any
-    ) -> dict[str, float]:
-        """Write the scalars of a training step; returns them."""
-        scalars = {name: float(value.detach()) for name, value in losses.items()}
-        scalars |= self.task.scalars(output)
+    def log(self, losses: dict[str, float], norm: Tensor, rate: float, output: Any) -> None:
+        """Write and tell the scalars of a training step."""
+        heard = self.gradients.read()
+        if not self.processes.main:
+            return
+        scalars = losses | self.task.scalars(output)
         scalars |= {
             "gradient_norm": float(norm),
             "learning_rate": rate,
             "steps_left_out": self.left_out,
+            "batches_halved": self.halved,
             "frames_per_second": sum(self.frames_per_second) / len(self.frames_per_second),
         }
         self.board.scalars("train", scalars, self.step)
         self.board.gradient_norms(self.model, self.step)
-        self.board.probes(self.gradients.read(), self.step)
-        return scalars
+        self.board.probes(heard, self.step)
+        self.on_progress(Progress(self.step, self.share, self.minutes, scalars))
 
     def averaged(self) -> Any:
         """The averaged network. It shares no weights with the one in training."""
@@ -188,7 +202,9 @@ class Session:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so
         far.
         """
-        with torch.random.fork_rng():  # looking at a run must not change it
+        if not self.processes.main:
+            return
+        with self._aside():
             figures = self.task.evaluate(
                 self.averaged(), self.board, self.frames_per_symbol, self.step
             )
@@ -208,10 +224,12 @@ class Session:
 
     def save(self) -> None:
         """Write a numbered checkpoint and drop the oldest beyond `train.keep`."""
-        path = self.run / "checkpoints" / f"step-{self.step:08d}.pt"
-        save_checkpoint(self._checkpoint(training=True), path)
-        for old in checkpoints(self.run)[: -self.config.train.keep]:
-            old.unlink()
+        checkpoint = self._checkpoint(training=True)
+        if self.processes.main:
+            path = self.run / "checkpoints" / f"step-{self.step:08d}.pt"
+            save_checkpoint(checkpoint, path)
+            for old in checkpoints(self.run)[: -self.config.train.keep]:
+                old.unlink()
         self.saved_at = time.monotonic()
 
     def close(self) -> dict[str, Any]:
@@ -219,34 +237,45 @@ class Session:
         if not self.last or self.step % self.config.train.evaluate_every:
             self.evaluate()
         self.save()
-        with torch.random.fork_rng():
-            model, batches = self.averaged(), self.task.validation[-STUDIED:]
-            # The longest batches say most; they stand last.
-            losses = [partial(self._validation_loss, model, batch) for batch in batches]
-            self.board.study(model, losses, self.step)
-        self.board.close()
+        if self.processes.main:
+            with self._aside():
+                model, batches = self.averaged(), self.task.validation[-STUDIED:]
+                # The longest batches say most; they stand last.
+                losses = [partial(self._validation_loss, model, batch) for batch in batches]
+                self.board.study(model, losses, self.step)
+            self.board.close()
         self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
-        return {
+        summary = {
             "run": str(self.run),
             "step": self.step,
             "minutes": round(self.minutes, 2),
             "best": self.best,
             "last": self.last,
         }
+        return self.processes.of_main(summary)
+
+    def _aside(self) -> AbstractContextManager[None]:
+        """Draw random numbers that the run does not notice: looking at it must not change it."""
+        device = self.processes.device
+        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
     def _validation_loss(self, model: Any, batch: Batch) -> Tensor:
         return self.task.validation_loss(model, batch)[0]
 
     def _checkpoint(self, training: bool) -> Checkpoint:
+        """What to write; `training` asks every process for its part of it."""
+        randoms = self.processes.gather_objects(torch.get_rng_state()) if training else []
         state = {
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "batches": self.batches.state_dict(),
             "minutes": self.minutes,
             "left_out": self.left_out,
+            "halved": self.halved,
             "caution": self.caution,
             "best": self.best,
             "random": torch.get_rng_state(),
+            "random_others": randoms[1:],
         }
         return Checkpoint(
             config=to_dict(self.config),
@@ -259,13 +288,23 @@ class Session:
             units=self.task.units,
         )
 
-    def _resume(self, device: torch.device) -> Checkpoint | None:
+    def _resume(self) -> Checkpoint | None:
         """Go on from the newest checkpoint that can be read; one that cannot is named and passed
-        over.
+        over. All processes must see the same one.
         """
+        found = self._newest()
+        steps = self.processes.gather(found.step if found else -1)[:, 0]
+        if not bool((steps == steps[0]).all()):
+            raise RunError(
+                f"{self.run}: its newest checkpoint is not the same on all machines; run=... must "
+                "be a folder that all of them share"
+            )
+        return found
+
+    def _newest(self) -> Checkpoint | None:
         for path in reversed(checkpoints(self.run)):
             try:
-                found = load_checkpoint(path, device)
+                found = load_checkpoint(path, self.processes.device)
             except RunError as error:
                 self.tell(f"{error}; trying the one before", True)
                 continue
@@ -289,11 +328,27 @@ class Session:
                 f"{path}: made with another network; train into another folder with run=..."
             ) from None
         self.batches.load_state_dict(found.training["batches"])
-        torch.set_rng_state(found.training["random"].cpu())
         self.step, self.minutes = found.step, found.training["minutes"]
+        others = found.training.get("random_others", [])
+        if self.processes.main:
+            torch.set_rng_state(found.training["random"].cpu())
+        elif len(others) == self.processes.count - 1:
+            torch.set_rng_state(others[self.processes.rank - 1].cpu())
+        else:
+            self._draw_apart()
         self.left_out = found.training.get("left_out", 0)
+        self.halved = found.training.get("halved", 0)
         self.caution = found.training.get("caution", 1.0)
         self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
+
+    def _draw_apart(self) -> None:
+        """Give a process that is not the main one random numbers of its own: its rows are others,
+        so must be what dropout takes from them.
+        """
+        if not self.processes.main:
+            key = f"process {self.config.seed} {self.processes.rank} {self.step}"
+            digest = hashlib.sha256(key.encode()).digest()
+            torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
 
     def _frames_per_symbol(self) -> float:
         validation = self.task.validation
@@ -323,6 +378,7 @@ class Session:
         environment = {
             "python": platform.python_version(),
             "machine": platform.machine(),
+            "processes": self.processes.count,
             "threads": torch.get_num_threads(),
             "device": str(next(self.model.parameters()).device),
             "packages": {name: version(name) for name in packages},

@@ -188,24 +188,38 @@ def test_order_without_shuffling(house):
     assert frames(0) == sorted(frames(0)) == frames(1)
 
 
-def test_several_processes_share_an_epoch(house):
-    data = DataSettings(batch_seconds=4.0, max_batch=4, workers=0)
-    seen: Counter[str] = Counter()
-    counts = []
-    for rank in range(2):
-        args = (house.front_end, house.tokenizer, house.corpus.speakers, 3, True, rank, 2)
-        batches = TrainBatches(house.corpus.train, data, *args)
-        count = 0
-        while True:
-            batch = next(batches)
-            if batches.epoch == 1:
-                break
-            seen.update(batch.ids)
-            count += 1
-        counts.append(count)
-    assert counts[0] == counts[1]
-    assert set(seen) == {cut.id for cut in house.corpus.train}
-    assert seen.total() <= len(house.corpus.train) + 4  # at most one batch comes twice
+@pytest.mark.parametrize("workers", [0, 2])
+def test_several_processes_share_the_rows_of_each_batch(house, workers):
+    data = DataSettings(batch_seconds=4.0, max_batch=3, workers=workers)
+    args = (house.front_end, house.tokenizer, house.corpus.speakers, 3, True)
+    one, *others = (
+        TrainBatches(house.corpus.train, data, *args, rank, count)
+        for rank, count in ((0, 1), (0, 3), (1, 3), (2, 3))
+    )
+    stood_in = 0
+    while one.epoch == 0:
+        whole, shares = next(one), [next(batches) for batches in others]
+        assert not one.stand_in
+        real = [b for b, of in zip(shares, others, strict=True) if not of.stand_in]
+        assert sorted(id for b in real for id in b.ids) == sorted(whole.ids)
+        stood_in += 3 - len(real)
+        assert {id for b in shares for id in b.ids} == set(whole.ids)
+        assert all(of.state_dict() == one.state_dict() for of in others)
+    assert stood_in
+    for batches in (one, *others):
+        batches.close()
+
+
+def test_the_longest_batch_is_seen_and_nothing_moves(house):
+    batches, untouched = train(house, workers=0), train(house, workers=0)
+    longest = batches.longest()
+    assert batches.state_dict() == untouched.state_dict()
+    seen = [next(untouched) for _ in range(30)]
+    assert same(next(batches), seen[0])
+    epoch = [batch.mel.shape[0] * batch.mel.shape[1] for batch in seen[:20]]
+    assert (
+        longest.mel.shape[0] * longest.mel.shape[1] >= max(epoch) - 6
+    )  # a frame a row of rounding
 
 
 @pytest.mark.parametrize("clips", [1, 2, 9])

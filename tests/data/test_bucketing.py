@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tacoskip.data.bucketing import duration_batches, share_of
+from tacoskip.data.bucketing import duration_batches
 
 RANDOM = random.Random(1)
 SECONDS = [RANDOM.lognormvariate(1.5, 0.5) for _ in range(2000)]
@@ -48,14 +48,3 @@ def test_without_shuffling_from_short_to_long():
 def test_few_clips():
     assert duration_batches([], [], 10.0, 4, "a") == []
     assert duration_batches(["x"], [99.0], 10.0, 4, "a") == [["x"]]
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_shares_of_several_processes(world_size):
-    whole = [[n] for n in range(10)]
-    shares = [share_of(whole, rank, world_size) for rank in range(world_size)]
-    assert len({len(share) for share in shares}) == 1
-    seen = [batch[0] for share in shares for batch in share]
-    assert set(seen) == set(range(10)) and len(seen) < 10 + world_size
-    more = [share_of([[0]], rank, 3) for rank in range(3)]
-    assert more == [[[0]]] * 3

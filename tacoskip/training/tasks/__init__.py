@@ -51,7 +51,12 @@ class Task(Protocol):
         """Run the network, as it was wrapped for training."""
 
     def losses(self, output: Any, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Return weighted losses by TensorBoard tag; `loss` is their sum."""
+        """Return weighted losses by TensorBoard tag; the network learns from their sum."""
+
+    def counts(self, batch: Batch) -> Figures:
+        """Return of how much each loss is the mean (frames, symbols, rows), by the same tags: what
+        a part of a batch weighs in the whole. Lengths are on the CPU.
+        """
 
     def scalars(self, output: Any) -> Figures:
         """Return what else TensorBoard shows of a training step."""

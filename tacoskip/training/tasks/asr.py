@@ -94,8 +94,15 @@ class ListenerTask:
         price = sparsity(self.model)
         if price is not None and self.config.loss.sparsity:
             losses["sparsity_loss"] = self.config.loss.sparsity * price
-        losses["loss"] = torch.stack(list(losses.values())).sum()
         return losses
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        symbols, rows = float(batch.symbol_lengths.sum()), len(batch)
+        return {
+            "ctc_loss": max(symbols, 1.0),
+            "spelling_loss": symbols + rows,
+            "sparsity_loss": rows,
+        }
 
     def scalars(self, output: RecognizerOutput) -> dict[str, float]:
         # A network that has learnt nothing yet says "blank" throughout.

@@ -108,8 +108,18 @@ class VoiceTask:
         price = sparsity(self.model)
         if price is not None and weights.sparsity:
             losses["sparsity_loss"] = weights.sparsity * price
-        losses["loss"] = torch.stack(list(losses.values())).sum()
         return losses
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        frames, rows, reduction = batch.mel_lengths, len(batch), self.model.reduction
+        steps = float(((frames + reduction - 1) // reduction).sum())
+        return {
+            "mel_loss": float(frames.sum()),
+            "linear_loss": float(frames.sum()),
+            "stop_loss": steps + (self.config.loss.stop_positive - 1) * rows,
+            "guided_loss": steps,
+            "sparsity_loss": rows,
+        }
 
     def scalars(self, output: TacotronOutput) -> dict[str, float]:
         steps = -(-int(output.mel_lengths[0]) // self.model.reduction)

@@ -1,0 +1,201 @@
+"""What the processes of one run say to each other; where there is but one, nothing is said.
+
+`accelerate launch` or torchrun starts them. All take the same decisions, because what decisions
+hang on is either the same sum on each or the main process' word. W processes.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+T = TypeVar("T")
+
+# The main process evaluates and writes while the others wait: how long, at most. Whether it still
+# lives is seen by the pulse.
+PATIENCE = timedelta(days=1)
+# A process that is not heard of for so long is dead. PARTING_SECONDS: for a process to end in order
+# once another is gone.
+PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(seconds=40), 5.0
+
+# What gloo says where a connection is gone.
+BROKEN = ("connection", "broken pipe", "timed out", "timeout")
+LOST = (
+    "another process of this run has ended or cannot be reached; what it said last tells why. "
+    "The same command goes on from the last checkpoint"
+)
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run is gone, and with it the run."""
+
+
+def started_as_main() -> bool:
+    """Whether this process is the one that shows progress, as its launcher has told it."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def started_alone() -> bool:
+    """Whether this process is all there is of the run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
+class Processes:
+    """This process among all of its run. `total` is what batch norms add their sums up with.
+
+    A process that runs out of memory midway must not leave the others waiting for its part of a
+    sum: every pass makes the same sums in the same order, so it says zeros for those that are left
+    (`fall_silent`), and all hear afterwards that the pass was in vain.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        several = distributed.is_available() and distributed.is_initialized()
+        self.count = distributed.get_world_size() if several else 1
+        self.rank = distributed.get_rank() if several else 0
+        self.main = self.rank == 0
+        self.device = device
+        self._counted, self._said = True, 0
+        self._sums: list[tuple[torch.Size, torch.dtype]] = []  # of one pass
+        self._known = False  # whether they are all of a pass
+        self._ending, self._leaving = threading.Event(), False
+        self._pulse: threading.Thread | None = None
+        if self.count > 1:
+            group = distributed.new_group(backend="gloo", timeout=PULSE_TIMEOUT)
+            self._pulse = threading.Thread(target=self._beat, args=(group,), daemon=True)
+            self._pulse.start()
+
+    def gather(self, *values: float) -> Tensor:
+        """The values of every process: (W, values), double, on the CPU."""
+        own = torch.tensor(values, dtype=torch.float64)
+        if self.count == 1:
+            return own[None]
+        found = own.new_empty(self.count * len(values), device=self.device)
+        with _heard():
+            distributed.all_gather_into_tensor(found, own.to(self.device))
+        return found.cpu().view(self.count, len(values))
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The value of every process."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        with _heard():
+            distributed.all_gather_object(found, value)
+        return found
+
+    def of_main(self, value: T) -> T:
+        """The main process' value."""
+        if self.count == 1:
+            return value
+        said = [value]
+        with _heard():
+            distributed.broadcast_object_list(said, device=self.device)
+        return said[0]
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        self.gather(0.0)
+
+    def share_weights(self, model: nn.Module) -> None:
+        """Give every process the main process' weights and statistics, to the bit."""
+        if self.count > 1:
+            with _heard(), torch.no_grad():
+                for value in model.state_dict().values():
+                    if value.numel():
+                        distributed.broadcast(value, 0)
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Add the gradients of all processes up, in place."""
+        if self.count == 1:
+            return
+        found = [p.grad for p in model.parameters() if p.grad is not None and p.numel()]
+        flat = torch.cat([gradient.reshape(-1) for gradient in found])
+        with _heard():
+            distributed.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in found])
+        for gradient, part in zip(found, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def begin_pass(self, counted: bool) -> None:
+        """Begin a pass forward and back; counted: whether its rows are more than stand-ins."""
+        self._counted, self._said = counted, 0
+
+    def end_pass(self) -> None:
+        self._known = True
+
+    def total(self, own: Tensor) -> Tensor:
+        """The sum of a tensor over all processes whose rows count."""
+        sums = own.clone() if self._counted else torch.zeros_like(own)
+        if self.count > 1:
+            if not self._known:
+                self._sums.append((own.shape, own.dtype))
+            self._said += 1
+            with _heard():
+                distributed.all_reduce(sums)
+        return sums
+
+    def fall_silent(self, passes: int) -> bool:
+        """Say zeros for the rest of this pass and for `passes` more; whether that can be done: not
+        before one pass was whole.
+        """
+        if self.count == 1:
+            return True
+        if not self._known:
+            return False
+        for shape, dtype in self._sums[self._said :] + passes * self._sums:
+            with _heard():
+                distributed.all_reduce(torch.zeros(shape, dtype=dtype, device=self.device))
+        return True
+
+    def leave(self) -> None:
+        """End with an error of one's own; the others hear that something is wrong."""
+        self._leaving = True
+        self._ending.set()
+        if self._pulse is not None:
+            self._pulse.join(PARTING_SECONDS)
+
+    def close(self) -> None:
+        """End together with the others."""
+        if self._pulse is not None:
+            self.wait()
+            self._ending.set()
+            self._pulse.join()
+            self._pulse = None
+            distributed.destroy_process_group()
+
+    def _beat(self, group: Any) -> None:
+        """Meet the others once a second, so that a process that vanishes is not waited for."""
+        while True:
+            ending = torch.tensor([float(self._ending.is_set()), float(self._leaving)])
+            try:
+                distributed.all_reduce(ending, group=group)
+                ends, fails = ending.tolist()
+            except RuntimeError:
+                ends = fails = 1.0
+            if fails and not self._leaving:
+                time.sleep(PARTING_SECONDS)  # the main thread hears of it too, and may say more
+                if not self._leaving:
+                    print(f"error: {LOST}", file=sys.stderr, flush=True)
+                    os._exit(1)
+            if ends:
+                return
+            self._ending.wait(PULSE_SECONDS)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Turn what a broken connection raises into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        broken = isinstance(error, distributed.DistError)
+        if broken or any(word in str(error).lower() for word in BROKEN):
+            raise ProcessLost(LOST) from error
+        raise
