@@ -57,36 +57,35 @@ class MaskedConv1d(nn.Module):
 class MaskedBatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation (Ioffe and Szegedy 2015) whose statistics count real frames only.
 
-    In training mode the real frames are packed, normalised by torch's own kernel and put back, so
-    that more padding changes neither output nor running statistics.
+    More padding changes neither output nor running statistics. Forward and backward each go through
+    the batch twice, a few items at a time, which stay in the processor's cache.
 
     total: adds a tensor up over the processes that share a batch; None where one has all of it.
     Statistics are then of all its rows.
 
-    forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames.
+    forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames. rectify: a ReLU follows;
+    pool: and then the maximum of each frame and the next, a max pool of width 2 and stride 1.
     """
 
     total: "Total | None" = None
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, mask: Tensor, rectify: bool = False, pool: bool = False
+    ) -> Tensor:
+        assert self.running_mean is not None and self.running_var is not None
+        assert self.num_batches_tracked is not None and self.momentum is not None
         if not self.training:
-            assert self.running_var is not None and self.running_mean is not None
             scale = self.weight * torch.rsqrt(self.running_var + self.eps)
             shift = self.bias - self.running_mean * scale
             out = x * scale.to(x.dtype) + shift.to(x.dtype)
-            return out.masked_fill(~mask[:, :, None], 0.0)
-        flat = x.reshape(-1, x.shape[2])
-        real = mask.reshape(-1).nonzero()[:, 0]
-        packed = flat.index_select(0, real)
-        out = super().forward(packed) if self.total is None else self._shared(packed, self.total)
-        return torch.zeros_like(flat, dtype=out.dtype).index_copy(0, real, out).view_as(x)
-
-    def _shared(self, packed: Tensor, total: "Total") -> Tensor:
-        """What `nn.BatchNorm1d` does to (N, C), with the statistics of all processes' frames."""
-        weight, bias = self.weight, self.bias
-        out, mean, variance, count = _Shared.apply(packed, weight, bias, self.eps, total)
-        assert self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None and self.momentum is not None
+            out = torch.relu(out) if rectify or pool else out
+            out = out.masked_fill(~mask[:, :, None], 0.0)
+            # Nothing is negative any more, so the zeros of padding never win the maximum.
+            return torch.maximum(out, functional.pad(out[:, 1:], (0, 0, 0, 1))) if pool else out
+        weight, bias, follow = self.weight, self.bias, (rectify or pool, pool)
+        out, mean, variance, count = _Normalise.apply(
+            x, mask, weight, bias, self.eps, follow, self.total
+        )
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
@@ -97,39 +96,107 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 Total = Callable[[Tensor], Tensor]
 
 
-class _Shared(torch.autograd.Function):
-    """Batch normalisation of x (N, C) with sums over all processes: one message forward, one back.
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation of x (B, T, C), and what `MaskedBatchNorm1d` says may follow it.
 
-    Returns the output, mean (C,), biased variance (C,) and the number of frames, the last three in
-    double precision and without a gradient.
+    With sums over all processes: one message forward, one back. Returns the output, mean (C,),
+    biased variance (C,) and the number of real frames, the last three in double precision and
+    without a gradient.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, total: Total
+        ctx: Any,
+        x: Tensor,
+        mask: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        follow: tuple[bool, bool],
+        total: Total | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        exact = x.double()
-        own = exact.new_full((1,), len(x))
-        sums = total(torch.cat([exact.sum(0), exact.square().sum(0), own]))
+        channels = x.shape[2]
+        sums = weight.new_zeros(2 * channels + 1, dtype=torch.float64)
+        for items in _few_items(x):
+            part, real = _real(x, mask, items, weight.dtype)
+            own = real.sum().clamp(min=1)
+            mean = part.sum((0, 1)) / own
+            # About the block's own mean, or single precision would lose a small variance.
+            square = (part - mean).mul_(real).square_().sum((0, 1)).double()
+            mean, own = mean.double(), real.sum().double()
+            sums += torch.cat([mean * own, square + own * mean.square(), own[None]])
+        sums = sums if total is None else total(sums)
         count = sums[-1].clamp(min=1)
         mean, square = (sums[:-1] / count).chunk(2)
         variance = (square - mean.square()).clamp(min=0)
         centre, scale = mean.to(weight.dtype), torch.rsqrt(variance + eps).to(weight.dtype)
-        ctx.save_for_backward(x, weight, centre, scale, count)
-        ctx.total = total
+        out = torch.empty_like(x)
+        for items in _few_items(x):
+            part, real = _real(x, mask, items, weight.dtype)
+            y = _affine(part, real, centre, scale * weight, bias, follow[0])
+            if follow[1]:
+                y[:, :-1] = torch.maximum(y[:, :-1], y[:, 1:])
+            out[items] = y
+        ctx.save_for_backward(x, mask, weight, bias, centre, scale, count)
+        ctx.follow, ctx.total = follow, total
         ctx.mark_non_differentiable(mean, variance, count)
-        return ((x - centre) * (scale * weight) + bias).to(x.dtype), mean, variance, count
+        return out, mean, variance, count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, centre, scale, count = ctx.saved_tensors
-        grad = grad.to(weight.dtype)
-        normal = (x - centre) * scale
-        own = torch.stack([grad.sum(0), (grad * normal).sum(0)])  # (2, C)
-        bias, slope = (ctx.total(own.double()) / count).to(weight.dtype)
-        back = scale * weight * (grad - bias - normal * slope)
-        return back.to(x.dtype), own[1], own[0], None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, mask, weight, bias, centre, scale, count = ctx.saved_tensors
+        rectify, pool = ctx.follow
+        d_x = torch.empty_like(x)
+        own = weight.new_zeros(2, x.shape[2], dtype=torch.float64)
+        for items in _few_items(x):
+            part, real = _real(x, mask, items, weight.dtype)
+            d_y = grads[0][items].to(weight.dtype) * real
+            if rectify:
+                y = _affine(part, real, centre, scale * weight, bias, True)
+                if pool:
+                    d_y = _unpool(y, d_y)
+                d_y *= y > 0
+            own += torch.stack([d_y.sum((0, 1)), (d_y * (part - centre)).sum((0, 1))])
+            d_x[items] = d_y
+        own[1] *= scale
+        d_bias, slope = ((own if ctx.total is None else ctx.total(own)) / count).to(weight.dtype)
+        for items in _few_items(x):
+            part, real = _real(x, mask, items, weight.dtype)
+            back = d_x[items].to(weight.dtype) - d_bias
+            back.addcmul_(part - centre, slope * scale, value=-1)
+            d_x[items] = back.mul_(scale * weight).mul_(real)
+        d_weight = own.to(weight.dtype)
+        return d_x, None, d_weight[1], d_weight[0], None, None, None
+
+
+def _few_items(x: Tensor) -> list[slice]:
+    """Cut x (B, T, C) into blocks of items of about a megabyte; on a GPU all are one block."""
+    size = len(x) if x.is_cuda else max(1, 2**18 // max(1, x.shape[1] * x.shape[2]))
+    return [slice(i, i + size) for i in range(0, len(x), max(1, size))]
+
+
+def _real(x: Tensor, mask: Tensor, items: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Items with zeros at padded frames, and their mask as numbers (b, T, 1)."""
+    real = mask[items, :, None]
+    return x[items].to(dtype).masked_fill(~real, 0.0), real.to(dtype)
+
+
+def _affine(
+    part: Tensor, real: Tensor, centre: Tensor, slope: Tensor, bias: Tensor, rectify: bool
+) -> Tensor:
+    """(x - centre) * slope + bias of a block, rectified if asked, zero at padded frames."""
+    y = torch.addcmul(bias, part - centre, slope)
+    return (y.relu_() if rectify else y).mul_(real)
+
+
+def _unpool(y: Tensor, d_pooled: Tensor) -> Tensor:
+    """Gradient at y (b, T, C) of the maximum of each frame and the next; the first takes a tie."""
+    first = y[:, :-1] >= y[:, 1:]
+    d_y = d_pooled.clone()
+    d_y[:, :-1] *= first
+    d_y[:, 1:] += d_pooled[:, :-1] * ~first
+    return d_y
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

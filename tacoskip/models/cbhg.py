@@ -26,8 +26,8 @@ from tacoskip.models.settings import CBHGSettings
 
 
 class ConvBank(nn.Module):
-    """Convolutions of width 1..K, normalised and rectified: x (B, T, in), mask (B, T) -> (B, T, K *
-    channels).
+    """Convolutions of width 1..K, normalised, rectified and max-pooled: x (B, T, in), mask (B, T)
+    -> (B, T, K * channels).
     """
 
     def __init__(self, in_channels: int, channels: int, size: int):
@@ -48,7 +48,7 @@ class ConvBank(nn.Module):
             convolve(padded[:, left - k // 2 : length - (right - (k + 1) // 2)], conv.weight)
             for k, conv in enumerate(self.convs)  # k counts from 0: the kernel is k + 1 wide
         ]
-        return torch.relu(self.norm(torch.cat(outputs, 2), mask))
+        return self.norm(torch.cat(outputs, 2), mask, pool=True)
 
 
 class BiGRU(nn.Module):
@@ -138,9 +138,7 @@ class CBHG(nn.Module):
         h = x
         if self.bank is not None:
             h = self.bank(x, mask)
-            # Outputs of the bank are not negative, so the zeros of padding never win the maximum.
-            h = torch.maximum(h, functional.pad(h[:, 1:], (0, 0, 0, 1)))
-        h = torch.relu(self.norm1(self.project1(h, mask), mask))
+        h = self.norm1(self.project1(h, mask), mask, rectify=True)
         h = self.norm2(self.project2(h, mask), mask)
         h = self.stack(self.widen(x + h if self.residual else h), mask)
         return self.gru(h, mask)

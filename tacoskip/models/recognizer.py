@@ -113,7 +113,7 @@ class StridedConv(nn.Module):
         x = x.masked_fill(~lengths_to_mask(lengths, x.shape[1])[:, :, None], 0.0)
         x = convolve(functional.pad(x, (0, 0, 2, 2)), self.conv.weight, stride=self.stride)
         lengths = subsampled(lengths, self.stride)
-        return torch.relu(self.norm(x, lengths_to_mask(lengths, x.shape[1]))), lengths
+        return self.norm(x, lengths_to_mask(lengths, x.shape[1]), rectify=True), lengths
 
 
 class Recognizer(nn.Module):
