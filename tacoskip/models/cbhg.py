@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from tacoskip.blocks import build_block
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, convolve, is_recorded
+from tacoskip.blocks.products import Linear
 from tacoskip.models.initial import own_draws
 from tacoskip.models.recurrent import gru
 from tacoskip.models.settings import CBHGSettings
@@ -84,7 +85,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.linear = nn.Linear(in_channels, out_channels)
+        self.linear = Linear(in_channels, out_channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.linear(x).masked_fill(~mask[:, :, None], 0.0)
@@ -115,7 +116,7 @@ class CBHG(nn.Module):
             self.widen = (
                 nn.Identity()
                 if in_channels == settings.channels
-                else nn.Linear(in_channels, settings.channels)
+                else Linear(in_channels, settings.channels)
             )
         with own_draws():
             self.stack = build_block(

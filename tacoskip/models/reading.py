@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.products import outer, product
 from tacoskip.models.attention import (
     Attention,
     Bahdanau,
@@ -139,12 +140,9 @@ class _Read(torch.autograd.Function):
         if filters is not None:
             last[:, 0] = 1.0
         total = torch.zeros_like(last)
-        context_t, state_t = of_context.t().contiguous(), of_state.t().contiguous()
-        query_t = query.t().contiguous()
-        filters_t = filters.t().contiguous() if filters is not None else None
         hide = torch.zeros_like(last).masked_fill(~mask, -math.inf)
         for i in range(steps):
-            from_h, from_c = h @ state_t, c @ context_t
+            from_h, from_c = product(h, of_state), product(c, of_context)
             n, z, r = gates[i].chunk(3, 1)
             torch.add(from_h[:, :channels], state_bias, out=added[i])
             zr = gates[i, :, channels:]
@@ -152,10 +150,10 @@ class _Read(torch.autograd.Function):
             torch.add(from_c[:, : 2 * channels], from_h[:, channels:], out=zr).sigmoid_()
             torch.addcmul(from_c[:, 2 * channels :], r, added[i], out=n).tanh_()
             h = torch.lerp(n, h, z, out=hidden[i])
-            at = torch.add(keys, torch.addmm(query_bias, h, query_t)[:, None], out=opened[i])
-            if past is not None and filters_t is not None:
+            at = torch.add(keys, (product(h, query) + query_bias)[:, None], out=opened[i])
+            if past is not None and filters is not None:
                 past[i, :, 0], past[i, :, 1] = last, total
-                at.view(-1, at.shape[2]).addmm_(_windows(past[i], filters_t), filters_t)
+                at += product(_windows(past[i], filters.shape[1]), filters).view_as(at)
             logits = torch.mv(at.sigmoid_().view(-1, at.shape[2]), energy).view(batch, symbols)
             logits += hide
             if only_forward:
@@ -188,10 +186,11 @@ class _Read(torch.autograd.Function):
         d_keys, d_filters = zeros(batch * symbols, width), None
         back = None
         if filters is not None:
-            d_filters = zeros(filters.shape[1], width)
-            back = (filters * energy[:, None]).t().contiguous()  # (2 K, A)
+            d_filters = zeros(width, filters.shape[1])
+            back = (filters * energy[:, None]).t()  # (2 K, A)
         d_energy = zeros(width)
-        query_back = query * energy[:, None]
+        query_back = (query * energy[:, None]).t()
+        state_back, context_back = of_state.t(), of_context.t()
         d_h, d_c = zeros(batch, channels), torch.zeros_like(context[0])
         d_last, d_total = zeros(batch, symbols), zeros(batch, symbols)
         first = steps
@@ -220,17 +219,16 @@ class _Read(torch.autograd.Function):
             d_keys += inner
             of_query = torch.sum(inner.view(batch, symbols, width), 1, out=d_query[i])
             if past is not None and back is not None and d_filters is not None:
-                d_filters.addmm_(_windows(past[i], d_filters).t(), inner)
+                d_filters += outer(inner, _windows(past[i], len(back)))
                 if i:
-                    d_past = torch.matmul(back, inner.view(batch, symbols, width).transpose(1, 2))
-                    d_past = _add_windows(d_past)
+                    d_past = _add_windows(product(inner, back).view(batch, symbols, -1))
                     d_last = d_last + d_past[:, 0]
                     d_total = d_total + d_past[:, 1]
             part = parts[0, i]
-            d_h = torch.addmm(d_hidden[i] + d_h, of_query, query_back)
+            d_h = d_hidden[i] + d_h + product(of_query, query_back)
             part *= d_h[:, None]
-            d_h = torch.addmm(part[:, 4], part[:, :3].flatten(1), of_state)
-            d_c = part[:, 1:4].flatten(1) @ of_context
+            d_h = part[:, 4] + product(part[:, :3].flatten(1), state_back)
+            d_c = product(part[:, 1:4].flatten(1), context_back)
         rows = parts.view(steps, batch, 5 * channels)
         of_gates = rows[:, :, channels : 4 * channels]
         later = slice(1, None), slice(None, -1)
@@ -240,34 +238,33 @@ class _Read(torch.autograd.Function):
             of_gates,
             torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
             d_keys.mul_(energy).view(batch, symbols, width),
-            _outer(of_gates[later[0]], context[later[1]]),
-            _outer(rows[later[0], :, : 3 * channels], hidden[later[1]]),
+            _weights(of_gates[later[0]], context[later[1]]),
+            _weights(rows[later[0], :, : 3 * channels], hidden[later[1]]),
             rows[:, :, :channels].sum((0, 1)),
-            flat_query.t() @ hidden.view(-1, channels),
+            outer(flat_query, hidden.view(-1, channels)),
             flat_query.sum(0),
             d_energy,
-            (d_filters * energy).t() if d_filters is not None else None,
+            d_filters * energy[:, None] if d_filters is not None else None,
             None,
             None,
         )
 
 
-def _outer(grads: Tensor, inputs: Tensor) -> Tensor:
+def _weights(grads: Tensor, inputs: Tensor) -> Tensor:
     """Gradient (O, I) of weights: grads (L, B, O), inputs (L, B, I)."""
-    return grads.flatten(0, 1).t() @ inputs.flatten(0, 1)
+    return outer(grads.flatten(0, 1), inputs.flatten(0, 1))
 
 
-def _windows(past: Tensor, filters: Tensor) -> Tensor:
-    """What the filters (2 K, A) see of past (B, 2, S) around each symbol: (B * S, 2 K)."""
-    width = len(filters) // 2
+def _windows(past: Tensor, size: int) -> Tensor:
+    """What filters (A, 2 K), size = 2 K, see of past (B, 2, S) around each symbol: (B * S, 2 K)."""
+    width = size // 2
     seen = functional.pad(past, (width // 2, width // 2)).unfold(2, width, 1)  # (B, 2, S, K)
     return seen.transpose(1, 2).reshape(-1, 2 * width)
 
 
 def _add_windows(d_windows: Tensor) -> Tensor:
-    """The reverse of `_windows`, with windows (B, 2 K, S) the other way round -> (B, 2, S)."""
-    _, width, symbols = d_windows.shape
-    folded = functional.fold(
-        d_windows, (1, symbols), (1, width // 2), padding=(0, width // 4)
-    )  # (B, 2, 1, S)
-    return folded[:, :, 0]
+    """The reverse of `_windows`: (B, S, 2 K) -> (B, 2, S)."""
+    _, symbols, width = d_windows.shape
+    columns = d_windows.transpose(1, 2)
+    folded = functional.fold(columns, (1, symbols), (1, width // 2), padding=(0, width // 4))
+    return folded[:, :, 0]  # (B, 2, 1, S) -> (B, 2, S)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tacoskip.blocks.products import product
+
 # Steps whose slopes are made at once: few enough to stay in the processor's cache.
 CHUNK = 16
 
@@ -43,8 +45,8 @@ def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor, low: torch.dtype | None) -> Tensor:
-    """Matrix product of a and b, read in precision `low`."""
-    return a @ b if low is None else (a.to(low) @ b.to(low)).to(a.dtype)
+    """`products.product` of a and b, read in precision `low`."""
+    return product(a, b) if low is None else product(a.to(low), b.to(low)).to(a.dtype)
 
 
 class _GRU(torch.autograd.Function):
@@ -63,8 +65,10 @@ class _GRU(torch.autograd.Function):
         directions, steps, batch, _ = x.shape
         channels = state_bias.shape[1]
         flat = x.reshape(directions, steps * batch, -1)
-        inputs = _product(flat, of_input.transpose(1, 2), low).add_(bias[:, None])
-        inputs = inputs.view(directions, steps, batch, 3 * channels)
+        inputs = x.new_empty(directions, steps, batch, 3 * channels)
+        for i in range(directions):
+            by_row = inputs[i].view(steps * batch, 3 * channels)
+            torch.add(_product(flat[i], of_input[i], low), bias[i], out=by_row)
         weight, offset = of_state.transpose(1, 2).contiguous(), state_bias[:, None]
         hidden = x.new_empty(directions, steps, batch, channels)
         added = torch.empty_like(hidden)  # what the state adds to n, before r lets it in
@@ -103,10 +107,11 @@ class _GRU(torch.autograd.Function):
         rows = parts.view(directions, steps * batch, 5 * channels)
         for i in range(directions):
             of_gates = rows[i, :, channels : 4 * channels]
-            d_x[i] = _product(of_gates, of_input[i], ctx.low)
-            d_input[i] = _product(of_gates.t(), flat[i], ctx.low)
+            d_x[i] = _product(of_gates, of_input[i].t(), ctx.low)
+            d_input[i] = _product(flat[i].t(), of_gates.t(), ctx.low).t()
             before = hidden[i, :-1].reshape(-1, channels)
-            d_state[i] = _product(rows[i, batch:, : 3 * channels].t(), before, ctx.low)
+            of_later = rows[i, batch:, : 3 * channels]
+            d_state[i] = _product(before.t(), of_later.t(), ctx.low).t()
         sums = rows.sum(1)
         d_x = d_x.view(directions, steps, batch, -1).to(ctx.kind)
         d_bias = sums[:, channels : 4 * channels]

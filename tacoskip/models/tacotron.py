@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.products import Linear
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
 from tacoskip.models.cbhg import CBHG
@@ -55,7 +56,7 @@ class PreNet(nn.Module):
     def __init__(self, in_channels: int, channels: list[int], dropout: float):
         super().__init__()
         widths = [in_channels, *channels]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.layers = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,10 +112,10 @@ class Decoder(nn.Module):
         self.attention = ATTENTIONS[settings.attention](
             rnn, memory_channels, settings.attention_channels
         )
-        self.project_in = nn.Linear(rnn + memory_channels, width)
+        self.project_in = Linear(rnn + memory_channels, width)
         self.grus = nn.ModuleList(nn.GRU(width, width, batch_first=True) for _ in range(2))
-        self.frames = nn.Linear(width, self.max_reduction * n_mels)
-        self.stop = nn.Linear(width + memory_channels, 1)
+        self.frames = Linear(width, self.max_reduction * n_mels)
+        self.stop = Linear(width + memory_channels, 1)
 
     def expand(
         self, hidden: Tensor, context: Tensor, reduction: int, states: list[Tensor | None]
@@ -259,10 +260,10 @@ class Tacotron(nn.Module):
         memory_channels = self.encoder.out_channels
         channels = settings.speaker_channels if n_speakers > 1 else 0
         self.speakers = nn.Embedding(n_speakers, channels)
-        self.speaker_memory = nn.Linear(channels, memory_channels) if channels else None
+        self.speaker_memory = Linear(channels, memory_channels) if channels else None
         self.decoder = Decoder(memory_channels, n_mels, channels, settings)
         self.postnet = CBHG(n_mels, postnet)
-        self.linear = nn.Linear(self.postnet.out_channels, n_bins)
+        self.linear = Linear(self.postnet.out_channels, n_bins)
         self.register_buffer("mel_mean", torch.zeros(n_mels))
         self.register_buffer("mel_std", torch.ones(n_mels))
         self.register_buffer("linear_mean", torch.zeros(n_bins))
