@@ -46,8 +46,10 @@ class ConvBank(nn.Module):
         padded = functional.pad(x.masked_fill(~mask[:, :, None], 0.0), (0, 0, left, right))
         length = padded.shape[1]
         outputs = [
-            convolve(padded[:, left - k // 2 : length - (right - (k + 1) // 2)], conv.weight)
-            for k, conv in enumerate(self.convs)  # k counts from 0: the kernel is k + 1 wide
+            convolve(padded[:, left - k // 2 : length - (right - (k + 1) // 2)], weight)
+            for k, weight in enumerate(
+                self.convs.parameters()
+            )  # k from 0: the kernel is k + 1 wide
         ]
         return self.norm(torch.cat(outputs, 2), mask, pool=True)
 

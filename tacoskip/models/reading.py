@@ -31,6 +31,8 @@ from tacoskip.models.recurrent import CHUNK, fill_slopes
 
 # What `Forward` takes the logarithm of at least, and reads as out of reach.
 LEAST = 1e-12
+# Attentions whose loop has its gradient written out.
+AT_ONCE: tuple[type[Attention], ...] = (Bahdanau, LocationSensitive, Forward)
 
 
 def read(
@@ -42,7 +44,7 @@ def read(
     cell reads [shown, last context].
     """
     learns = attention.training and torch.is_grad_enabled() and not is_recorded()
-    if learns and type(attention) in (Bahdanau, LocationSensitive, Forward):
+    if learns and type(attention) in AT_ONCE:
         return _read_at_once(shown, memory, mask, cell, cast(Bahdanau, attention))
     keys = attention.keys(memory)
     state = attention.start(keys)
@@ -180,7 +182,6 @@ class _Read(torch.autograd.Function):
         new, zeros = hidden.new_empty, hidden.new_zeros
         # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
         parts = new(1, steps, batch, 5, channels)
-        slopes = (gates[None], added[None], hidden[None])
         d_query, d_contexts = new(steps, batch, width), torch.empty_like(context)
         # These lack the factor `energy` in their last dimension until the loop has ended.
         d_keys, d_filters = zeros(batch * symbols, width), None
@@ -197,9 +198,8 @@ class _Read(torch.autograd.Function):
         for i in reversed(range(steps)):
             if i < first:
                 chunk = slice(max(0, first - CHUNK), first)
-                fill_slopes(
-                    parts[:, chunk], *(x[:, chunk] for x in slopes[:2]), hidden[None], chunk
-                )
+                made = gates[None, chunk], added[None, chunk]
+                fill_slopes(parts[:, chunk], *made, hidden[None], chunk)
                 first = chunk.start
             at, a = opened[i].view(-1, width), weights[i]
             d_c = torch.add(d_context[i], d_c, out=d_contexts[i])

@@ -29,14 +29,15 @@ def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
     # the gradients of both lie side by side as (n of the state), z, r, (n of the input).
     of_input, of_state, bias, state_bias = [], [], [], []
     for layer in layers:
-        r, z, n = layer.weight_ih_l0.chunk(3)
+        r, z, n = layer.get_parameter("weight_ih_l0").chunk(3)
         of_input.append(torch.cat([z, r, n]))
-        r, z, n = layer.weight_hh_l0.chunk(3)
+        r, z, n = layer.get_parameter("weight_hh_l0").chunk(3)
         of_state.append(torch.cat([n, z, r]))
-        (r, z, n), (r2, z2, n2) = layer.bias_ih_l0.chunk(3), layer.bias_hh_l0.chunk(3)
+        r, z, n = layer.get_parameter("bias_ih_l0").chunk(3)
+        r2, z2, n2 = layer.get_parameter("bias_hh_l0").chunk(3)
         bias.append(torch.cat([z + z2, r + r2, n]))
         state_bias.append(n2)
-    weights = (torch.stack(each) for each in (of_input, bias, of_state, state_bias))
+    weights = [torch.stack(each) for each in (of_input, bias, of_state, state_bias)]
     kind = x.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     with torch.autocast(kind, enabled=False):

@@ -16,6 +16,7 @@ import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,10 @@ class Decoder(nn.Module):
         after: list[Tensor | None] = []
         for gru, state in zip(self.grus, states, strict=True):
             if self.training and state is None and not (x.is_cuda or is_recorded()):
-                y, last = run_gru(x.transpose(0, 1)[None], [gru])[0].transpose(0, 1), None
+                y, last = (
+                    run_gru(x.transpose(0, 1)[None], [cast(nn.GRU, gru)])[0].transpose(0, 1),
+                    None,
+                )
             else:
                 y, last = gru(x, state)
             x = x + y

@@ -1,0 +1,55 @@
+"""The attention loop: its written-out gradient against autograd through the same steps."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tacoskip.masks import lengths_to_mask
+from tacoskip.models import reading
+from tacoskip.models.attention import ATTENTIONS
+
+SHOWN, MEMORY, HIDDEN, CHANNELS, STEPS = 5, 6, 7, 4, 19
+LENGTHS = torch.tensor([9, 6, 1])
+
+
+def parts(name: str) -> tuple[list[Tensor], nn.GRUCell, nn.Module, Tensor]:
+    """Inputs (shown, memory), cell, attention and mask, in double precision."""
+    torch.manual_seed(0)
+    cell = nn.GRUCell(SHOWN + MEMORY, HIDDEN).double()
+    attention = ATTENTIONS[name](HIDDEN, MEMORY, CHANNELS).double().train()
+    mask = lengths_to_mask(LENGTHS)
+    shown = torch.randn(len(LENGTHS), STEPS, SHOWN, dtype=torch.float64, requires_grad=True)
+    memory = torch.randn(*mask.shape, MEMORY, dtype=torch.float64) * mask[:, :, None]
+    return [shown, memory.requires_grad_()], cell, attention, mask
+
+
+@pytest.mark.parametrize("name", ["bahdanau", "location", "forward"])
+def test_gradients_are_those_of_autograd(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, cell, attention, mask = parts(name)
+    wanted = [*inputs, *cell.parameters(), *attention.parameters()]
+    found = reading.read(*inputs, mask, cell, attention)
+    assert "Read" in type(found[0].grad_fn.next_functions[0][0]).__name__, "the loop written out"
+    monkeypatch.setattr(reading, "AT_ONCE", ())
+    expected = reading.read(*inputs, mask, cell, attention)
+    pulls = [torch.randn_like(x) for x in expected]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(
+        torch.autograd.grad(found, wanted, pulls),
+        torch.autograd.grad(expected, wanted, pulls),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_padding_changes_nothing(name: str) -> None:
+    inputs, cell, attention, mask = parts(name)
+    for module in attention.modules():
+        if hasattr(module, "noise"):
+            module.noise = 0.0
+    short = reading.read(inputs[0][1:2], inputs[1][1:2, :6], mask[1:2, :6], cell, attention)
+    whole = reading.read(*inputs, mask, cell, attention)
+    torch.testing.assert_close(whole[1][1:2], short[1])
+    torch.testing.assert_close(whole[2][1:2, :, :6], short[2])
+    assert whole[2].masked_select(~mask[:, None]).abs().sum() == 0
