@@ -97,7 +97,7 @@ def _read_at_once(
         inputs,
         memory,
         2 * attention.keys(memory),
-        of_input[:, shown:],
+        of_input[:, shown:].contiguous(),
         of_state,
         n2,
         2 * attention.query.weight,
