@@ -21,9 +21,9 @@ T = TypeVar("T")
 # The main process evaluates and writes while the others wait: how long, at most. Whether it still
 # lives is seen by the pulse.
 PATIENCE = timedelta(days=1)
-# A process that is not heard of for so long is dead. PARTING_SECONDS: for a process to end in order
-# once another is gone.
-PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(seconds=40), 5.0
+# A process that is killed closes its connections; one that says nothing for PULSE_TIMEOUT has lost
+# its machine or its network. PARTING_SECONDS: for a process to end in order once another is gone.
+PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(minutes=5), 5.0
 
 # What gloo says where a connection is gone.
 BROKEN = ("connection", "broken pipe", "timed out", "timeout")
