@@ -23,6 +23,9 @@ Ended = tuple[Path | None, str]
 
 LOG = "log.txt"
 TICK_SECONDS = 1.0
+# Times that a run starts again elsewhere because its node is gone, and what a run on a cluster gets
+# to save itself when all is interrupted.
+RETRIES, PARTING_SECONDS = 5, 60.0
 
 
 def launch(launcher: str, runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
@@ -95,7 +98,7 @@ def _local(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
 
 def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
     """Spread over a Ray cluster that sees the same file system; RAY_ADDRESS names one, else one is
-    started here.
+    started here. A run whose node dies goes on from its last checkpoint on another.
     """
     try:
         import ray
@@ -106,9 +109,16 @@ def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     gpus = 1 if ray.cluster_resources().get("GPU") else 0
 
-    @ray.remote(num_cpus=max(1, threads), num_gpus=gpus, max_retries=0)
-    def remote(run: str) -> str:
-        return _outcome(Path(run), _start(Path(run), threads).wait())
+    @ray.remote(num_cpus=max(1, threads), num_gpus=gpus, max_retries=RETRIES)
+    def remote(run: str, folder: str) -> str:
+        os.chdir(folder)  # paths in settings are relative to where the ablation was started
+        process = _start(Path(run), threads)
+        try:
+            return _outcome(Path(run), process.wait())
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
 
     waiting = [run.resolve() for run in reversed(runs)]
     active: dict[Any, Path] = {}
@@ -116,7 +126,7 @@ def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
         while waiting or active:
             while waiting and (not jobs or len(active) < jobs):
                 run = waiting.pop()
-                active[remote.remote(str(run))] = run
+                active[remote.remote(str(run), os.getcwd())] = run
             ended, _ = ray.wait(list(active), timeout=TICK_SECONDS)
             for one in ended:
                 run = active.pop(one)
@@ -128,5 +138,7 @@ def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
             yield None, ""
     finally:
         for one in active:
-            ray.cancel(one, force=True)
+            ray.cancel(one)
+        if active:
+            ray.wait(list(active), num_returns=len(active), timeout=PARTING_SECONDS)
         ray.shutdown()

@@ -7,8 +7,11 @@ the last line on standard error, after "error: ".
 """
 
 import json
+import os
 import resource
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
 
 REQUEST, RESULT, PROGRESS = "request.json", "result.json", "progress"
+PARENT_SECONDS = 0.5
 
 
 def work(run: Path) -> dict[str, Any]:
@@ -93,8 +97,23 @@ def _peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone: nobody waits for it any more, and
+    somebody else may start the same run.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> int:
     """Run RUN, the only argument."""
+    end_with_parent()
     try:
         work(Path(sys.argv[1]))
     except KeyboardInterrupt:

@@ -60,8 +60,8 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
     More padding changes neither output nor running statistics. Forward and backward each go through
     the batch twice, a few items at a time, which stay in the processor's cache.
 
-    total: adds a tensor up over the processes that share a batch; None where one has all of it.
-    Statistics are then of all its rows.
+    total: adds a tensor up over the processes that share a batch, and says whether this one's rows
+    count; None where one has all of it. Statistics are then of all its rows.
 
     forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames. rectify: a ReLU follows;
     pool: and then the maximum of each frame and the next, a max pool of width 2 and stride 1.
@@ -93,7 +93,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         return out
 
 
-Total = Callable[[Tensor], Tensor]
+Total = Callable[[Tensor], tuple[Tensor, bool]]
 
 
 class _Normalise(torch.autograd.Function):
@@ -125,7 +125,7 @@ class _Normalise(torch.autograd.Function):
             square = (part - mean).mul_(real).square_().sum((0, 1)).double()
             mean, own = mean.double(), real.sum().double()
             sums += torch.cat([mean * own, square + own * mean.square(), own[None]])
-        sums = sums if total is None else total(sums)
+        sums, ctx.counts = (sums, True) if total is None else total(sums)
         count = sums[-1].clamp(min=1)
         mean, square = (sums[:-1] / count).chunk(2)
         variance = (square - mean.square()).clamp(min=0)
@@ -160,7 +160,9 @@ class _Normalise(torch.autograd.Function):
             own += torch.stack([d_y.sum((0, 1)), (d_y * (part - centre)).sum((0, 1))])
             d_x[items] = d_y
         own[1] *= scale
-        d_bias, slope = ((own if ctx.total is None else ctx.total(own)) / count).to(weight.dtype)
+        sums = own if ctx.total is None else ctx.total(own)[0]
+        # Of rows that do not count the statistics do not depend.
+        d_bias, slope = (sums / count * ctx.counts).to(weight.dtype)
         for items in _few_items(x):
             part, real = _real(x, mask, items, weight.dtype)
             back = d_x[items].to(weight.dtype) - d_bias

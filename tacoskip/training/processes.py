@@ -21,9 +21,9 @@ T = TypeVar("T")
 # The main process evaluates and writes while the others wait: how long, at most. Whether it still
 # lives is seen by the pulse.
 PATIENCE = timedelta(days=1)
-# A process that is not heard of for so long is dead. PARTING_SECONDS: for a process to end in order
-# once another is gone.
-PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(seconds=40), 5.0
+# A process that is killed closes its connections; one that says nothing for PULSE_TIMEOUT has lost
+# its machine or its network. PARTING_SECONDS: for a process to end in order once another is gone.
+PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(minutes=5), 5.0
 
 # What gloo says where a connection is gone.
 BROKEN = ("connection", "broken pipe", "timed out", "timeout")
@@ -76,10 +76,11 @@ class Processes:
         own = torch.tensor(values, dtype=torch.float64)
         if self.count == 1:
             return own[None]
-        found = own.new_empty(self.count * len(values), device=self.device)
+        own = own.to(self.device)
+        found = [torch.empty_like(own) for _ in range(self.count)]
         with _heard():
-            distributed.all_gather_into_tensor(found, own.to(self.device))
-        return found.cpu().view(self.count, len(values))
+            distributed.all_gather(found, own)
+        return torch.stack(found).cpu()
 
     def gather_objects(self, value: T) -> list[T]:
         """The value of every process."""
@@ -130,8 +131,8 @@ class Processes:
     def end_pass(self) -> None:
         self._known = True
 
-    def total(self, own: Tensor) -> Tensor:
-        """The sum of a tensor over all processes whose rows count."""
+    def total(self, own: Tensor) -> tuple[Tensor, bool]:
+        """The sum of a tensor over all processes whose rows count, and whether this one's do."""
         sums = own.clone() if self._counted else torch.zeros_like(own)
         if self.count > 1:
             if not self._known:
@@ -139,7 +140,7 @@ class Processes:
             self._said += 1
             with _heard():
                 distributed.all_reduce(sums)
-        return sums
+        return sums, self._counted
 
     def fall_silent(self, passes: int) -> bool:
         """Say zeros for the rest of this pass and for `passes` more; whether that can be done: not

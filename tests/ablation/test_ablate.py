@@ -1,7 +1,10 @@
 """An ablation carried out: real runs of a few steps, failures, going on, what runs share."""
 
 import json
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -176,6 +179,24 @@ def test_a_plan_survives_and_foreign_ones_are_refused(tmp_path: Path) -> None:
         plan.take_over(tmp_path)
 
 
+def test_a_worker_ends_with_who_started_it(tmp_path: Path) -> None:
+    """Else a run that was started again would have two writers."""
+    code = """
+import subprocess, sys
+inner = "from tacoskip.ablation import worker; worker.end_with_parent(); print(1, flush=True);"
+subprocess.Popen([sys.executable, "-c", inner + "import time; time.sleep(600)"])
+input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1\n"
+    process.kill()
+    assert process.stdout.read() == b"", "the pipe closes when the last who holds it has ended"
+    process.communicate()
+
+
 @pytest.mark.ray
 def test_ray_gives_the_same_results(pairs: list[str]) -> None:
     pytest.importorskip("ray")
@@ -184,3 +205,40 @@ def test_ray_gives_the_same_results(pairs: list[str]) -> None:
     elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
     remote = {run.name: run.figures for run in collect(carry_out([*elsewhere, "launcher=ray"]))[1]}
     assert remote == local
+
+
+@pytest.mark.ray
+def test_a_node_of_the_ray_cluster_dies_and_nothing_is_lost(
+    pairs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes with a run each; one is killed when both have saved something."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
+    asked += ["train.max_steps=40", "train.checkpoint_minutes=1e-9", "train.deterministic=true"]
+    local = {run.name: run.figures for run in collect(carry_out(asked))[1]}
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    node = cluster.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
+    folder = Path(next(pair for pair in elsewhere if pair.startswith("run="))[4:])
+
+    def kill() -> None:
+        runs = [folder / name / "seed-0" for name in ("highway", "residual")]
+        while not all(checkpoints(run) for run in runs):
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        found = collect(carry_out([*elsewhere, "launcher=ray"]))[1]
+    finally:
+        killer.join()
+        cluster.shutdown()
+    assert {run.state for run in found} == {DONE}
+    assert {run.name: run.figures for run in found} == local
+    logs = [(run.folder / launching.LOG).read_text() for run in found]
+    assert sum("resumed" in log for log in logs) == 1

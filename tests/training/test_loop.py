@@ -13,6 +13,7 @@ from tacoskip.config import Config, load_config
 from tacoskip.inference import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
+from tacoskip.training.learning import Learning
 from tacoskip.training.tasks.tts import VoiceTask
 
 from .conftest import Prepared
@@ -132,6 +133,44 @@ def test_a_run_that_diverges_goes_back_with_a_lower_rate(
     assert events.Scalars("train/steps_left_out")[-1].value == 20
     weights = load_checkpoint(checkpoints(Path(settings.run))[-1]).training["weights"]
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_trying_the_longest_batch_first_changes_no_bit(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.train.max_steps, settings.train.sentences, weights = 2, [], []
+    settings.train.evaluate_every, settings.tts.reduction_schedule = 100, [[0, 4], [100, 2]]
+    for name in ("tried", "untried"):
+        settings.run = str(tmp_path / name)
+        train(settings)
+        newest = checkpoints(Path(settings.run))[-1]
+        weights.append(load_checkpoint(newest))
+        monkeypatch.setattr(Learning, "try_longest", lambda *_: None)
+    for name in ("weights", "random"):
+        torch.testing.assert_close(
+            weights[0].training[name], weights[1].training[name], atol=0, rtol=0
+        )
+    torch.testing.assert_close(weights[0].weights, weights[1].weights, atol=0, rtol=0)
+
+
+def test_batches_too_large_for_memory_are_halved_and_counted(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth, seen = VoiceTask.forward, list[Progress]()
+
+    def forward(self: VoiceTask, model: Any, batch: Any) -> Any:
+        if len(batch) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return truth(self, model, batch)
+
+    monkeypatch.setattr(VoiceTask, "forward", forward)
+    settings.train.max_steps, settings.train.sentences, settings.train.log_every = 4, [], 1
+    train(settings, seen.append)
+    (warning,) = [p for p in seen if "no memory" in p.message]
+    assert warning.warning and warning.step == 0 and "it is taken in 2 parts" in warning.message
+    halved = EventAccumulator(settings.run).Reload().Scalars("train/batches_halved")
+    assert 1 <= halved[-1].value <= 4
+    assert [p.scalars["batches_halved"] for p in seen if p.scalars] == [e.value for e in halved]
 
 
 def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: Path) -> None:
