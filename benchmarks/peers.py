@@ -63,7 +63,7 @@ class Batch:
 def plain_loss(
     mel: Tensor, linear: Tensor, stop: Tensor | None, batch: Batch, positive: float = 5.0
 ) -> Tensor:
-    """Mel and linear L1, and half a stop loss where there is one: as tacoskip's, on full batches."""
+    """Mel and linear L1, half a stop loss where there is one: tacoskip's, on full batches."""
     loss = functional.l1_loss(mel, batch.mel) + functional.l1_loss(linear, batch.linear)
     if stop is None:
         return loss
@@ -154,7 +154,7 @@ def r9y9_tacotron(n_symbols: int, n_bins: int, reduction: int) -> PeerTacotron |
         return plain_loss(mel, linear, None, batch)
 
     def go_on(steps: int) -> None:
-        """Greedy decoding ends where all bands of a step are low: one that stays high prevents it."""
+        """Greedy decoding ends where all bands of a step are low: one is kept high."""
         model.decoder.max_decoder_steps = steps - 1
         with torch.no_grad():
             model.decoder.proj_to_mel.bias[0] = 100.0

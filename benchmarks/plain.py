@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.models.cbhg import CBHG as OurCBHG
+from tacoskip.models import cbhg, tacotron
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
-from tacoskip.models.tacotron import Tacotron as OurTacotron
 
 Weights = dict[str, Tensor]
 
@@ -70,7 +69,7 @@ class CBHG(nn.Module):
             h = highway(h)
         return self.gru(h)[0]
 
-    def take(self, ours: OurCBHG) -> None:
+    def take(self, ours: cbhg.CBHG) -> None:
         """Copy the weights of tacoskip's."""
         state, mine = ours.state_dict(), {}
         width = self.bank[0].conv.out_channels
@@ -124,15 +123,15 @@ class Tacotron(nn.Module):
         n_mels: int,
         n_bins: int,
         settings: TacotronSettings,
-        cbhg: CBHGSettings,
+        encoder: CBHGSettings,
         postnet: CBHGSettings,
     ):
         super().__init__()
         self.reduction, self.n_mels = settings.frames_per_step, n_mels
         self.embedding = nn.Embedding(n_symbols, settings.embedding_channels, padding_idx=0)
         self.encoder_prenet = PreNet(settings.embedding_channels, settings)
-        self.encoder = CBHG(settings.prenet_channels[-1], cbhg)
-        memory, rnn = 2 * cbhg.gru_channels, settings.attention_rnn_channels
+        self.encoder = CBHG(settings.prenet_channels[-1], encoder)
+        memory, rnn = 2 * encoder.gru_channels, settings.attention_rnn_channels
         width, keys = settings.decoder_channels, settings.attention_channels
         self.prenet = PreNet(n_mels, settings)
         self.attention_rnn = nn.GRUCell(settings.prenet_channels[-1] + memory, rnn)
@@ -184,7 +183,7 @@ class Tacotron(nn.Module):
         out = torch.stack(frames, 1).reshape(len(mel), -1, self.n_mels)
         return out, self.spectrogram(out), torch.cat(stops, 1)
 
-    def take(self, ours: OurTacotron) -> None:
+    def take(self, ours: tacotron.Tacotron) -> None:
         """Copy the weights of tacoskip's, whose attention is Bahdanau's."""
         self.encoder.take(ours.encoder.cbhg)
         self.postnet.take(ours.postnet)

@@ -60,7 +60,7 @@ def is_exported(folder: str | Path) -> bool:
 
 
 def read_manifest(folder: str | Path) -> tuple[Manifest, Config]:
-    """Read export.json and the settings in it; RunError when it is damaged or of another version."""
+    """Read export.json and its settings; RunError when it is damaged or of another version."""
     path = Path(folder) / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -149,15 +149,15 @@ def export(
     if target.is_file() or not target.absolute().parent.is_dir():
         raise ValueError(f"expected a folder, or a name for one, with -o, got '{target}'")
     with working():
-        from tacoskip import export as exporting
+        from tacoskip import export as exported
 
-        result = exporting.export(run, target, int8)
+        result = exported.export(run, target, int8)
     say(f"wrote {target}")
     if json:
         emit_json(result)
         return
-    emit_table(["graph", "MB", "ms", "x torch", "difference"], exporting.rows(result))
-    print(exporting.summary(result))
+    emit_table(["graph", "MB", "ms", "x torch", "difference"], exported.rows(result))
+    print(exported.summary(result))
 
 
 @guarded
