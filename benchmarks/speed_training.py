@@ -1,6 +1,6 @@
 """A training step of Tacotron, here and in the peers: forward, losses, backward, clipping, AdamW.
 
-    python benchmarks/speed_training.py [--rounds 3] [--precision fp32,bf16] [--json]
+    python benchmarks/speed_training.py [--precision fp32,bf16] [--reductions 5,2] [--json]
 
 Batch 32, 100 symbols, 800 mel frames, 1,025 linear bins, no padding, the same loss for all (mel and
 linear L1; half a stop loss where the network has a stop). "plain" is the paper read plainly with
@@ -81,7 +81,8 @@ def races(options: argparse.Namespace) -> Iterator[Race]:
     batch = sizes.random_batch(*((1, 6, 10) if options.quick else (32, 100, 800)))
     shape = f"{len(batch.mel)} x {batch.symbols.shape[1]} symbols, {batch.mel.shape[1]} frames"
     work, bins = batch.mel.shape[0] * batch.mel.shape[1], sizes.BINS
-    for reduction in (5,) if options.quick else (5, 2):
+    reductions = [5] if options.quick else [int(r) for r in options.reductions.split(",")]
+    for reduction in reductions:
         for precision in ("fp32",) if options.quick else options.precision.split(","):
             base = plain.Tacotron(sizes.SYMBOLS, sizes.MELS, bins, *sizes.paper(reduction))
             count = operations(step(base, lambda m=base: plain_loss(m, batch), "fp32"))  # type: ignore[misc]
@@ -123,5 +124,6 @@ def _peer(peer: peers.PeerTacotron | None, precision: str, batch: peers.Batch) -
 if __name__ == "__main__":
     arguments = parser(__doc__, rounds=3)
     arguments.add_argument("--precision", default="fp32,bf16", help="fp32, bf16, or both")
+    arguments.add_argument("--reductions", default="5,2", help="frames a decoder step")
     chosen = arguments.parse_args()
     sys.exit(main(chosen, races(chosen)))
