@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
-EXTRAS := espeak,dev
+EXTRAS := espeak,export,dev
 FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The queen gave my sister a yellow box.
@@ -59,9 +59,11 @@ demo: setup
 	@echo "what runs/demo_asr hears in demo.wav:"
 	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav
 
-# Those that take minutes; attention.py, deep.py and fsdd_judge.py train networks, heard.py and
-# long_recording.py want a trained one: they are started by hand.
+# Speed beside the peers first, on all cores. attention.py, deep.py and fsdd_judge.py train networks,
+# heard.py and long_recording.py want a trained one: they are started by hand.
 bench: setup
+	$(BIN)/python benchmarks/speed.py $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
+	$(BENCH)/scaling.py
 	$(BENCH)/reversible_memory.py
 	$(BENCH)/gates.py
 	$(call bench,$(FSDD)/recordings,metric_anchors.py --root $(FSDD))

@@ -20,6 +20,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], str | None], ...] = (
     ("synthesize", speech.synthesize, None),
     ("transcribe", speech.transcribe, "Write down what is said in audio files."),
     ("align", speech.align, "Say when each word of a known text is spoken."),
+    ("export", speech.export, "Write a run as ONNX graphs that onnxruntime runs."),
     ("ngram", speech.ngram, "Train an n-gram language model from text."),
     ("evaluate", judging.judge, "Judge a run on clips of its corpus."),
     ("ablate", judging.run_ablation, "Train variants of a recipe side by side."),

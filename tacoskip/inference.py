@@ -19,6 +19,7 @@ from torch import Tensor
 from tacoskip.audio import FrontEnd, GriffinLimStream
 from tacoskip.blocks import prune
 from tacoskip.config import Config
+from tacoskip.exported import ExportedRecognizer, ExportedTacotron, is_exported, read_manifest
 from tacoskip.listening.listener import Listener
 from tacoskip.metrics import alignment_warnings
 from tacoskip.models.recognizer import Recognizer
@@ -84,7 +85,11 @@ class Voice:
     """
 
     def __init__(
-        self, model: Tacotron, config: Config, speakers: list[str], frames_per_symbol: float
+        self,
+        model: Tacotron | ExportedTacotron,
+        config: Config,
+        speakers: list[str],
+        frames_per_symbol: float,
     ) -> None:
         self.model = model
         self.config = config
@@ -219,11 +224,13 @@ class Voice:
 
 
 def load(run: str | Path, device: str = "auto") -> Voice | Listener:
-    """Load a voice or a listener from a run folder or a checkpoint file.
+    """Load a voice or a listener from a run folder, a checkpoint file or a folder of `export`.
 
-    device: auto | cpu | cuda. Raises RunError (a ValueError) for a run that is not there, has no
-    checkpoint, or whose checkpoint is damaged or wants to run code.
+    device: auto | cpu | cuda; what was exported runs on the CPU. Raises RunError (a ValueError) for
+    a run that is not there, has no checkpoint, or whose checkpoint is damaged or wants to run code.
     """
+    if is_exported(run):
+        return _load_exported(Path(run))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path = find_checkpoint(run)
@@ -241,6 +248,15 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
         except ValueError as error:
             raise RunError(f"{path}: damaged ({error})") from None
     return Voice(model.to(device), config, checkpoint.speakers, checkpoint.frames_per_symbol)
+
+
+def _load_exported(folder: Path) -> Voice | Listener:
+    manifest, config = read_manifest(folder)
+    if config.task == "asr":
+        recognizer = ExportedRecognizer(folder, manifest, config.asr.subsampling)
+        return Listener(recognizer, config, units_of(manifest.units))
+    tacotron = ExportedTacotron(folder, manifest)
+    return Voice(tacotron, config, manifest.speakers, manifest.frames_per_symbol)
 
 
 def load_voice(run: str | Path, device: str = "auto") -> Voice:

@@ -19,7 +19,7 @@ SCORES = {"losses", "metrics", "error_rates"}
 NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
 CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
 USE = CONFIG | {
-    *("matching", "run_folder", "listening", "inference"),
+    *("matching", "run_folder", "listening", "exported", "inference"),
     *("evaluate", "evaluate_listener"),
 }
 COMMANDS = {"cli", "commands", "console", "speak", "hear", "doctor", "__init__"}
@@ -39,13 +39,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
     "matching": CONFIG,
     "run_folder": CONFIG,
-    "listening": CONFIG | {"run_folder"},
-    "inference": CONFIG | {"run_folder", "listening"},
+    "listening": CONFIG | {"run_folder", "exported"},
+    "exported": CONFIG | {"run_folder"},
+    "inference": CONFIG | {"run_folder", "listening", "exported"},
     "evaluate": CONFIG | {"run_folder", "listening", "inference"},
     "evaluate_listener": CONFIG | {"run_folder", "listening", "evaluate"},
+    "export": USE,
     "training": USE,
     "ablation": USE | {"training"},
-    **{room: USE | COMMANDS | {"training", "ablation"} for room in COMMANDS},
+    **{room: USE | COMMANDS | {"export", "training", "ablation"} for room in COMMANDS},
 }
 
 # These packages have one home each.

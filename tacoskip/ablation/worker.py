@@ -43,11 +43,13 @@ def work(run: Path) -> dict[str, Any]:
             print(progress.message, flush=True)
 
     summary = train(config, tell)
+    model = load(checkpoints(run)[-1], device="cpu").model
+    assert isinstance(model, Tacotron | Recognizer)
     result = {
         "variant": request["variant"],
         "seed": request["seed"],
         "figures": summary["last"],
-        "cost": cost_of(load(checkpoints(run)[-1], device="cpu").model)
+        "cost": cost_of(model)
         | {"peak_memory_mb": _peak_memory_mb()}
         | ({"frames_per_second": speeds[-1]} if speeds else {}),
         "minutes": summary["minutes"],

@@ -1,4 +1,4 @@
-"""`synthesize`, `transcribe`, `align` and `ngram`: what a run is for."""
+"""`synthesize`, `transcribe`, `align`, `export` and `ngram`: what a run is for."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from tacoskip.commands.arguments import (
     WordScore,
     searching_listener,
 )
-from tacoskip.console import WRONG, emit_json, guarded, say, working
+from tacoskip.console import WRONG, emit_json, emit_table, guarded, say, working
 
 
 @guarded
@@ -127,6 +127,37 @@ def align(
             write([transcript], format, Path(out))
     if out is None:
         print(render(transcript, format))
+
+
+@guarded
+def export(
+    run: Run,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder. [default: RUN/onnx]")
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights of 8 bits where they are smaller and faster.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write a run as ONNX graphs, which synthesize and transcribe take in RUN's place.
+
+    Each graph is held to its network on other sizes than it was recorded with; beside it stand its
+    size, its time, and what is lost. Needs the extra `export` (onnx, onnxruntime).
+    """
+    target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
+    if target.is_file() or not target.absolute().parent.is_dir():
+        raise ValueError(f"expected a folder, or a name for one, with -o, got '{target}'")
+    with working():
+        from tacoskip import export as exported
+
+        result = exported.export(run, target, int8)
+    say(f"wrote {target}")
+    if json:
+        emit_json(result)
+        return
+    emit_table(["graph", "MB", "ms", "x torch", "difference"], exported.rows(result))
+    print(exported.summary(result))
 
 
 @guarded

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
+from tacoskip.exported import ExportedRecognizer
 from tacoskip.listening.align import forced_units
 from tacoskip.listening.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.listening.decode import Unit, Word, confidence, greedy, words_of
@@ -71,12 +72,14 @@ class Listener:
     each frame, or, with a speller, the best of SPELLED texts.
     """
 
-    def __init__(self, model: Recognizer, config: Config, vocabulary: Units) -> None:
+    def __init__(
+        self, model: Recognizer | ExportedRecognizer, config: Config, vocabulary: Units
+    ) -> None:
         self.model = model.eval()
         self.config = config
         self.vocabulary = vocabulary
         self.front_end = FrontEnd(config.audio)
-        self.device = next(model.parameters()).device
+        self.device = model.mel_mean.device
         self.silent = [i for i, text in enumerate(self.vocabulary.symbols) if i == 0 or text == " "]
         self.decode: Callable[[Tensor], list[Unit]] = greedy
         self.decoding = "greedy"
