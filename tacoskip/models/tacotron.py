@@ -118,6 +118,20 @@ class Decoder(nn.Module):
         self.frames = Linear(width, self.max_reduction * n_mels)
         self.stop = Linear(width + memory_channels, 1)
 
+    def attend(
+        self,
+        prenet: Tensor,
+        hidden: Tensor,
+        context: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        mask: Tensor,
+        state: State,
+    ) -> tuple[Tensor, Tensor, State]:
+        """One step of the attention GRU, see `read_step`."""
+        cell, attention = self.attention_rnn, self.attention
+        return read_step(prenet, hidden, context, memory, keys, mask, state, cell, attention)
+
     def expand(
         self, hidden: Tensor, context: Tensor, reduction: int, states: list[Tensor | None]
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
@@ -204,17 +218,7 @@ class Decoder(nn.Module):
         mels, stops, alignments = [], [], []
         for step in range(int(max_steps.max())):
             prenet = self.prenet(torch.cat([frame, speaker], 1))
-            hidden, context, state = read_step(
-                prenet,
-                hidden,
-                context,
-                memory,
-                keys,
-                mask,
-                state,
-                self.attention_rnn,
-                self.attention,
-            )
+            hidden, context, state = self.attend(prenet, hidden, context, memory, keys, mask, state)
             mel, stop, states = self.expand(hidden[:, None], context[:, None], reduction, states)
             mels.append(mel)
             stops.append(stop)
