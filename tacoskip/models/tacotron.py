@@ -140,12 +140,15 @@ class Decoder(nn.Module):
         """
         x = self.project_in(torch.cat([hidden, context], 2))
         after: list[Tensor | None] = []
+        plain = x.is_cuda or is_recorded()
         for gru, state in zip(self.grus, states, strict=True):
-            if self.training and state is None and not (x.is_cuda or is_recorded()):
-                y, last = (
-                    run_gru(x.transpose(0, 1)[None], [cast(nn.GRU, gru)])[0].transpose(0, 1),
-                    None,
-                )
+            last: Tensor | None = None
+            if x.shape[1] == 1 and not plain:
+                before = torch.zeros_like(x) if state is None else state.transpose(0, 1)
+                y = torch.gru_cell(x[:, 0], before[:, 0], *gru.parameters())[:, None]
+                last = y.transpose(0, 1)
+            elif self.training and state is None and not plain:
+                y = run_gru(x.transpose(0, 1)[None], [cast(nn.GRU, gru)])[0].transpose(0, 1)
             else:
                 y, last = gru(x, state)
             x = x + y
