@@ -24,13 +24,7 @@ from tacoskip.listening.listener import Listener
 from tacoskip.metrics import alignment_warnings
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
-from tacoskip.run_folder import (
-    RunError,
-    build_network,
-    config_of,
-    find_checkpoint,
-    load_checkpoint,
-)
+from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
 from tacoskip.text import Tokenizer, split_sentences
 from tacoskip.text.pieces import units_of
 
@@ -235,12 +229,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path = find_checkpoint(run)
     checkpoint = load_checkpoint(path, device)
-    config = config_of(checkpoint, path)
-    model = build_network(config, checkpoint.n_symbols, len(checkpoint.speakers))
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError:
-        raise RunError(f"{path}: made by another version of tacoskip; train it again") from None
+    model, config = build_trained(checkpoint, path)
     prune(model)
     if isinstance(model, Recognizer):
         try:
