@@ -120,9 +120,14 @@ class _Work:
                 result |= future.result()
             except Rejected as rejected:
                 result |= {"reason": rejected.reason, "detail": rejected.detail}
-            except (OSError, RuntimeError) as error:  # the disk is full, the folder read-only
+            except OSError as error:  # the disk is full, the folder read-only
                 file = self.directory / result["file"]
-                raise CorpusError(f"cannot write {file}: {error}") from error
+                raise CorpusError(f"cannot write {file}: {error.strerror}") from error
+            except Exception as error:  # a thread's own word says nothing of its clip
+                raise CorpusError(
+                    f"cannot prepare {self.rows[result['id']]['path']}: "
+                    f"{type(error).__name__}: {' '.join(str(error).split())}"
+                ) from error
             self.journal.add(result)
             self.rows[result["id"]] |= result
             self.fresh += 1
