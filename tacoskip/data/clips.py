@@ -14,7 +14,7 @@ from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import Journal, clip_key, settings_key
+from tacoskip.data.journal import Journal, clip_key, is_result, settings_key
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Utterance
 from tacoskip.text.settings import TextSettings
@@ -103,8 +103,8 @@ class _Work:
         result: Row = {"id": id, "key": clip_key(path, self.settings), "file": audio_name(id)}
         file = self.directory / result["file"]
         known = self.journal.get(id, result["key"])
-        if known is not None and ("reason" in known or file.exists()):
-            row |= known
+        if known and is_result(known) and ("reason" in known or file.exists()):
+            row |= known | {"file": result["file"]}
             return
         task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
         self.running[task] = result
