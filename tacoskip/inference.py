@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tacoskip.audio import FrontEnd, GriffinLimStream
+from tacoskip.audio.io import write_whole
 from tacoskip.blocks import prune
 from tacoskip.config import Config
 from tacoskip.exported import ExportedRecognizer, ExportedTacotron, is_exported, read_manifest
@@ -286,4 +288,6 @@ def plot_speech(speech: Speech, path: str | Path) -> None:
     )
     bottom.set(xlabel="decoder step", ylabel="symbol")
     figure.colorbar(image, ax=bottom, label="attention weight")
-    figure.savefig(path, dpi=110, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_whole(Path(path), picture.getvalue())

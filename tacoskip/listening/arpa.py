@@ -38,9 +38,9 @@ def _read(lines: Lines) -> list[str]:
     counts: list[int] = []
     number, line = _next(lines)
     while line.startswith("ngram "):
-        order, _, count = line.removeprefix("ngram ").partition("=")
-        digits = count.strip()
-        if order.strip() != str(len(counts) + 1) or not (digits.isascii() and digits.isdigit()):
+        name, _, told = line.removeprefix("ngram ").partition("=")
+        digits = told.strip()
+        if name.strip() != str(len(counts) + 1) or not (digits.isascii() and digits.isdigit()):
             raise _NotArpa(f"got {line[:60]!r} in line {number}")
         counts.append(int(digits[:18]))
         number, line = _next(lines)

@@ -27,6 +27,8 @@ def cues(words: Sequence[Word]) -> list[list[Word]]:
     """Gather words into subtitles: no longer than a line and a breath, ended by a pause."""
     found: list[list[Word]] = []
     for word in words:
+        if not _plain(word.text):  # an empty line would end its cue
+            continue
         cue = found[-1] if found else []
         full = cue and (
             sum(len(w.text) + 1 for w in cue) + len(word.text) > CUE_CHARACTERS
