@@ -9,12 +9,13 @@ FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The queen gave my sister a yellow box.
 
-.PHONY: help setup test test-faults lint demo bench clean
+.PHONY: help setup test test-faults test-load lint demo bench clean
 
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make test    the tests, without those that are slow or want a GPU"
-	@echo "make test-faults   runs killed and resumed: minutes"
+	@echo "make test-faults   kills, full disks, damaged and hostile files: under 20 minutes"
+	@echo "make test-load   an hour of work on good and bad input"
 	@echo "make lint    ruff and mypy"
 	@echo "make demo    train a voice and a listener in minutes, write demo.wav and demo.png"
 	@echo "make bench   the benchmarks that take minutes (FSDD=folder LJSPEECH=folder)"
@@ -36,10 +37,13 @@ endif
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray and not faults"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray and not faults and not load"
 
 test-faults: setup
 	$(BIN)/python -m pytest -s -m faults tests/faults
+
+test-load: setup
+	$(BIN)/python -m pytest -s -m load tests/faults
 
 lint: setup
 	$(BIN)/ruff check .

@@ -4,10 +4,12 @@ Order: the dataclasses' defaults, the chain of base recipes, the recipe, the com
 later wins. Only this file knows OmegaConf: everywhere else settings are plain dataclasses.
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
@@ -47,6 +49,8 @@ __all__ = [
 ]
 
 Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
+
+MOST_NODES = 100_000  # of a yaml; a recipe has a hundred
 
 
 @dataclass
@@ -226,18 +230,41 @@ def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
 
 def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
     try:
+        if _nodes(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)) > MOST_NODES:
+            raise ConfigError(f"{path}: expected settings, got aliases that unfold without end")
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError(f"{path}: not a yaml of settings: nested too deep") from None
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}") from None
     except MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise ConfigError(f"{path}: not a yaml of settings: {error.problem}{line}") from None
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path}: not a yaml of settings: {reason}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected lines of 'key: value', got {type(loaded).__name__}")
     return {str(key): value for key, value in loaded.items()}
+
+
+def _nodes(node: yaml.Node | None) -> float:
+    """Count the nodes of a yaml with its aliases unfolded; one that holds itself has infinitely
+    many.
+    """
+    counts: dict[int, float] = {}
+
+    def count(node: yaml.Node) -> float:
+        if id(node) not in counts:
+            counts[id(node)] = math.inf
+            inner = node.value if isinstance(node, yaml.CollectionNode) else []
+            pairs = inner if isinstance(node, yaml.MappingNode) else [(each,) for each in inner]
+            counts[id(node)] = 1 + sum(count(each) for pair in pairs for each in pair)
+        return counts[id(node)]
+
+    return count(node) if node else 0
 
 
 def _parse_override(pair: str) -> dict[str, Any]:

@@ -51,6 +51,10 @@ ABOVE_ZERO = (
     *("train.log_every", "train.evaluate_every"),
 )
 
+# The largest width, depth or count of a network's section, and any other number: what asks for
+# more is a slip, or would take a machine's memory.
+LARGEST_SIZE, LARGEST = 65_536, 1e12
+
 
 def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
     """Return dotted key -> type of every field; a section's type is its dataclass."""
@@ -148,6 +152,10 @@ def check_values(config: "Config") -> None:
             continue
         if not 0 <= value < math.inf:  # false for NaN too
             raise ConfigError(f"expected {key} of at least 0, got {value}")
+        size = key.startswith(("cbhg.", "postnet.", "tts.", "asr.")) and isinstance(value, int)
+        most = LARGEST_SIZE if size else LARGEST
+        if value > most:
+            raise ConfigError(f"expected {key} of at most {most:g}, got {value:g}")
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
     _check_task(config)
@@ -172,6 +180,9 @@ def check_values(config: "Config") -> None:
                 )
             except ValueError as error:
                 raise ConfigError(str(error)) from None
+            except (RuntimeError, TypeError, ArithmeticError) as error:
+                reason = str(error).partition("\n")[0]
+                raise ConfigError(f"block '{stack.block}' cannot be built: {reason}") from None
 
 
 def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
@@ -237,9 +248,10 @@ def _check_relations(config: "Config") -> None:
     noise = config.augment.noise_db
     if noise and not (len(noise) == 2 and noise[0] <= noise[1]):
         raise ConfigError(f"expected augment.noise_db = [least, most], got {noise}")
-    if not all(channels >= 1 for channels in config.tts.prenet_channels):
+    if not all(1 <= channels <= LARGEST_SIZE for channels in config.tts.prenet_channels):
         widths = config.tts.prenet_channels
-        raise ConfigError(f"expected tts.prenet_channels of at least 1, got {widths}")
+        expected = f"expected tts.prenet_channels of at least 1, at most {LARGEST_SIZE}"
+        raise ConfigError(f"{expected}, got {widths}")
     steps = [pair[0] for pair in schedule if len(pair) == 2 and pair[1] >= 1]
     if len(steps) != len(schedule) or steps != sorted(set(steps)) or steps[:1] not in ([], [0]):
         expected = "tts.reduction_schedule = [[0, r], [step, r], ...]"

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -48,7 +49,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _warnings_as_lines():
+            with _warnings_as_lines(), _threads_as_lines():
                 command(*args, **kwargs)
                 sys.stdout.flush()  # here, where a reader that has gone is still our business
         except KeyboardInterrupt as interrupt:
@@ -181,6 +182,23 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield
+
+
+@contextmanager
+def _threads_as_lines() -> Iterator[None]:
+    """Say in one line what ended a thread; a full disk is raised again by whoever waits for it."""
+
+    def show(failed: threading.ExceptHookArgs) -> None:
+        if isinstance(failed.exc_value, Exception) and not isinstance(failed.exc_value, OSError):
+            say(f"warning: a thread failed: {_one_line(failed.exc_value)}")
+
+    before = threading.excepthook
+    if not os.environ.get("TACOSKIP_DEBUG"):
+        threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _plain(value: Any) -> Any:

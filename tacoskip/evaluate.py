@@ -251,8 +251,12 @@ def write_metrics(checkpoint: Path, split: str, figures: dict[str, Any]) -> None
     known = known if isinstance(known, dict) else {}
     known[split] = _finite(figures)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    text = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _finite(value: Any) -> Any:

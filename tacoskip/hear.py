@@ -87,6 +87,8 @@ def render(transcript: "Transcript", kind: str) -> str:
 
 def write(transcripts: Iterable["Transcript"], kind: str, folder: Path) -> None:
     """Write each transcript into a file of the folder, named for its recording."""
+    from tacoskip.audio.io import write_whole
+
     folder.mkdir(exist_ok=True)
     taken: set[Path] = set()
     for transcript in transcripts:
@@ -96,5 +98,5 @@ def write(transcripts: Iterable["Transcript"], kind: str, folder: Path) -> None:
             number += 1
             path = folder / f"{stem}-{number}{SUFFIXES[kind]}"
         taken.add(path)
-        path.write_text(render(transcript, kind) + "\n", encoding="utf-8")
+        write_whole(path, (render(transcript, kind) + "\n").encode())
         say(f"wrote {path}")

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tacoskip.audio import FrontEnd, GriffinLimStream
+from tacoskip.audio.io import write_whole
 from tacoskip.blocks import prune
 from tacoskip.config import Config
 from tacoskip.exported import ExportedRecognizer, ExportedTacotron, is_exported, read_manifest
@@ -24,13 +26,7 @@ from tacoskip.listening.listener import Listener
 from tacoskip.metrics import alignment_warnings
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
-from tacoskip.run_folder import (
-    RunError,
-    build_network,
-    config_of,
-    find_checkpoint,
-    load_checkpoint,
-)
+from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
 from tacoskip.text import Tokenizer, split_sentences
 from tacoskip.text.pieces import units_of
 
@@ -235,12 +231,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     path = find_checkpoint(run)
     checkpoint = load_checkpoint(path, device)
-    config = config_of(checkpoint, path)
-    model = build_network(config, checkpoint.n_symbols, len(checkpoint.speakers))
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError:
-        raise RunError(f"{path}: made by another version of tacoskip; train it again") from None
+    model, config = build_trained(checkpoint, path)
     prune(model)
     if isinstance(model, Recognizer):
         try:
@@ -297,4 +288,6 @@ def plot_speech(speech: Speech, path: str | Path) -> None:
     )
     bottom.set(xlabel="decoder step", ylabel="symbol")
     figure.colorbar(image, ax=bottom, label="attention weight")
-    figure.savefig(path, dpi=110, format="png")
+    picture = BytesIO()
+    figure.savefig(picture, dpi=110, format="png")
+    write_whole(Path(path), picture.getvalue())

@@ -12,9 +12,11 @@ A checkpoint alone is enough to use the model elsewhere: settings, symbols and s
 the weights.
 """
 
+import math
 import os
 import pickle
 import warnings
+import zipfile
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -84,38 +86,110 @@ def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron |
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new
     one.
+
+    Raises OSError, and leaves nothing half-written, when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(vars(checkpoint), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(vars(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (RuntimeError, OSError) as error:
+        partial.unlink(missing_ok=True)
+        # torch has words of its own for a file that cannot be written.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from None
+        raise
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
     """Read a checkpoint: tensors and plain values only, nothing in it is ever executed.
 
-    Raises RunError for a file that is damaged, is something else, or carries code.
+    Raises RunError for a file that is damaged, be it by one bit, is something else, or carries
+    code.
     """
+    damaged = RunError(f"{path}: damaged or not a tacoskip checkpoint")
+    if not _is_whole(path):
+        raise damaged
     try:
         with warnings.catch_warnings():
-            # torch's advice to report a pickle that it does not write itself; it is refused here.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.simplefilter("ignore")  # torch's advice to who wrote the file; it is refused
             values = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged or foreign file can make the unpickler fail in any way
+    except Exception as error:  # a foreign file can make the unpickler fail in any way
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error).upper():
             raise RunError(
                 f"{path}: refused, the file wants to run code and is no tacoskip checkpoint"
             ) from None
-        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
+        raise damaged from None
     try:
-        return Checkpoint(**values)
+        checkpoint = Checkpoint(**values)
     except TypeError:
         if isinstance(values, dict) and {"config", "weights"} <= values.keys():
             raise RunError(f"{path}: made by another version of tacoskip") from None
-        raise RunError(f"{path}: damaged or not a tacoskip checkpoint") from None
+        raise damaged from None
+    if not _is_sound(checkpoint):
+        raise damaged
+    return checkpoint
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is a zip as torch writes it: nothing compressed, every checksum right.
+
+    torch itself reads tensors of which bits have changed, and unpacks what is compressed to any
+    size.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            held = sum(member.file_size for member in members) <= path.stat().st_size
+            return stored and held and file.testzip() is None
+    except Exception:  # zipfile has many words for what is no zip
+        return False
+
+
+def _is_sound(checkpoint: Checkpoint) -> bool:
+    """Whether the fields are what they say."""
+    c = checkpoint
+    texts = isinstance(c.speakers, list) and all(isinstance(name, str) for name in c.speakers)
+    numbers = isinstance(c.n_symbols, int) and isinstance(c.step, int)
+    ratio = isinstance(c.frames_per_symbol, int | float) and math.isfinite(c.frames_per_symbol)
+    # One that is not contiguous may be larger than the file that it came from.
+    tensors = isinstance(c.weights, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and value.is_contiguous()
+        for name, value in c.weights.items()
+    )
+    others = isinstance(c.config, dict) and isinstance(c.training, dict)
+    return texts and numbers and ratio and tensors and others and isinstance(c.units, str)
+
+
+def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recognizer, Config]:
+    """Build the network of a checkpoint with its weights, and its settings.
+
+    Raises RunError when settings and weights do not belong together; what a stranger's settings
+    ask for takes no memory before that is known.
+    """
+    config = config_of(checkpoint, path)
+    another = RunError(f"{path}: made by another version of tacoskip; train it again")
+    sizes = checkpoint.n_symbols, len(checkpoint.speakers)
+    try:
+        with torch.device("meta"):
+            expected = build_network(config, *sizes).state_dict()
+    except (RuntimeError, ValueError, ArithmeticError):  # sizes that no tensor can have
+        raise another from None
+    shapes = {name: value.shape for name, value in checkpoint.weights.items()}
+    if shapes != {name: value.shape for name, value in expected.items()}:
+        raise another
+    model = build_network(config, *sizes)
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError:
+        raise another from None
+    return model, config
 
 
 def checkpoints(run: Path) -> list[Path]:

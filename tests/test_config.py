@@ -194,6 +194,11 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
         "data.min_seconds=30",
         "tts.prenet_dropout=1",
         "tts.prenet_channels=[0]",
+        "tts.prenet_channels=[1000000000000]",
+        "cbhg.channels=1000000000000",
+        "cbhg.channels=99999999999999999999999",
+        "cbhg.depth=100000000",
+        "train.max_steps=1e30",
         "train.ema_decay=1",
         "tts.reduction_schedule=[[5, 2]]",
         "tts.reduction_schedule=[[0, 2], [0, 1]]",
@@ -251,8 +256,13 @@ def test_a_recipe_file_that_is_not_there() -> None:
         ("data: {root: '${nowhere}'}", "nowhere"),
         ("!!python/object/apply:os.system ['true']", "not a yaml of settings"),
         ("\ttab: 1", "not a yaml of settings"),
+        ("a: &a [*a]", "aliases that unfold without end"),
+        ("a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{9 * f'*a{n - 1},'}]\n" for n in range(1, 9)),
+         "aliases that unfold without end"),
+        ("a: " + 300 * "[" + 300 * "]", "nested too deep"),
+        ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],
-)
+)  # fmt: skip
 def test_a_bad_recipe_file_is_named(recipes: Path, text: str, said: str) -> None:
     write(recipes, bad=text)
     found = refusal("bad")

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,3 +125,94 @@ def test_a_checkpoint_of_a_later_version_says_so(tmp_path: Path) -> None:
     torch.save(vars(checkpoint()) | {"something_new": 1}, tmp_path / "new.pt")
     with pytest.raises(RunError, match=r"new\.pt: made by another version of tacoskip$"):
         load_checkpoint(tmp_path / "new.pt")
+
+
+def test_one_wrong_bit_is_found(tmp_path: Path) -> None:
+    """The library reads such a file without a word."""
+    path = tmp_path / "best.pt"
+    save_checkpoint(checkpoint(), path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as file:
+        tensors = (member for member in file.infolist() if "/data/" in member.filename)
+        largest = max(tensors, key=lambda member: member.file_size)
+    place = largest.header_offset + 200 + largest.file_size // 2
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    assert isinstance(torch.load(path, weights_only=True), dict)
+    with pytest.raises(RunError, match="damaged or not a tacoskip checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_compressed_checkpoint_is_none(tmp_path: Path) -> None:
+    """It could unpack to any size."""
+    save_checkpoint(checkpoint(), tmp_path / "a.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "a.pt") as whole,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(RunError, match="damaged or not"):
+        load_checkpoint(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors"),
+    [
+        (b"{}", b""),
+        (b'{"a":{"dtype":"F32","shape":[9999999999],"data_offsets":[0,39999999996]}}', b"1234"),
+        (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', b"1234"),
+        (b"[" * 1000, b""),
+    ],
+)
+@pytest.mark.parametrize("length", [None, 2**63 - 1, 0])
+def test_safetensors_whose_headers_lie(
+    header: bytes, tensors: bytes, length: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.safetensors"
+    size = len(header) if length is None else length
+    path.write_bytes(size.to_bytes(8, "little") + header + tensors)
+    with pytest.raises(RunError, match="damaged or not a tacoskip checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"config": [1]}, "damaged"),
+        ({"speakers": "ab"}, "damaged"),
+        ({"n_symbols": 1.5}, "damaged"),
+        ({"frames_per_symbol": float("nan")}, "damaged"),
+        ({"weights": {"a": 1}}, "damaged"),
+        ({"weights": {"a": torch.zeros(1).expand(10**12)}}, "damaged"),
+        ({"training": None}, "damaged"),
+        ({"units": 1}, "damaged"),
+        ({"n_symbols": 10**15}, "made by another version"),
+        ({"n_symbols": -1}, "made by another version"),
+        ({"speakers": ["a"] * 1000}, "made by another version"),
+        ({"config": {"cbhg": {"channels": 60_000}}}, "made by another version"),
+        ({"config": {"cbhg": {"channels": 10**9}}}, "at most 65536"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused_before_they_take_memory(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    from tacoskip.inference import load
+
+    torch.save(vars(checkpoint()) | change, tmp_path / "a.pt")
+    with pytest.raises(RunError, match=said) as refused:
+        load(tmp_path / "a.pt", "cpu")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "best.pt"
+    save_checkpoint(checkpoint(), path)
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda number: os.fstat(-1))
+        with pytest.raises(OSError, match="Bad file descriptor") as failed:
+            save_checkpoint(checkpoint(), path)
+    assert failed.value.filename == str(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["best.pt"]

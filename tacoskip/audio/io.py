@@ -1,8 +1,10 @@
 """Audio files in and out: mono float32 inside, 16-bit outside.
 
-libsndfile reads a wav that was cut short as a shorter one, without a word: lengths are checked.
+libsndfile reads a wav that was cut short as a shorter one, without a word, and believes any number
+of samples and any rate that a header names: they are checked.
 """
 
+import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 # A writer into a pipe cannot go back to fill in the size: it leaves 0, 0xFFFFFFFF or (SoX) this.
 _UNKNOWN_SIZE = 0x7FFFF000
 
+# What no recording exceeds: a flac of silence holds 6,000 samples a byte; integers of 32 bits that
+# were written as floats, as they are, reach 2e9; the power of what is louder has no float32.
+_SAMPLES_A_BYTE = 10_000
+_RATES = (1_000, 1_000_000)
+LOUDEST = 1e10
+
 
 def read_audio(
     path: str | PathLike[str], sample_rate: int | None = None
@@ -30,17 +38,17 @@ def read_audio(
     `sample_rate`: resample to it (soxr) where the file has another one.
     Returns the wave, float32 (N,), and its sample rate.
     Raises ValueError, one line with file and cause, when the file is missing, a folder, empty, not
-    audio, cut short, without samples, or holds NaN or infinite samples.
+    audio, cut short, without samples, larger than memory, or holds NaN or infinite samples.
     """
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
     with _opened(path) as sound:
         promised, rate, lossy = sound.frames, sound.samplerate, sound.format in ("MP3", "MPEG")
-        samples = sound.read(dtype="float32", always_2d=True)
+        samples = sound.read(promised, dtype="float32", always_2d=True)
     # An mp3 header counts the encoder's delay, or guesses from the bit rate.
     if len(samples) < promised - (promised // 50 + 4608 if lossy else 0):
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {len(samples)}")
-    broken = len(samples) - int(np.isfinite(samples).all(axis=1).sum())
+    broken = broken_samples(samples)
     if broken:
         raise ValueError(
             f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
@@ -71,7 +79,7 @@ def stream_audio(
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
         while True:
             block = sound.read(round(rate * block_seconds), dtype="float32", always_2d=True)
-            broken = len(block) - int(np.isfinite(block).all(axis=1).sum())
+            broken = broken_samples(block)
             if broken:
                 raise ValueError(
                     f"{path}: expected finite samples, got {broken} NaN or infinite after "
@@ -101,12 +109,17 @@ def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
         return int(sound.samplerate), int(sound.channels), int(sound.frames)
 
 
+def broken_samples(samples: NDArray[np.float32]) -> int:
+    """Return how many of samples (N, channels) are NaN, infinite or as good as that."""
+    return len(samples) - int((np.abs(samples) <= LOUDEST).all(axis=1).sum())
+
+
 def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) -> None:
     """Write a mono wave (N,) within [-1, 1] as 16-bit PCM; the suffix, .wav or .flac, says how.
 
     Samples beyond +-1 are clipped, with a warning that says by how much.
-    Raises ValueError when samples are not floating point, not (N,), NaN or infinite, or when the
-    file cannot be written.
+    The file appears whole or not at all. Raises ValueError when samples are not floating point, not
+    (N,), NaN or infinite, or for a suffix that says nothing; OSError when the disk is full.
     """
     import soundfile
 
@@ -130,12 +143,26 @@ def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) ->
         )
     # The scale that reading divides by: a 16-bit file read and written again keeps its samples.
     pcm = np.clip(np.round(samples.astype(np.float64) * 32768), -32768, 32767).astype(np.int16)
-    if not Path(path).parent.is_dir():
+    target, encoded = Path(path).resolve(), BytesIO()
+    if not target.parent.is_dir():
         raise ValueError(f"{path}: no such folder as {Path(path).parent}")
     try:
-        soundfile.write(str(path), pcm, sample_rate, subtype="PCM_16")
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        kind = target.suffix.removeprefix(".")
+        soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format=kind)
+    except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not writable as 16-bit audio ({_cause(error)})") from error
+    write_whole(target, encoded.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; OSError when the disk is full."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager
@@ -148,6 +175,8 @@ def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
         raise ValueError(f"{path}: expected an audio file, got a folder")
     if not file.exists():
         raise ValueError(f"{path}: no such file")
+    if not file.is_file():  # to open a pipe would wait for who may never write
+        raise ValueError(f"{path}: expected an audio file, got a pipe or device")
     try:
         with file.open("rb") as stream:
             size = file.stat().st_size
@@ -157,7 +186,20 @@ def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
                 if sound.frames <= 0:
                     cut = "" if sound.format == "WAV" else ", or is cut short"
                     raise ValueError(f"{path}: holds no samples{cut}")
+                if sound.frames > size * _SAMPLES_A_BYTE:
+                    raise ValueError(
+                        f"{path}: expected a header that says how many samples follow, got "
+                        f"{sound.frames} in {size} bytes"
+                    )
+                low, high = _RATES
+                if not low <= sound.samplerate <= high:
+                    raise ValueError(
+                        f"{path}: expected a sample rate of {low} to {high} Hz, "
+                        f"got {sound.samplerate}"
+                    )
                 yield sound
+    except MemoryError:
+        raise ValueError(f"{path}: too long for the memory of this machine") from None
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
 

@@ -1,5 +1,6 @@
 """`prepare` and `train`: from a recipe to a run."""
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from tacoskip.config import Config
     from tacoskip.data.prepare import PrepareReport
     from tacoskip.training import Progress
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @guarded
@@ -58,7 +61,16 @@ def train(settings: Settings = None, json: Json = False) -> None:
             training.train(config)
             return
         with Bar("train") as bar:
-            summary = training.train(config, lambda progress: _show(bar, progress))
+            try:
+                summary = training.train(config, lambda progress: _show(bar, progress))
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}; make some and run again, its last checkpoint is whole",
+                    error.filename or config.run,
+                ) from error
     if json:
         emit_json(summary)
         return

@@ -3,7 +3,7 @@
 A clip that fails a check raises `Rejected` with a reason code of docs/corpora.md.
 """
 
-import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -49,13 +49,13 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
         if frames / rate > 2 * max_seconds + 10:
             detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
             raise Rejected("too_long", detail)
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(path, frames, dtype="float32", always_2d=True)
     except ValueError as error:
         detail = str(error).removeprefix(f"{path}: ")
         reasons = {"cut short": "truncated", "no samples": "empty"}
         reason = next((code for phrase, code in reasons.items() if phrase in detail), "undecodable")
         raise Rejected(reason, detail) from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         raise Rejected("undecodable", " ".join(str(error).split())) from error
     if len(samples) == 0:
         raise Rejected("empty", "no samples")
@@ -66,7 +66,9 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
 
 def clipped_share(samples: NDArray[np.float32]) -> float:
     """Return the share of samples (N, channels) at full scale, in the channel with most."""
-    bad = int((~np.isfinite(samples)).any(axis=1).sum())
+    from tacoskip.audio.io import broken_samples
+
+    bad = broken_samples(samples)
     if bad:
         raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
     return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
@@ -123,9 +125,11 @@ def prepare_clip(
     """Check the clip in `source` and write it to `file`, or raise Rejected.
 
     Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
-    file appears whole or not at all; OSError or RuntimeError when it cannot be written.
+    file appears whole or not at all; OSError when it cannot be written.
     """
     import soundfile
+
+    from tacoskip.audio.io import write_whole
 
     samples, rate = decode(source, data.max_seconds)
     clipped = clipped_share(samples)
@@ -140,12 +144,9 @@ def prepare_clip(
     if clipped > CLIPPED_SHARE:
         raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
     pcm = np.round(set_level(wave, data.level_db) * 32767).astype(np.int16)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        soundfile.write(part, pcm, sample_rate, subtype="PCM_16", format="FLAC")
-        os.replace(part, file)
-    finally:
-        part.unlink(missing_ok=True)
+    encoded = BytesIO()
+    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
+    write_whole(file, encoded.getvalue())
     return {
         "samples": len(pcm),
         "seconds": round(seconds, 4),

@@ -14,7 +14,7 @@ from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import Journal, clip_key, settings_key
+from tacoskip.data.journal import Journal, clip_key, is_result, settings_key
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Utterance
 from tacoskip.text.settings import TextSettings
@@ -103,8 +103,8 @@ class _Work:
         result: Row = {"id": id, "key": clip_key(path, self.settings), "file": audio_name(id)}
         file = self.directory / result["file"]
         known = self.journal.get(id, result["key"])
-        if known is not None and ("reason" in known or file.exists()):
-            row |= known
+        if known and is_result(known) and ("reason" in known or file.exists()):
+            row |= known | {"file": result["file"]}
             return
         task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
         self.running[task] = result
@@ -120,9 +120,14 @@ class _Work:
                 result |= future.result()
             except Rejected as rejected:
                 result |= {"reason": rejected.reason, "detail": rejected.detail}
-            except (OSError, RuntimeError) as error:  # the disk is full, the folder read-only
+            except OSError as error:  # the disk is full, the folder read-only
                 file = self.directory / result["file"]
-                raise CorpusError(f"cannot write {file}: {error}") from error
+                raise CorpusError(f"cannot write {file}: {error.strerror}") from error
+            except Exception as error:  # a thread's own word says nothing of its clip
+                raise CorpusError(
+                    f"cannot prepare {self.rows[result['id']]['path']}: "
+                    f"{type(error).__name__}: {' '.join(str(error).split())}"
+                ) from error
             self.journal.add(result)
             self.rows[result["id"]] |= result
             self.fresh += 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.folder import read_folder, read_lines, read_pipes
+from tacoskip.data.folder import read_folder, read_lines, read_pipes, require_table
 from tacoskip.data.utterance import Notes, Utterance, find_inside, require_folder
 
 Reader = Callable[[Path, str, Notes], Iterator[Utterance]]
@@ -21,7 +21,7 @@ def read_ljspeech(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     The third column is the text as spoken words and is used where it is there and not empty.
     """
     root = require_folder(root, "ljspeech")
-    yield from read_pipes(root, root / "metadata.csv", "LJ", notes)
+    yield from read_pipes(root, require_table(root, "metadata.csv"), "LJ", notes)
 
 
 def read_fsdd(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
@@ -80,7 +80,8 @@ def read_librispeech(root: Path, subset: str, notes: Notes) -> Iterator[Utteranc
         if folder is None:
             raise CorpusError(f"expected LibriSpeech's part {part} in {root}, found none")
         split = {"dev": "validation", "test": "test"}.get(part.split("-")[0])
-        for table in sorted(folder.glob("*/*/*.trans.txt")):
+        for found in sorted(folder.glob("*/*/*.trans.txt")):
+            table = require_table(root, str(found.relative_to(root)))
             speaker = table.parent.parent.name
             for number, line in read_lines(table, notes):
                 if not line.strip():
@@ -96,7 +97,7 @@ def read_librispeech(root: Path, subset: str, notes: Notes) -> Iterator[Utteranc
 def read_demo(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     """The demo corpus once spoken (data/demo.py): laid out as LJSpeech is."""
     root = require_folder(root, "demo")
-    yield from read_pipes(root, root / "metadata.csv", "demo", notes)
+    yield from read_pipes(root, require_table(root, "metadata.csv"), "demo", notes)
 
 
 READERS: dict[str, Reader] = {

@@ -17,6 +17,7 @@ from typing import Any
 from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import digest
+from tacoskip.data.manifest import ManifestCheck, is_texts
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.split import SPLITS, rank
 from tacoskip.text.settings import TextSettings
@@ -79,8 +80,11 @@ def write_cuts(directory: Path, split: str, clips: Iterable[dict[str, Any]], rat
             )
         )
     part = directory / f"{split}.part.jsonl.gz"
-    CutSet.from_cuts(cuts).to_file(part)
-    os.replace(part, directory / f"{split}.jsonl.gz")
+    try:
+        CutSet.from_cuts(cuts).to_file(part)
+        os.replace(part, directory / f"{split}.jsonl.gz")
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class Corpus:
@@ -102,13 +106,19 @@ class Corpus:
             self.settings: dict[str, dict[str, Any]] = self.report["settings"]
             self.speakers: list[str] = self.report["speakers"]
             self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
-            splits = {
-                split: CutSet.from_file(self.dir / f"{split}.jsonl.gz")
-                .with_recording_path_prefix(self.dir)
-                .to_eager()
-                for split in SPLITS
-            }
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            if type(self.settings["data"]["corpus"]) is not str or not is_texts(self.speakers):
+                raise TypeError("expected settings and speakers")
+            check = ManifestCheck(self.dir, self.speakers)
+            splits = {}
+            for split in SPLITS:
+                cuts = list(CutSet.from_file(self.dir / f"{split}.jsonl.gz"))
+                for cut in cuts:
+                    check(cut)
+                eager = CutSet.from_cuts(cuts).with_recording_path_prefix(self.dir)
+                splits[split] = eager.to_eager()
+        except CorpusError:
+            raise
+        except Exception as error:  # a damaged manifest can make its readers fail in any way
             raise CorpusError(
                 f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
             ) from error

@@ -1,11 +1,14 @@
 """Files from the web: resumed where they broke off, checked against a checksum, unpacked safely."""
 
+import errno
 import hashlib
 import json
 import shutil
 import socket
+import stat
 import tarfile
 import time
+import unicodedata
 import urllib.error
 import urllib.request
 import zipfile
@@ -22,6 +25,11 @@ Progress = Callable[[int, int, str], None]
 ATTEMPTS = 5
 BLOCK = 1 << 20
 TIMEOUT = 60.0
+
+# What no corpus exceeds. An archive may unpack to RATIO times its size, or to SMALL bytes.
+MEMBERS = 1_000_000
+RATIO = 100
+SMALL = 100_000_000
 
 
 def fetch(
@@ -107,9 +115,11 @@ def _continue(url: str, part: Path, progress: Progress, name: str) -> None:
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Whether the server does not have the file, or there is no such server."""
+    """Whether the server does not have the file, there is no such server, or no room here."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in (403, 404, 410)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return True
     return isinstance(getattr(error, "reason", None), socket.gaierror)
 
 
@@ -150,7 +160,9 @@ def _cause(error: Exception) -> str:
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Path:
     """Unpack a tar or zip archive into `folder`, which appears whole or not at all.
 
-    No member may leave the folder: absolute paths, `..`, links and devices end it.
+    No member may leave the folder or stand in the place of another: absolute paths, `..`, links,
+    devices, names that differ in case or accents' encoding alone end it, and so does what unpacks
+    to more than the disk holds or than a corpus can be.
     Raises CorpusError when the archive is damaged or holds such a member.
     """
     progress = progress or (lambda done, total, note: None)
@@ -158,43 +170,93 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Pat
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        if zipfile.is_zipfile(archive):
-            _unzip(archive, part, progress)
-        else:
-            _untar(archive, part, progress)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise CorpusError(f"cannot unpack {archive}: {_cause(error)}") from error
+        _Unpacking(archive, part, progress).run()
+        part.replace(folder)
     except CorpusError:
-        shutil.rmtree(part, ignore_errors=True)
         raise
-    part.replace(folder)
+    except Exception as error:  # a damaged archive can make its readers fail in any way
+        raise CorpusError(f"cannot unpack {archive}: {_cause(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
-def _inside(name: str, archive: Path) -> str:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-        raise CorpusError(f"{archive} holds a path that leaves its folder: {name[:100]!r}")
-    return name
+class _Unpacking:
+    """One archive on its way into `folder`; `run` raises CorpusError for what it may not hold."""
+
+    def __init__(self, archive: Path, folder: Path, progress: Progress) -> None:
+        self.archive, self.folder, self.progress = archive, folder, progress
+        self.left = max(SMALL, RATIO * archive.stat().st_size)
+        self.free = shutil.disk_usage(folder).free
+        self.files: set[str] = set()
+        self.folders: set[str] = set()
+        self.entries = 0
+
+    def run(self) -> None:
+        if zipfile.is_zipfile(self.archive):
+            self._unzip()
+        else:
+            self._untar()
+
+    def admit(self, name: str, size: int, is_folder: bool) -> None:
+        """Raise CorpusError unless a member of this name and size may be unpacked."""
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
+            raise self._refused("holds a path that leaves its folder", name)
+        # Where a disk tells neither case nor encoding apart, one file would replace the other.
+        plain = unicodedata.normalize("NFKC", str(path)).casefold()
+        above = {str(parent) for parent in PurePosixPath(plain).parents}
+        if plain in self.files or above & self.files or (plain in self.folders and not is_folder):
+            raise self._refused("holds two members of one name", name)
+        self.folders |= above
+        (self.folders if is_folder else self.files).add(plain)
+        self.entries += 1
+        if self.entries > MEMBERS:
+            raise self._refused(f"holds more than {MEMBERS:,} members", name)
+        self.left -= size
+        self.free -= size
+        if self.left < 0:
+            raise self._refused("unpacks to far more than its size, as no corpus does", name)
+        if self.free < 0:
+            raise self._refused(f"unpacks to more than {self.folder.parent} has free", name)
+
+    def _refused(self, what: str, name: str) -> CorpusError:
+        return CorpusError(f"{self.archive} {what}: {name[:100]!r}")
+
+    def _unzip(self) -> None:
+        with zipfile.ZipFile(self.archive) as file:
+            members = file.infolist()
+            for member in members:
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise self._refused("holds a link or device", member.filename)
+                self.admit(member.filename, member.file_size, member.is_dir())
+            for done, member in enumerate(members, 1):
+                file.extract(member, self.folder)
+                self.progress(done, len(members), f"unpack {self.archive.name} (files)")
+
+    def _untar(self) -> None:
+        # Early releases of Python 3.11 know no filters; what they would allow is refused here.
+        safety: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        with tarfile.open(self.archive, tarinfo=_Member) as file:
+            for done, member in enumerate(file, 1):
+                if not (member.isfile() or member.isdir()) or member.issparse():
+                    raise self._refused("holds a link or device", member.name)
+                self.admit(member.name, member.size, member.isdir())
+                file.extract(member, self.folder, set_attrs=False, **safety)
+                self.progress(done, 0, f"unpack {self.archive.name} (files)")
 
 
-def _unzip(archive: Path, folder: Path, progress: Progress) -> None:
-    with zipfile.ZipFile(archive) as file:
-        members = file.infolist()
-        for done, member in enumerate(members, 1):
-            _inside(member.filename, archive)
-            file.extract(member, folder)
-            progress(done, len(members), f"unpack {archive.name} (files)")
+class _Member(tarfile.TarInfo):
+    """A member whose extended header, which tarfile reads into memory whole, is of sane size."""
+
+    def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and self.size > BLOCK:
+            raise tarfile.ReadError("an extended header of absurd size")
+        return super()._proc_member(file)  # type: ignore[misc]
 
 
-def _untar(archive: Path, folder: Path, progress: Progress) -> None:
-    # Early releases of Python 3.11 know no filters; what they would allow is refused below.
-    safety: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    with tarfile.open(archive) as file:
-        for done, member in enumerate(file, 1):
-            _inside(member.name, archive)
-            if not (member.isfile() or member.isdir()):
-                raise CorpusError(f"{archive} holds a link or device: {member.name[:100]!r}")
-            file.extract(member, folder, set_attrs=False, **safety)
-            progress(done, 0, f"unpack {archive.name} (files)")
+_EXTENDED = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)

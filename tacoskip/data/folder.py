@@ -75,6 +75,14 @@ def _pipe_rows(
         yield Utterance(id, path, columns[1], speaker, normalized)
 
 
+def require_table(root: Path, name: str) -> Path:
+    """Return a table in a corpus' folder; CorpusError when a link leads out of it."""
+    path = find_inside(root, name)
+    if isinstance(path, str):
+        raise CorpusError(f"cannot read {root / name}: {path}")
+    return path
+
+
 def read_folder(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     """Any folder with one table: see docs/corpora.md for the columns.
 
@@ -98,12 +106,12 @@ def find_table(root: Path) -> Path:
     """Return the folder's table: metadata.csv, .tsv or .jsonl, else the only file of that kind."""
     for name in TABLES:
         if (root / name).is_file():
-            return root / name
+            return require_table(root, name)
     found = sorted(p for p in root.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl"))
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
         raise CorpusError(f"expected {', '.join(TABLES)} or one table in {root}, found {names}")
-    return found[0]
+    return require_table(root, found[0].name)
 
 
 def _json_rows(table: Path, notes: Notes) -> Iterator[tuple[int, dict[str, str]]]:
@@ -112,7 +120,7 @@ def _json_rows(table: Path, notes: Notes) -> Iterator[tuple[int, dict[str, str]]
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             row = f"no JSON ({error})"
         if isinstance(row, dict):
             yield number, {str(k): v for k, v in row.items() if isinstance(v, str)}

@@ -7,6 +7,7 @@ setting that shapes the prepared audio. Texts are not kept: to read them again c
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,19 @@ def digest(values: list[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
+def is_result(row: dict[str, Any]) -> bool:
+    """Whether a row of a journal is what `check_clips` writes: a refusal, or a clip's figures."""
+    if "reason" in row:
+        return isinstance(row["reason"], str) and isinstance(row.get("detail"), str)
+    figures: list[Any] = [
+        row.get(name) for name in ("samples", "seconds", "rate", "level_db", "clipped")
+    ]
+    numbers = all(type(value) in (int, float) and math.isfinite(value) for value in figures)
+    return numbers and type(row["samples"]) is int and min(figures[:3]) > 0
+
+
 class Journal:
-    """Results by clip id, in a file that grows by whole lines."""
+    """Results by clip id, in a file that grows by whole lines; what is no result is passed over."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,9 +59,10 @@ class Journal:
         for line in lines:
             try:
                 row = json.loads(line)
-                self.results[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, RecursionError):
                 continue
+            if isinstance(row, dict) and isinstance(row.get("id"), str):
+                self.results[row["id"]] = row
         # A cut line must not swallow the next one that is appended.
         self._file = path.open("a", encoding="utf-8")
         if lines and lines[-1]:
@@ -79,5 +92,8 @@ class Journal:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file that is there whole or not at all."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

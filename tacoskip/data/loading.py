@@ -92,6 +92,16 @@ class ClipFeatures:
 
         key: names the epoch's augmentation; "" augments nothing.
         """
+        try:
+            return self._features(cut, key)
+        except (CorpusError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # whatever fails in a thread is of no use without its clip
+            ids = ", ".join(part.id for _, part in parts(cut))
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise CorpusError(f"cannot load {ids}: {cause}") from error
+
+    def _features(self, cut: "Cut", key: str) -> tuple[Tensor, Tensor]:
         pieces = parts(cut)
         augment = self.augment if key else None
         changes = len(pieces) > 1 or augment is not None
@@ -117,7 +127,7 @@ class ClipFeatures:
         try:
             wave, rate = read_audio(cut.recording.sources[0].source)
         except ValueError as error:
-            raise CorpusError(f"{error} (run: tacoskip prepare recipe=...)") from error
+            raise CorpusError(f"{cut.id}: {error} (run: tacoskip prepare recipe=...)") from error
         if rate != self.sample_rate:
             raise CorpusError(
                 f"expected {cut.id} at {self.sample_rate} Hz, got {rate} Hz "
@@ -155,12 +165,13 @@ class Loader:
     def batch(self, cuts: Iterable["Cut"], key: str = "") -> Batch:
         """Return the batch of these cuts, in their order; `key` names the augmentation.
 
-        Raises CorpusError when a prepared clip cannot be read, ValueError on an unknown speaker.
+        Raises CorpusError when a prepared clip cannot be used, ValueError on an unknown speaker;
+        either names the clip.
         """
         cuts = list(cuts)
         features = [self.features(cut, key) for cut in cuts]
         texts = [spoken(cut) for cut in cuts]
-        symbols = [self._encode(text) for text in texts]
+        symbols = [self._encode(cut, text) for cut, text in zip(cuts, texts, strict=True)]
         return Batch(
             symbols=pad_sequence(symbols, batch_first=True),
             symbol_lengths=torch.tensor([len(s) for s in symbols]),
@@ -175,13 +186,17 @@ class Loader:
     def _speaker(self, cut: "Cut") -> int:
         name = parts(cut)[0][1].supervisions[0].speaker
         if name not in self.speakers:
-            raise ValueError(f"expected a speaker of {', '.join(self.speakers)}, got {name!r}")
+            known = ", ".join(self.speakers)
+            raise ValueError(f"{cut.id}: expected a speaker of {known}, got {name!r}")
         return self.speakers[name]
 
-    def _encode(self, text: str) -> Tensor:
+    def _encode(self, cut: "Cut", text: str) -> Tensor:
         symbols = self._symbols.get(text)
         if symbols is None:
-            symbols = torch.tensor(self.tokenizer.encode(text, normalized=True)).long()
+            try:
+                symbols = torch.tensor(self.tokenizer.encode(text, normalized=True)).long()
+            except ValueError as error:
+                raise CorpusError(f"{cut.id}: {error}") from error
             self._symbols[text] = symbols
         return symbols
 

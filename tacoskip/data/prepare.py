@@ -68,6 +68,26 @@ def prepare(
         (directory / "audio").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CorpusError(f"cannot write to {directory}: {error.strerror}") from error
+    try:
+        report = _prepare(directory, utterances, data, audio, text, jobs, progress, notes)
+    except OSError as error:  # the disk is full
+        raise CorpusError(f"cannot write to {directory}: {error.strerror or error}") from error
+    if not report.kept:
+        reasons = ", ".join(report.reasons()) or "the corpus has no clips"
+        raise CorpusError(f"no clip of {root} is left ({reasons}): see {directory}/report.json")
+    return report
+
+
+def _prepare(
+    directory: Path,
+    utterances: list[Utterance],
+    data: DataSettings,
+    audio: AudioSettings,
+    text: TextSettings,
+    jobs: int | None,
+    progress: Progress,
+    notes: Notes,
+) -> PrepareReport:
     before = read_report(directory)
     rows, done = check_clips(utterances, directory, data, audio, text, jobs, progress)
     kept = [row for row in rows if "reason" not in row]
@@ -95,9 +115,6 @@ def prepare(
         write_cuts(directory, split, chosen, audio.sample_rate)
     settings = {"data": asdict(data), "audio": asdict(audio), "text": asdict(text)}
     write_report(report, kept, split_of, settings)
-    if not kept:
-        reasons = ", ".join(report.reasons()) or "the corpus has no clips"
-        raise CorpusError(f"no clip of {root} is left ({reasons}): see {directory}/report.json")
     return report
 
 

@@ -19,7 +19,7 @@ def read_report(directory: Path) -> dict[str, Any]:
     """Return report.json of an earlier run, or {} when there is none."""
     try:
         report = json.loads((directory / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) else {}
 
@@ -79,5 +79,8 @@ def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
         f"speakers: {len(report.speakers)}"
     )
     part = report.dir / "report.part.png"
-    canvas.print_png(part)
-    os.replace(part, report.dir / "report.png")
+    try:
+        canvas.print_png(part)
+        os.replace(part, report.dir / "report.png")
+    finally:
+        part.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacoskip.listening.arpa import arpa_words
 from tacoskip.listening.decode import Unit
 from tacoskip.text.pieces import Units
 
@@ -48,7 +49,7 @@ class BeamDecoder:
 
         tokens = [symbol.replace(" ", SPACE) for symbol in vocabulary.symbols]
         self.space = tokens.index(SPACE)
-        words = list(arpa_words(settings.lm)) if settings.lm else []
+        words = arpa_words(settings.lm) if settings.lm else []
         # A model of words knows words of several letters.
         self.lexicon = any(len(word) > 1 for word in words)
         if words and not self.lexicon and vocabulary.model:
@@ -86,7 +87,7 @@ class BeamDecoder:
                 with _quiet():
                     self.decoder = ctc_decoder(str(lexicon) if self.lexicon else None, **options)
             except RuntimeError as error:  # KenLM's word on a broken file
-                reason = " ".join(str(error).split())
+                reason = " ".join(str(error).split()).rpartition(" threw ")[2]
                 raise ValueError(f"{settings.lm}: not readable as ARPA ({reason})") from None
 
     def __call__(self, log_probs: Tensor) -> list[Unit]:
@@ -152,26 +153,3 @@ def _quiet() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
-
-
-def arpa_words(path: str | Path) -> Iterator[str]:
-    """Yield the words of an ARPA file's unigrams, without the marks of start, end and unknown."""
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            if next((line for line in file if line.strip()), "").strip() != "\\data\\":
-                raise ValueError(f"{path}: expected an ARPA language model, found no \\data\\")
-            inside = False
-            for line in file:
-                line = line.strip()
-                if line.startswith("\\"):
-                    if inside:
-                        return
-                    inside = line == "\\1-grams:"
-                elif inside and line:
-                    word = line.split()[1]
-                    if word not in ("<s>", "</s>", "<unk>"):
-                        yield word
-    except FileNotFoundError:
-        raise ValueError(f"no such language model: {path}") from None
-    except (UnicodeDecodeError, IndexError):
-        raise ValueError(f"{path}: expected an ARPA language model of text") from None

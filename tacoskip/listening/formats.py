@@ -27,6 +27,8 @@ def cues(words: Sequence[Word]) -> list[list[Word]]:
     """Gather words into subtitles: no longer than a line and a breath, ended by a pause."""
     found: list[list[Word]] = []
     for word in words:
+        if not _plain(word.text):  # an empty line would end its cue
+            continue
         cue = found[-1] if found else []
         full = cue and (
             sum(len(w.text) + 1 for w in cue) + len(word.text) > CUE_CHARACTERS
@@ -50,10 +52,15 @@ def srt(words: Sequence[Word]) -> str:
 def vtt(words: Sequence[Word]) -> str:
     """Return words as WebVTT subtitles."""
     blocks = [
-        f"{_clock(cue[0].start, '.')} --> {_clock(cue[-1].end, '.')}\n{_line(cue)}\n"
+        f"{_clock(cue[0].start, '.')} --> {_clock(cue[-1].end, '.')}\n{_marked(_line(cue))}\n"
         for cue in cues(words)
     ]
     return "\n".join(["WEBVTT\n", *blocks])
+
+
+def _marked(text: str) -> str:
+    """Write what WebVTT would read as markup as its entities."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def textgrid(words: Sequence[Word], seconds: float) -> str:
@@ -70,7 +77,8 @@ def textgrid(words: Sequence[Word], seconds: float) -> str:
         lines.append(f"        intervals: size = {len(intervals)}")
         for place, (start, end, text) in enumerate(intervals, 1):
             lines += [f"        intervals [{place}]:", f"            xmin = {start:.4f}"]
-            lines += [f"            xmax = {end:.4f}", f'            text = "{text}"']
+            quoted = _plain(text).replace('"', '""')
+            lines += [f"            xmax = {end:.4f}", f'            text = "{quoted}"']
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +99,13 @@ def _intervals(heard: Sequence[Word | Symbol], seconds: float) -> list[tuple[flo
 
 
 def _line(cue: Sequence[Word]) -> str:
-    return " ".join(word.text for word in cue)
+    """The words of a cue; a stranger's units may hold anything, but no cue of their own."""
+    return _plain(" ".join(word.text for word in cue)).replace("-->", "->")
+
+
+def _plain(text: str) -> str:
+    """One line: a line break would end the text and begin something else."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _clock(seconds: float, point: str) -> str:

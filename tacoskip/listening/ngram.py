@@ -83,21 +83,24 @@ class NGram:
         levels = [dict(level) for level in self.probability]
         levels[0][(START,)] = 0.0
         partial = Path(f"{path}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write("\\data\\\n")
-            for n, level in enumerate(levels, 1):
-                file.write(f"ngram {n}={len(level)}\n")
-            for n, level in enumerate(levels, 1):
-                file.write(f"\n\\{n}-grams:\n")
-                for gram in sorted(level):
-                    chance = level[gram]
-                    log = math.log10(chance) if chance > 0 else -99.0
-                    line = f"{log:.6f}\t{' '.join(gram)}"
-                    if gram in self.backoff and n < self.order:
-                        line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
-                    file.write(line + "\n")
-            file.write("\n\\end\\\n")
-        os.replace(partial, path)
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write("\\data\\\n")
+                for n, level in enumerate(levels, 1):
+                    file.write(f"ngram {n}={len(level)}\n")
+                for n, level in enumerate(levels, 1):
+                    file.write(f"\n\\{n}-grams:\n")
+                    for gram in sorted(level):
+                        chance = level[gram]
+                        log = math.log10(chance) if chance > 0 else -99.0
+                        line = f"{log:.6f}\t{' '.join(gram)}"
+                        if gram in self.backoff and n < self.order:
+                            line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
+                        file.write(line + "\n")
+                file.write("\n\\end\\\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def train_file(

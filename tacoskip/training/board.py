@@ -36,6 +36,8 @@ class Board:
         self.probed: dict[str, Any] = {"places": {}}
         if purge_step is not None and (run / "probes.json").is_file():
             self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
+            if self.probed.get("studied", 0) >= purge_step:
+                del self.probed["studied"]  # its events are purged, it is done again
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -115,8 +117,11 @@ class Board:
         """Replace probes.json as a whole; what is not finite becomes null."""
         partial_file = self.run / "probes.json.partial"
         text = json.dumps(_finite(self.probed), indent=1) + "\n"
-        partial_file.write_text(text, encoding="utf-8")
-        partial_file.replace(self.run / "probes.json")
+        try:
+            partial_file.write_text(text, encoding="utf-8")
+            partial_file.replace(self.run / "probes.json")
+        finally:
+            partial_file.unlink(missing_ok=True)
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
         """Let a wave (N,) be heard, and keep it in the run's samples."""
@@ -146,7 +151,12 @@ class Board:
     def _figure(self, tag: str, figure: Figure, step: int) -> None:
         self.writer.add_figure(tag, figure, step)
 
+    def flush(self) -> None:
+        """Wait until every event is in its file; OSError when the disk is full."""
+        self.writer.flush()
+
     def close(self) -> None:
+        self.flush()  # to close alone would say nothing of what could not be written
         self.writer.close()
 
 

@@ -108,7 +108,8 @@ def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | Keyboar
                 session.log(learnt.losses, norm, rate, learnt.output)
             if session.step % settings.evaluate_every == 0:
                 session.evaluate()
-            if processes.of_main(session.checkpoint_due):
+            # The last one is saved when it is judged: a resume must not judge it again.
+            if processes.of_main(session.checkpoint_due and not session.finished):
                 session.save()
             clock = time.monotonic()
         if received:

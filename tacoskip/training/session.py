@@ -93,6 +93,7 @@ class Session:
         )
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self.evaluated = -1  # the step that `last` is of: a run resumed there has its events
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume()
         if not resumed:
@@ -202,6 +203,7 @@ class Session:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so
         far.
         """
+        self.evaluated = self.step
         if not self.processes.main:
             return
         with self._aside():
@@ -226,6 +228,7 @@ class Session:
         """Write a numbered checkpoint and drop the oldest beyond `train.keep`."""
         checkpoint = self._checkpoint(training=True)
         if self.processes.main:
+            self.board.flush()  # a checkpoint vouches for the events before it
             path = self.run / "checkpoints" / f"step-{self.step:08d}.pt"
             save_checkpoint(checkpoint, path)
             for old in checkpoints(self.run)[: -self.config.train.keep]:
@@ -234,7 +237,7 @@ class Session:
 
     def close(self) -> dict[str, Any]:
         """Evaluate a last time, save, study the network, and sum the run up."""
-        if not self.last or self.step % self.config.train.evaluate_every:
+        if self.evaluated != self.step:
             self.evaluate()
         self.save()
         if self.processes.main:
@@ -274,6 +277,8 @@ class Session:
             "halved": self.halved,
             "caution": self.caution,
             "best": self.best,
+            "last": self.last,
+            "evaluated": self.evaluated,
             "random": torch.get_rng_state(),
             "random_others": randoms[1:],
         }
@@ -340,6 +345,8 @@ class Session:
         self.halved = found.training.get("halved", 0)
         self.caution = found.training.get("caution", 1.0)
         self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
+        self.last = found.training.get("last", {})
+        self.evaluated = found.training.get("evaluated", -1)
 
     def _draw_apart(self) -> None:
         """Give a process that is not the main one random numbers of its own: its rows are others,

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from tacoskip.audio import probe_audio, read_audio, write_audio
+from tacoskip.audio import probe_audio, read_audio, stream_audio, write_audio
 
 
 def tone(sample_rate: int, seconds: float = 0.5, frequency: float = 440.0) -> NDArray[np.float64]:
@@ -199,3 +199,67 @@ def test_writing_refuses(tmp_path: Path, name: str, wave: object, message: str) 
     with pytest.raises(ValueError, match=message) as refused:
         write_audio(tmp_path / name, wave, 16000)  # type: ignore[arg-type]
     assert name in str(refused.value) and "\n" not in str(refused.value)
+
+
+def patched(path: Path, kind: str, place: int, content: bytes) -> Path:
+    """A sound file with some of its bytes replaced."""
+    soundfile.write(path, tone(16000), 16000, format=kind)
+    whole = bytearray(path.read_bytes())
+    whole[place : place + len(content)] = content
+    path.write_bytes(whole)
+    return path
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
+    path = patched(tmp_path / "a.wav", "WAV", 24, struct.pack("<I", rate))
+    assert f"sample rate of 1000 to 1000000 Hz, got {rate}" in refusal(path)
+
+
+@pytest.mark.parametrize("samples", [0, 10**9, 2**36 - 1])
+def test_a_flac_that_promises_what_it_cannot_hold(tmp_path: Path, samples: int) -> None:
+    """0 is "not known": libsndfile takes it for 9e18 samples, and as much memory."""
+    path = tmp_path / "a.flac"
+    soundfile.write(path, tone(16000), 16000)
+    head = int.from_bytes(path.read_bytes()[18:26], "big")
+    field = ((head >> 36) << 36 | samples).to_bytes(8, "big")
+    said = refusal(patched(path, "FLAC", 18, field))
+    assert "expected a header that says how many samples follow" in said
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    assert "got a pipe or device" in refusal(tmp_path / "a.wav")
+
+
+def test_samples_so_loud_that_their_power_has_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, np.full((50, 2), 3e38), 8000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="expected finite samples, got 50 of 50"):
+        read_audio(path)
+    with pytest.raises(ValueError, match="expected finite samples"):
+        list(stream_audio(path, 8000))
+
+
+def test_a_format_that_cannot_be_searched(tmp_path: Path) -> None:
+    path = tmp_path / "gsm.wav"
+    soundfile.write(path, tone(8000), 8000, subtype="GSM610")
+    assert len(read_audio(path)[0]) == probe_audio(path)[2] >= 4000
+
+
+def test_a_full_disk_keeps_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    write_audio(path, np.zeros(5), 8000)
+    before = path.read_bytes()
+
+    def full(self: Path, content: bytes) -> None:
+        self.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as failed:
+        write_audio(path, np.zeros(9), 8000)
+    assert failed.value.filename == str(path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.wav"]

@@ -18,6 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
+from .conftest import Ledger
+
 pytestmark = pytest.mark.faults
 
 KILLS = int(os.environ.get("TACOSKIP_KILLS", "20"))
@@ -47,7 +49,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("recipe", ["smoke", "smoke_asr"])
-def test_kill_9_at_any_moment(recipe: str, tiny_corpus: Path, tmp_path: Path) -> None:
+def test_kill_9_at_any_moment(
+    recipe: str, tiny_corpus: Path, tmp_path: Path, inject: Ledger
+) -> None:
     """In a step, in an evaluation, while a checkpoint is written: every step saves one."""
     steps = 60
     command = [sys.executable, "-c", "from tacoskip.cli import main; main()", "train"]
@@ -76,7 +80,8 @@ def test_kill_9_at_any_moment(recipe: str, tiny_corpus: Path, tmp_path: Path) ->
     assert last.returncode == 0, last.stderr
     print(f"{recipe}: killed {kills} times, the last time at step {reached} of {steps}")
 
-    expected, curves = outcome(straight)
-    found, found_curves = outcome(killed)
-    assert same(found, expected)
-    assert found_curves == curves, "every event once, with the same value"
+    with inject("kill -9 at any moment", kills):
+        expected, curves = outcome(straight)
+        found, found_curves = outcome(killed)
+        assert same(found, expected)
+        assert found_curves == curves, "every event once, with the same value"

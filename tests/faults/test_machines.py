@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tacoskip.data.prepare import prepare
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
+from .conftest import Ledger
 from .test_kill import same
 
 pytestmark = pytest.mark.faults
@@ -100,7 +101,7 @@ def test_one_process_and_two_learn_the_same(start: Start, tmp_path: Path) -> Non
 
 
 def test_a_killed_process_ends_the_run_which_goes_on_to_the_bit(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, inject: Ledger
 ) -> None:
     finish(start("straight", 2, "train.max_steps=30"))
     for victim in (1, 0):
@@ -108,17 +109,20 @@ def test_a_killed_process_ends_the_run_which_goes_on_to_the_bit(
         reach(tmp_path / "killed", step(tmp_path / "killed") + 4, run)
         os.kill(workers(run.pid)[victim], signal.SIGKILL)
         killed = time.monotonic()
-        said, _ = run.communicate(timeout=60)
-        print(f"process {victim} killed: over after {time.monotonic() - killed:.0f} s")
-        assert run.returncode == 1
-        assert "error: another process of this run has ended" in said
+        with inject("several processes: one killed"):
+            said, _ = run.communicate(timeout=60)
+            print(f"process {victim} killed: over after {time.monotonic() - killed:.0f} s")
+            assert run.returncode == 1
+            assert "error: another process of this run has ended" in said
     finish(start("killed", 2, "train.max_steps=30"))
     assert same(learnt(tmp_path / "killed"), learnt(tmp_path / "straight"))
     assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("asked", ["launcher", "main", "other"])
-def test_a_signal_to_one_stops_all_and_saves(asked: str, start: Start, tmp_path: Path) -> None:
+def test_a_signal_to_one_stops_all_and_saves(
+    asked: str, start: Start, tmp_path: Path, inject: Ledger
+) -> None:
     """Nothing but the signal makes it save: the evaluation tells that it is on its way."""
     run = start(
         "run", 2, "train.max_steps=100000", "train.checkpoint_minutes=100", "train.evaluate_every=2"
@@ -128,10 +132,11 @@ def test_a_signal_to_one_stops_all_and_saves(asked: str, start: Start, tmp_path:
         time.sleep(0.05)
     found = workers(run.pid)
     os.kill({"launcher": run.pid, "main": found[0], "other": found[1]}[asked], signal.SIGTERM)
-    said, _ = run.communicate(timeout=60)
-    assert run.returncode != 0
-    assert step(tmp_path / "run") > 0, said
-    assert learnt(tmp_path / "run")["random_others"]
+    with inject("several processes: signal"):
+        said, _ = run.communicate(timeout=60)
+        assert run.returncode != 0
+        assert step(tmp_path / "run") > 0, said
+        assert learnt(tmp_path / "run")["random_others"]
 
 
 MEMORY = """
@@ -158,7 +163,9 @@ except learning.TooLong as error:
 
 
 @pytest.mark.parametrize(("room", "words"), [(1200, "it is taken in"), (40, "a single clip")])
-def test_memory_runs_out(room: int, words: str, start: Start, tmp_path: Path) -> None:
+def test_memory_runs_out(
+    room: int, words: str, start: Start, tmp_path: Path, inject: Ledger
+) -> None:
     """In earnest: the system gives the process no more than `room` MiB from the first pass on."""
     wide = ["postnet.bank_size=16", "postnet.bank_channels=512", "cbhg.bank_channels=64"]
     wide += ["train.max_steps=2", "train.evaluate_every=1000", "data.max_batch=16"]
@@ -172,6 +179,7 @@ def test_memory_runs_out(room: int, words: str, start: Start, tmp_path: Path) ->
         timeout=300,
         check=False,
     )
-    assert words in told.stdout, told.stdout + told.stderr
-    first = next(line for line in told.stdout.splitlines() if "no memory" in line)
-    assert first.startswith(("0 no memory", "error: no memory")), "before the first step"
+    with inject("no memory left"):
+        assert words in told.stdout, told.stdout + told.stderr
+        first = next(line for line in told.stdout.splitlines() if "no memory" in line)
+        assert first.startswith(("0 no memory", "error: no memory")), "before the first step"

@@ -53,3 +53,11 @@ def test_a_textgrid_covers_the_recording_without_gap_or_overlap() -> None:
         assert starts[0] == 0 and ends[-1] == pytest.approx(2.4) and starts[1:] == ends[:-1]
         assert f"intervals: size = {len(starts)}" in tier
     assert re.findall('text = "(.*)"', tiers[0]) == ["", "one", "", "two", "late"]
+
+
+def test_units_of_a_stranger_begin_no_cue_of_their_own() -> None:
+    """What a word may hold depends on a checkpoint's units, which may be anything."""
+    odd = [word("a\n\n2", 0, 1), word("-->", 1, 2), word("\n", 2, 3), word('<b>&"', 9, 10)]
+    assert srt(odd).splitlines()[2] == "a 2 ->" and len(srt(odd).split("\n\n")) == 2
+    assert vtt(odd).count("-->") == 2 and "&lt;b&gt;&amp;" in vtt(odd)
+    assert 'text = "<b>&"""' in textgrid(odd, 10.0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tacoskip.listening.beam import arpa_words
+from tacoskip.listening.arpa import arpa_words
 from tacoskip.listening.ngram import END, FALLBACK, START, UNKNOWN, NGram, train_file
 
 WORDS = "a b c d e f g".split()

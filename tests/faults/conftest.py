@@ -1,0 +1,130 @@
+"""Counts the faults that tests inject, and what became of them; the table at the end of a run.
+
+TACOSKIP_FUZZ: cases of a long fuzz test (5000), those of slow readers a share of it.
+TACOSKIP_FAULTS_JSON: a file that takes the table as JSON too.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import SearchStrategy
+
+SHORT, LONG = 60, int(os.environ.get("TACOSKIP_FUZZ", "5000"))
+PROPERTY = "faults injected and survived"
+
+Fuzz = Callable[..., None]
+
+
+class Ledger:
+    """Faults that one test injects, by kind: how many, and how many were survived."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, list[int]] = {}
+
+    def add(self, kind: str, injected: int, survived: int) -> None:
+        count = self.counts.setdefault(kind, [0, 0])
+        count[0] += injected
+        count[1] += survived
+
+    @contextmanager
+    def __call__(self, kind: str, faults: int = 1) -> Iterator[None]:
+        """Faults that are survived when the block ends without an exception."""
+        survived = 0
+        try:
+            yield
+            survived = faults
+        finally:
+            self.add(kind, faults, survived)
+
+
+@pytest.fixture
+def inject(
+    request: pytest.FixtureRequest, record_property: Callable[[str, Any], None]
+) -> Iterator[Ledger]:
+    """The ledger of a test; its counts stand in the table where the test is marked."""
+    ledger = Ledger()
+    yield ledger
+    if any(request.node.get_closest_marker(name) for name in ("faults", "load")):
+        record_property(PROPERTY, ledger.counts)
+
+
+@pytest.fixture(params=["short", pytest.param("long", marks=pytest.mark.faults)])
+def fuzz(request: pytest.FixtureRequest, inject: Ledger) -> Fuzz:
+    """Runs a check on many drawn values: the same few in every run, or thousands of new ones."""
+    long = request.param == "long"
+
+    def run(
+        kind: str,
+        check: Callable[[Any], None],
+        strategy: SearchStrategy[Any],
+        share: float = 1.0,
+    ) -> None:
+        ran = 0
+
+        def body(value: Any) -> None:
+            nonlocal ran
+            ran += 1
+            check(value)
+
+        cases = max(10, round((LONG if long else SHORT) * share))
+        choose = settings(
+            max_examples=cases,
+            deadline=None,
+            database=None,
+            derandomize=not long,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        )
+        failed = 1
+        try:
+            choose(given(strategy)(body))()
+            failed = 0
+        finally:
+            inject.add(kind, ran, ran - failed)
+            print(f"{kind}: {ran} cases")
+
+    return run
+
+
+class Table:
+    """Gathers the counts of all tests, also of those that ran in other processes."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, list[int]] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "teardown":
+            return
+        for name, value in report.user_properties:
+            if name == PROPERTY:
+                for kind, (injected, survived) in value.items():
+                    count = self.counts.setdefault(kind, [0, 0])
+                    count[0] += injected
+                    count[1] += survived
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.counts:
+            return
+        rows = [(kind, i, s, i - s) for kind, (i, s) in sorted(self.counts.items())]
+        rows.append(("all", *(sum(row[n] for row in rows) for n in (1, 2, 3))))
+        terminalreporter.section("faults")
+        write = terminalreporter.write_line
+        write("| fault | injected | survived | lost |")
+        write("|---|---|---|---|")
+        for kind, *numbers in rows:
+            write(f"| {kind} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+        path = os.environ.get("TACOSKIP_FAULTS_JSON")
+        if path:
+            names = ("injected", "survived", "lost")
+            table = {kind: dict(zip(names, numbers, strict=True)) for kind, *numbers in rows}
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(table, file, indent=1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Table(), "table of faults")

@@ -1,0 +1,87 @@
+"""What is written down of anything heard can be read back, by a reader of each format's rules."""
+
+import json
+import re
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tacoskip.hear import plain
+from tacoskip.listening.decode import Symbol, Word
+from tacoskip.listening.formats import cues, srt, textgrid, vtt
+from tacoskip.listening.listener import Transcript
+
+from .conftest import Fuzz
+
+SRT_CLOCK = r"(\d{2,}):([0-5]\d):([0-5]\d),(\d{3})"
+TEXTS = st.one_of(
+    st.text("abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=12),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=5),
+    st.sampled_from(['"', "-->", "<b>", "&amp;", "a\n\n2", "\u2028", "NOTE", "x\r\ny"]),
+)
+
+
+@st.composite
+def transcripts(draw: st.DrawFn) -> Transcript:
+    """Words with rising times, up to days from the start."""
+    words, at = [], draw(st.sampled_from([0.0, 3599.9996, 86_400.0]))
+    for text in draw(st.lists(TEXTS, max_size=12)):
+        start = at + draw(st.floats(0, 2))
+        at = start + draw(st.floats(0, 1))
+        sure = draw(st.floats(0, 1))
+        words.append(Word(text, start, at, sure, (Symbol(text, start, at, sure),)))
+    seconds = at + draw(st.floats(0, 1))
+    return Transcript("a.wav", " ".join(word.text for word in words), seconds, words)
+
+
+def seconds(clock: tuple[str, ...]) -> float:
+    hours, minutes, rest, thousandths = map(int, clock)
+    return 3600 * hours + 60 * minutes + rest + thousandths / 1000
+
+
+def test_subtitles(fuzz: Fuzz) -> None:
+    def check(transcript: Transcript) -> None:
+        groups = cues(transcript.words)
+        blocks = srt(transcript.words).split("\n\n") if groups else []
+        assert len(blocks) == len(groups)
+        last = 0.0
+        for number, (block, cue) in enumerate(zip(blocks, groups, strict=True), 1):
+            lines = [*block.rstrip("\n").split("\n"), ""]
+            assert lines[0] == str(number) and "-->" not in lines[2] and len(lines) <= 4
+            clocks = re.fullmatch(f"{SRT_CLOCK} --> {SRT_CLOCK}", lines[1])
+            assert clocks is not None
+            start, end = seconds(clocks.groups()[:4]), seconds(clocks.groups()[4:])
+            assert last - 0.002 <= start <= end and abs(start - cue[0].start) < 0.001
+            last = end
+        told = vtt(transcript.words)
+        assert told.startswith("WEBVTT\n") and told.count("-->") == len(groups)
+        assert not re.search("<|&(?!amp;|lt;|gt;)", told.replace("-->", ""))
+
+    fuzz("transcripts: srt, vtt", check, transcripts(), share=0.5)
+
+
+def test_textgrid(fuzz: Fuzz) -> None:
+    def check(transcript: Transcript) -> None:
+        told = textgrid(transcript.words, transcript.seconds)
+        # Praat: a text is in quotes, a quote inside is doubled.
+        texts = re.findall(r'^            text = ((?:"[^"\n]*")+)$', told, re.MULTILINE)
+        assert len(texts) == len(re.findall("intervals \\[", told))
+        sizes = [int(size) for size in re.findall(r"intervals: size = (\d+)", told)]
+        assert len(sizes) == 2 and sum(sizes) == len(texts)
+        bounds = re.findall(r"^            xm(?:in|ax) = (\S+)$", told, re.MULTILINE)
+        tier = [float(bound) for bound in bounds[: 2 * sizes[0]]]
+        assert tier == sorted(tier) and tier[1:-1:2] == tier[2::2]
+
+    fuzz("transcripts: TextGrid", check, transcripts(), share=0.5)
+
+
+def test_json(fuzz: Fuzz) -> None:
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    def check(transcript: Transcript) -> None:
+        told = json.dumps(plain(transcript), ensure_ascii=False)
+        read = json.loads(told, parse_constant=refuse)
+        assert [word["text"] for word in read["words"]] == [w.text for w in transcript.words]
+
+    fuzz("transcripts: json", check, transcripts(), share=0.5)
