@@ -5,9 +5,9 @@ hang on is either the same sum on each or the main process' word. W processes.
 """
 
 import os
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -160,6 +160,9 @@ class Processes:
         self._leaving = True
         self._ending.set()
         if self._pulse is not None:
+            if threading.current_thread() is threading.main_thread():
+                # The launcher stops who is left; the reason comes first.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._pulse.join(PARTING_SECONDS)
 
     def close(self) -> None:
@@ -181,8 +184,8 @@ class Processes:
             except RuntimeError:
                 ends = fails = 1.0
             if fails and not self._leaving:
-                time.sleep(PARTING_SECONDS)  # the main thread hears of it too, and may say more
-                if not self._leaving:
+                # The main thread hears of it too, and may say more.
+                if not self._ending.wait(PARTING_SECONDS):
                     print(f"error: {LOST}", file=sys.stderr, flush=True)
                     os._exit(1)
             if ends:
