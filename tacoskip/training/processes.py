@@ -60,7 +60,8 @@ class Processes:
         self.count = distributed.get_world_size() if several else 1
         self.rank = distributed.get_rank() if several else 0
         self.main = self.rank == 0
-        self.device = device
+        # accelerate numbers processors too, and torch.load knows no cpu:0.
+        self.device = torch.device("cpu") if device.type == "cpu" else device
         self._counted, self._said = True, 0
         self._sums: list[tuple[torch.Size, torch.dtype]] = []  # of one pass
         self._known = False  # whether they are all of a pass
@@ -183,11 +184,10 @@ class Processes:
                 ends, fails = ending.tolist()
             except RuntimeError:
                 ends = fails = 1.0
-            if fails and not self._leaving:
-                # The main thread hears of it too, and may say more.
-                if not self._ending.wait(PARTING_SECONDS):
-                    print(f"error: {LOST}", file=sys.stderr, flush=True)
-                    os._exit(1)
+            # Of a failure the main thread hears too, and may say more.
+            if fails and not self._leaving and not self._ending.wait(PARTING_SECONDS):
+                print(f"error: {LOST}", file=sys.stderr, flush=True)
+                os._exit(1)
             if ends:
                 return
             self._ending.wait(PULSE_SECONDS)
