@@ -5,9 +5,9 @@ hang on is either the same sum on each or the main process' word. W processes.
 """
 
 import os
+import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -60,7 +60,8 @@ class Processes:
         self.count = distributed.get_world_size() if several else 1
         self.rank = distributed.get_rank() if several else 0
         self.main = self.rank == 0
-        self.device = device
+        # accelerate numbers processors too, and torch.load knows no cpu:0.
+        self.device = torch.device("cpu") if device.type == "cpu" else device
         self._counted, self._said = True, 0
         self._sums: list[tuple[torch.Size, torch.dtype]] = []  # of one pass
         self._known = False  # whether they are all of a pass
@@ -160,6 +161,9 @@ class Processes:
         self._leaving = True
         self._ending.set()
         if self._pulse is not None:
+            if threading.current_thread() is threading.main_thread():
+                # The launcher stops who is left; the reason comes first.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self._pulse.join(PARTING_SECONDS)
 
     def close(self) -> None:
@@ -180,11 +184,10 @@ class Processes:
                 ends, fails = ending.tolist()
             except RuntimeError:
                 ends = fails = 1.0
-            if fails and not self._leaving:
-                time.sleep(PARTING_SECONDS)  # the main thread hears of it too, and may say more
-                if not self._leaving:
-                    print(f"error: {LOST}", file=sys.stderr, flush=True)
-                    os._exit(1)
+            # Of a failure the main thread hears too, and may say more.
+            if fails and not self._leaving and not self._ending.wait(PARTING_SECONDS):
+                print(f"error: {LOST}", file=sys.stderr, flush=True)
+                os._exit(1)
             if ends:
                 return
             self._ending.wait(PULSE_SECONDS)

@@ -39,7 +39,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         for rank in (0, 1)
     ]
     for worker in workers:
-        _, complaint = worker.communicate(timeout=300)
+        _, complaint = worker.communicate(timeout=600)
         assert worker.returncode == 0, complaint
     return [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
 
