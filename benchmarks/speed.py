@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = (
-    *("training", "cbhg", "decoder", "griffin_lim"),
+    *("training", "cbhg", "products", "decoder", "griffin_lim"),
     *("features", "synthesis", "listening", "startup"),
 )
 WITH_WAVS = ("griffin_lim", "features", "listening")
