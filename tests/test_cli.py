@@ -17,8 +17,8 @@ from tacoskip.cli import app, main
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
-    *("prepare", "train", "synthesize", "transcribe", "align", "ngram", "evaluate", "ablate"),
-    *("compare", "board", "blocks", "doctor"),
+    *("prepare", "train", "synthesize", "transcribe", "align", "export", "ngram"),
+    *("evaluate", "ablate", "compare", "board", "blocks", "doctor"),
 ]
 
 
