@@ -6,7 +6,8 @@ Batch 32, 100 symbols, 800 mel frames, 1,025 linear bins, no padding, the same l
 linear L1; half a stop loss where the network has a stop). "plain" is the paper read plainly with
 torch's modules (plain.py): the same mathematics as tacoskip's with Bahdanau's attention, from the
 same weights. `loss difference` is the relative one to plain without dropout. Operations are counted
-on plain, and are what the share of the peak is made of.
+on plain, and are what the share of the peak is made of. Memory is kept between steps for everybody,
+as `tacoskip train` keeps it.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from tacoskip.losses import masked_l1, stop_loss
 from tacoskip.models.tacotron import Tacotron
+from tacoskip.training.memory import keep_memory
 
 
 def autocast(precision: str) -> AbstractContextManager[object]:
@@ -126,4 +128,5 @@ if __name__ == "__main__":
     arguments.add_argument("--precision", default="fp32,bf16", help="fp32, bf16, or both")
     arguments.add_argument("--reductions", default="5,2", help="frames a decoder step")
     chosen = arguments.parse_args()
+    keep_memory()
     sys.exit(main(chosen, races(chosen)))
