@@ -73,6 +73,30 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(settings: Conf
     assert any("resumed" in message and "step 2" in message for message in messages)
 
 
+def test_a_finished_run_that_is_run_again_logs_nothing_twice(settings: Config) -> None:
+    """Nor one whose last checkpoint was damaged: what was taken back is logged again."""
+    settings.train.max_steps, settings.train.log_every, settings.train.sentences = 4, 1, []
+    settings.train.evaluate_every, settings.train.checkpoint_minutes = 2, 1e-9
+    settings.train.deterministic = True
+
+    def curves() -> dict[str, list[tuple[int, float]]]:
+        events = EventAccumulator(settings.run).Reload()
+        tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
+        return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+
+    try:
+        first = train(settings)
+        once = curves()
+        assert len(once["validation/loss"]) == 2 and any("lesion" in tag for tag in once)
+        assert train(settings)["last"] == first["last"]
+        assert curves() == once
+        checkpoints(Path(settings.run))[-1].write_bytes(b"")
+        train(settings)
+        assert curves() == once
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None:
     settings.train.max_steps = 1
     train(settings)
