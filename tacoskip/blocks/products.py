@@ -1,9 +1,9 @@
 """Matrix products of training on a CPU, by the faster of the two libraries torch carries.
 
 Torch sends float32 products to MKL, which uses half of what a processor can do where it is not
-Intel's own; oneDNN, which torch sends convolutions to, uses all (`benchmarks/speed_products.py`). On an
-AMD processor float32 products go there; elsewhere, and in any other precision, these functions are
-torch's own.
+Intel's own; oneDNN, which torch sends convolutions to, uses more of it
+(`benchmarks/speed_products.py`). On an AMD processor float32 products go there; elsewhere, and in
+any other precision, these functions are torch's own.
 
 N rows, K summed, M columns.
 """
