@@ -21,6 +21,8 @@ def board(
     if not Path(runs).is_dir():
         raise ValueError(f"no folder of runs '{runs}'{nearest_folder(runs)}")
     with working():
+        from threading import Event
+
         from tensorboard import program
 
         server = program.TensorBoard()
@@ -29,11 +31,14 @@ def board(
             url = server.launch()
         except program.TensorBoardServerException as error:
             raise RuntimeError(f"{error.msg} (choose another --port)") from None
-    print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
     count = len({path.parent for path in Path(runs).rglob("*tfevents*")})
     if count > SHOWN_AT_FIRST:
         say(f"{count} runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS is pressed")
-    _wait_for_interrupt()
+    try:  # whoever reads the line may press Ctrl-C at once
+        print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
+        Event().wait()
+    except KeyboardInterrupt:
+        say("ended")
 
 
 @guarded
@@ -88,12 +93,3 @@ def doctor(json: Json = False) -> None:
         return
     words = {True: "ok", None: "note", False: "BROKEN"}
     emit_table(["", "", ""], [[words[f.ok], f.name, f.detail] for f in findings])
-
-
-def _wait_for_interrupt() -> None:
-    from threading import Event
-
-    try:
-        Event().wait()
-    except KeyboardInterrupt:
-        say("ended")
