@@ -238,4 +238,6 @@ def _whole_wav(path: str | PathLike[str], stream: BinaryIO, size: int) -> BytesI
 
 def _cause(error: Exception) -> str:
     text = " ".join(str(getattr(error, "error_string", error)).split())
+    if text.startswith("File does not exist"):  # libsndfile's words for an mp3 without a frame
+        return "nothing in it can be decoded"
     return text.rstrip(".") or type(error).__name__
