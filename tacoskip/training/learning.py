@@ -21,8 +21,16 @@ from tacoskip.data import Batch
 from tacoskip.training.processes import Processes, ProcessLost
 from tacoskip.training.tasks import Task
 
-# What torch's allocators, C++ and cuBLAS say of memory that is not there.
-NO_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+# What torch's allocators, C++, cuBLAS and oneDNN say of memory that is not there.
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory object",
+)
 
 
 class TooLong(RuntimeError):
