@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 class ConfigError(ValueError):
     """A request that cannot be met: one line naming the key, what was expected, the nearest."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))  # also where a key or value holds lines
+
 
 CHOICES = {
     "task": ("tts", "asr"),

@@ -157,6 +157,13 @@ def test_a_section_is_no_value(pair: str) -> None:
     assert "is a section of keys" in refusal("smoke", pair)
 
 
+@pytest.mark.parametrize(
+    "pair", ["a\nb", "a\nb=1", "train.max_steps=a\nb", "block=a\nb", "block=a\u2028b"]
+)
+def test_keys_and_values_of_several_lines_are_refused_in_one(pair: str) -> None:
+    assert len(refusal("smoke", pair).splitlines()) == 1
+
+
 @pytest.mark.parametrize("pair", ["seed", "=3", ""])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     assert refusal("smoke", pair) == f"expected key=value, got '{pair}'"

@@ -152,9 +152,8 @@ def _table_rows(
             columns = [field.strip().lower() for field in row]
             missing = [name for name in ("path", "text") if name not in columns]
             if missing:
-                raise CorpusError(
-                    f"{table}: expected a header with path and text, got {', '.join(columns)[:200]}"
-                )
+                found = " ".join(", ".join(columns).split())[:200]  # quoted, it may hold lines
+                raise CorpusError(f"{table}: expected a header with path and text, got {found}")
         elif len(row) != len(columns):
             detail = f"line {start}: expected {len(columns)} columns, got {len(row)}"
             notes.drop(row[0][:80], table, "bad_row", detail)

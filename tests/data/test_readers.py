@@ -157,6 +157,7 @@ def test_jsonl(tmp_path):
         ({}, "found none"),
         ({"a.csv": "path,text\n", "b.csv": "path,text\n"}, r"found a\.csv, b\.csv"),
         ({"metadata.csv": "file,sentence\na.wav,one\n"}, "got file, sentence"),
+        ({"metadata.csv": 'file,"sen\ntence"\na.wav,one\n'}, "got file, sen tence"),
     ],
 )
 def test_folders_without_a_usable_table(tmp_path, files, message):

@@ -53,7 +53,7 @@ def test_kill_9_at_any_moment(
     recipe: str, tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
     """In a step, in an evaluation, while a checkpoint is written: every step saves one."""
-    steps = 60
+    steps = 100
     command = [sys.executable, "-c", "from tacoskip.cli import main; main()", "train"]
     command += [f"recipe={recipe}", f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"]
     command += ["train.deterministic=true", f"train.max_steps={steps}", "train.log_every=1"]
