@@ -11,19 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-
-def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
-) -> Tensor:
-    """Convolution over time without padding: x (B, T, C), weight (O, C / groups, K) as nn.Conv1d
-    has it -> (B, (T - K) // stride + 1, O).
-
-    As an image one row high, so that channels may lie innermost, where x has them anyway: conv1d
-    would copy x into another order and its output back.
-    """
-    image = x[:, None].permute(0, 3, 1, 2)  # (B, T, C) -> (B, C, 1, T)
-    out = functional.conv2d(image, weight[:, :, None], bias, (1, stride), groups=groups)
-    return out[:, :, 0].transpose(1, 2)  # (B, O, 1, T) -> (B, T, O)
+from tacoskip.blocks.products import convolve
+from tacoskip.blocks.recorded import is_recorded
 
 
 class MaskedConv1d(nn.Module):
@@ -118,12 +107,12 @@ class _Normalise(torch.autograd.Function):
         channels = x.shape[2]
         sums = weight.new_zeros(2 * channels + 1, dtype=torch.float64)
         for items in _few_items(x):
-            part, real = _real(x, mask, items, weight.dtype)
-            own = real.sum().clamp(min=1)
+            part, padded = _real(x, mask, items, weight.dtype)
+            own = mask[items].sum().clamp(min=1)
             mean = part.sum((0, 1)) / own
             # About the block's own mean, or single precision would lose a small variance.
-            square = (part - mean).mul_(real).square_().sum((0, 1)).double()
-            mean, own = mean.double(), real.sum().double()
+            square = _clear(part - mean, padded).square_().sum((0, 1)).double()
+            mean, own = mean.double(), mask[items].sum().double()
             sums += torch.cat([mean * own, square + own * mean.square(), own[None]])
         sums, ctx.counts = (sums, True) if total is None else total(sums)
         count = sums[-1].clamp(min=1)
@@ -132,11 +121,13 @@ class _Normalise(torch.autograd.Function):
         centre, scale = mean.to(weight.dtype), torch.rsqrt(variance + eps).to(weight.dtype)
         out = torch.empty_like(x)
         for items in _few_items(x):
-            part, real = _real(x, mask, items, weight.dtype)
-            y = _affine(part, real, centre, scale * weight, bias, follow[0])
+            part, padded = _real(x, mask, items, weight.dtype)
+            y = _affine(part, padded, centre, scale * weight, bias, follow[0])
             if follow[1]:
-                y[:, :-1] = torch.maximum(y[:, :-1], y[:, 1:])
-            out[items] = y
+                out[items, -1:] = y[:, -1:]
+                out[items, :-1] = torch.maximum(y[:, :-1], y[:, 1:])
+            else:
+                out[items] = y
         ctx.save_for_backward(x, mask, weight, bias, centre, scale, count)
         ctx.follow, ctx.total = follow, total
         ctx.mark_non_differentiable(mean, variance, count)
@@ -150,24 +141,26 @@ class _Normalise(torch.autograd.Function):
         d_x = torch.empty_like(x)
         own = weight.new_zeros(2, x.shape[2], dtype=torch.float64)
         for items in _few_items(x):
-            part, real = _real(x, mask, items, weight.dtype)
-            d_y = grads[0][items].to(weight.dtype) * real
+            part, padded = _real(x, mask, items, weight.dtype)
+            d_y, _ = _real(grads[0], mask, items, weight.dtype)
             if rectify:
-                y = _affine(part, real, centre, scale * weight, bias, True)
+                y = _affine(part, padded, centre, scale * weight, bias, True)
                 if pool:
                     d_y = _unpool(y, d_y)
-                d_y *= y > 0
+                d_y = torch.ops.aten.threshold_backward(d_y, y, 0)
             own += torch.stack([d_y.sum((0, 1)), (d_y * (part - centre)).sum((0, 1))])
             d_x[items] = d_y
         own[1] *= scale
         sums = own if ctx.total is None else ctx.total(own)[0]
         # Of rows that do not count the statistics do not depend.
-        d_bias, slope = (sums / count * ctx.counts).to(weight.dtype)
+        d_bias, slope = sums / count * ctx.counts
+        linear = -slope * scale
+        offset = (d_bias + linear * centre).to(weight.dtype)
+        linear = linear.to(weight.dtype)
         for items in _few_items(x):
-            part, real = _real(x, mask, items, weight.dtype)
-            back = d_x[items].to(weight.dtype) - d_bias
-            back.addcmul_(part - centre, slope * scale, value=-1)
-            d_x[items] = back.mul_(scale * weight).mul_(real)
+            part, padded = _real(x, mask, items, weight.dtype)
+            back = torch.addcmul(d_x[items].to(weight.dtype) - offset, part, linear)
+            d_x[items] = _clear(back.mul_(scale * weight), padded)
         d_weight = own.to(weight.dtype)
         return d_x, None, d_weight[1], d_weight[0], None, None, None
 
@@ -179,17 +172,31 @@ def _few_items(x: Tensor) -> list[slice]:
 
 
 def _real(x: Tensor, mask: Tensor, items: slice, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Items with zeros at padded frames, and their mask as numbers (b, T, 1)."""
-    real = mask[items, :, None]
-    return x[items].to(dtype).masked_fill(~real, 0.0), real.to(dtype)
+    """Items (b, T, C) with zeros at padded frames, and where these are, for `_clear`."""
+    part, padded = x[items], ~mask[items]
+    if x.is_cuda:
+        return part.to(dtype).masked_fill(padded[:, :, None], 0.0), padded
+    # Only the padded rows are touched, not all of them a second time.
+    rows = padded.flatten().nonzero()[:, 0]
+    own = part.to(dtype, copy=bool(len(rows)), memory_format=torch.contiguous_format)
+    return _clear(own, rows), rows
+
+
+def _clear(x: Tensor, padded: Tensor) -> Tensor:
+    """Put zeros at the padded frames of x (b, T, C), in place."""
+    if padded.dtype == torch.bool:
+        return x.masked_fill_(padded[:, :, None], 0.0)
+    if len(padded):
+        x.view(-1, x.shape[2]).index_fill_(0, padded, 0.0)
+    return x
 
 
 def _affine(
-    part: Tensor, real: Tensor, centre: Tensor, slope: Tensor, bias: Tensor, rectify: bool
+    part: Tensor, padded: Tensor, centre: Tensor, slope: Tensor, bias: Tensor, rectify: bool
 ) -> Tensor:
     """(x - centre) * slope + bias of a block, rectified if asked, zero at padded frames."""
-    y = torch.addcmul(bias, part - centre, slope)
-    return (y.relu_() if rectify else y).mul_(real)
+    y = torch.addcmul(bias - centre * slope, part, slope)
+    return _clear(y.relu_() if rectify else y, padded)
 
 
 def _unpool(y: Tensor, d_pooled: Tensor) -> Tensor:
@@ -201,15 +208,35 @@ def _unpool(y: Tensor, d_pooled: Tensor) -> Tensor:
     return d_y
 
 
+def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
+    """Put zeros at padded frames: x (B, T, C), mask (B, T) -> (B, T, C).
+
+    On a CPU in place, where x must be nobody else's, and no real frame is touched.
+    """
+    if x.is_cuda or is_recorded():
+        return x.masked_fill(~mask[:, :, None], 0.0)
+    cleared: Tensor = _ClearPadding.apply(x, (~mask).flatten().nonzero()[:, 0])
+    return cleared
+
+
+class _ClearPadding(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padded: Tensor) -> Tensor:
+        ctx.save_for_backward(padded)
+        ctx.mark_dirty(x)
+        return _clear(x, padded)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (padded,) = ctx.saved_tensors
+        grad = grads[0]
+        if len(padded):
+            grad = _clear(grad.clone(memory_format=torch.contiguous_format), padded)
+        return grad, None
+
+
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over real frames: x (B, T, C), mask (B, T) -> (B, C)."""
     total = x.masked_fill(~mask[:, :, None], 0.0).sum(1)
     return total / mask.sum(1, keepdim=True).clamp(min=1)
-
-
-def is_recorded() -> bool:
-    """Whether torch.jit.trace or torch.export is writing this call down.
-
-    What it writes must hold for other inputs too, so no branch may depend on this one's values.
-    """
-    return torch.jit.is_tracing() or torch.compiler.is_exporting()

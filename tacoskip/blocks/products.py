@@ -1,4 +1,4 @@
-"""Matrix products of training on a CPU, by the faster of the two libraries torch carries.
+"""Products and convolutions of training on a CPU, by the faster of the libraries torch carries.
 
 Torch sends float32 products to MKL, which uses half of what a processor can do where it is not
 Intel's own; oneDNN, which torch sends convolutions to, uses more of it
@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.recorded import is_recorded
+
+# Rows that `outer` sums at a time.
+ROWS = 1024
+# Weights of one tap from which oneDNN's own gradient of a convolution is the slower way.
+LARGE_TAP = 2**17
 
 
 @cache
@@ -52,17 +57,36 @@ def _dense(x: Tensor) -> Tensor:
 
 
 def outer(grads: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (M, K) of weights from grads (N, M) and inputs (N, K)."""
-    return product(inputs.t(), grads.t()).t()
+    """Gradient (M, K) of weights from grads (N, M) and inputs (N, K).
+
+    Few rows at a time, so that what is summed stays in the cache; and the wider operand second,
+    which is how oneDNN is quicker.
+    """
+    if not by_onednn(grads):
+        return grads.t() @ inputs
+    turned = grads.shape[1] > inputs.shape[1]
+    first, second = (inputs, grads) if turned else (grads, inputs)
+    total = product(first[:ROWS].t(), second[:ROWS].t())
+    for start in range(ROWS, len(first), ROWS):
+        rows = slice(start, start + ROWS)
+        total += product(first[rows].t(), second[rows].t())
+    return total.t() if turned else total
+
+
+def _is_written_out(x: Tensor) -> bool:
+    """Whether an operation on x is one of those below, with its gradient.
+
+    What counts multiply-adds, and what writes a network down, knows torch's own only.
+    """
+    plain = not torch.is_grad_enabled() or is_recorded() or torch.is_autocast_enabled("cpu")
+    return not plain and by_onednn(x)
 
 
 class Linear(nn.Linear):
     """nn.Linear: x (..., K) -> (..., M)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # What counts multiply-adds, and what writes a network down, knows torch's own only.
-        plain = not torch.is_grad_enabled() or is_recorded() or torch.is_autocast_enabled("cpu")
-        if plain or not by_onednn(x):
+        if not _is_written_out(x):
             return functional.linear(x, self.weight, self.bias)
         flat: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), self.weight, self.bias)
         return flat.view(*x.shape[:-1], -1)
@@ -86,3 +110,54 @@ class _Linear(torch.autograd.Function):
             outer(grad, x) if ctx.needs_input_grad[1] else None,
             grad.sum(0) if ctx.biased else None,
         )
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1, groups: int = 1
+) -> Tensor:
+    """Convolution over time without padding: x (B, T, C), weight (O, C / groups, K) as nn.Conv1d
+    has it -> (B, (T - K) // stride + 1, O).
+
+    As an image one row high, so that channels may lie innermost, where x has them anyway: conv1d
+    would copy x into another order and its output back.
+    """
+    large = weight[:, :, 0].numel() >= LARGE_TAP and stride == groups == 1 and bias is None
+    if large and _is_written_out(x):
+        return _Convolve.apply(x, weight)  # type: ignore[no-any-return]
+    out = functional.conv2d(_image(x), weight[:, :, None], bias, (1, stride), groups=groups)
+    # Not out[:, :, 0], whose gradient is a copy in another order.
+    return out.squeeze(2).transpose(1, 2)  # (B, O, 1, T) -> (B, T, O)
+
+
+def _image(x: Tensor) -> Tensor:
+    return x[:, None].permute(0, 3, 1, 2)  # (B, T, C) -> (B, C, 1, T)
+
+
+class _Convolve(torch.autograd.Function):
+    """A convolution whose weights' gradient is one product a tap: of the output's gradient and the
+    input shifted, items one after another as they lie in memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return functional.conv2d(_image(x), weight[:, :, None]).squeeze(2).transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        taps = weight.shape[2]
+        # As long as x: the frames that reach over into the next item weigh nothing.
+        padded = functional.pad(grads[0], (0, 0, 0, taps - 1))
+        d_x = d_weight = None
+        if ctx.needs_input_grad[1]:
+            rows, inputs = padded.flatten(0, 1), x.reshape(-1, x.shape[2])
+            count = len(rows) - taps + 1
+            each = (outer(rows[:count], inputs[k : k + count]) for k in range(taps))
+            d_weight = torch.stack(list(each), 2)
+        if ctx.needs_input_grad[0]:
+            wider = functional.pad(padded, (0, 0, taps - 1, 0))
+            back = weight.flip(2).transpose(0, 1)
+            d_x = functional.conv2d(_image(wider), back[:, :, None]).squeeze(2).transpose(1, 2)
+        return d_x, d_weight

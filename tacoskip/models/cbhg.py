@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks import build_block
-from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, convolve, is_recorded
-from tacoskip.blocks.products import Linear
+from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
+from tacoskip.blocks.products import Linear, convolve
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.models.initial import own_draws
 from tacoskip.models.recurrent import gru
 from tacoskip.models.settings import CBHGSettings

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tacoskip.blocks.layers import is_recorded
 from tacoskip.blocks.products import outer, product
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.models.attention import (
     Attention,
     Bahdanau,

@@ -66,25 +66,30 @@ class _GRU(torch.autograd.Function):
         directions, steps, batch, _ = x.shape
         channels = state_bias.shape[1]
         flat = x.reshape(directions, steps * batch, -1)
-        inputs = x.new_empty(directions, steps, batch, 3 * channels)
-        for i in range(directions):
-            by_row = inputs[i].view(steps * batch, 3 * channels)
-            torch.add(_product(flat[i], of_input[i], low), bias[i], out=by_row)
         weight, offset = of_state.transpose(1, 2).contiguous(), state_bias[:, None]
         hidden = x.new_empty(directions, steps, batch, channels)
         added = torch.empty_like(hidden)  # what the state adds to n, before r lets it in
-        gates = torch.empty_like(inputs)  # n, z, r
+        gates = x.new_empty(directions, steps, batch, 3 * channels)  # n, z, r
         h = x.new_zeros(directions, batch, channels)
-        product = torch.empty_like(inputs[:, 0])
+        product = torch.empty_like(gates[:, 0])
         to_n, to_zr = product[..., :channels], product[..., channels:]
-        each = (of_step.unbind(1) for of_step in (inputs, hidden, added, gates))
-        for given, out, addition, gate in zip(*each, strict=True):
-            torch.bmm(h, weight, out=product)
-            torch.add(to_n, offset, out=addition)
-            n, zr = gate[..., :channels], gate[..., channels:]
-            torch.add(given[..., : 2 * channels], to_zr, out=zr).sigmoid_()
-            torch.addcmul(given[..., 2 * channels :], zr[..., channels:], addition, out=n).tanh_()
-            h = torch.lerp(n, h, zr[..., :channels], out=out)
+        for first in range(0, steps, CHUNK):
+            chunk = slice(first, min(first + CHUNK, steps))
+            rows = slice(chunk.start * batch, chunk.stop * batch)
+            inputs = torch.stack(
+                [_product(flat[i, rows], of_input[i], low) for i in range(directions)]
+            )
+            inputs = inputs.add_(bias[:, None]).view(directions, -1, batch, 3 * channels)
+            each = [inputs.unbind(1)]
+            each += [of_step[:, chunk].unbind(1) for of_step in (hidden, added, gates)]
+            for given, out, addition, gate in zip(*each, strict=True):
+                torch.bmm(h, weight, out=product)
+                torch.add(to_n, offset, out=addition)
+                n, zr = gate[..., :channels], gate[..., channels:]
+                torch.add(given[..., : 2 * channels], to_zr, out=zr).sigmoid_()
+                r = zr[..., channels:]
+                torch.addcmul(given[..., 2 * channels :], r, addition, out=n).tanh_()
+                h = torch.lerp(n, h, zr[..., :channels], out=out)
         ctx.save_for_backward(flat, of_input, of_state, hidden, added, gates)
         return hidden
 
@@ -95,25 +100,30 @@ class _GRU(torch.autograd.Function):
         flat, of_input, of_state, hidden, added, gates = ctx.saved_tensors
         directions, steps, batch, channels = hidden.shape
         # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
-        parts = hidden.new_empty(directions, steps, batch, 5, channels)
+        longest = hidden.new_empty(directions, min(CHUNK, steps), batch, 5, channels)
         d_h = hidden.new_zeros(directions, batch, channels)
+        d_x = torch.empty_like(flat)
+        d_input, d_state = torch.zeros_like(of_input), torch.zeros_like(of_state)
+        sums = hidden.new_zeros(directions, 5 * channels)
         for first in reversed(range(0, steps, CHUNK)):
             chunk = slice(first, min(first + CHUNK, steps))
-            fill_slopes(parts[:, chunk], gates[:, chunk], added[:, chunk], hidden, chunk)
-            each = (of_step[:, chunk].unbind(1) for of_step in (d_hidden, parts))
+            parts = longest[:, : chunk.stop - first]
+            fill_slopes(parts, gates[:, chunk], added[:, chunk], hidden, chunk)
+            each = (of_step.unbind(1) for of_step in (d_hidden[:, chunk], parts))
             for d_out, part in reversed(list(zip(*each, strict=True))):
                 part *= (d_h + d_out)[:, :, None]
                 d_h = torch.baddbmm(part[:, :, 4], part[:, :, :3].flatten(2), of_state)
-        d_x, d_input, d_state = (torch.empty_like(w) for w in (flat, of_input, of_state))
-        rows = parts.view(directions, steps * batch, 5 * channels)
-        for i in range(directions):
-            of_gates = rows[i, :, channels : 4 * channels]
-            d_x[i] = _product(of_gates, of_input[i].t(), ctx.low)
-            d_input[i] = _product(flat[i].t(), of_gates.t(), ctx.low).t()
-            before = hidden[i, :-1].reshape(-1, channels)
-            of_later = rows[i, batch:, : 3 * channels]
-            d_state[i] = _product(before.t(), of_later.t(), ctx.low).t()
-        sums = rows.sum(1)
+            rows = slice(first * batch, chunk.stop * batch)
+            for i in range(directions):
+                found = parts[i].view(-1, 5 * channels)
+                of_gates = found[:, channels : 4 * channels]
+                d_x[i, rows] = _product(of_gates, of_input[i].t(), ctx.low)
+                d_input[i] += _product(flat[i, rows].t(), of_gates.t(), ctx.low).t()
+                # Before the first step the state is zero.
+                later = found[0 if first else batch :, : 3 * channels]
+                before = hidden[i, max(first - 1, 0) : chunk.stop - 1].reshape(-1, channels)
+                d_state[i] += _product(before.t(), later.t(), ctx.low).t()
+                sums[i] += found.sum(0)
         d_x = d_x.view(directions, steps, batch, -1).to(ctx.kind)
         d_bias = sums[:, channels : 4 * channels]
         return d_x, d_input, d_bias, d_state, sums[:, :channels], None

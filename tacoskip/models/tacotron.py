@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.layers import clear_padding
 from tacoskip.blocks.products import Linear
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
 from tacoskip.models.cbhg import CBHG
@@ -327,7 +328,7 @@ class Tacotron(nn.Module):
 
     def _spectrogram(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         mel = mel.masked_fill(~mask[:, :, None], 0.0)
-        return mel, self.linear(self.postnet(mel, mask)).masked_fill(~mask[:, :, None], 0.0)
+        return mel, clear_padding(self.linear(self.postnet(mel, mask)), mask)
 
     def forward(
         self,

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.blocks.skips.base import Skip, Transforming
 
 LOW, HIGH, BETA = -0.1, 1.1, 2 / 3

@@ -14,7 +14,8 @@ share of chosen examples, to be weighed into the loss.
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.layers import is_recorded, masked_mean
+from tacoskip.blocks.layers import masked_mean
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.blocks.skips.base import Skip, Transforming
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tacoskip.blocks.layers import is_recorded
+from tacoskip.blocks.recorded import is_recorded
 from tacoskip.blocks.topologies.chain import MakeSkip, MakeTransform
 
 
