@@ -166,7 +166,7 @@ def train(arguments: argparse.Namespace) -> dict[str, Any]:
     judge = train_judge(clips, steps, arguments.seed, lambda line: print(line, file=sys.stderr))
     seconds = time.perf_counter() - started
     front_end = FrontEnd(AudioSettings(sample_rate=SAMPLE_RATE, n_mels=60))
-    copies = copy_synthesis(held_out, front_end, GriffinLimSettings(sharpening=1.0))
+    copies = copy_synthesis(held_out, front_end, GriffinLimSettings(30, sharpening=1.0))
     judge.facts = {
         "real": score_clips(judge, held_out, arguments.strings, arguments.seed),
         "copy_synthesis": score_clips(judge, copies, arguments.strings, arguments.seed),

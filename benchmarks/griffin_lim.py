@@ -39,9 +39,15 @@ from tacoskip.audio import (
     read_audio,
 )
 from tacoskip.audio.emphasis import deemphasis
+from tacoskip.audio.inversion import sharpen
+from tacoskip.data import Corpus
+from tacoskip.error_rates import cer
+from tacoskip.evaluate import clips_of
+from tacoskip.inference import load_listener, load_voice
 
 Wave = NDArray[np.float32]
 Method = Callable[[Tensor], Wave]
+Row = dict[str, float | str]
 
 
 def methods(audio: AudioSettings) -> dict[str, Method]:
@@ -61,7 +67,7 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
         )[0].numpy()
 
     def streamed(magnitude: Tensor) -> Wave:
-        stream = GriffinLimStream(flat, GriffinLimSettings(sharpening=1.0))
+        stream = GriffinLimStream(flat, GriffinLimSettings(30, sharpening=1.0))
         chunks = magnitude.clamp_min(1e-9).log10().split(round(0.5 * audio.frames_per_second))
         return np.concatenate([*(stream.push(chunk) for chunk in chunks), stream.flush()])
 
@@ -83,7 +89,7 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
         return inverse(magnitude.T).numpy()
 
     table: dict[str, Method] = {
-        f"tacoskip {n}": partial(ours, iterations=n) for n in (0, 5, 10, 30, 60)
+        f"tacoskip {n}": partial(ours, iterations=n) for n in (0, 5, 10, 15, 20, 30, 60)
     }
     table["tacoskip 30, momentum 0.99"] = partial(ours, iterations=30, momentum=0.99)
     table["tacoskip 30, in a stream of 0.5 s"] = streamed
@@ -116,51 +122,92 @@ def perceived(wave: Wave, recording: Wave, rate: int) -> float:
         return math.nan
 
 
-def measure(files: list[Path], from_mel: bool) -> list[dict[str, float | str]]:
-    """Run every method on every file and return one row a method."""
-    rate = read_audio(files[0])[1]
-    audio = AudioSettings(sample_rate=rate, n_mels=80 if rate > 8000 else 60)
-    front_end = FrontEnd(audio)
-    waves = [read_audio(file, rate)[0] for file in files]
-    magnitudes = [front_end.magnitudes(wave) for wave in waves]
-    if from_mel:
-        basis = front_end.mel_basis
-        inverse = torch.linalg.pinv(basis)
-        magnitudes = [(m @ basis @ inverse).clamp_min(1e-5) for m in magnitudes]
-    seconds = sum(map(len, waves)) / rate
-    rows: list[dict[str, float | str]] = []
+Score = Callable[[list[Wave]], dict[str, float]]
+
+
+def rows_of(magnitudes: list[Tensor], audio: AudioSettings, score: Score) -> list[Row]:
+    """Run every method on all magnitudes (T, F); a row a method."""
+    seconds = sum(map(len, magnitudes)) / audio.frames_per_second
+    rows: list[Row] = []
     for name, method in methods(audio).items():
         method(magnitudes[0][:20])  # imports and compilation
         begin = time.process_time()
         found = [method(magnitude) for magnitude in magnitudes]
         spent = time.process_time() - begin
         near = [convergence(w, m, audio) for w, m in zip(found, magnitudes, strict=True)]
-        row: dict[str, float | str] = {
+        waves = [deemphasis(torch.as_tensor(w), audio.preemphasis).numpy() for w in found]
+        row: Row = {
             "method": name,
             "convergence": float(np.mean(near)),
             "ms_per_second": 1000 * spent / seconds,
         }
-        if find_spec("pesq"):
-            plain = (deemphasis(torch.as_tensor(w), audio.preemphasis).numpy() for w in found)
-            scores = [perceived(p, w, rate) for p, w in zip(plain, waves, strict=True)]
-            row["pesq"] = float(np.nanmean(scores)) if not np.isnan(scores).all() else math.nan
-        rows.append(row)
+        rows.append(row | score(waves))
     against = next(float(r["ms_per_second"]) for r in rows if r["method"] == "librosa 100")
     for row in rows:
         row["times_faster_than_librosa_100"] = against / float(row["ms_per_second"])
     return rows
 
 
+def measure(files: list[Path], from_mel: bool) -> list[Row]:
+    """Recordings, or what their mel bands leave of them."""
+    rate = read_audio(files[0])[1]
+    audio = AudioSettings(sample_rate=rate, n_mels=80 if rate > 8000 else 60)
+    front_end = FrontEnd(audio)
+    recordings = [read_audio(file, rate)[0] for file in files]
+    magnitudes = [front_end.magnitudes(wave) for wave in recordings]
+    if from_mel:
+        basis = front_end.mel_basis
+        inverse = torch.linalg.pinv(basis)
+        magnitudes = [(m @ basis @ inverse).clamp_min(1e-5) for m in magnitudes]
+
+    def score(waves: list[Wave]) -> dict[str, float]:
+        if not find_spec("pesq"):
+            return {}
+        pairs = zip(waves, recordings, strict=True)
+        scores = [perceived(wave, meant, rate) for wave, meant in pairs]
+        return {"pesq": float(np.nanmean(scores)) if not np.isnan(scores).all() else math.nan}
+
+    return rows_of(magnitudes, audio, score)
+
+
+def measure_voice(run: str, listener: str | None, clips: int) -> list[Row]:
+    """What a trained voice predicts for texts of its test split."""
+    voice = load_voice(run)
+    config = voice.config
+    chosen = clips_of(Corpus.of(config.data, config.audio, config.text), "test", clips)
+    magnitudes = []
+    for clip in chosen:
+        speaker = clip.speaker if clip.speaker in voice.speakers else None
+        (sentence,) = voice._speak(voice.tokenizer.encode_many([clip.text]), speaker)
+        magnitudes.append(sharpen(sentence.linear, config.audio, config.griffin_lim.sharpening))
+    hears = load_listener(listener) if listener else None
+    said = [clip.text.lower() for clip in chosen]
+
+    def score(waves: list[Wave]) -> dict[str, float]:
+        if hears is None:
+            return {}
+        heard = [hears.transcribe(wave, config.audio.sample_rate).text for wave in waves]
+        return {"cer": cer(said, [text.lower() for text in heard])}
+
+    return rows_of(magnitudes, config.audio, score)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "folders", nargs="+", type=Path, help="folders of recordings, one rate each"
+        "folders", nargs="*", type=Path, help="folders of recordings, one rate each"
     )
     parser.add_argument("--clips", type=int, default=12, help="clips of each folder")
     parser.add_argument("--mel", action="store_true", help="invert magnitudes rebuilt from mels")
+    parser.add_argument("--voice", metavar="RUN", help="invert what a trained voice predicts")
+    parser.add_argument("--listener", metavar="RUN", help="with --voice: who writes it down")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args()
-    result: dict[str, list[dict[str, float | str]]] = {}
+    if not options.folders and not options.voice:
+        parser.error("expected folders of recordings, or --voice RUN")
+    result: dict[str, list[Row]] = {}
+    if options.voice:
+        result[options.voice] = measure_voice(options.voice, options.listener, options.clips)
     for folder in options.folders:
         files = sorted(folder.glob("*.wav"))
         if not files:
@@ -173,12 +220,14 @@ def main() -> int:
         return 0
     for name, rows in result.items():
         print(f"\n{name}, {options.clips} clips{', from mels' if options.mel else ''}\n")
-        print("| method, iterations | spectral convergence | ms per s | x librosa 100 | PESQ |")
-        print("|---|---|---|---|---|")
+        more = [key for key in ("pesq", "cer") if key in rows[0]]
+        heads = ["spectral convergence", "ms per s", "x librosa 100", *(m.upper() for m in more)]
+        print(f"| method, iterations | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
         for row in rows:
             print(
                 f"| {row['method']} | {row['convergence']:.4f} | {row['ms_per_second']:.1f} | "
-                f"{row['times_faster_than_librosa_100']:.1f} | {row.get('pesq', math.nan):.2f} |"
+                f"{row['times_faster_than_librosa_100']:.1f} | "
+                + "".join(f"{row[key]:.3f} | " for key in more)
             )
     return 0
 

@@ -67,7 +67,7 @@ def main() -> int:
         print(f"metric_anchors: {error}", file=sys.stderr)
         return 2
     front_end = FrontEnd(AudioSettings(sample_rate=SAMPLE_RATE, n_mels=60))
-    copies = copy_synthesis(clips, front_end, GriffinLimSettings(sharpening=1.0))
+    copies = copy_synthesis(clips, front_end, GriffinLimSettings(30, sharpening=1.0))
     rows = {name: measure(two, front_end) for name, two in pairs(clips, copies).items()}
     if arguments.json:
         print(json.dumps(rows))

@@ -27,7 +27,7 @@ def griffin_lim(
     n_fft: int,
     hop_length: int,
     window_length: int,
-    iterations: int = 30,
+    iterations: int = 10,
     momentum: float = 0.95,
     tolerance: float = 0.0,
     generator: torch.Generator | None = None,

@@ -80,7 +80,7 @@ class GriffinLimSettings:
     `phase`: the start, "pghi" (integrated from the magnitudes), "random" or "zero".
     """
 
-    iterations: int = 30
+    iterations: int = 10
     momentum: float = 0.95
     tolerance: float = 0.0
     sharpening: float = 1.2
