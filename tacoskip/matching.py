@@ -17,6 +17,7 @@ from tacoskip.blocks import BLOCKS, TOPOLOGIES, build_block
 from tacoskip.blocks.cost import macs, parameters
 from tacoskip.config import Config
 from tacoskip.config_checks import with_block
+from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings
 
 PLACES = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
@@ -160,7 +161,7 @@ def _bisect(
 def _costs(by: str, build: Build) -> Callable[[Config], float]:
     def cost(config: Config) -> float:
         if by == "params":
-            with torch.device("meta"):
+            with outline():
                 return parameters(build(config))
         with torch.random.fork_rng():
             network = build(config)
@@ -175,7 +176,7 @@ def _fitting(stack: CBHGSettings) -> Callable[[int], int]:
     @cache
     def fits(width: int) -> bool:
         try:
-            with torch.device("meta"):
+            with outline():
                 build_block(
                     stack.block,
                     width,

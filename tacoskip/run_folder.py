@@ -27,6 +27,7 @@ from torch import Tensor
 
 from tacoskip.config import Config, from_dict
 from tacoskip.config_checks import with_block
+from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 
@@ -177,7 +178,7 @@ def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recogn
     another = RunError(f"{path}: made by another version of tacoskip; train it again")
     sizes = checkpoint.n_symbols, len(checkpoint.speakers)
     try:
-        with torch.device("meta"):
+        with outline():
             expected = build_network(config, *sizes).state_dict()
     except (RuntimeError, ValueError, ArithmeticError):  # sizes that no tensor can have
         raise another from None

@@ -1,11 +1,15 @@
 """Two networks of one seed differ at first only where they are told to."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
+from torch import nn
 
 from tacoskip.models.cbhg import CBHG
+from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
 
@@ -55,3 +59,19 @@ def test_parts_do_not_start_alike() -> None:
     cbhg = CBHG(8, CBHGSettings(**{**SMALL, "channels": 8, "depth": 2}))  # type: ignore[arg-type]
     first = cbhg.stack.units[0].transform.linear.weight  # type: ignore[index,union-attr]
     assert not torch.equal(first, cbhg.gru.ahead.weight_ih_l0[:8])  # type: ignore[union-attr]
+
+
+def test_an_outline_has_shapes_and_no_memory() -> None:
+    with outline():
+        made = nn.Sequential(nn.Embedding(7, 3), nn.GRU(3, 2))
+    assert {value.device.type for value in made.state_dict().values()} == {"meta"}
+    assert [value.shape for value in made.state_dict().values()][0] == (7, 3)
+
+
+def test_an_outline_does_without_torchs_compiler() -> None:
+    code = (
+        "import sys; from torch import nn; from tacoskip.models.initial import outline\n"
+        "with outline(): nn.Embedding(7, 3)\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
