@@ -167,7 +167,7 @@ def preparing(room: Path, clips: int, wavs: Path | None) -> Race:
 def races(options: argparse.Namespace) -> Iterator[Race]:
     yield transcribing(2.0 if options.quick else 120.0, options.wavs)
     with tempfile.TemporaryDirectory() as room:
-        yield preparing(Path(room), 2 if options.quick else 40, options.wavs)
+        yield preparing(Path(room), 2 if options.quick else 400, options.wavs)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_an_outline_has_shapes_and_no_memory() -> None:
     with outline():
         made = nn.Sequential(nn.Embedding(7, 3), nn.GRU(3, 2))
     assert {value.device.type for value in made.state_dict().values()} == {"meta"}
-    assert [value.shape for value in made.state_dict().values()][0] == (7, 3)
+    assert made[0].weight.shape == (7, 3)
 
 
 def test_an_outline_does_without_torchs_compiler() -> None:
