@@ -27,6 +27,7 @@ from tacoskip.models.attention import (
     State,
     shift_right,
 )
+from tacoskip.models.capture import Plain
 from tacoskip.models.recurrent import CHUNK, fill_slopes
 
 # What `Forward` takes the logarithm of at least, and reads as out of reach.
@@ -36,16 +37,29 @@ AT_ONCE: tuple[type[Attention], ...] = (Bahdanau, LocationSensitive, Forward)
 
 
 def read(
-    shown: Tensor, memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Attention
+    shown: Tensor,
+    memory: Tensor,
+    mask: Tensor,
+    cell: nn.GRUCell,
+    attention: Attention,
+    loop: Plain | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run all steps from zeros: shown (B, L, P), memory (B, S, C), mask (B, S) -> hidden (B, L, H),
     context (B, L, C), alignments (B, L, S).
 
-    cell reads [shown, last context].
+    cell reads [shown, last context]. loop: how a loop with its gradient written out is called.
     """
     learns = attention.training and torch.is_grad_enabled() and not is_recorded()
     if learns and type(attention) in AT_ONCE:
-        return _read_at_once(shown, memory, mask, cell, cast(Bahdanau, attention))
+        loop, additive = loop or Plain(), cast(Bahdanau, attention)
+        if loop.multiple == 1:
+            return _read_at_once(shown, memory, mask, cell, additive, loop)
+        steps, symbols = shown.shape[1], memory.shape[1]
+        beside = 0, -symbols % loop.multiple
+        shown = functional.pad(shown, (0, 0, 0, -steps % loop.multiple))
+        memory, mask = functional.pad(memory, (0, 0, *beside)), functional.pad(mask, beside)
+        found = _read_at_once(shown, memory, mask, cell, additive, loop)
+        return found[0][:, :steps], found[1][:, :steps], found[2][:, :steps, :symbols]
     keys = attention.keys(memory)
     state = attention.start(keys)
     hidden = memory.new_zeros(len(memory), cell.hidden_size)
@@ -79,7 +93,12 @@ def read_step(
 
 
 def _read_at_once(
-    prenet: Tensor, memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Bahdanau
+    prenet: Tensor,
+    memory: Tensor,
+    mask: Tensor,
+    cell: nn.GRUCell,
+    attention: Bahdanau,
+    loop: Plain,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shown = prenet.shape[2]
     (r, z, n), (r2, z2, n2) = cell.weight_ih.chunk(3), cell.weight_hh.chunk(3)
@@ -104,8 +123,9 @@ def _read_at_once(
         2 * attention.query.bias,
         2 * attention.energy.weight[0],
         filters,
-        mask,
+        torch.zeros_like(memory[:, :, 0]).masked_fill(~mask, -math.inf),
         isinstance(attention, Forward),
+        loop,
     )
     hidden, context, alignments = (x.transpose(0, 1) for x in found)
     return hidden, context, alignments
@@ -113,141 +133,165 @@ def _read_at_once(
 
 class _Read(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        inputs: Tensor,
-        memory: Tensor,
-        keys: Tensor,
-        of_context: Tensor,
-        of_state: Tensor,
-        state_bias: Tensor,
-        query: Tensor,
-        query_bias: Tensor,
-        energy: Tensor,
-        filters: Tensor | None,
-        mask: Tensor,
-        only_forward: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        steps, batch, _ = inputs.shape
-        symbols, channels = keys.shape[1], len(state_bias)
-        new = inputs.new_empty
-        hidden, added = new(steps, batch, channels), new(steps, batch, channels)
-        gates = new(steps, batch, 3 * channels)  # n, z, r
-        context, weights = new(steps, batch, memory.shape[2]), new(steps, batch, symbols)
-        opened = new(steps, batch, symbols, keys.shape[2])  # the sigmoids
-        # The weights before each step and their sum so far, which the filters read.
-        past = inputs.new_zeros(steps, batch, 2, symbols) if filters is not None else None
-        h, c = inputs.new_zeros(batch, channels), torch.zeros_like(context[0])
-        last = torch.zeros_like(weights[0])
-        if filters is not None:
-            last[:, 0] = 1.0
-        total = torch.zeros_like(last)
-        hide = torch.zeros_like(last).masked_fill(~mask, -math.inf)
-        for i in range(steps):
-            from_h, from_c = product(h, of_state), product(c, of_context)
-            n, z, r = gates[i].chunk(3, 1)
-            torch.add(from_h[:, :channels], state_bias, out=added[i])
-            zr = gates[i, :, channels:]
-            from_c += inputs[i]
-            torch.add(from_c[:, : 2 * channels], from_h[:, channels:], out=zr).sigmoid_()
-            torch.addcmul(from_c[:, 2 * channels :], r, added[i], out=n).tanh_()
-            h = torch.lerp(n, h, z, out=hidden[i])
-            at = torch.add(keys, (product(h, query) + query_bias)[:, None], out=opened[i])
-            if past is not None and filters is not None:
-                past[i, :, 0], past[i, :, 1] = last, total
-                at += product(_windows(past[i], filters.shape[1]), filters).view_as(at)
-            logits = torch.mv(at.sigmoid_().view(-1, at.shape[2]), energy).view(batch, symbols)
-            logits += hide
-            if only_forward:
-                reach = last + shift_right(last)
-                logits += reach.clamp(min=LEAST).log().masked_fill_(reach <= 0, -math.inf)
-            last = torch.softmax(logits, 1, out=weights[i])
-            total = total + last
-            c = torch.bmm(last[:, None], memory, out=context[i][:, None])[:, 0]
-        ctx.only_forward = only_forward
-        ctx.save_for_backward(
-            *(memory, of_context, of_state, query, energy, filters, past),
-            *(hidden, added, gates, context, weights, opened),
-        )
-        return hidden, context, weights
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
+        *tensors, only_forward, loop = given
+        _, memory, _, of_context, of_state, _, query, _, energy, filters, _ = tensors
+        found = loop(_forward, tensors, only_forward)
+        ctx.only_forward, ctx.loop = only_forward, loop
+        ctx.save_for_backward(memory, of_context, of_state, query, energy, filters, *found)
+        return cast(tuple[Tensor, ...], found[:3])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        d_hidden, d_context, d_weights = grads
-        memory, of_context, of_state, query, energy, filters, past, *kept = ctx.saved_tensors
-        hidden, added, gates, context, weights, opened = kept
-        steps, batch, channels = hidden.shape
-        symbols, width = weights.shape[2], opened.shape[3]
-        new, zeros = hidden.new_empty, hidden.new_zeros
-        # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
-        parts = new(1, steps, batch, 5, channels)
-        d_query, d_contexts = new(steps, batch, width), torch.empty_like(context)
-        # These lack the factor `energy` in their last dimension until the loop has ended.
-        d_keys, d_filters = zeros(batch * symbols, width), None
-        back = None
-        if filters is not None:
-            d_filters = zeros(width, filters.shape[1])
-            back = (filters * energy[:, None]).t()  # (2 K, A)
-        d_energy = zeros(width)
-        query_back = (query * energy[:, None]).t()
-        state_back, context_back = of_state.t(), of_context.t()
-        d_h, d_c = zeros(batch, channels), torch.zeros_like(context[0])
-        d_last, d_total = zeros(batch, symbols), zeros(batch, symbols)
-        first = steps
-        for i in reversed(range(steps)):
-            if i < first:
-                chunk = slice(max(0, first - CHUNK), first)
-                made = gates[None, chunk], added[None, chunk]
-                fill_slopes(parts[:, chunk], *made, hidden[None], chunk)
-                first = chunk.start
-            at, a = opened[i].view(-1, width), weights[i]
-            d_c = torch.add(d_context[i], d_c, out=d_contexts[i])
-            d_a = torch.baddbmm(
-                (d_weights[i] + d_last + d_total)[:, None], d_c[:, None], memory.transpose(1, 2)
-            )[:, 0]
-            d_a -= (a * d_a).sum(1, keepdim=True)
-            d_logits = a * d_a
-            d_last = torch.zeros_like(d_logits)
-            if ctx.only_forward and i:
-                reach = weights[i - 1] + shift_right(weights[i - 1])
-                d_last = torch.where(reach >= LEAST, d_logits / reach, d_last)
-                d_last[:, :-1] += d_last[:, 1:].clone()
-            flat = d_logits.view(-1)
-            d_energy.addmv_(at.t(), flat)
-            inner = torch.ops.aten.sigmoid_backward(flat[:, None].expand_as(at), at)
-            d_keys += inner
-            of_query = torch.sum(inner.view(batch, symbols, width), 1, out=d_query[i])
-            if past is not None and back is not None and d_filters is not None:
-                d_filters += outer(inner, _windows(past[i], len(back)))
-                if i:
-                    d_past = _add_windows(product(inner, back).view(batch, symbols, -1))
-                    d_last = d_last + d_past[:, 0]
-                    d_total = d_total + d_past[:, 1]
-            part = parts[0, i]
-            d_h = d_hidden[i] + d_h + product(of_query, query_back)
-            part *= d_h[:, None]
-            d_h = part[:, 4] + product(part[:, :3].flatten(1), state_back)
-            d_c = product(part[:, 1:4].flatten(1), context_back)
-        rows = parts.view(steps, batch, 5 * channels)
-        of_gates = rows[:, :, channels : 4 * channels]
-        later = slice(1, None), slice(None, -1)
-        d_query *= energy
-        flat_query = d_query.view(-1, width)
-        return (
-            of_gates,
-            torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
-            d_keys.mul_(energy).view(batch, symbols, width),
-            _weights(of_gates[later[0]], context[later[1]]),
-            _weights(rows[later[0], :, : 3 * channels], hidden[later[1]]),
-            rows[:, :, :channels].sum((0, 1)),
-            outer(flat_query, hidden.view(-1, channels)),
-            flat_query.sum(0),
-            d_energy,
-            d_filters * energy[:, None] if d_filters is not None else None,
-            None,
-            None,
-        )
+        found = ctx.loop(_backward, (*grads, *ctx.saved_tensors), ctx.only_forward)
+        return (*found, None, None, None)
+
+
+def _forward(
+    inputs: Tensor,
+    memory: Tensor,
+    keys: Tensor,
+    of_context: Tensor,
+    of_state: Tensor,
+    state_bias: Tensor,
+    query: Tensor,
+    query_bias: Tensor,
+    energy: Tensor,
+    filters: Tensor | None,
+    hide: Tensor,
+    only_forward: bool,
+) -> tuple[Tensor | None, ...]:
+    """Return hidden, context and weights, and what the gradient needs besides."""
+    steps, batch, _ = inputs.shape
+    symbols, channels = keys.shape[1], len(state_bias)
+    new = inputs.new_empty
+    hidden, added = new(steps, batch, channels), new(steps, batch, channels)
+    gates = new(steps, batch, 3 * channels)  # n, z, r
+    context, weights = new(steps, batch, memory.shape[2]), new(steps, batch, symbols)
+    opened = new(steps, batch, symbols, keys.shape[2])  # the sigmoids
+    # The weights before each step and their sum so far, which the filters read.
+    past = inputs.new_zeros(steps, batch, 2, symbols) if filters is not None else None
+    h, c = inputs.new_zeros(batch, channels), torch.zeros_like(context[0])
+    last = torch.zeros_like(weights[0])
+    if filters is not None:
+        last[:, 0] = 1.0
+    total = torch.zeros_like(last)
+    for i in range(steps):
+        from_h, from_c = product(h, of_state), product(c, of_context)
+        n, z, r = gates[i].chunk(3, 1)
+        torch.add(from_h[:, :channels], state_bias, out=added[i])
+        zr = gates[i, :, channels:]
+        from_c += inputs[i]
+        torch.add(from_c[:, : 2 * channels], from_h[:, channels:], out=zr).sigmoid_()
+        torch.addcmul(from_c[:, 2 * channels :], r, added[i], out=n).tanh_()
+        h = torch.lerp(n, h, z, out=hidden[i])
+        at = torch.add(keys, (product(h, query) + query_bias)[:, None], out=opened[i])
+        if past is not None and filters is not None:
+            past[i, :, 0], past[i, :, 1] = last, total
+            at += product(_windows(past[i], filters.shape[1]), filters).view_as(at)
+        logits = torch.mv(at.sigmoid_().view(-1, at.shape[2]), energy).view(batch, symbols)
+        logits += hide
+        if only_forward:
+            reach = last + shift_right(last)
+            logits += reach.clamp(min=LEAST).log().masked_fill_(reach <= 0, -math.inf)
+        last = torch.softmax(logits, 1, out=weights[i])
+        total = total + last
+        c = torch.bmm(last[:, None], memory, out=context[i][:, None])[:, 0]
+    return hidden, context, weights, past, added, gates, opened
+
+
+def _backward(
+    d_hidden: Tensor,
+    d_context: Tensor,
+    d_weights: Tensor,
+    memory: Tensor,
+    of_context: Tensor,
+    of_state: Tensor,
+    query: Tensor,
+    energy: Tensor,
+    filters: Tensor | None,
+    hidden: Tensor,
+    context: Tensor,
+    weights: Tensor,
+    past: Tensor | None,
+    added: Tensor,
+    gates: Tensor,
+    opened: Tensor,
+    only_forward: bool,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of `_forward`'s tensors, up to the filters'."""
+    steps, batch, channels = hidden.shape
+    symbols, width = weights.shape[2], opened.shape[3]
+    new, zeros = hidden.new_empty, hidden.new_zeros
+    # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
+    parts = new(1, steps, batch, 5, channels)
+    d_query, d_contexts = new(steps, batch, width), torch.empty_like(context)
+    # These lack the factor `energy` in their last dimension until the loop has ended.
+    d_keys, d_filters = zeros(batch * symbols, width), None
+    back = None
+    if filters is not None:
+        d_filters = zeros(width, filters.shape[1])
+        back = (filters * energy[:, None]).t()  # (2 K, A)
+    d_energy = zeros(width)
+    query_back = (query * energy[:, None]).t()
+    state_back, context_back = of_state.t(), of_context.t()
+    d_h, d_c = zeros(batch, channels), torch.zeros_like(context[0])
+    d_last, d_total = zeros(batch, symbols), zeros(batch, symbols)
+    first = steps
+    for i in reversed(range(steps)):
+        if i < first:
+            chunk = slice(max(0, first - CHUNK), first)
+            made = gates[None, chunk], added[None, chunk]
+            fill_slopes(parts[:, chunk], *made, hidden[None], chunk)
+            first = chunk.start
+        at, a = opened[i].view(-1, width), weights[i]
+        d_c = torch.add(d_context[i], d_c, out=d_contexts[i])
+        d_a = torch.baddbmm(
+            (d_weights[i] + d_last + d_total)[:, None], d_c[:, None], memory.transpose(1, 2)
+        )[:, 0]
+        d_a -= (a * d_a).sum(1, keepdim=True)
+        d_logits = a * d_a
+        d_last = torch.zeros_like(d_logits)
+        if only_forward and i:
+            reach = weights[i - 1] + shift_right(weights[i - 1])
+            d_last = torch.where(reach >= LEAST, d_logits / reach, d_last)
+            d_last[:, :-1] += d_last[:, 1:].clone()
+        flat = d_logits.view(-1)
+        d_energy.addmv_(at.t(), flat)
+        inner = torch.ops.aten.sigmoid_backward(flat[:, None].expand_as(at), at)
+        d_keys += inner
+        of_query = torch.sum(inner.view(batch, symbols, width), 1, out=d_query[i])
+        if past is not None and back is not None and d_filters is not None:
+            d_filters += outer(inner, _windows(past[i], len(back)))
+            if i:
+                d_past = _add_windows(product(inner, back).view(batch, symbols, -1))
+                d_last = d_last + d_past[:, 0]
+                d_total = d_total + d_past[:, 1]
+        part = parts[0, i]
+        d_h = d_hidden[i] + d_h + product(of_query, query_back)
+        part *= d_h[:, None]
+        d_h = part[:, 4] + product(part[:, :3].flatten(1), state_back)
+        d_c = product(part[:, 1:4].flatten(1), context_back)
+    rows = parts.view(steps, batch, 5 * channels)
+    of_gates = rows[:, :, channels : 4 * channels]
+    later = slice(1, None), slice(None, -1)
+    d_query *= energy
+    flat_query = d_query.view(-1, width)
+    return (
+        of_gates,
+        torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
+        d_keys.mul_(energy).view(batch, symbols, width),
+        _weights(of_gates[later[0]], context[later[1]]),
+        _weights(rows[later[0], :, : 3 * channels], hidden[later[1]]),
+        rows[:, :, :channels].sum((0, 1)),
+        outer(flat_query, hidden.view(-1, channels)),
+        flat_query.sum(0),
+        d_energy,
+        d_filters * energy[:, None] if d_filters is not None else None,
+        None,
+        None,
+    )
 
 
 def _weights(grads: Tensor, inputs: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from tacoskip.blocks.products import Linear
 from tacoskip.blocks.recorded import is_recorded
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
+from tacoskip.models.capture import Plain
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.reading import read, read_step
 from tacoskip.models.recurrent import gru as run_gru
@@ -102,6 +103,7 @@ class Decoder(nn.Module):
             )
         self.n_mels = n_mels
         self.frame_dropout = settings.frame_dropout
+        self.loop = Plain()  # how teacher forcing calls its loop
         self.max_reduction = max(
             [settings.frames_per_step, *(r for _, r in settings.reduction_schedule)]
         )
@@ -189,7 +191,7 @@ class Decoder(nn.Module):
         with torch.autocast(memory.device.type, enabled=False):
             prenet, memory = at_least_float32(prenet), at_least_float32(memory)
             hidden, context, alignments = read(
-                prenet, memory, mask, self.attention_rnn, self.attention
+                prenet, memory, mask, self.attention_rnn, self.attention, self.loop
             )
         out, stop, _ = self.expand(hidden, context, reduction, [None, None])
         return out, stop, alignments

@@ -26,6 +26,8 @@ from torch import Tensor
 from tacoskip.config import Config, save_config, to_dict
 from tacoskip.data import Batch, Corpus
 from tacoskip.matching import Match, matched
+from tacoskip.models.capture import Captured
+from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -102,6 +104,7 @@ class Session:
             self._check_match()
             self._draw_apart()
         self.model.to(processes.device)
+        self._capture()
         processes.share_weights(self.model)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
@@ -112,6 +115,18 @@ class Session:
             self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
         self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
+
+    def _capture(self) -> None:
+        """Hand the attention's steps over as CUDA graphs, if asked, where there is what it takes."""
+        if not self.config.train.graph:
+            return
+        if isinstance(self.model, Tacotron) and self.processes.device.type == "cuda":
+            self.model.decoder.loop = Captured()
+        else:
+            why = (
+                "no GPU here" if isinstance(self.model, Tacotron) else "a listener has no such loop"
+            )
+            self.tell(f"train.graph=true: {why}, so nothing is captured")
 
     @property
     def share(self) -> float:
