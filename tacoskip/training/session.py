@@ -117,16 +117,15 @@ class Session:
         self.saved_at = time.monotonic()
 
     def _capture(self) -> None:
-        """Hand the attention's steps over as CUDA graphs, if asked, where there is what it takes."""
+        """Hand the attention's steps over as CUDA graphs, if asked and where they can be."""
         if not self.config.train.graph:
             return
-        if isinstance(self.model, Tacotron) and self.processes.device.type == "cuda":
-            self.model.decoder.loop = Captured()
+        if not isinstance(self.model, Tacotron):
+            self.tell("train.graph=true: a listener has no such loop, nothing is captured")
+        elif self.processes.device.type != "cuda":
+            self.tell("train.graph=true: no GPU here, nothing is captured")
         else:
-            why = (
-                "no GPU here" if isinstance(self.model, Tacotron) else "a listener has no such loop"
-            )
-            self.tell(f"train.graph=true: {why}, so nothing is captured")
+            self.model.decoder.loop = Captured()
 
     @property
     def share(self) -> float:
