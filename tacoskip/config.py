@@ -16,6 +16,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 from tacoskip.config_checks import (
+    SECTIONS,
     ConfigError,
     check_items,
     check_key,
@@ -188,11 +189,13 @@ def load_saved(path: str | Path) -> Config:
 def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
     """Read what `to_dict` gave; a key that is absent keeps its default. `source` leads the errors.
 
-    Raises ConfigError for an unknown key or a bad value.
+    Sections that only the other task reads hold the defaults of the version that wrote them, which
+    say nothing, and are left out. Raises ConfigError for an unknown key or a bad value.
     """
     if "${" in str(values):
         raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
-    config = _compose([(f"{source}: ", values)])
+    others = [s for task, own in SECTIONS.items() if task != values.get("task", "tts") for s in own]
+    config = _compose([(f"{source}: ", {k: v for k, v in values.items() if k not in others})])
     try:
         check_values(config)
     except ConfigError as error:

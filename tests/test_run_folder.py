@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from tacoskip.cli import app
-from tacoskip.config import load_config, to_dict
+from tacoskip.config import ConfigError, from_dict, load_config, to_dict
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -216,3 +216,11 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(
             save_checkpoint(checkpoint(), path)
     assert failed.value.filename == str(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_a_listener_of_another_versions_defaults_for_voices_is_read() -> None:
+    config = load_config("smoke_asr")
+    values = to_dict(config) | {"griffin_lim": {"iterations": 30, "since gone": 1}}
+    assert from_dict(values) == config
+    with pytest.raises(ConfigError, match="since gone"):
+        from_dict(values | {"task": "tts"})
