@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacoskip.audio import read_audio
 from tacoskip.data.corpus import Corpus
+from tacoskip.data.shards import clip_wave
 from tacoskip.error_rates import character_errors, interval
 from tacoskip.inference import Speech, Voice, load_listener, load_voice
 from tacoskip.listening.listener import Listener
@@ -41,7 +41,7 @@ class Clip:
     id: str
     text: str
     speaker: str
-    path: str
+    cut: Any
 
 
 def evaluate(
@@ -107,7 +107,7 @@ def clips_of(corpus: Corpus, split: str, limit: int = 0) -> list[Clip]:
                 cut.id,
                 cut.supervisions[0].custom["normalized"],
                 cut.supervisions[0].speaker or "",
-                str(cut.recording.sources[0].source),
+                cut,
             )
             for cut in getattr(corpus, split)
         ),
@@ -129,7 +129,7 @@ def score(voice: Voice, clip: Clip, seed: int, listener: Listener | None = None)
     started = time.perf_counter()
     speech = _say(voice, clip, seed)
     work = time.perf_counter() - started
-    truth, rate = read_audio(clip.path, voice.sample_rate)
+    truth, rate = clip_wave(clip.cut)
     hop = voice.config.audio.hop_length
     reference = np.asarray(truth, dtype=np.float32)
     candidate = np.pad(speech.wave, (0, max(0, hop - len(speech.wave))))  # it may be empty

@@ -11,13 +11,14 @@ from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 if TYPE_CHECKING:
     from tacoskip.audio.features import FrontEnd
     from tacoskip.audio.inversion import griffin_lim
-    from tacoskip.audio.io import probe_audio, read_audio, stream_audio, write_audio
+    from tacoskip.audio.io import decode_audio, probe_audio, read_audio, stream_audio, write_audio
     from tacoskip.audio.stream import GriffinLimStream
     from tacoskip.audio.trim import trim_silence
 
 _HOME = {
     "FrontEnd": "features",
     "GriffinLimStream": "stream",
+    "decode_audio": "io",
     "griffin_lim": "inversion",
     "probe_audio": "io",
     "read_audio": "io",
@@ -31,6 +32,7 @@ __all__ = [
     "FrontEnd",
     "GriffinLimSettings",
     "GriffinLimStream",
+    "decode_audio",
     "griffin_lim",
     "probe_audio",
     "read_audio",

@@ -43,8 +43,26 @@ def read_audio(
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
     with _opened(path) as sound:
-        promised, rate, lossy = sound.frames, sound.samplerate, sound.format in ("MP3", "MPEG")
-        samples = sound.read(promised, dtype="float32", always_2d=True)
+        wave, rate = _mono(sound, path)
+    if sample_rate is not None and sample_rate != rate:
+        import soxr
+
+        wave, rate = soxr.resample(wave, rate, sample_rate), sample_rate
+    if len(wave) == 0:
+        raise ValueError(f"{path}: holds no samples")
+    return np.ascontiguousarray(wave, dtype=np.float32), int(rate)
+
+
+def decode_audio(content: bytes, name: str) -> tuple[NDArray[np.float32], int]:
+    """Read a file that is in memory as `read_audio` does; `name` stands for it in errors."""
+    with _understood(BytesIO(content), name, len(content)) as sound:
+        return _mono(sound, name)
+
+
+def _mono(sound: "SoundFile", path: str | PathLike[str]) -> tuple[NDArray[np.float32], int]:
+    """All samples of an open file, mixed to one channel, and their rate."""
+    promised, rate, lossy = sound.frames, sound.samplerate, sound.format in ("MP3", "MPEG")
+    samples = sound.read(promised, dtype="float32", always_2d=True)
     # An mp3 header counts the encoder's delay, or guesses from the bit rate.
     if len(samples) < promised - (promised // 50 + 4608 if lossy else 0):
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {len(samples)}")
@@ -53,14 +71,7 @@ def read_audio(
         raise ValueError(
             f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
         )
-    wave = samples.mean(axis=1, dtype=np.float32)
-    if sample_rate is not None and sample_rate != rate:
-        import soxr
-
-        wave, rate = soxr.resample(wave, rate, sample_rate), sample_rate
-    if len(wave) == 0:
-        raise ValueError(f"{path}: holds no samples")
-    return np.ascontiguousarray(wave, dtype=np.float32), int(rate)
+    return samples.mean(axis=1, dtype=np.float32), int(rate)
 
 
 def stream_audio(
@@ -168,8 +179,6 @@ def write_whole(path: Path, content: bytes) -> None:
 @contextmanager
 def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
     """Open a file for reading; whatever libsndfile raises, then or later, becomes a ValueError."""
-    import soundfile
-
     file = Path(path)
     if file.is_dir():
         raise ValueError(f"{path}: expected an audio file, got a folder")
@@ -182,22 +191,38 @@ def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
             size = file.stat().st_size
             if size == 0:
                 raise ValueError(f"{path}: the file is empty")
-            with soundfile.SoundFile(_whole_wav(path, stream, size) or str(path)) as sound:
-                if sound.frames <= 0:
-                    cut = "" if sound.format == "WAV" else ", or is cut short"
-                    raise ValueError(f"{path}: holds no samples{cut}")
-                if sound.frames > size * _SAMPLES_A_BYTE:
-                    raise ValueError(
-                        f"{path}: expected a header that says how many samples follow, got "
-                        f"{sound.frames} in {size} bytes"
-                    )
-                low, high = _RATES
-                if not low <= sound.samplerate <= high:
-                    raise ValueError(
-                        f"{path}: expected a sample rate of {low} to {high} Hz, "
-                        f"got {sound.samplerate}"
-                    )
+            whole = _whole_wav(path, stream, size) or str(path)
+            with _understood(whole, path, size) as sound:
                 yield sound
+    except MemoryError:  # a wav that has to be read whole first
+        raise ValueError(f"{path}: too long for the memory of this machine") from None
+    except OSError as error:
+        raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
+
+
+@contextmanager
+def _understood(
+    source: str | BytesIO, path: str | PathLike[str], size: int
+) -> "Iterator[SoundFile]":
+    """Open `size` bytes of audio whose header makes sense; errors name `path`."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(source) as sound:
+            if sound.frames <= 0:
+                cut = "" if sound.format == "WAV" else ", or is cut short"
+                raise ValueError(f"{path}: holds no samples{cut}")
+            if sound.frames > size * _SAMPLES_A_BYTE:
+                raise ValueError(
+                    f"{path}: expected a header that says how many samples follow, got "
+                    f"{sound.frames} in {size} bytes"
+                )
+            low, high = _RATES
+            if not low <= sound.samplerate <= high:
+                raise ValueError(
+                    f"{path}: expected a sample rate of {low} to {high} Hz, got {sound.samplerate}"
+                )
+            yield sound
     except MemoryError:
         raise ValueError(f"{path}: too long for the memory of this machine") from None
     except (soundfile.SoundFileError, OSError, TypeError) as error:

@@ -10,6 +10,7 @@ from tacoskip.console import Bar, emit_json, emit_table, guarded, say, working
 if TYPE_CHECKING:
     from tacoskip.config import Config
     from tacoskip.data.prepare import PrepareReport
+    from tacoskip.data.sharding import ShardReport
     from tacoskip.training import Progress
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -26,8 +27,12 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
 
     with working():
         config = load_arguments(settings or [])
-        report = _prepare(config)
+        report, shards = _prepare(config), None
+        if config.data.shards:
+            shards = _write_shards(config, report)
     result = _preparation(report)
+    if shards:
+        result["shards"] = vars(shards)
     if json:
         emit_json(result)
         return
@@ -36,6 +41,8 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
     print(f"{_duration(report.seconds)} by {len(report.speakers)} speakers; {splits}")
     print(f"report: {result['report']}")
+    if shards:
+        print(f"shards: {shards.shards} of {shards.bytes / 1e6:,.0f} MB together, {shards.dir}")
 
 
 @guarded
@@ -84,7 +91,10 @@ def require_corpus(config: "Config") -> None:
     """Prepare the corpus unless it is there."""
     from tacoskip.data.corpus import Corpus
     from tacoskip.data.errors import CorpusError
+    from tacoskip.data.shards import are_shards
 
+    if are_shards(config.data.root):
+        return
     try:
         Corpus.of(config.data, config.audio, config.text)
     except CorpusError:
@@ -95,8 +105,14 @@ def require_corpus(config: "Config") -> None:
 
 def _prepare(config: "Config") -> "PrepareReport":
     from tacoskip.data.prepare import prepare
+    from tacoskip.data.sharding import check_target
+    from tacoskip.data.shards import are_shards
 
     root = config.data.root
+    if are_shards(root):
+        raise ValueError(f"data.root={root} holds shards, which are prepared: train on them")
+    if config.data.shards:
+        check_target(config.data.shards)
     if root and not Path(root).is_dir():
         raise ValueError(f"no folder '{root}' (data.root){nearest_folder(root)}")
     with Bar("prepare") as bar:
@@ -109,6 +125,17 @@ def _prepare(config: "Config") -> "PrepareReport":
     for warning in report.warnings:
         say(f"warning: {warning}")
     return report
+
+
+def _write_shards(config: "Config", report: "PrepareReport") -> "ShardReport":
+    from tacoskip.data.sharding import check_target, write_shards
+
+    with Bar("shards") as bar:
+        return write_shards(
+            report.dir,
+            check_target(config.data.shards),
+            lambda done, total, note: bar.show(done / total, note),
+        )
 
 
 def _preparation(report: "PrepareReport") -> dict[str, Any]:

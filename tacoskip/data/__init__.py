@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tacoskip.data.joining import spoken
     from tacoskip.data.loading import Batch, clip_mels, feature_statistics
     from tacoskip.data.prepare import PrepareReport
+    from tacoskip.data.shards import clip_wave, picked
 
 _HOME = {
     "Batch": "loading",
@@ -23,7 +24,9 @@ _HOME = {
     "PrepareReport": "prepare",
     "TrainBatches": "batches",
     "clip_mels": "loading",
+    "clip_wave": "shards",
     "feature_statistics": "loading",
+    "picked": "shards",
     "prepared_dir": "corpus",
     "spoken": "joining",
     "validation_batches": "batches",
@@ -37,7 +40,9 @@ __all__ = [
     "PrepareReport",
     "TrainBatches",
     "clip_mels",
+    "clip_wave",
     "feature_statistics",
+    "picked",
     "prepared_dir",
     "spoken",
     "validation_batches",

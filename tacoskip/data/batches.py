@@ -5,16 +5,18 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data.bucketing import duration_batches
+from tacoskip.data.bucketing import duration_batches, duration_groups
 from tacoskip.data.joining import joined_cuts
 from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics, spread
 from tacoskip.data.settings import AugmentSettings, DataSettings
+from tacoskip.data.shards import ids_of, seconds_of
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -49,8 +51,8 @@ class TrainBatches:
         linear: bool = True,
         augment: AugmentSettings | None = None,
     ) -> None:
-        self.cuts: list[Any] = list(cuts)
-        if not self.cuts:
+        self.cuts: Sequence[Any] = cuts if isinstance(cuts, Sequence) else list(cuts)
+        if not len(self.cuts):
             raise ValueError("expected at least one training clip, got none")
         if len(data.join) != 2:
             raise ValueError(f"expected data.join = [low, high], got {data.join}")
@@ -67,6 +69,7 @@ class TrainBatches:
         self._ahead: deque[tuple[Position, bool, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
         self._pool: ThreadPoolExecutor | None = None
+        self._digest = ""
 
     @property
     def epoch(self) -> int:
@@ -87,6 +90,7 @@ class TrainBatches:
             while len(self._ahead) < 2 * self.data.workers + 1:
                 position, whole = next(self._plan)
                 cuts, stand_in = self._own(whole)
+                self.loader.features.ahead(cuts)
                 future = self._pool.submit(self.loader.batch, cuts, self._key(position))
                 self._ahead.append((position, stand_in, future))
             position, self.stand_in, future = self._ahead.popleft()
@@ -100,9 +104,10 @@ class TrainBatches:
         Nothing moves on: the next batch is the one it would have been. Sets `stand_in`.
         """
         epoch = self._position[0]
-        sizes = [(len(b) * max(c.duration for c in b), b) for b in self._epoch(epoch)]
-        cuts, self.stand_in = self._own(max(sizes, key=itemgetter(0))[1])
-        return self.loader.batch(cuts, self._key((epoch, 0)))
+        cuts, seconds, groups = self._epoch(epoch)
+        largest = max(groups, key=lambda group: len(group) * seconds[group].max())
+        rows, self.stand_in = self._own([cuts[index] for index in largest])
+        return self.loader.batch(rows, self._key((epoch, 0)))
 
     def close(self) -> None:
         """Stop building ahead. The iterator may be used again."""
@@ -112,6 +117,7 @@ class TrainBatches:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         self._ahead.clear()
+        self.loader.features.close()
         self._plan = self._batches_from(self._position)
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,36 +145,40 @@ class TrainBatches:
         return f"augment {self.seed} {position[0]}"
 
     def _order(self) -> str:
-        d = self.data
-        shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle]
-        digest = hashlib.sha256(repr(shape).encode())
-        for cut in self.cuts:
-            digest.update(f"{cut.id} {cut.duration}\n".encode())
-        return digest.hexdigest()[:16]
+        """Return a digest of what makes the order: wherever the clips lie, it is the same."""
+        if not self._digest:
+            d = self.data
+            shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle]
+            digest = hashlib.sha256(repr(shape).encode())
+            for id, seconds in zip(ids_of(self.cuts), seconds_of(self.cuts), strict=True):
+                digest.update(f"{id} {float(seconds)}\n".encode())
+            self._digest = digest.hexdigest()[:16]
+        return self._digest
 
     def _batches_from(self, position: Position) -> Iterator[tuple[Position, list["Cut"]]]:
         epoch, skip = position
         while True:
-            for done, cuts in enumerate(self._epoch(epoch), 1):
+            cuts, _, groups = self._epoch(epoch)
+            for done, group in enumerate(groups, 1):
                 if done > skip:
-                    yield (epoch, done), cuts
+                    yield (epoch, done), [cuts[index] for index in group]
             epoch, skip = epoch + 1, 0
 
-    def _epoch(self, epoch: int) -> list[list["Cut"]]:
-        """Return the batches of an epoch, whole: a function of clips, settings, seed and epoch
-        alone, so that any number of processes share the same ones.
+    def _epoch(
+        self, epoch: int
+    ) -> tuple[Sequence["Cut"], NDArray[np.float64], list[NDArray[np.int64]]]:
+        """Return an epoch's utterances, their durations, and the batches, whole, by position: a
+        function of clips, settings, seed and epoch alone, so that any number of processes share
+        the same ones.
         """
-        d = self.data
+        d, cuts = self.data, self.cuts
         low, high = d.join
-        cuts = joined_cuts(self.cuts, low, high, d.max_seconds, self.seed, epoch, self.shuffle)
-        return duration_batches(
-            cuts,
-            [cut.duration for cut in cuts],
-            d.batch_seconds,
-            d.max_batch,
-            f"batches {self.seed} {epoch}",
-            self.shuffle,
-        )
+        if high > 1:
+            cuts = joined_cuts(cuts, low, high, d.max_seconds, self.seed, epoch, self.shuffle)
+        seconds = seconds_of(cuts)
+        key = f"batches {self.seed} {epoch}"
+        groups = duration_groups(seconds, d.batch_seconds, d.max_batch, key, self.shuffle)
+        return cuts, seconds, groups
 
     def _own(self, whole: list["Cut"]) -> tuple[list["Cut"], bool]:
         """This process' rows of a batch, and whether they only stand in for some."""

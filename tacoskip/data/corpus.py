@@ -4,6 +4,8 @@ DIR/audio/ID.flac            prepared clips, mono 16-bit
 DIR/{train,validation,test}.jsonl.gz   lhotse cuts; paths relative, so DIR may be moved
 DIR/report.json, report.png  what was kept, what was dropped and why
 DIR/clips.jsonl              results clip by clip, for the next run
+
+The same as shards, for object storage and corpora that no disk holds: `shards.py`.
 """
 
 import json
@@ -12,15 +14,19 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import digest
 from tacoskip.data.manifest import ManifestCheck, is_texts
 from tacoskip.data.settings import DataSettings
+from tacoskip.data.shards import ShardCuts, ShardHeader, are_shards, ids_of, open_shards
 from tacoskip.data.split import SPLITS, rank
 from tacoskip.text.settings import TextSettings
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
 
 # The rate at which a recipe uses each corpus: another one goes into a folder of its own.
 USUAL_RATE = {"demo": 16000, "ljspeech": 22050, "vctk": 22050, "fsdd": 8000, "librispeech": 16000}
@@ -88,43 +94,58 @@ def write_cuts(directory: Path, split: str, clips: Iterable[dict[str, Any]], rat
 
 
 class Corpus:
-    """A prepared corpus, opened.
+    """A prepared corpus, opened: a folder, or a place of shards (a folder or URL).
 
-    train, validation, test: lhotse CutSets whose paths lead to the clips. speakers: sorted names.
-    settings: the `data`, `audio` and `text` settings it was prepared with. report: report.json.
-    Raises CorpusError when the folder holds no (whole) prepared corpus.
+    train, validation, test: lhotse CutSets whose paths lead to the clips; of shards, `ShardCuts`.
+    speakers: sorted names. settings: the `data`, `audio` and `text` settings it was prepared with.
+    report: report.json, or the header of the shards. Raises CorpusError when the place holds no
+    (whole) prepared corpus.
     """
 
-    def __init__(self, dir: str | Path) -> None:
-        from lhotse import CutSet
+    train: "CutSet | ShardCuts"
+    validation: "CutSet | ShardCuts"
+    test: "CutSet | ShardCuts"
 
-        self.dir = Path(dir)
+    def __init__(self, dir: str | Path) -> None:
+        self.dir = str(dir)
+        splits: list[Any]
         try:
-            self.report = json.loads((self.dir / "report.json").read_text(encoding="utf-8"))
-            if not self.report["kept"]:
-                raise ValueError("no clip was left")
-            self.settings: dict[str, dict[str, Any]] = self.report["settings"]
-            self.speakers: list[str] = self.report["speakers"]
-            self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
-            if type(self.settings["data"]["corpus"]) is not str or not is_texts(self.speakers):
-                raise TypeError("expected settings and speakers")
-            check = ManifestCheck(self.dir, self.speakers)
-            splits = {}
-            for split in SPLITS:
-                cuts = list(CutSet.from_file(self.dir / f"{split}.jsonl.gz"))
-                for cut in cuts:
-                    check(cut)
-                eager = CutSet.from_cuts(cuts).with_recording_path_prefix(self.dir)
-                splits[split] = eager.to_eager()
+            if are_shards(self.dir):
+                header = ShardHeader(self.dir)
+                self._read_report(header.values)
+                splits = open_shards(self.dir, header.shards, self.speakers, self.audio_sample_rate)
+            else:
+                report = Path(dir, "report.json").read_text(encoding="utf-8")
+                self._read_report(json.loads(report))
+                splits = [self._manifest(split) for split in SPLITS]
         except CorpusError:
             raise
         except Exception as error:  # a damaged manifest can make its readers fail in any way
             raise CorpusError(
                 f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
             ) from error
-        self.train: CutSet = splits["train"]
-        self.validation: CutSet = splits["validation"]
-        self.test: CutSet = splits["test"]
+        self.train, self.validation, self.test = splits
+
+    def _read_report(self, report: dict[str, Any]) -> None:
+        if not report["kept"]:
+            raise ValueError("no clip was left")
+        self.report = report
+        self.settings: dict[str, dict[str, Any]] = report["settings"]
+        self.speakers: list[str] = report["speakers"]
+        self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
+        if type(self.settings["data"]["corpus"]) is not str or not is_texts(self.speakers):
+            raise TypeError("expected settings and speakers")
+        if type(self.audio_sample_rate) is not int or self.audio_sample_rate < 1:
+            raise TypeError("expected a sample rate")
+
+    def _manifest(self, split: str) -> "CutSet":
+        from lhotse import CutSet
+
+        check = ManifestCheck(Path(self.dir), self.speakers)
+        cuts = list(CutSet.from_file(Path(self.dir, f"{split}.jsonl.gz")))
+        for cut in cuts:
+            check(cut)
+        return CutSet.from_cuts(cuts).with_recording_path_prefix(self.dir).to_eager()
 
     @classmethod
     def of(cls, data: DataSettings, audio: AudioSettings, text: TextSettings) -> "Corpus":
@@ -133,7 +154,7 @@ class Corpus:
         Raises CorpusError when its folder holds another corpus, ValueError for an unknown speaker
         or when no training clip is left.
         """
-        corpus = cls(prepared_dir(data, audio, text))
+        corpus = cls(data.root if are_shards(data.root) else prepared_dir(data, audio, text))
         wanted = (data.corpus, audio.sample_rate)
         found = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
         if wanted != found:
@@ -155,8 +176,8 @@ class Corpus:
             self.train = self.train.filter(partial(_by_others, data.leave_out)).to_eager()
             self.validation = self.validation.filter(partial(_by_others, data.leave_out)).to_eager()
         if data.train_share < 1:
-            chosen = sorted(self.train, key=lambda cut: (rank(cut.id, "share"), cut.id))
-            ids = {cut.id for cut in chosen[: round(data.train_share * len(chosen))]}
+            chosen = sorted(ids_of(self.train), key=lambda id: (rank(id, "share"), id))
+            ids = set(chosen[: round(data.train_share * len(chosen))])
             self.train = self.train.filter(lambda cut: cut.id in ids).to_eager()
         if not len(self.train):
             raise ValueError(f"no training clip of {self.dir} is left by data.leave_out and share")

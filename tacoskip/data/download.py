@@ -57,10 +57,10 @@ def fetch(
                 _continue(url, part, progress, path.name)
                 break
             except (OSError, HTTPException) as error:
-                if _is_permanent(error) or attempt == ATTEMPTS:
+                if is_permanent(error) or attempt == ATTEMPTS:
                     had = part.stat().st_size if part.exists() else 0
                     raise CorpusError(
-                        f"download of {url} stopped after {had:,} bytes ({_cause(error)}); run "
+                        f"download of {url} stopped after {had:,} bytes ({cause_of(error)}); run "
                         "again to resume, or set data.root to a folder that is already here"
                     ) from error
                 time.sleep(pause * attempt)
@@ -114,7 +114,7 @@ def _continue(url: str, part: Path, progress: Progress, name: str) -> None:
             raise OSError(f"the connection ended at {have:,} of {total:,} bytes")
 
 
-def _is_permanent(error: Exception) -> bool:
+def is_permanent(error: Exception) -> bool:
     """Whether the server does not have the file, there is no such server, or no room here."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in (403, 404, 410)
@@ -153,7 +153,7 @@ def _note(path: Path, checksum: str) -> None:
     write_atomically(file, json.dumps(noted, indent=1) + "\n")
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
 
 
@@ -175,7 +175,7 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Pat
     except CorpusError:
         raise
     except Exception as error:  # a damaged archive can make its readers fail in any way
-        raise CorpusError(f"cannot unpack {archive}: {_cause(error)}") from error
+        raise CorpusError(f"cannot unpack {archive}: {cause_of(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tacoskip.audio import read_audio
+from tacoskip.data.shards import clip_wave
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -99,7 +99,7 @@ def cut_wave(cut: "Cut") -> NDArray[np.float32]:
     """Return the samples (N,) of a prepared cut, joined clips laid one after another."""
     waves = []
     for second, part in parts(cut):
-        wave, rate = read_audio(part.recording.sources[0].source)
+        wave, rate = clip_wave(part)
         waves.append((second, wave))
     return join_waves(waves, rate, cut.id)
 

@@ -5,6 +5,7 @@ B batch, S symbols, T frames, M mels, F linear bins.
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from tacoskip.audio import FrontEnd, read_audio
+from tacoskip.audio import FrontEnd
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.joining import join_waves, parts, spoken
 from tacoskip.data.perturbation import perturbed
+from tacoskip.data.places import is_url
 from tacoskip.data.settings import AugmentSettings
+from tacoskip.data.shards import CONNECTIONS, clip_bytes, clip_wave, in_shard
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -27,6 +30,8 @@ Item = TypeVar("Item")
 
 # Clips that the statistics of a corpus are taken of.
 STATISTICS_CLIPS = 1000
+# Texts whose symbols are kept.
+TEXTS = 50_000
 
 
 class Encoder(Protocol):
@@ -71,6 +76,7 @@ class ClipFeatures:
 
     Features of clips that come again every epoch as they are are kept, up to `cache_mb`; of joined
     or augmented ones the 16-bit samples are. linear: whether the linear spectrogram is wanted.
+    Clips on a web server can be asked for ahead, several at a time.
     """
 
     def __init__(
@@ -86,6 +92,29 @@ class ClipFeatures:
         self._cache: dict[str, Any] = {}
         self._room = int(cache_mb * 1e6)
         self._lock = threading.Lock()
+        self._fetching: dict[str, Future[bytes]] = {}
+        self._fetchers: ThreadPoolExecutor | None = None
+
+    def ahead(self, cuts: Iterable["Cut"]) -> None:
+        """Begin to fetch the cuts that lie on a web server; each must be asked for later on."""
+        for cut in cuts:
+            for _, part in parts(cut):
+                if not in_shard(part) or not is_url(part.recording.sources[0].source):
+                    continue
+                with self._lock:
+                    if part.id in self._cache or part.id in self._fetching:
+                        continue
+                    if self._fetchers is None:
+                        self._fetchers = ThreadPoolExecutor(CONNECTIONS, "fetch")
+                    self._fetching[part.id] = self._fetchers.submit(clip_bytes, part)
+
+    def close(self) -> None:
+        """Stop fetching ahead, and drop what was fetched. It may be used again."""
+        with self._lock:
+            fetchers, self._fetchers = self._fetchers, None
+            self._fetching = {}
+        if fetchers is not None:
+            fetchers.shutdown(wait=True, cancel_futures=True)
 
     def __call__(self, cut: "Cut", key: str = "") -> tuple[Tensor, Tensor]:
         """Return linear (T, F) and mel (T, M) of a cut; CorpusError when it cannot be read.
@@ -124,8 +153,10 @@ class ClipFeatures:
         known = self._cache.get(cut.id)
         if isinstance(known, np.ndarray):
             return known.astype(np.float32) / np.float32(32768)
+        with self._lock:
+            fetched = self._fetching.pop(cut.id, None)
         try:
-            wave, rate = read_audio(cut.recording.sources[0].source)
+            wave, rate = clip_wave(cut, fetched.result() if fetched else None)
         except ValueError as error:
             raise CorpusError(f"{cut.id}: {error} (run: tacoskip prepare recipe=...)") from error
         if rate != self.sample_rate:
@@ -169,6 +200,7 @@ class Loader:
         either names the clip.
         """
         cuts = list(cuts)
+        self.features.ahead(cuts)
         features = [self.features(cut, key) for cut in cuts]
         texts = [spoken(cut) for cut in cuts]
         symbols = [self._encode(cut, text) for cut, text in zip(cuts, texts, strict=True)]
@@ -197,7 +229,8 @@ class Loader:
                 symbols = torch.tensor(self.tokenizer.encode(text, normalized=True)).long()
             except ValueError as error:
                 raise CorpusError(f"{cut.id}: {error}") from error
-            self._symbols[text] = symbols
+            if len(self._symbols) < TEXTS:
+                self._symbols[text] = symbols
         return symbols
 
 
@@ -211,25 +244,34 @@ def clip_mels(
     cuts: Sequence["Cut"], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
 ) -> Iterator[Tensor]:
     """Yield the log mels (T, M) of at most `limit` clips, evenly spread, as they were recorded."""
-    features = ClipFeatures(front_end, linear=False)
-    return (features(cut)[1] for cut in spread(cuts, limit))
+    return (mel for _, mel in _features(ClipFeatures(front_end, linear=False), cuts, limit))
+
+
+def _features(
+    features: ClipFeatures, cuts: Sequence["Cut"], limit: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the features of at most `limit` cuts, evenly spread; some are fetched ahead."""
+    chosen = spread(cuts, limit)
+    for number, cut in enumerate(chosen):
+        if number % CONNECTIONS == 0:
+            features.ahead(chosen[number : number + 2 * CONNECTIONS])
+        yield features(cut)
+    features.close()
 
 
 def feature_statistics(
-    cuts: Iterable["Cut"], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
+    cuts: Sequence["Cut"], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return mel mean and deviation (M,), linear mean and deviation (F,) over the clips' frames.
 
     limit: at most so many clips, evenly spread over `cuts`. Raises ValueError without cuts.
     """
-    cuts = list(cuts)
-    if not cuts:
+    if not len(cuts):
         raise ValueError("expected at least one clip to take statistics of, got none")
-    features = ClipFeatures(front_end)
     frames = 0
     sums: list[Tensor] = []
-    for cut in spread(cuts, limit):
-        linear, mel = (x.double() for x in features(cut))
+    for both in _features(ClipFeatures(front_end), cuts, limit):
+        linear, mel = (x.double() for x in both)
         new = [mel.sum(0), (mel**2).sum(0), linear.sum(0), (linear**2).sum(0)]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
         frames += len(mel)

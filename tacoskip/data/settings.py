@@ -10,6 +10,8 @@ class DataSettings:
     corpus: demo | ljspeech | vctk | fsdd | librispeech | folder. root: a folder that is already
     here ("" downloads, or for `demo` speaks, the corpus). dir: where prepared audio, manifest and
     report go ("" is data/<corpus>, with a suffix that tells apart another root or other settings).
+    shards: a folder that `prepare` also writes the corpus into as shards, which need no copy where
+    they are trained on (`root` may name them there, as a folder or URL).
     subset: LibriSpeech's parts, by comma. limit: at most so many clips (0: all).
     validation, test: clips in these splits (0: the corpus' own split, or about 2 %).
     leave_out: speakers that are neither trained on nor validated with; the test split keeps them.
@@ -23,6 +25,7 @@ class DataSettings:
     corpus: str = "ljspeech"
     root: str = ""
     dir: str = ""
+    shards: str = ""
     subset: str = ""
     limit: int = 0
     min_seconds: float = 0.1

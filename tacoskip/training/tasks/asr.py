@@ -3,7 +3,7 @@
 B batch, T mel frames, L encoder frames, U units.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from tacoskip.data import (
     CorpusError,
     TrainBatches,
     clip_mels,
+    picked,
     spoken,
     validation_batches,
 )
@@ -42,7 +43,9 @@ class ListenerTask:
         self.config, self.tell = config, tell
         self.front_end = FrontEnd(config.audio)
         extras = [_extra(folder, config) for folder in config.data.extra]
-        cuts = [cut for one in (corpus, *extras) for cut in one.train]
+        cuts: Sequence[Any] = corpus.train if isinstance(corpus.train, Sequence) else []
+        if extras or not cuts:  # shards alone stay where they are
+            cuts = [cut for one in (corpus, *extras) for cut in one.train]
         self.vocabulary = _vocabulary(config, cuts)
         self.n_symbols, self.units = len(self.vocabulary), self.vocabulary.model
         self.batches = TrainBatches(
@@ -151,14 +154,14 @@ class ListenerTask:
             "that the texts match the recordings"
         )
 
-    def _long_enough(self, cuts: Iterable[Any]) -> list[Any]:
+    def _long_enough(self, cuts: Sequence[Any]) -> Sequence[Any]:
         """Leave out clips with fewer encoder frames than CTC needs for their text, and name them.
 
         The fastest augmentation counts.
         """
         audio, fastest = self.config.audio, max([1.0, *self.config.augment.speed])
         kept, short = [], []
-        for cut in cuts:
+        for place, cut in enumerate(cuts):
             units = self.vocabulary.encode(cut.supervisions[0].custom["normalized"], True)
             # A joined clip needs a frame for the space before the next one.
             needed = frames_needed(units) + (self.config.data.join[1] > 1)
@@ -166,7 +169,7 @@ class ListenerTask:
             frames = torch.tensor([1 + samples // audio.hop_length])
             got = int(subsampled(frames, self.config.asr.subsampling))
             if units and got >= needed:
-                kept.append(cut)
+                kept.append(place)
             else:
                 short.append(f"{cut.id} ({got} frames, {needed} needed)")
         if short:
@@ -180,10 +183,10 @@ class ListenerTask:
             if not kept:
                 raise CorpusError(line)
             self.tell(f"{line}; left out of training", True)
-        return kept
+        return picked(cuts, kept)
 
 
-def _vocabulary(config: Config, cuts: list[Any]) -> Units:
+def _vocabulary(config: Config, cuts: Sequence[Any]) -> Units:
     if config.asr.units == "characters":
         return Letters()
     try:
