@@ -64,7 +64,8 @@ demo: setup
 	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav
 
 # Speed beside the peers first, on all cores. attention.py, deep.py and fsdd_judge.py train networks,
-# heard.py and long_recording.py want a trained one: they are started by hand.
+# heard.py and long_recording.py want a trained one, loading.py a prepared corpus: they are started
+# by hand.
 bench: setup
 	$(BIN)/python benchmarks/speed.py $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
 	$(BENCH)/scaling.py
@@ -74,6 +75,7 @@ bench: setup
 	$(call bench,$(FSDD)/recordings,griffin_lim.py $(FSDD)/recordings)
 	$(call bench,$(LJSPEECH)/wavs,griffin_lim.py $(LJSPEECH)/wavs)
 	$(call bench,$(LJSPEECH)/metadata.csv,text_ljspeech.py $(LJSPEECH)/metadata.csv)
+	$(call bench,$(LJSPEECH)/metadata.csv,preparing.py $(LJSPEECH))
 
 BENCH = OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench = @if [ -e "$(1)" ]; then echo "== $(2)"; $(BENCH)/$(2); \

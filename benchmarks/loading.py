@@ -1,19 +1,20 @@
 """Batches from files and from shards, in a folder and on a web server near and far.
 
-    python benchmarks/loading.py PREPARED SHARDS [--delay-ms 30] [--json]
+    python benchmarks/loading.py PREPARED [--shards FOLDER] [--workers 1] [--json]
 
-PREPARED is a folder that `tacoskip prepare` has left, SHARDS what data.shards of the same corpus
-has. Every contestant builds the same batches, of a voice (mel and linear spectrogram) and of a
-listener (mel alone), nothing kept from one to the next; the server is a process of its own on this
-machine, whose answers wait --delay-ms where it stands for one that is far away. The pages of the
-files are in memory: what a disk gives is not measured. "hours" are hours of audio a second by the
-clock and a second of processor time, of the first, unseen run; "opened" is how long the corpus took
-to open, "MB" the memory that it holds.
+PREPARED is a folder that `tacoskip prepare` has left; its shards are written beforehand, into
+FOLDER if it is given, where they stay. Every contestant builds the same batches, of a voice (mel
+and linear spectrogram) and of a listener (mel alone), nothing kept from one to the next; the server
+is a process of its own on this machine, whose answers wait --delay-ms where it stands for one that
+is far away. The pages of the files are in memory: what a disk gives is not measured. "hours" are
+hours of audio a second by the clock and a second of processor time, of the first, unseen run;
+"opened" is how long the corpus took to open, "MB" the memory that it holds.
 """
 
 import argparse
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +26,18 @@ from timing import main as run_races
 from tacoskip.audio import FrontEnd
 from tacoskip.audio.settings import AudioSettings
 from tacoskip.data import Corpus, DataSettings, TrainBatches
+from tacoskip.data.sharding import write_shards
 from tacoskip.text import TextSettings, Tokenizer
 
 HERE = Path(__file__).parent
+
+
+@contextmanager
+def shards_of(prepared: Path, folder: Path | None) -> Iterator[Path]:
+    """Write what is missing of a corpus' shards; yields where they are."""
+    with tempfile.TemporaryDirectory() as temporary:
+        written = write_shards(prepared, folder or Path(temporary))
+        yield Path(written.dir)
 
 
 @contextmanager
@@ -84,11 +94,15 @@ def resident_mb() -> float:
 
 
 def races(options: argparse.Namespace) -> Iterator[Race]:
-    with served(options.shards, 0) as near, served(options.shards, options.delay_ms) as far:
+    with (
+        shards_of(options.prepared, options.shards) as shards,
+        served(shards, 0) as near,
+        served(shards, options.delay_ms) as far,
+    ):
         for name, linear in (("a voice", True), ("a listener", False)):
             places = {
                 "files": str(options.prepared),
-                "shards, folder": str(options.shards),
+                "shards, folder": str(shards),
                 "shards, server": near,
                 f"shards, server {options.delay_ms:g} ms away": far,
             }
@@ -97,14 +111,14 @@ def races(options: argparse.Namespace) -> Iterator[Race]:
             ]
             first = contestants[0].run
             first()
-            claim = f"{options.batches} batches of {name}, {options.workers} worker"
+            claim = f"{first.count} batches of {name}, workers: {options.workers}"
             yield Race(claim, "mel frames", first.frames, contestants)
 
 
 if __name__ == "__main__":
     arguments = parser(__doc__, rounds=3)
     arguments.add_argument("prepared", type=Path)
-    arguments.add_argument("shards", type=Path)
+    arguments.add_argument("--shards", type=Path, help="where they are, or shall be")
     arguments.add_argument("--batches", type=int, default=40)
     arguments.add_argument("--workers", type=int, default=1)
     arguments.add_argument("--delay-ms", type=float, default=30.0)

@@ -105,6 +105,7 @@ class _Work:
         known = self.journal.get(id, result["key"])
         if known and is_result(known) and ("reason" in known or file.exists()):
             row |= known | {"file": result["file"]}
+            del row["key"]
             return
         task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
         self.running[task] = result
@@ -129,5 +130,6 @@ class _Work:
                     f"{type(error).__name__}: {' '.join(str(error).split())}"
                 ) from error
             self.journal.add(result)
+            del result["key"]  # the rows of all clips are held until the end
             self.rows[result["id"]] |= result
             self.fresh += 1

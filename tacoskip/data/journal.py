@@ -50,11 +50,14 @@ def is_result(row: dict[str, Any]) -> bool:
 
 
 class Journal:
-    """Results by clip id, in a file that grows by whole lines; what is no result is passed over."""
+    """Results by clip id, in a file that grows by whole lines; what is no result is passed over.
+
+    Lines are held as they are: a clip's takes a quarter of what it takes when it is read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.results: dict[str, dict[str, Any]] = {}
+        self.lines: dict[str, bytes] = {}
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         for line in lines:
             try:
@@ -62,21 +65,23 @@ class Journal:
             except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict) and isinstance(row.get("id"), str):
-                self.results[row["id"]] = row
+                self.lines[row["id"]] = line
         # A cut line must not swallow the next one that is appended.
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab")
         if lines and lines[-1]:
-            self._file.write("\n")
+            self._file.write(b"\n")
 
     def get(self, id: str, key: str) -> dict[str, Any] | None:
         """Return the result of a clip, or None when there is none for this key."""
-        row = self.results.get(id)
-        return row if row is not None and row.get("key") == key else None
+        line = self.lines.get(id)
+        row = json.loads(line) if line is not None else {}
+        return row if row.get("key") == key else None
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a result: a dict with `id` and `key`."""
-        self.results[row["id"]] = row
-        self._file.write(json.dumps(row) + "\n")
+        line = json.dumps(row).encode()
+        self.lines[row["id"]] = line
+        self._file.write(line + b"\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -85,8 +90,13 @@ class Journal:
 
     def compact(self) -> None:
         """Rewrite the closed file with one line a clip."""
-        lines = "".join(json.dumps(row) + "\n" for row in self.results.values())
-        write_atomically(self.path, lines)
+        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.writelines(line + b"\n" for line in self.lines.values())
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -124,7 +124,7 @@ def test_journal_survives_a_cut_line(tmp_path):
     assert journal.get("a", "1") and not journal.get("b", "1") and not journal.get("a", "2")
     journal.add({"id": "c", "key": "1"})
     journal.close()
-    assert set(Journal(path).results) == {"a", "c"}
+    assert set(Journal(path).lines) == {"a", "c"}
     journal.compact()
     assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "c"]
 

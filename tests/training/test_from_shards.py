@@ -67,7 +67,7 @@ def equal(a: object, b: object) -> bool:
 
 @pytest.mark.parametrize(
     ("settings", "moves"),
-    [("smoke", [("corpus", 1), ("server", 2), ("folder", 4)]), ("demo_asr", [("server", 4)])],
+    [("smoke", [("server", 2), ("folder", 4)]), ("demo_asr", [("server", 4)])],
     indirect=["settings"],
 )
 def test_a_run_learns_the_same_and_may_move(
