@@ -220,4 +220,7 @@ def validation_batches(
     seconds = [cut.duration for cut in chosen]
     groups = duration_batches(chosen, seconds, data.batch_seconds, data.max_batch, "", False)
     loader = Loader(front_end, tokenizer, speakers, linear=linear)
-    return [loader.batch(group) for group in groups]
+    try:
+        return [loader.batch(group) for group in groups]
+    finally:
+        loader.features.close()

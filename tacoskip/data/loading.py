@@ -136,6 +136,7 @@ class ClipFeatures:
         changes = len(pieces) > 1 or augment is not None
         known = None if changes else self._cache.get(cut.id)
         if isinstance(known, tuple):
+            self._fetched(cut.id)
             return known
         waves = [(second, self._wave(part, keep=changes)) for second, part in pieces]
         wave = join_waves(waves, self.sample_rate, cut.id)
@@ -150,11 +151,9 @@ class ClipFeatures:
         return linear, mel
 
     def _wave(self, cut: Any, keep: bool) -> NDArray[np.float32]:
-        known = self._cache.get(cut.id)
+        fetched, known = self._fetched(cut.id), self._cache.get(cut.id)
         if isinstance(known, np.ndarray):
             return known.astype(np.float32) / np.float32(32768)
-        with self._lock:
-            fetched = self._fetching.pop(cut.id, None)
         try:
             wave, rate = clip_wave(cut, fetched.result() if fetched else None)
         except ValueError as error:
@@ -168,6 +167,10 @@ class ClipFeatures:
             pcm = np.round(wave * 32768).astype(np.int16)
             self._keep(cut.id, pcm, pcm.nbytes)
         return wave
+
+    def _fetched(self, id: str) -> "Future[bytes] | None":
+        with self._lock:
+            return self._fetching.pop(id, None)
 
     def _keep(self, id: str, value: Any, size: int) -> None:
         with self._lock:

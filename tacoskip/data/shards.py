@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FORMAT = "tacoskip shards 1"
 HEADER = "shards.json"
-CONNECTIONS = 16
+CONNECTIONS = 32
 
 # What no shard of ours exceeds: bytes of the header, of an index, unpacked and as it lies there.
 MOST_HEADER, MOST_INDEX = 1 << 28, 1 << 26
