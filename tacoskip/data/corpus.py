@@ -21,6 +21,7 @@ from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import digest
 from tacoskip.data.manifest import ManifestCheck, is_texts
+from tacoskip.data.places import shown
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.shards import ShardCuts, ShardHeader, are_shards, ids_of, open_shards
 from tacoskip.data.split import SPLITS, rank
@@ -106,13 +107,14 @@ class Corpus:
     test: "CutSet | ShardCuts"
 
     def __init__(self, dir: str | Path) -> None:
-        self.dir = str(dir)
+        place = str(dir)
+        self.dir = shown(place)
         splits: list[Any]
         try:
-            if are_shards(self.dir):
-                header = ShardHeader(self.dir)
+            if are_shards(place):
+                header = ShardHeader(place)
                 self._read_report(header.values)
-                splits = open_shards(self.dir, header.shards, self.speakers, self.audio_sample_rate)
+                splits = open_shards(place, header.shards, self.speakers, self.audio_sample_rate)
             else:
                 report = Path(dir, "report.json").read_text(encoding="utf-8")
                 self._read_report(json.loads(report))
