@@ -11,6 +11,7 @@ The same as shards, for object storage and corpora that no disk holds: `shards.p
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
@@ -126,6 +127,14 @@ class Corpus:
                 f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
             ) from error
         self.train, self.validation, self.test = splits
+
+    def checksum(self) -> int:
+        """CRC-32 of the ids of the clips to train and to validate with, in their order."""
+        found = 0
+        for cuts in (self.train, self.validation):
+            for id in ids_of(cuts):
+                found = zlib.crc32(id.encode(), found)
+        return found
 
     def _read_report(self, report: dict[str, Any]) -> None:
         if not report["kept"]:

@@ -13,7 +13,7 @@ from tacoskip.training import schedule
 from tacoskip.training.interrupts import Interrupts
 from tacoskip.training.learning import Learning
 from tacoskip.training.memory import keep_memory
-from tacoskip.training.processes import PATIENCE, Processes
+from tacoskip.training.processes import MEETING, Processes, meeting
 from tacoskip.training.session import Progress, Session
 
 # One process, or several that each hold the whole network.
@@ -43,11 +43,12 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(
         settings.precision, settings.precision
     )
-    accelerator = Accelerator(
-        mixed_precision=precision,
-        cpu=not cuda,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
-    )
+    with meeting():
+        accelerator = Accelerator(
+            mixed_precision=precision,
+            cpu=not cuda,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=MEETING)],
+        )
     if accelerator.distributed_type not in KINDS:
         raise ValueError(
             f"expected accelerate to start plain processes, got {accelerator.distributed_type}: "

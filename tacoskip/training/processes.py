@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,18 +20,28 @@ from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 
+# For the processes to find each other at the start.
+MEETING = timedelta(minutes=2)
 # The main process evaluates and writes while the others wait: how long, at most. Whether it still
 # lives is seen by the pulse.
 PATIENCE = timedelta(days=1)
 # A process that is killed closes its connections; one that says nothing for PULSE_TIMEOUT has lost
 # its machine or its network. PARTING_SECONDS: for a process to end in order once another is gone.
-PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(minutes=5), 5.0
+PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(minutes=2), 5.0
+# A shared folder may show late what another machine has written.
+SIGHT_SECONDS = 10.0
 
 # What gloo says where a connection is gone.
 BROKEN = ("connection", "broken pipe", "timed out", "timeout")
 LOST = (
     "another process of this run has ended or cannot be reached; what it said last tells why. "
     "The same command goes on from the last checkpoint"
+)
+
+
+APART = (
+    "the processes of this run do not reach each other. With several machines, name on each the "
+    "interface that leads to the others: GLOO_SOCKET_IFNAME=eth1 (docs/several-machines.md)"
 )
 
 
@@ -45,6 +57,18 @@ def started_as_main() -> bool:
 def started_alone() -> bool:
     """Whether this process is all there is of the run."""
     return int(os.environ.get("WORLD_SIZE", "1")) == 1
+
+
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Turn what is raised where processes do not find each other into one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if started_alone() or distributed.is_initialized():
+            raise
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise ProcessLost(f"{APART}; torch says: {said[0]}") from error
 
 
 class Processes:
@@ -67,10 +91,50 @@ class Processes:
         self._known = False  # whether they are all of a pass
         self._ending, self._leaving = threading.Event(), False
         self._pulse: threading.Thread | None = None
+        self._group: Any = None
         if self.count > 1:
             group = distributed.new_group(backend="gloo", timeout=PULSE_TIMEOUT)
             self._pulse = threading.Thread(target=self._beat, args=(group,), daemon=True)
             self._pulse.start()
+            with _heard():
+                self._group = distributed.new_group(timeout=PATIENCE)
+
+    def check_same(self, given: dict[str, Any]) -> None:
+        """Raise ValueError where a process has other values than the main one, naming them."""
+        first, *others = self.gather_objects(given)
+        for rank, other in enumerate(others, 1):
+            differ = [
+                f"{name}={other.get(name)} ({first.get(name)} on the first)"
+                for name in sorted({*first, *other})
+                if first.get(name) != other.get(name)
+            ]
+            if differ:
+                more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+                raise ValueError(
+                    "expected the same of every process of a run, got on process "
+                    f"{rank}: {', '.join(differ[:3])}{more}"
+                )
+
+    def check_shared(self, folder: Path) -> None:
+        """Raise ValueError unless what the main process writes into `folder` is seen by all."""
+        if self.count == 1:
+            return
+        sign = folder / self.of_main(f"sign-{os.urandom(8).hex()}")
+        if self.main:
+            folder.mkdir(parents=True, exist_ok=True)
+            sign.touch()
+        self.wait()
+        end = time.monotonic() + SIGHT_SECONDS
+        while not (seen := sign.exists()) and time.monotonic() < end:
+            time.sleep(0.1)
+        unseen = [rank for rank, (here,) in enumerate(self.gather(seen).tolist()) if not here]
+        if self.main:
+            sign.unlink()
+        if unseen:
+            raise ValueError(
+                f"{folder}: process {unseen[0]} does not see what the first one writes there; "
+                "run=... must be a folder that all machines share"
+            )
 
     def gather(self, *values: float) -> Tensor:
         """The values of every process: (W, values), double, on the CPU."""
@@ -80,7 +144,7 @@ class Processes:
         own = own.to(self.device)
         found = [torch.empty_like(own) for _ in range(self.count)]
         with _heard():
-            distributed.all_gather(found, own)
+            distributed.all_gather(found, own, group=self._group)
         return torch.stack(found).cpu()
 
     def gather_objects(self, value: T) -> list[T]:
@@ -89,7 +153,7 @@ class Processes:
             return [value]
         found: list[Any] = [None] * self.count
         with _heard():
-            distributed.all_gather_object(found, value)
+            distributed.all_gather_object(found, value, group=self._group)
         return found
 
     def of_main(self, value: T) -> T:
@@ -98,7 +162,7 @@ class Processes:
             return value
         said = [value]
         with _heard():
-            distributed.broadcast_object_list(said, device=self.device)
+            distributed.broadcast_object_list(said, device=self.device, group=self._group)
         return said[0]
 
     def wait(self) -> None:
@@ -111,7 +175,7 @@ class Processes:
             with _heard(), torch.no_grad():
                 for value in model.state_dict().values():
                     if value.numel():
-                        distributed.broadcast(value, 0)
+                        distributed.broadcast(value, 0, group=self._group)
 
     def sum_gradients(self, model: nn.Module) -> None:
         """Add the gradients of all processes up, in place."""
@@ -120,7 +184,7 @@ class Processes:
         found = [p.grad for p in model.parameters() if p.grad is not None and p.numel()]
         flat = torch.cat([gradient.reshape(-1) for gradient in found])
         with _heard():
-            distributed.all_reduce(flat)
+            distributed.all_reduce(flat, group=self._group)
         parts = flat.split([gradient.numel() for gradient in found])
         for gradient, part in zip(found, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
@@ -140,7 +204,7 @@ class Processes:
                 self._sums.append((own.shape, own.dtype))
             self._said += 1
             with _heard():
-                distributed.all_reduce(sums)
+                distributed.all_reduce(sums, group=self._group)
         return sums, self._counted
 
     def fall_silent(self, passes: int) -> bool:
@@ -153,7 +217,8 @@ class Processes:
             return False
         for shape, dtype in self._sums[self._said :] + passes * self._sums:
             with _heard():
-                distributed.all_reduce(torch.zeros(shape, dtype=dtype, device=self.device))
+                zeros = torch.zeros(shape, dtype=dtype, device=self.device)
+                distributed.all_reduce(zeros, group=self._group)
         return True
 
     def leave(self) -> None:

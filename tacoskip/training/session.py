@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import Config, save_config, to_dict
+from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.data import Batch, Corpus
 from tacoskip.matching import Match, matched
 from tacoskip.models.capture import Captured
@@ -49,6 +50,16 @@ PATIENCE, CAUTION, ROLLBACKS = 20, 0.5, 2
 NAMED = 5
 # Validation batches that the study at the end of a run takes.
 STUDIED = 2
+
+
+# Settings that may differ between the machines of a run: what lies where, and what each can do.
+OWN = ("run", "data.root", "data.dir", "data.workers", "data.cache_mb", "train.threads")
+
+
+def told(config: Config) -> dict[str, Any]:
+    """The settings, by dotted key, that must be the same on all machines of a run."""
+    values = flatten(to_dict(config), field_kinds(Config))
+    return {key: value for key, value in values if key not in OWN}
 
 
 @dataclass
@@ -80,6 +91,8 @@ class Session:
         self.halved = 0  # batches that had to be taken in parts
         self.caution = 1.0  # share of the learning rate that is left after steps that were not
         corpus = Corpus.of(config.data, config.audio, config.text)
+        processes.check_same(told(config) | {"clips, by checksum": corpus.checksum()})
+        processes.check_shared(self.run)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
         self.batches, self.n_symbols = self.task.batches, self.task.n_symbols

@@ -3,8 +3,11 @@
 What they learn is held against one process in tests/training/test_learning.py.
 """
 
+import gzip
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,8 +34,8 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def start(tiny_corpus: Path, tmp_path: Path) -> Start:
-    """Starts training in tmp_path / name, in one process or two; every step saves a checkpoint."""
+def common(tiny_corpus: Path, tmp_path: Path) -> list[str]:
+    """Settings of every run here, whose corpus is prepared."""
     from tacoskip.config import load_config
 
     common = [f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}", "data.validation=2"]
@@ -41,6 +44,12 @@ def start(tiny_corpus: Path, tmp_path: Path) -> Start:
     common += ["train.keep=1000"]
     config = load_config("smoke", common)
     prepare(config.data, config.audio, config.text)
+    return common
+
+
+@pytest.fixture
+def start(common: list[str], tmp_path: Path) -> Start:
+    """Starts training in tmp_path / name, in one process or two; every step saves a checkpoint."""
 
     def started(name: str, processes: int, *pairs: str) -> "subprocess.Popen[str]":
         launcher = TORCHRUN if processes == 2 else [sys.executable]
@@ -117,6 +126,47 @@ def test_a_killed_process_ends_the_run_which_goes_on_to_the_bit(
     finish(start("killed", 2, "train.max_steps=30"))
     assert same(learnt(tmp_path / "killed"), learnt(tmp_path / "straight"))
     assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "named"),
+    [
+        (["train.learning_rate=0.5"], "train.learning_rate=0.5 (0.001 on the first)"),
+        (["data.dir=shorter"], "clips, by checksum"),
+        (["run=elsewhere"], "must be a folder that all machines share"),
+    ],
+)
+def test_machines_that_were_told_different_things_are_refused(
+    pairs: list[str], named: str, common: list[str], tmp_path: Path, inject: Ledger
+) -> None:
+    shutil.copytree(tmp_path / "data", tmp_path / "shorter")
+    manifest = tmp_path / "shorter" / "train.jsonl.gz"
+    lines = gzip.decompress(manifest.read_bytes()).splitlines(keepends=True)
+    manifest.write_bytes(gzip.compress(b"".join(lines[1:])))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(2):
+        told = [*common, "train.max_steps=3", f"run={tmp_path / 'run'}", *(pairs if rank else [])]
+        machine = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+        machine |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "tacoskip.cli", "train", "recipe=smoke", *told],
+                env=os.environ | machine,
+                cwd=tmp_path,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    with inject("several processes: told different things"):
+        for process in processes:
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode in (1, 2), said
+            assert named in said and "Traceback" not in said
+    assert not checkpoints(tmp_path / "run")
 
 
 @pytest.mark.parametrize("asked", ["launcher", "main", "other"])
