@@ -53,7 +53,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
                 command(*args, **kwargs)
                 sys.stdout.flush()  # here, where a reader that has gone is still our business
         except KeyboardInterrupt as interrupt:
-            say("interrupted; prepare and train go on from here when they are run again")
+            say("interrupted; prepare, train and ablate go on from here when they are run again")
             # Training says which signal it was.
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise typer.Exit(128 + number) from None

@@ -8,6 +8,7 @@ network.
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from tacoskip.ablation.grid import Request, Variant, variants
@@ -75,15 +76,17 @@ def ablate(request: Request, base: Config, tell: Tell, say: Callable[[str], None
     say(f"{len(plan.runs) - len(todo)} of {len(plan.runs)} runs are done, {len(todo)} to go")
     began = time.monotonic()
     ended = 0
-    for path, error in launch(request.launcher, list(runs), request.jobs, base.train.threads):
-        if path is not None:
-            run = next(one for one in todo if (folder / one.run).resolve() == path.resolve())
-            run.state, run.error = (FAILED, error) if error else (DONE, "")
-            plan.save(folder)
-            ended += 1
-            minutes = (time.monotonic() - began) / 60
-            say(f"{run.run}: {error or 'done'} ({ended} of {len(todo)}, {minutes:.0f} min)")
-        tell(_share(folder, todo), f"{len(todo) - ended} runs to go")
+    jobs, threads = request.jobs, base.train.threads
+    with closing(launch(request.launcher, list(runs), jobs, threads, say)) as all_ended:
+        for path, error in all_ended:
+            if path is not None:
+                run = next(one for one in todo if (folder / one.run).resolve() == path.resolve())
+                run.state, run.error = (FAILED, error) if error else (DONE, "")
+                plan.save(folder)
+                ended += 1
+                minutes = (time.monotonic() - began) / 60
+                say(f"{run.run}: {error or 'done'} ({ended} of {len(todo)}, {minutes:.0f} min)")
+            tell(_share(folder, todo), f"{len(todo) - ended} runs to go")
     return folder
 
 

@@ -7,35 +7,93 @@ the launcher.
 """
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 
-from tacoskip.ablation.worker import RESULT
+from tacoskip.ablation.worker import REQUEST, RESULT
 
 Ended = tuple[Path | None, str]
 
 LOG = "log.txt"
 TICK_SECONDS = 1.0
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+SAVING = "interrupted: what is running is saved first"
+# For a cluster to answer at all.
+CALL_SECONDS = 5.0
 # Times that a run starts again elsewhere because its node is gone, and what a run on a cluster gets
 # to save itself when all is interrupted.
 RETRIES, PARTING_SECONDS = 5, 60.0
 
 
-def launch(launcher: str, runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
+def check_launcher(launcher: str) -> None:
+    """Raise ValueError where Ray is asked for and is not installed, or nobody answers for it."""
+    if launcher != "ray":
+        return
+    if find_spec("ray") is None:
+        raise ValueError(
+            "launcher=ray needs Ray, which is not installed here: see docs/several-machines.md"
+        )
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return  # "auto", a Ray client's URL, or none: Ray knows what to make of it
+    try:
+        socket.create_connection((host, int(port)), CALL_SECONDS).close()
+    except OSError as error:
+        raise ValueError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); "
+            "on that machine: ray start --head --port PORT, and the port must be open"
+        ) from None
+
+
+def launch(
+    launcher: str, runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]
+) -> Generator[Ended, None, None]:
     """Run all, at most `jobs` at once (0: as many as there are GPUs, or cores for `threads` each).
 
-    Raises ModuleNotFoundError when Ray is asked for and not installed.
+    SIGINT, SIGTERM and a terminal that goes away end it with KeyboardInterrupt, once what is
+    running has been saved. say: lines for whoever watches. Raises ValueError when a cluster cannot
+    be reached, or a machine of it does not see the runs' folder.
     """
-    if launcher == "ray":
-        return _ray(runs, jobs, threads)
-    return _local(runs, jobs or _room(threads), threads)
+    with _interrupted_by_signals():
+        if launcher == "ray":
+            yield from _ray(runs, jobs, threads, say)
+        else:
+            yield from _local(runs, jobs or _room(threads), threads, say)
+
+
+@contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:  # Ray raises one of its own in place of ours
+        raise KeyboardInterrupt(*received[:1]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _room(threads: int) -> int:
@@ -73,7 +131,9 @@ def _outcome(run: Path, code: int) -> str:
     return errors[-1] if errors else f"ended with code {code}, see {LOG} in its folder"
 
 
-def _local(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
+def _local(
+    runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]
+) -> Iterator[Ended]:
     waiting, gpus = list(reversed(runs)), torch.cuda.device_count()
     slots: dict[int, tuple[Path, subprocess.Popen[bytes]]] = {}
     try:
@@ -90,39 +150,60 @@ def _local(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
                     yield run, _outcome(run, code)
             yield None, ""
     finally:  # interrupted: each saves what it has, and goes on from there another time
+        if slots:
+            say(SAVING)
         for _, process in slots.values():
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
         for _, process in slots.values():
             process.wait()
 
 
-def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
+def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) -> Iterator[Ended]:
     """Spread over a Ray cluster that sees the same file system; RAY_ADDRESS names one, else one is
     started here. A run whose node dies goes on from its last checkpoint on another.
     """
+    check_launcher("ray")
+    import ray
+
+    own = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        import ray
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "launcher=ray needs the ray extra: pip install 'tacoskip[ray]'"
+        ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
+    except (RuntimeError, ConnectionError, ray.exceptions.RayError) as failure:
+        raise ValueError(
+            f"Ray at {os.environ.get('RAY_ADDRESS', 'this machine')} does not let us in: "
+            f"{_last_line(failure)} (a cluster with a token wants RAY_AUTH_MODE=token here too)"
         ) from None
-    ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
-    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    for number, handler in own.items():  # Ray takes SIGTERM for itself
+        signal.signal(number, handler)
+    resources = ray.cluster_resources()
+    gpus = 1 if resources.get("GPU") else 0
 
     @ray.remote(num_cpus=max(1, threads), num_gpus=gpus, max_retries=RETRIES)
     def remote(run: str, folder: str) -> str:
+        if not Path(run, REQUEST).is_file():
+            return f"machine {socket.gethostname()} does not see {run}: it must be shared"
         os.chdir(folder)  # paths in settings are relative to where the ablation was started
         process = _start(Path(run), threads)
         try:
-            return _outcome(Path(run), process.wait())
+            while process.poll() is None:  # what cancels it is heard between two looks only
+                time.sleep(TICK_SECONDS / 2)
+            return _outcome(Path(run), process.returncode)
         except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)  # Ray has all that it starts ignore SIGINT
             process.wait()
             raise
 
     waiting = [run.resolve() for run in reversed(runs)]
     active: dict[Any, Path] = {}
     try:
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        where = (
+            "of " + os.environ["RAY_ADDRESS"]
+            if "RAY_ADDRESS" in os.environ
+            else ("without RAY_ADDRESS: one that runs here, or is started for this ablation")
+        )
+        say(f"Ray: machines {len(nodes)}, cores {resources.get('CPU', 0):.0f}, {where}")
+        _check_seen(ray, nodes, waiting)
         while waiting or active:
             while waiting and (not jobs or len(active) < jobs):
                 run = waiting.pop()
@@ -133,12 +214,38 @@ def _ray(runs: list[Path], jobs: int, threads: int) -> Iterator[Ended]:
                 try:
                     error = ray.get(one)
                 except ray.exceptions.RayError as failure:
-                    error = " ".join(str(failure).split())[:300]
+                    error = _last_line(failure)
                 yield run, error
             yield None, ""
     finally:
+        if active:
+            say(SAVING)
         for one in active:
             ray.cancel(one)
         if active:
             ray.wait(list(active), num_returns=len(active), timeout=PARTING_SECONDS)
         ray.shutdown()
+
+
+def _check_seen(ray: Any, nodes: list[dict[str, Any]], runs: list[Path]) -> None:
+    """Raise ValueError where a machine of the cluster does not see the folders of the runs."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @ray.remote(num_cpus=0)
+    def seen(path: str) -> bool:
+        return Path(path).is_file()
+
+    for node in nodes if runs else []:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        asked = seen.options(scheduling_strategy=there).remote(str(runs[0] / REQUEST))
+        if not ray.get(asked, timeout=PARTING_SECONDS):
+            raise ValueError(
+                f"machine {node['NodeManagerAddress']} of the Ray cluster does not see {runs[0]}: "
+                "an ablation must lie in a folder that all machines share, under one path"
+            )
+
+
+def _last_line(failure: Exception) -> str:
+    """What a Ray error comes to: its last line, without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(failure)).strip().splitlines()
+    return lines[-1].strip()[:300] if lines else type(failure).__name__

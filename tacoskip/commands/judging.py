@@ -112,7 +112,9 @@ def run_ablation(
     with working():
         request = read_request(settings or [])
         from tacoskip.ablation.ablate import ablate, settle
+        from tacoskip.ablation.launch import check_launcher
 
+        check_launcher(request.launcher)
         base = settle(request)
         require_corpus(base)
         with Bar("ablate") as bar:

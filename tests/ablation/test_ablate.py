@@ -1,6 +1,8 @@
 """An ablation carried out: real runs of a few steps, failures, going on, what runs share."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,7 +39,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Runs happen in this process, one after another; returns the names of those that ran."""
     ran: list[str] = []
 
-    def run(launcher: str, runs: list[Path], jobs: int, threads: int) -> launching.Iterator:
+    def run(launcher: str, runs: list[Path], *_: object) -> launching.Iterator:
         for path in runs:
             ran.append(f"{path.parent.name}/{path.name}")
             try:
@@ -147,7 +149,7 @@ def quick(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[P
     monkeypatch.setattr(
         launching.subprocess, "Popen", lambda _, **rest: popen([sys.executable, "-c", code], **rest)
     )
-    (ended,) = [one for one in launching.launch("local", [tmp_path], 1, 1) if one[0]]
+    (ended,) = [one for one in launching.launch("local", [tmp_path], 1, 1, print) if one[0]]
     assert ended[0] == tmp_path
     return ended  # type: ignore[return-value]
 
@@ -195,6 +197,51 @@ input()
     process.kill()
     assert process.stdout.read() == b"", "the pipe closes when the last who holds it has ended"
     process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number"),
+    [
+        ("local", signal.SIGINT),
+        ("local", signal.SIGTERM),
+        pytest.param("ray", signal.SIGINT, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGHUP, marks=pytest.mark.ray),
+    ],
+)
+def test_an_interrupted_ablation_saves_what_is_running(
+    launcher: str, number: int, pairs: list[str], tmp_path: Path
+) -> None:
+    if launcher == "ray":
+        pytest.importorskip("ray")
+    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "jobs=1"]
+    asked += ["train.max_steps=100000", "train.log_every=1", "train.threads=1"]
+    command = [sys.executable, "-m", "tacoskip.cli", "ablate", *asked, f"launcher={launcher}"]
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    log = tmp_path / "ablation" / "highway" / "seed-0" / launching.LOG
+    while not (log.is_file() and "step 1" in log.read_text()):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + number, said
+    assert launching.SAVING in said and "Traceback" not in said
+    assert checkpoints(log.parent), "saved, long before a checkpoint was due"
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"), (None, "not installed")],
+)
+def test_a_cluster_that_cannot_be_is_said_before_anything_is_prepared(
+    address: str | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "find_spec", lambda _: address)
+    monkeypatch.setenv("RAY_ADDRESS", address or "auto")
+    result = CliRunner().invoke(app, ["ablate", "recipe=smoke", "blocks=plain", "launcher=ray"])
+    assert result.exit_code == 2
+    assert words in result.stderr
 
 
 @pytest.mark.ray
