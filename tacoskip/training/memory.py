@@ -6,12 +6,12 @@ import ctypes
 import sys
 
 # glibc's malloc.h
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_memory() -> bool:
-    """Tell glibc's malloc to keep freed blocks of up to 1 GiB for the next step; returns whether it
-    listened.
+    """Tell glibc's malloc to keep what is freed, in blocks of up to 1 GiB, for the next step, and
+    whichever thread wants it; returns whether it listened.
 
     Every step frees and asks for the same large tensors; by default each comes as fresh pages from
     the kernel. Does nothing where the C library is another one.
@@ -22,5 +22,5 @@ def keep_memory() -> bool:
     if mallopt is None:
         return False
     largest = 1 << 30
-    values = ((M_MMAP_THRESHOLD, largest), (M_TRIM_THRESHOLD, largest), (M_TOP_PAD, 1 << 26))
-    return all(bool(mallopt(which, value)) for which, value in values)
+    values = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
+    return all([bool(mallopt(which, value)) for which, value in values.items()])  # each of them
