@@ -74,7 +74,7 @@ class BiGRU(nn.Module):
         )  # negative on padded frames, which stay where they are
         index = torch.where(mask, mirrored, steps)[:, :, None]
         mirrored_x = x.gather(1, index.expand(-1, -1, x.shape[2]))
-        if x.is_cuda or is_recorded():
+        if x.is_cuda or is_recorded() or not torch.is_grad_enabled():
             ahead, back = self.ahead(x)[0], self.back(mirrored_x)[0]
         else:
             both = torch.stack([x.transpose(0, 1), mirrored_x.transpose(0, 1)])

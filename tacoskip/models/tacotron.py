@@ -216,33 +216,69 @@ class Decoder(nn.Module):
         hidden, context, keys, state = self.start(memory)
         frame = memory.new_zeros(memory.shape[0], self.n_mels)
         states: list[Tensor | None] = [None, None]
-        steps = max_steps.clone()
-        stopped = torch.zeros_like(steps, dtype=torch.bool)
-        last = mask.sum(1) - 1
-        rested, likeliest = torch.zeros_like(steps), torch.zeros_like(steps)
-        nearest = memory.new_full((len(steps),), -math.inf)
-        mels, stops, alignments = [], [], []
-        for step in range(int(max_steps.max())):
-            prenet = self.prenet(torch.cat([frame, speaker], 1))
-            hidden, context, state = self.attend(prenet, hidden, context, memory, keys, mask, state)
-            mel, stop, states = self.expand(hidden[:, None], context[:, None], reduction, states)
-            mels.append(mel)
-            stops.append(stop)
-            alignments.append(state[0])
-            frame = mel[:, -1]
-            speaks = ~stopped & (step < max_steps)
-            at_end = state[0].argmax(1) == last
-            rested = rested + at_end
-            nearer = at_end & (stop[:, 0] > nearest)
-            nearest = torch.where(nearer, stop[:, 0], nearest)
-            likeliest = torch.where(nearer, step + 1, likeliest)
-            ends = (stop[:, 0] > 0) & speaks
-            rests = (rested >= rest_steps) & speaks
-            steps = torch.where(ends, step + 1, torch.where(rests, likeliest, steps))
-            stopped |= ends | rests
-            if bool((stopped | (step + 1 >= max_steps)).all()):
-                break
-        return torch.cat(mels, 1), torch.cat(stops, 1), torch.stack(alignments, 1), steps, stopped
+        ends = _Ends(max_steps.tolist(), (mask.sum(1) - 1).tolist(), rest_steps)
+        mels, stops, alignments = list[Tensor](), list[Tensor](), list[Tensor]()
+        while not ends.all:
+            for _ in range(min(LOOK, ends.most - len(mels))):
+                prenet = self.prenet(torch.cat([frame, speaker], 1))
+                hidden, context, state = self.attend(
+                    prenet, hidden, context, memory, keys, mask, state
+                )
+                mel, stop, states = self.expand(
+                    hidden[:, None], context[:, None], reduction, states
+                )
+                mels.append(mel)
+                stops.append(stop[:, 0])
+                alignments.append(state[0])
+                frame = mel[:, -1]
+            new = slice(ends.taken, None)
+            places = torch.stack(alignments[new]).argmax(2)
+            ends.look(torch.stack(stops[new]).tolist(), places.tolist())
+        taken = ends.taken
+        return (
+            torch.cat(mels[:taken], 1),
+            torch.stack(stops[:taken], 1),
+            torch.stack(alignments[:taken], 1),
+            torch.tensor(ends.steps, device=memory.device),
+            torch.tensor(ends.stopped, device=memory.device),
+        )
+
+
+# Decoder steps between two looks at who has stopped: a look waits for the device.
+LOOK = 8
+
+
+class _Ends:
+    """Where each item of a batch ends, see `Decoder.infer`."""
+
+    def __init__(self, max_steps: list[int], last: list[int], rest_steps: int):
+        self.most, self.taken, self.all = max(max_steps), 0, False
+        self.limits, self.steps, self.stopped = max_steps, list(max_steps), [False] * len(last)
+        self.last, self.rest_steps = last, rest_steps
+        self.rested, self.likeliest = [0] * len(last), [0] * len(last)
+        self.nearest = [-math.inf] * len(last)
+
+    def look(self, stops: list[list[float]], places: list[list[int]]) -> None:
+        """Go on by steps: stop logits and the likeliest symbols, of each step and item."""
+        for stop, place in zip(stops, places, strict=True):
+            for item, limit in enumerate(self.limits):
+                if not self.stopped[item] and self.taken < limit:
+                    self._item(item, stop[item], place[item])
+            self.taken += 1
+            over = zip(self.stopped, self.limits, strict=True)
+            if all(stopped or self.taken >= limit for stopped, limit in over):
+                self.all = True
+                return
+
+    def _item(self, item: int, stop: float, place: int) -> None:
+        if place == self.last[item]:
+            self.rested[item] += 1
+            if stop > self.nearest[item]:
+                self.nearest[item], self.likeliest[item] = stop, self.taken + 1
+        if stop > 0:
+            self.steps[item], self.stopped[item] = self.taken + 1, True
+        elif self.rested[item] >= self.rest_steps:
+            self.steps[item], self.stopped[item] = self.likeliest[item], True
 
 
 class Tacotron(nn.Module):

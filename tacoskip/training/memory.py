@@ -23,4 +23,5 @@ def keep_memory() -> bool:
         return False
     largest = 1 << 30
     values = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
-    return all([bool(mallopt(which, value)) for which, value in values.items()])  # each of them
+    kept = [mallopt(which, value) for which, value in values.items()]
+    return all(kept)
