@@ -169,7 +169,11 @@ def _forward(
     hidden, added = new(steps, batch, channels), new(steps, batch, channels)
     gates = new(steps, batch, 3 * channels)  # n, z, r
     context, weights = new(steps, batch, memory.shape[2]), new(steps, batch, symbols)
-    opened = new(steps, batch, symbols, keys.shape[2])  # the sigmoids
+    # The sigmoids, a chunk of steps in each: one block for all would be a gigabyte, for which a
+    # heap in use seldom has room.
+    opened = [
+        new(min(CHUNK, steps - i), batch, symbols, keys.shape[2]) for i in range(0, steps, CHUNK)
+    ]
     # The weights before each step and their sum so far, which the filters read.
     past = inputs.new_zeros(steps, batch, 2, symbols) if filters is not None else None
     h, c = inputs.new_zeros(batch, channels), torch.zeros_like(context[0])
@@ -186,7 +190,9 @@ def _forward(
         torch.add(from_c[:, : 2 * channels], from_h[:, channels:], out=zr).sigmoid_()
         torch.addcmul(from_c[:, 2 * channels :], r, added[i], out=n).tanh_()
         h = torch.lerp(n, h, z, out=hidden[i])
-        at = torch.add(keys, (product(h, query) + query_bias)[:, None], out=opened[i])
+        at = torch.add(
+            keys, (product(h, query) + query_bias)[:, None], out=opened[i // CHUNK][i % CHUNK]
+        )
         if past is not None and filters is not None:
             past[i, :, 0], past[i, :, 1] = last, total
             at += product(_windows(past[i], filters.shape[1]), filters).view_as(at)
@@ -198,7 +204,7 @@ def _forward(
         last = torch.softmax(logits, 1, out=weights[i])
         total = total + last
         c = torch.bmm(last[:, None], memory, out=context[i][:, None])[:, 0]
-    return hidden, context, weights, past, added, gates, opened
+    return hidden, context, weights, past, added, gates, *opened
 
 
 def _backward(
@@ -217,12 +223,12 @@ def _backward(
     past: Tensor | None,
     added: Tensor,
     gates: Tensor,
-    opened: Tensor,
-    only_forward: bool,
+    *rest: Any,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of `_forward`'s tensors, up to the filters'."""
     steps, batch, channels = hidden.shape
-    symbols, width = weights.shape[2], opened.shape[3]
+    *opened, only_forward = rest
+    symbols, width = weights.shape[2], opened[0].shape[3]
     new, zeros = hidden.new_empty, hidden.new_zeros
     # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
     parts = new(1, steps, batch, 5, channels)
@@ -245,7 +251,7 @@ def _backward(
             made = gates[None, chunk], added[None, chunk]
             fill_slopes(parts[:, chunk], *made, hidden[None], chunk)
             first = chunk.start
-        at, a = opened[i].view(-1, width), weights[i]
+        at, a = opened[i // CHUNK][i % CHUNK].view(-1, width), weights[i]
         d_c = torch.add(d_context[i], d_c, out=d_contexts[i])
         d_a = torch.baddbmm(
             (d_weights[i] + d_last + d_total)[:, None], d_c[:, None], memory.transpose(1, 2)

@@ -6,12 +6,12 @@ import ctypes
 import sys
 
 # glibc's malloc.h
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_memory() -> bool:
-    """Tell glibc's malloc to keep what is freed, in blocks of up to 1 GiB, for the next step, and
-    whichever thread wants it; returns whether it listened.
+    """Tell glibc's malloc to keep what is freed for the next step, and for whichever thread
+    wants it; returns whether it listened.
 
     Every step frees and asks for the same large tensors; by default each comes as fresh pages from
     the kernel. Does nothing where the C library is another one.
@@ -21,7 +21,6 @@ def keep_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    largest = 1 << 30
-    values = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
+    values = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
     kept = [mallopt(which, value) for which, value in values.items()]
     return all(kept)
