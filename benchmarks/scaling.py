@@ -213,6 +213,7 @@ def plot(found: dict[str, list[dict[str, float]]], folder: Path) -> Path:
     """Draw time and memory of every sweep into one picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
     figure = Figure(figsize=(2.6 * len(found), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -226,6 +227,10 @@ def plot(found: dict[str, list[dict[str, float]]], folder: Path) -> Path:
             first = values[-1] / places[-1]
             axis.loglog(places, [first * s for s in places], ":", color="grey")
             axis.set(xlabel=f"{what}: {UNITS[what]}")
+            axis.set_xticks(places, [f"{place:g}" for place in places])
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
+            axis.xaxis.set_minor_locator(NullLocator())
         axes[0][0].set(ylabel="s of processor time")
         axes[1][0].set(ylabel="MB more at the peak")
     folder.mkdir(parents=True, exist_ok=True)
