@@ -227,7 +227,8 @@ def test_lesions_find_the_unit_that_matters() -> None:
     assert rise[2] == pytest.approx(0, abs=1e-12)
     assert min(rise[i] for i in (0, 1, 3)) > 1e-3
     assert found.left_out == {}
-    assert float(loss()) == 0  # all units are back
+    with torch.no_grad():  # as target was made: elsewhere another GRU runs, equal to rounding
+        assert float(loss()) == 0  # all units are back
 
 
 @pytest.mark.parametrize(
