@@ -118,7 +118,15 @@ class Learning:
         before = self._before()
         # Room for the optimizer's two averages, which come with the first step.
         weights = [] if self.optimizer.state else list(self.model.parameters())
-        room = [torch.empty_like(weight) for weight in weights for _ in range(2)]
+        try:
+            room = [torch.empty_like(weight) for weight in weights for _ in range(2)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_no_memory(error):
+                raise
+            raise TooLong(
+                "no memory for a single clip beside the optimizer's averages: lower the network's "
+                "widths"
+            ) from error
         self.task.begin_step(step)
         if self.processes.count > 1:  # what sums a pass makes, see Processes
             one = _rows(batch, 0, len(batch))

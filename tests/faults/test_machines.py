@@ -216,12 +216,15 @@ except learning.TooLong as error:
 """
 
 
-@pytest.mark.parametrize(("room", "words"), [(200, "it is taken in"), (60, "a single clip")])
+@pytest.mark.parametrize(
+    ("room", "channels", "words"),
+    [(200, 256, "it is taken in"), (60, 2048, "a single clip beside")],
+)
 def test_memory_runs_out(
-    room: int, words: str, start: Start, tmp_path: Path, inject: Ledger
+    room: int, channels: int, words: str, start: Start, tmp_path: Path, inject: Ledger
 ) -> None:
     """In earnest: the system gives the process no more than `room` MiB for the longest batch."""
-    wide = ["postnet.bank_size=8", "postnet.bank_channels=256"]
+    wide = ["postnet.bank_size=8", f"postnet.bank_channels={channels}"]
     wide += ["audio.hop_ms=3.125", "tts.frames_per_step=16"]
     wide += ["train.max_steps=2", "train.evaluate_every=1000", "data.max_batch=16"]
     pairs = [f"data.dir={tmp_path / 'data'}", "data.root=.", "data.batch_seconds=60"]
