@@ -14,7 +14,7 @@ SENTENCE ?= The queen gave my sister a yellow box.
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make test    the tests, without those that are slow or want a GPU"
-	@echo "make test-faults   kills, full disks, damaged and hostile files: under 20 minutes"
+	@echo "make test-faults   kills, full disks, damaged and hostile files: ten minutes"
 	@echo "make test-load   an hour of work on good and bad input"
 	@echo "make lint    ruff and mypy"
 	@echo "make demo    train a voice and a listener in minutes, write demo.wav and demo.png"
@@ -40,7 +40,7 @@ test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray and not faults and not load"
 
 test-faults: setup
-	$(BIN)/python -m pytest -s -m faults tests/faults
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m faults tests/faults
 
 test-load: setup
 	$(BIN)/python -m pytest -s -m load tests/faults
