@@ -18,12 +18,12 @@ def masked_l1(output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
 
     The target has no gradient.
     """
+    mask = lengths_to_mask(lengths, target.shape[1])
     if output.is_cuda:
-        mask = lengths_to_mask(lengths, target.shape[1])
         total = ((output - target).abs().sum(2) * mask).sum()
     else:
         total = _Distance.apply(output, target, lengths.tolist())
-    return total / (lengths.sum() * target.shape[2])
+    return total / (mask.sum() * target.shape[2])
 
 
 class _Distance(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
@@ -54,3 +55,8 @@ def test_guided_loss_likes_the_diagonal() -> None:
     good = guided_attention_loss(diagonal, lengths, lengths, 1, 0.2)
     bad = guided_attention_loss(diagonal.flip(1), lengths, lengths, 1, 0.2)
     assert good < 0.01 < 0.5 < bad
+
+
+def test_masked_l1_refuses_lengths_beyond_the_frames() -> None:
+    with pytest.raises(ValueError, match="expected lengths <= 3"):
+        masked_l1(torch.zeros(1, 3, 2), torch.zeros(1, 3, 2), torch.tensor([4]))

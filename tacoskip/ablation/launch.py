@@ -86,7 +86,9 @@ def _interrupted_by_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
+    # What is ignored stays so: nohup asks for that.
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     except KeyboardInterrupt:  # Ray raises one of its own in place of ours

@@ -230,6 +230,17 @@ def test_an_interrupted_ablation_saves_what_is_running(
     assert checkpoints(log.parent), "saved, long before a checkpoint was due"
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with launching._interrupted_by_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"), (None, "not installed")],
