@@ -6,8 +6,9 @@ N samples.
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -24,20 +26,36 @@ from tacoskip.training import probe_pictures
 from tacoskip.training.lesions import lesions, path_lengths
 from tacoskip.training.probes import ActivationProbe, ByUnit, alphas, reuse
 
+# Of the files that a run writes itself.
+SUFFIX = ".run"
+
 
 class Board:
     """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`, and
     those of the probes: MEASURE/PLACE/unit_03.
     """
 
-    def __init__(self, run: Path, purge_step: int | None = None) -> None:
+    def __init__(
+        self, run: Path, resumed: int | None = None, vouched: Mapping[str, int] | None = None
+    ) -> None:
+        """resumed: the step that a run goes on from. vouched: what `save` gave then; events that
+        came later are cut off, they come again.
+        """
         self.run = run
-        self.writer = SummaryWriter(str(run), purge_step=purge_step)
+        if vouched is not None:
+            for path in run.glob(f"events.out.tfevents.*{SUFFIX}"):
+                with path.open("rb+") as file:
+                    file.truncate(min(vouched.get(path.name, 0), path.stat().st_size))
+        # Files are read in the order of their names, which begin with the second they are from.
+        while any(run.glob(f"events.out.tfevents.{int(time.time()):010d}.*{SUFFIX}")):
+            time.sleep(0.02)
+        # A TensorBoard that is open has read what was cut off, and is told to forget it; so is
+        # every reader of what a run left that died before its first checkpoint.
+        purge = 0 if resumed is None else resumed + 1
+        self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
         self.probed: dict[str, Any] = {"places": {}}
-        if purge_step is not None and (run / "probes.json").is_file():
+        if resumed is not None and (run / "probes.json").is_file():
             self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
-            if self.probed.get("studied", 0) >= purge_step:
-                del self.probed["studied"]  # its events are purged, it is done again
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -69,8 +87,6 @@ class Board:
 
     def study(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
         """Measure lesions and path lengths of a trained network; losses: of a few batches."""
-        if self.probed.get("studied") == step:
-            return
         model.eval()
         dropped = lesions(model, losses)
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
@@ -87,7 +103,7 @@ class Board:
                 paths = lengths[place]
                 picture = probe_pictures.path_bars(place, paths.magnitude, paths.share)
                 self._figure(f"paths/{place}", picture, step)
-        self.probed |= {"studied": step, "loss": dropped.loss}
+        self.probed["loss"] = dropped.loss
         self._save_probed()
 
     @contextmanager
@@ -151,13 +167,24 @@ class Board:
     def _figure(self, tag: str, figure: Figure, step: int) -> None:
         self.writer.add_figure(tag, figure, step)
 
-    def flush(self) -> None:
-        """Wait until every event is in its file; OSError when the disk is full."""
+    def save(self) -> dict[str, int]:
+        """Wait until every event is in its file; return the sizes of the files, by name.
+
+        Raises OSError when the disk is full.
+        """
         self.writer.flush()
+        # The thread that writes tells of an event it could not write a moment after it is asked;
+        # with another event behind that one, it has told.
+        mark = Event(session_log=SessionLog(status=SessionLog.CHECKPOINT))
+        self.writer.file_writer.add_event(mark)  # type: ignore[attr-defined]
+        self.writer.flush()
+        files = self.run.glob(f"events.out.tfevents.*{SUFFIX}")
+        return {path.name: path.stat().st_size for path in files}
 
     def close(self) -> None:
-        self.flush()  # to close alone would say nothing of what could not be written
-        self.writer.close()
+        """Let go of the file. What could not be written is `save`'s to tell."""
+        with suppress(OSError):
+            self.writer.file_writer.close()  # type: ignore[attr-defined]
 
 
 def _finite(value: Any) -> Any:

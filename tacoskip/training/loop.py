@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -57,7 +58,8 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     processes = Processes(accelerator.device)
     tell = (on_progress if processes.main else None) or (lambda _: None)
     try:
-        summary = _run(Session(config, processes, tell), accelerator)
+        with closing(Session(config, processes, tell)) as session:
+            summary = _run(session, accelerator)
     except BaseException:
         processes.leave()
         raise
@@ -116,4 +118,4 @@ def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | Keyboar
         if received:
             session.save()
             return KeyboardInterrupt(received)
-        return session.close()
+        return session.finish()

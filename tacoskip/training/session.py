@@ -108,7 +108,10 @@ class Session:
         )
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
-        self.evaluated = -1  # the step that `last` is of: a run resumed there has its events
+        # The steps that `last` and the study are of: a run resumed there has their events.
+        self.evaluated = self.studied = -1
+        # The event files of the checkpoint that was resumed, and how much of them it vouches for.
+        self.vouched: dict[str, int] | None = None
         self.frames_per_second: deque[float] = deque(maxlen=50)
         resumed = self._resume()
         if not resumed:
@@ -125,9 +128,12 @@ class Session:
         elif processes.main:
             self._write_environment()
         if processes.main:
-            self.board = Board(self.run, purge_step=self.step + 1 if resumed else None)
+            self.board = self._board(resumed is not None)
         self.gradients = GradientProbe(self.model)
         self.saved_at = time.monotonic()
+
+    def _board(self, resumed: bool) -> Board:
+        return Board(self.run, self.step if resumed else None, self.vouched)
 
     def _capture(self) -> None:
         """Hand the attention's steps over as CUDA graphs, if asked and where they can be."""
@@ -199,7 +205,7 @@ class Session:
         self.failed, self.left_out, self.caution = 0, left_out, caution
         if self.processes.main:
             self.board.close()
-            self.board = Board(self.run, purge_step=self.step + 1)
+            self.board = self._board(resumed=True)
         self.tell(f"the learning rate is {caution:g} times the recipe's from here", True)
 
     def log(self, losses: dict[str, float], norm: Tensor, rate: float, output: Any) -> None:
@@ -255,25 +261,23 @@ class Session:
         """Write a numbered checkpoint and drop the oldest beyond `train.keep`."""
         checkpoint = self._checkpoint(training=True)
         if self.processes.main:
-            self.board.flush()  # a checkpoint vouches for the events before it
+            # A checkpoint vouches for the events before it.
+            checkpoint.training["events"] = self.board.save()
             path = self.run / "checkpoints" / f"step-{self.step:08d}.pt"
             save_checkpoint(checkpoint, path)
             for old in checkpoints(self.run)[: -self.config.train.keep]:
                 old.unlink()
         self.saved_at = time.monotonic()
 
-    def close(self) -> dict[str, Any]:
+    def finish(self) -> dict[str, Any]:
         """Evaluate a last time, save, study the network, and sum the run up."""
         if self.evaluated != self.step:
             self.evaluate()
         self.save()
-        if self.processes.main:
-            with self._aside():
-                model, batches = self.averaged(), self.task.validation[-STUDIED:]
-                # The longest batches say most; they stand last.
-                losses = [partial(self._validation_loss, model, batch) for batch in batches]
-                self.board.study(model, losses, self.step)
-            self.board.close()
+        if self.studied != self.step:
+            self._study()
+            self.studied = self.step
+            self.save()
         self.tell(f"done: {self.step} steps in {self.minutes:.1f} minutes, {self.run}")
         summary = {
             "run": str(self.run),
@@ -283,6 +287,21 @@ class Session:
             "last": self.last,
         }
         return self.processes.of_main(summary)
+
+    def close(self) -> None:
+        """Let go of what is open, however the run ended."""
+        if self.processes.main:
+            self.board.close()
+
+    def _study(self) -> None:
+        """Look into the averaged network, which is done."""
+        if not self.processes.main:
+            return
+        with self._aside():
+            model, batches = self.averaged(), self.task.validation[-STUDIED:]
+            # The longest batches say most; they stand last.
+            losses = [partial(self._validation_loss, model, batch) for batch in batches]
+            self.board.study(model, losses, self.step)
 
     def _aside(self) -> AbstractContextManager[None]:
         """Draw random numbers that the run does not notice: looking at it must not change it."""
@@ -306,6 +325,7 @@ class Session:
             "best": self.best,
             "last": self.last,
             "evaluated": self.evaluated,
+            "studied": self.studied,
             "random": torch.get_rng_state(),
             "random_others": randoms[1:],
         }
@@ -359,21 +379,40 @@ class Session:
             raise RunError(
                 f"{path}: made with another network; train into another folder with run=..."
             ) from None
-        self.batches.load_state_dict(found.training["batches"])
-        self.step, self.minutes = found.step, found.training["minutes"]
-        others = found.training.get("random_others", [])
+        except Exception:  # a stranger's values can fail in any way
+            raise self._nothing_to_resume(path) from None
+        try:
+            self._load_state(found)
+        except Exception:
+            raise self._nothing_to_resume(path) from None
+
+    def _nothing_to_resume(self, path: Path) -> RunError:
+        return RunError(
+            f"{path}: holds no state of training to go on from; "
+            "train into another folder with run=..."
+        )
+
+    def _load_state(self, found: Checkpoint) -> None:
+        state = found.training
+        self.batches.load_state_dict(state["batches"])
+        self.step, self.minutes = found.step, float(state["minutes"])
+        others = state.get("random_others", [])
         if self.processes.main:
-            torch.set_rng_state(found.training["random"].cpu())
+            torch.set_rng_state(state["random"].cpu())
         elif len(others) == self.processes.count - 1:
             torch.set_rng_state(others[self.processes.rank - 1].cpu())
         else:
             self._draw_apart()
-        self.left_out = found.training.get("left_out", 0)
-        self.halved = found.training.get("halved", 0)
-        self.caution = found.training.get("caution", 1.0)
-        self.best, self.frames_per_symbol = found.training["best"], found.frames_per_symbol
-        self.last = found.training.get("last", {})
-        self.evaluated = found.training.get("evaluated", -1)
+        self.left_out = state.get("left_out", 0)
+        self.halved = state.get("halved", 0)
+        self.caution = state.get("caution", 1.0)
+        self.best, self.frames_per_symbol = state["best"], found.frames_per_symbol
+        self.last = state.get("last", {})
+        self.evaluated = state.get("evaluated", -1)
+        self.studied = state.get("studied", -1)
+        # Of runs begun before there were any, nothing is cut.
+        events = state.get("events")
+        self.vouched = None if events is None else {str(k): max(0, int(events[k])) for k in events}
 
     def _draw_apart(self) -> None:
         """Give a process that is not the main one random numbers of its own: its rows are others,

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tacoskip.config import Config, load_config
 from tacoskip.inference import load
-from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
+from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
 from tacoskip.training import Progress, train
+from tacoskip.training.board import Board
 from tacoskip.training.learning import Learning
 from tacoskip.training.tasks.tts import VoiceTask
 
@@ -79,22 +80,69 @@ def test_a_finished_run_that_is_run_again_logs_nothing_twice(settings: Config) -
     settings.train.evaluate_every, settings.train.checkpoint_minutes = 2, 1e-9
     settings.train.deterministic = True
 
-    def curves() -> dict[str, list[tuple[int, float]]]:
-        events = EventAccumulator(settings.run).Reload()
-        tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
-        return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
-
     try:
         first = train(settings)
-        once = curves()
+        once = curves(settings.run)
         assert len(once["validation/loss"]) == 2 and any("lesion" in tag for tag in once)
         assert train(settings)["last"] == first["last"]
-        assert curves() == once
+        assert curves(settings.run) == once
         checkpoints(Path(settings.run))[-1].write_bytes(b"")
         train(settings)
-        assert curves() == once
+        assert curves(settings.run) == once
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("moment", ["study", "speech", "gradient_norms"])
+def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Ended in the study of the finished network, in its evaluation, or in the first step."""
+    settings.train.max_steps, settings.train.log_every = 4, 1
+    settings.train.checkpoint_minutes = 1e-9
+    settings.train.deterministic = True
+    original = getattr(Board, moment)
+
+    def killed(*arguments: Any) -> None:
+        original(*arguments)
+        raise RuntimeError("killed")
+
+    try:
+        train(settings)
+        straight = curves(settings.run)
+        settings.run = str(tmp_path / "killed")
+        monkeypatch.setattr(Board, moment, killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(settings)
+        monkeypatch.undo()
+        train(settings)
+        assert curves(settings.run) == straight
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{}, {"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"minutes": None}],
+)
+def test_a_state_that_is_none_of_a_run_is_refused_in_a_line(
+    settings: Config, training: dict[str, Any]
+) -> None:
+    settings.train.max_steps = 1
+    train(settings)
+    newest = checkpoints(Path(settings.run))[-1]
+    checkpoint = load_checkpoint(newest)
+    checkpoint.training = checkpoint.training | training if training else {}
+    save_checkpoint(checkpoint, newest)
+    with pytest.raises(RunError, match=r"holds no state of training|another network"):
+        train(settings)
+
+
+def curves(run: str) -> dict[str, list[tuple[int, float]]]:
+    """Every scalar of a run but what the machine gave, with what is there twice."""
+    events = EventAccumulator(run).Reload()
+    tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
+    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
 def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None:

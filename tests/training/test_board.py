@@ -1,0 +1,55 @@
+"""What a checkpoint vouches for: events that are on the disk, and no others."""
+
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from tacoskip.training.board import Board
+
+
+def scalars(run: Path) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run)).Reload()
+    return [(e.step, e.value) for e in events.Scalars("train/loss")]
+
+
+def test_events_after_what_was_vouched_for_are_cut_off(tmp_path: Path) -> None:
+    board = Board(tmp_path)
+    board.scalars("train", {"loss": 1.0}, 1)
+    vouched = board.save()
+    board.scalars("train", {"loss": 2.0}, 1)
+    board.close()
+    stranger = tmp_path / "events.out.tfevents.1.stranger"
+    stranger.write_bytes(b"not ours")
+    again = Board(tmp_path, resumed=1, vouched=vouched)
+    again.scalars("train", {"loss": 3.0}, 2)
+    again.close()
+    assert stranger.read_bytes() == b"not ours"
+    stranger.unlink()
+    assert scalars(tmp_path) == [(1, 1.0), (2, 3.0)]
+
+
+def test_an_event_that_cannot_be_written_is_never_vouched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that writes tells of it late; here it takes its time."""
+    board = Board(tmp_path)
+    board.scalars("train", {"loss": 1.0}, 1)
+    board.save()
+
+    def full(self: RecordWriter, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", full)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+
+    def log_and_save() -> None:
+        board.scalars("train", {"loss": 2.0}, 2)
+        board.save()
+
+    with pytest.raises(OSError, match="No space left"):
+        log_and_save()
+    board.close()
