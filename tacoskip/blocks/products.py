@@ -43,12 +43,14 @@ def by_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and _mkl_holds_back()
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """The product of a (N, K) and b (M, K) transposed, (N, M); where no gradient is recorded."""
-    if by_onednn(a):
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), None, "none", [], "")
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The product of a (N, K) and b (M, K) transposed, (N, M), and bias (M,) added; where no
+    gradient is recorded.
+    """
+    if by_onednn(a) and a.numel():  # oneDNN knows no sums of nothing
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), bias, "none", [], "")
         return out
-    return a @ b.t()
+    return functional.linear(a, b, bias)
 
 
 def _dense(x: Tensor) -> Tensor:

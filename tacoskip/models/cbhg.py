@@ -21,9 +21,8 @@ from torch.nn import functional
 from tacoskip.blocks import build_block
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
 from tacoskip.blocks.products import Linear, convolve
-from tacoskip.blocks.recorded import is_recorded
 from tacoskip.models.initial import own_draws
-from tacoskip.models.recurrent import gru
+from tacoskip.models.recurrent import gru, runs_here
 from tacoskip.models.settings import CBHGSettings
 
 
@@ -74,11 +73,11 @@ class BiGRU(nn.Module):
         )  # negative on padded frames, which stay where they are
         index = torch.where(mask, mirrored, steps)[:, :, None]
         mirrored_x = x.gather(1, index.expand(-1, -1, x.shape[2]))
-        if x.is_cuda or is_recorded() or not torch.is_grad_enabled():
-            ahead, back = self.ahead(x)[0], self.back(mirrored_x)[0]
-        else:
+        if runs_here(x):
             both = torch.stack([x.transpose(0, 1), mirrored_x.transpose(0, 1)])
             ahead, back = gru(both, [self.ahead, self.back]).transpose(1, 2)
+        else:
+            ahead, back = self.ahead(x)[0], self.back(mirrored_x)[0]
         back = back.gather(1, index.expand(-1, -1, back.shape[2]))
         return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
 

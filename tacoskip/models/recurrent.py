@@ -1,9 +1,10 @@
 """Recurrent layers with their gradients written out.
 
 Autograd keeps a node and makes a product of the weights' size for every operation of every step.
-Here a step is a handful of operations, both directions side by side; the products that need no
-state stand before the loop, and those of the weights' gradients after it. The results are those of
-torch's own layer, to rounding. A GPU has a kernel for it (cuDNN) and takes that.
+Here the products that need no state stand before the steps, and those of the weights' gradients
+after them. The steps themselves are a loop in C where there is a compiler (`tacoskip.native`), else
+a handful of operations each, both directions side by side. The results are those of torch's own
+layer, to rounding. A GPU has a kernel for it (cuDNN) and takes that.
 
 D directions, B batch, T steps, C input channels, H hidden channels.
 """
@@ -15,9 +16,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tacoskip.blocks.products import product
+from tacoskip.blocks.recorded import is_recorded
+from tacoskip.native import gru as compiled
 
-# Steps whose slopes are made at once: few enough to stay in the processor's cache.
+# Steps that are taken at once: few enough for what is made of them to stay in the cache.
 CHUNK = 16
+
+
+def runs_here(x: Tensor) -> bool:
+    """Whether `gru` is the way for x: torch's own layer is faster on a GPU, and without a gradient
+    where nothing is compiled; and it is what a network is written down with.
+    """
+    if x.is_cuda or is_recorded():
+        return False
+    return torch.is_grad_enabled() or compiled.takes(x)
 
 
 def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
@@ -41,13 +53,20 @@ def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
     kind = x.device.type
     low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     with torch.autocast(kind, enabled=False):
-        hidden: Tensor = _GRU.apply(x, *weights, low)
-    return hidden
+        if torch.is_grad_enabled():
+            hidden: Tensor = _GRU.apply(x, *weights, low)
+            return hidden
+        input_weights, offset, state_weights, state_offset = weights
+        x = x.to(state_weights.dtype)
+        return _run(x, input_weights, offset, state_weights, state_offset, low, None)
 
 
-def _product(a: Tensor, b: Tensor, low: torch.dtype | None) -> Tensor:
+def _product(a: Tensor, b: Tensor, low: torch.dtype | None, bias: Tensor | None = None) -> Tensor:
     """`products.product` of a and b, read in precision `low`."""
-    return product(a, b) if low is None else product(a.to(low), b.to(low)).to(a.dtype)
+    if low is None:
+        return product(a, b, bias)
+    found = product(a.to(low), b.to(low)).to(a.dtype)
+    return found if bias is None else found.add_(bias)
 
 
 class _GRU(torch.autograd.Function):
@@ -65,68 +84,131 @@ class _GRU(torch.autograd.Function):
         x = x.to(of_state.dtype)
         directions, steps, batch, _ = x.shape
         channels = state_bias.shape[1]
+        added = x.new_empty(directions, steps, batch, channels)
+        gates = x.new_empty(directions, steps, batch, 3 * channels)
+        hidden = _run(x, of_input, bias, of_state, state_bias, low, (added, gates))
         flat = x.reshape(directions, steps * batch, -1)
-        weight, offset = of_state.transpose(1, 2).contiguous(), state_bias[:, None]
-        hidden = x.new_empty(directions, steps, batch, channels)
-        added = torch.empty_like(hidden)  # what the state adds to n, before r lets it in
-        gates = x.new_empty(directions, steps, batch, 3 * channels)  # n, z, r
-        h = x.new_zeros(directions, batch, channels)
-        product = torch.empty_like(gates[:, 0])
-        to_n, to_zr = product[..., :channels], product[..., channels:]
-        for first in range(0, steps, CHUNK):
-            chunk = slice(first, min(first + CHUNK, steps))
-            rows = slice(chunk.start * batch, chunk.stop * batch)
-            inputs = torch.stack(
-                [_product(flat[i, rows], of_input[i], low) for i in range(directions)]
-            )
-            inputs = inputs.add_(bias[:, None]).view(directions, -1, batch, 3 * channels)
-            each = [inputs.unbind(1)]
-            each += [of_step[:, chunk].unbind(1) for of_step in (hidden, added, gates)]
-            for given, out, addition, gate in zip(*each, strict=True):
-                torch.bmm(h, weight, out=product)
-                torch.add(to_n, offset, out=addition)
-                n, zr = gate[..., :channels], gate[..., channels:]
-                torch.add(given[..., : 2 * channels], to_zr, out=zr).sigmoid_()
-                r = zr[..., channels:]
-                torch.addcmul(given[..., 2 * channels :], r, addition, out=n).tanh_()
-                h = torch.lerp(n, h, zr[..., :channels], out=out)
         ctx.save_for_backward(flat, of_input, of_state, hidden, added, gates)
         return hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (d_hidden,) = grads
+        (d_out,) = grads
         flat, of_input, of_state, hidden, added, gates = ctx.saved_tensors
         directions, steps, batch, channels = hidden.shape
-        # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
-        longest = hidden.new_empty(directions, min(CHUNK, steps), batch, 5, channels)
         d_h = hidden.new_zeros(directions, batch, channels)
         d_x = torch.empty_like(flat)
         d_input, d_state = torch.zeros_like(of_input), torch.zeros_like(of_state)
-        sums = hidden.new_zeros(directions, 5 * channels)
-        for first in reversed(range(0, steps, CHUNK)):
-            chunk = slice(first, min(first + CHUNK, steps))
-            parts = longest[:, : chunk.stop - first]
-            fill_slopes(parts, gates[:, chunk], added[:, chunk], hidden, chunk)
-            each = (of_step.unbind(1) for of_step in (d_hidden[:, chunk], parts))
-            for d_out, part in reversed(list(zip(*each, strict=True))):
-                part *= (d_h + d_out)[:, :, None]
-                d_h = torch.baddbmm(part[:, :, 4], part[:, :, :3].flatten(2), of_state)
-            rows = slice(first * batch, chunk.stop * batch)
+        d_bias = hidden.new_zeros(directions, 3 * channels)
+        d_state_bias = hidden.new_zeros(directions, channels)
+        native = compiled.takes(hidden)
+        weight = compiled.packed(of_state) if native else of_state
+        for chunk in reversed(_chunks(steps)):
+            back = compiled.backward if native else _backward_steps
+            kept = added[:, chunk], gates[:, chunk]
+            at_start = chunk.start == 0
+            parts = back(d_out[:, chunk], weight, hidden, chunk, kept, d_h)
+            rows = slice(chunk.start * batch, chunk.stop * batch)
             for i in range(directions):
-                found = parts[i].view(-1, 5 * channels)
-                of_gates = found[:, channels : 4 * channels]
+                states, of_gates = (part[i].flatten(0, 1) for part in parts)
                 d_x[i, rows] = _product(of_gates, of_input[i].t(), ctx.low)
                 d_input[i] += _product(flat[i, rows].t(), of_gates.t(), ctx.low).t()
                 # Before the first step the state is zero.
-                later = found[0 if first else batch :, : 3 * channels]
-                before = hidden[i, max(first - 1, 0) : chunk.stop - 1].reshape(-1, channels)
+                before = hidden[i, max(chunk.start - 1, 0) : chunk.stop - 1].flatten(0, 1)
+                later = states[batch if at_start else 0 :]
                 d_state[i] += _product(before.t(), later.t(), ctx.low).t()
-                sums[i] += found.sum(0)
+                d_bias[i] += of_gates.sum(0)
+                d_state_bias[i] += states[:, :channels].sum(0)
         d_x = d_x.view(directions, steps, batch, -1).to(ctx.kind)
-        d_bias = sums[:, channels : 4 * channels]
-        return d_x, d_input, d_bias, d_state, sums[:, :channels], None
+        return d_x, d_input, d_bias, d_state, d_state_bias, None
+
+
+def _run(
+    x: Tensor,
+    of_input: Tensor,
+    bias: Tensor,
+    of_state: Tensor,
+    state_bias: Tensor,
+    low: torch.dtype | None,
+    kept: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """The hidden states; and into kept, for the gradient, what the state adds to n before r lets it
+    in (D, T, B, H), and the gates n, z, r (D, T, B, 3 H).
+    """
+    directions, steps, batch, _ = x.shape
+    channels = state_bias.shape[1]
+    flat = x.reshape(directions, steps * batch, -1)
+    hidden = x.new_empty(directions, steps, batch, channels)
+    h = x.new_zeros(directions, batch, channels)
+    weight = of_state.transpose(1, 2)
+    native = compiled.takes(x)
+    weight = compiled.packed(weight) if native else weight.contiguous()
+    for chunk in _chunks(steps):
+        rows = slice(chunk.start * batch, chunk.stop * batch)
+        inputs = [
+            _product(one[rows], weights, low, offset).view(-1, batch, 3 * channels)
+            for one, weights, offset in zip(flat, of_input, bias, strict=True)
+        ]
+        given = inputs, weight, state_bias, h, hidden[:, chunk]
+        part = (kept[0][:, chunk], kept[1][:, chunk]) if kept else None
+        if native:
+            compiled.forward(*given, part)
+            h = hidden[:, chunk.stop - 1].contiguous()
+        else:
+            h = _forward_steps(*given, part)
+    return hidden
+
+
+def _chunks(steps: int) -> list[slice]:
+    return [slice(first, min(first + CHUNK, steps)) for first in range(0, steps, CHUNK)]
+
+
+def _forward_steps(
+    inputs: list[Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    h: Tensor,
+    hidden: Tensor,
+    kept: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """As `native.gru.forward`, with weight (D, H, 3 H): n, z, r; returns the last state."""
+    channels = h.shape[2]
+    if kept is None:
+        kept = torch.empty_like(hidden), hidden.new_empty(*hidden.shape[:3], 3 * channels)
+    offset = bias[:, None]
+    of_state = h.new_empty(*h.shape[:2], 3 * channels)
+    to_n, to_zr = of_state[..., :channels], of_state[..., channels:]
+    each = (of_step.unbind(1) for of_step in (torch.stack(inputs), hidden, *kept))
+    for given, out, addition, gate in zip(*each, strict=True):
+        torch.bmm(h, weight, out=of_state)
+        torch.add(to_n, offset, out=addition)
+        n, zr = gate[..., :channels], gate[..., channels:]
+        torch.add(given[..., : 2 * channels], to_zr, out=zr).sigmoid_()
+        r = zr[..., channels:]
+        torch.addcmul(given[..., 2 * channels :], r, addition, out=n).tanh_()
+        h = torch.lerp(n, h, zr[..., :channels], out=out)
+    return h
+
+
+def _backward_steps(
+    d_out: Tensor,
+    weight: Tensor,
+    hidden: Tensor,
+    chunk: slice,
+    kept: tuple[Tensor, Tensor],
+    d_h: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """As `native.gru.backward`, with weight (D, 3 H, H)."""
+    added, gates = kept
+    channels = d_h.shape[2]
+    # Gradients of the state's part of n, of z, r and n, and of the state before, directly.
+    parts = d_out.new_empty(*d_out.shape[:3], 5, channels)
+    fill_slopes(parts, gates, added, hidden, chunk)
+    for d_step, part in reversed(list(zip(d_out.unbind(1), parts.unbind(1), strict=True))):
+        part *= (d_h + d_step)[:, :, None]
+        torch.baddbmm(part[:, :, 4], part[:, :, :3].flatten(2), weight, out=d_h)
+    return parts[..., :3, :].flatten(3), parts[..., 1:4, :].flatten(3)
 
 
 def fill_slopes(parts: Tensor, gates: Tensor, added: Tensor, hidden: Tensor, at: slice) -> None:

@@ -1,0 +1,109 @@
+"""A GRU's steps by the compiled loops: tensors in, tensors out.
+
+D directions, L steps, B rows, H channels; float32 on the CPU, dense but where strides are said.
+"""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from tacoskip.native import loops
+
+
+def takes(x: Tensor) -> bool:
+    """Whether the loops are there, and for x."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and loops() is not None
+
+
+def packed(weights: Tensor) -> Tensor:
+    """Weights (D, K, N) as a product wants them."""
+    compiled = _loops()
+    width = compiled.panel()
+    directions, k, n = weights.shape
+    weights = weights.contiguous()
+    out = weights.new_empty(directions, -(-n // width), k, width)
+    for one, of_one in zip(weights, out, strict=True):
+        compiled.pack(_at(one), _at(of_one), *_whole(k, n))
+    return out
+
+
+def forward(
+    inputs: list[Tensor],
+    weights: Tensor,
+    bias: Tensor,
+    before: Tensor,
+    hidden: Tensor,
+    kept: tuple[Tensor, Tensor] | None,
+) -> None:
+    """Go through steps: inputs, of each direction (L, B, 3 H): z, r, n; weights: packed
+    (D, H, 3 H): n, z, r; bias (D, H) of the state's n; before (D, B, H) -> written into hidden
+    (D, L, B, H) and, for the gradient, into kept: what the state adds to n (D, L, B, H), and gates
+    (D, L, B, 3 H): n, z, r.
+
+    Those three may be some of the steps of longer ones.
+    """
+    directions, steps, rows, channels = hidden.shape
+    added, gates = kept or (None, None)
+    places = (ctypes.c_void_p * directions)(*(one.data_ptr() for one in inputs))
+    _loops().gru_forward(
+        *_whole(directions, steps, rows, channels),
+        places,
+        _at(weights),
+        _at(bias),
+        _at(before),
+        _at(hidden),
+        _at(added),
+        _at(gates),
+        *_whole(hidden.stride(0) // channels, torch.get_num_threads()),
+    )
+
+
+def backward(
+    d_out: Tensor,
+    weights: Tensor,
+    hidden: Tensor,
+    chunk: slice,
+    kept: tuple[Tensor, Tensor],
+    d_hidden: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Come back through steps: d_out (D, L, B, H), strided; weights: packed (D, 3 H, H): n, z, r;
+    hidden (D, T, B, H), of which these steps are a chunk; kept as of `forward`; d_hidden
+    (D, B, H): the gradient of the state behind them, replaced by that of the state before.
+
+    Returns the gradients (D, L, B, 3 H) of the state's n, z, r, and of z, r and the input's n.
+    """
+    directions, steps, rows, channels = d_out.shape
+    added, gates = kept
+    if d_out.stride(3) != 1:
+        d_out = d_out.contiguous()
+    of_state, of_gates = d_out.new_empty(2, directions, steps, rows, 3 * channels)
+    _loops().gru_backward(
+        *_whole(directions, steps, rows, channels),
+        _at(d_out),
+        *_whole(*d_out.stride()[:3]),
+        _at(weights),
+        _at(hidden[:, chunk]),
+        _at(added),
+        _at(gates),
+        *_whole(hidden.stride(0) // channels, int(chunk.start == 0)),
+        _at(d_hidden),
+        _at(of_state),
+        _at(of_gates),
+        *_whole(torch.get_num_threads()),
+    )
+    return of_state, of_gates
+
+
+def _loops() -> ctypes.CDLL:
+    compiled = loops()
+    assert compiled is not None, "takes() first"
+    return compiled
+
+
+def _at(x: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr() if x is not None else None)
+
+
+def _whole(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
