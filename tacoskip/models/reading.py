@@ -29,6 +29,8 @@ from tacoskip.models.attention import (
 )
 from tacoskip.models.capture import Plain
 from tacoskip.models.recurrent import CHUNK, fill_slopes
+from tacoskip.native import reading as compiled
+from tacoskip.native.gru import takes
 
 # What `Forward` takes the logarithm of at least, and reads as out of reach.
 LEAST = 1e-12
@@ -135,7 +137,15 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
         *tensors, only_forward, loop = given
-        _, memory, _, of_context, of_state, _, query, _, energy, filters, _ = tensors
+        inputs, memory, keys, *weights, hide = tensors
+        ctx.compiled = type(loop) is Plain and takes(inputs)
+        if ctx.compiled:
+            lengths, by = (hide == 0).sum(1), compiled.Weights(*weights)
+            made = compiled.forward(inputs, memory, keys, lengths, by, only_forward)
+            ctx.only_forward = only_forward
+            ctx.save_for_backward(memory, keys, lengths, *weights, *made)
+            return tuple(made[:3])
+        of_context, of_state, _, query, _, energy, filters = weights
         found = loop(_forward, tensors, only_forward)
         ctx.only_forward, ctx.loop = only_forward, loop
         ctx.save_for_backward(memory, of_context, of_state, query, energy, filters, *found)
@@ -144,8 +154,20 @@ class _Read(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.compiled:
+            memory, keys, lengths, *rest = ctx.saved_tensors
+            count = len(compiled.Weights._fields)
+            by, made = compiled.Weights(*rest[:count]), compiled.Made(*rest[count:])
+            d_hidden, d_context, d_weights = grads
+            back = compiled.backward(
+                (d_hidden, d_context, d_weights), memory, keys, lengths, by, ctx.only_forward, made
+            )
+            found = _after(back.of_gates, back.of_state, back.contexts, back.queries, *made[:3])
+            of_inputs, of_memory, of_context, of_state, state_bias, query, query_bias = found
+            of_weights = of_context, of_state, state_bias, query, query_bias, back.energy
+            return of_inputs, of_memory, back.keys, *of_weights, back.filters, None, None, None
         found = ctx.loop(_backward, (*grads, *ctx.saved_tensors), ctx.only_forward)
-        return (*found, None, None, None)
+        return (*found, None, None)
 
 
 def _forward(
@@ -280,23 +302,45 @@ def _backward(
         d_h = part[:, 4] + product(part[:, :3].flatten(1), state_back)
         d_c = product(part[:, 1:4].flatten(1), context_back)
     rows = parts.view(steps, batch, 5 * channels)
-    of_gates = rows[:, :, channels : 4 * channels]
-    later = slice(1, None), slice(None, -1)
+    of_gates, of_state = rows[:, :, channels : 4 * channels], rows[:, :, : 3 * channels]
     d_query *= energy
-    flat_query = d_query.view(-1, width)
+    of_inputs, of_memory, *of_weights = _after(
+        of_gates, of_state, d_contexts, d_query, hidden, context, weights
+    )
     return (
-        of_gates,
-        torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
+        of_inputs,
+        of_memory,
         d_keys.mul_(energy).view(batch, symbols, width),
-        _weights(of_gates[later[0]], context[later[1]]),
-        _weights(rows[later[0], :, : 3 * channels], hidden[later[1]]),
-        rows[:, :, :channels].sum((0, 1)),
-        outer(flat_query, hidden.view(-1, channels)),
-        flat_query.sum(0),
+        *of_weights,
         d_energy,
         d_filters * energy[:, None] if d_filters is not None else None,
         None,
-        None,
+    )
+
+
+def _after(
+    of_gates: Tensor,
+    of_state: Tensor,
+    d_contexts: Tensor,
+    d_query: Tensor,
+    hidden: Tensor,
+    context: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, ...]:
+    """What is left when the loop has come back to the start: the gradients of inputs, memory, the
+    weights of context and state, the state's bias, and the query's weights and bias.
+    """
+    channels = hidden.shape[2]
+    later, before = slice(1, None), slice(None, -1)
+    flat_query = d_query.flatten(0, 1)
+    return (
+        of_gates,
+        torch.bmm(weights.permute(1, 2, 0), d_contexts.transpose(0, 1)),
+        _weights(of_gates[later], context[before]),
+        _weights(of_state[later], hidden[before]),
+        of_state[:, :, :channels].sum((0, 1)),
+        outer(flat_query, hidden.view(-1, channels)),
+        flat_query.sum(0),
     )
 
 

@@ -18,13 +18,13 @@ def takes(x: Tensor) -> bool:
 
 def packed(weights: Tensor) -> Tensor:
     """Weights (D, K, N) as a product wants them."""
-    compiled = _loops()
-    width = compiled.panel()
+    library = compiled()
+    width = library.panel()
     directions, k, n = weights.shape
     weights = weights.contiguous()
     out = weights.new_empty(directions, -(-n // width), k, width)
     for one, of_one in zip(weights, out, strict=True):
-        compiled.pack(_at(one), _at(of_one), *_whole(k, n))
+        library.pack(at(one), at(of_one), *_whole(k, n))
     return out
 
 
@@ -46,15 +46,15 @@ def forward(
     directions, steps, rows, channels = hidden.shape
     added, gates = kept or (None, None)
     places = (ctypes.c_void_p * directions)(*(one.data_ptr() for one in inputs))
-    _loops().gru_forward(
+    compiled().gru_forward(
         *_whole(directions, steps, rows, channels),
         places,
-        _at(weights),
-        _at(bias),
-        _at(before),
-        _at(hidden),
-        _at(added),
-        _at(gates),
+        at(weights),
+        at(bias),
+        at(before),
+        at(hidden),
+        at(added),
+        at(gates),
         *_whole(hidden.stride(0) // channels, torch.get_num_threads()),
     )
 
@@ -78,30 +78,32 @@ def backward(
     if d_out.stride(3) != 1:
         d_out = d_out.contiguous()
     of_state, of_gates = d_out.new_empty(2, directions, steps, rows, 3 * channels)
-    _loops().gru_backward(
+    compiled().gru_backward(
         *_whole(directions, steps, rows, channels),
-        _at(d_out),
+        at(d_out),
         *_whole(*d_out.stride()[:3]),
-        _at(weights),
-        _at(hidden[:, chunk]),
-        _at(added),
-        _at(gates),
+        at(weights),
+        at(hidden[:, chunk]),
+        at(added),
+        at(gates),
         *_whole(hidden.stride(0) // channels, int(chunk.start == 0)),
-        _at(d_hidden),
-        _at(of_state),
-        _at(of_gates),
+        at(d_hidden),
+        at(of_state),
+        at(of_gates),
         *_whole(torch.get_num_threads()),
     )
     return of_state, of_gates
 
 
-def _loops() -> ctypes.CDLL:
-    compiled = loops()
-    assert compiled is not None, "takes() first"
-    return compiled
+def compiled() -> ctypes.CDLL:
+    """The compiled loops, where `takes` said that there are some."""
+    found = loops()
+    assert found is not None, "takes() first"
+    return found
 
 
-def _at(x: Tensor | None) -> ctypes.c_void_p:
+def at(x: Tensor | None) -> ctypes.c_void_p:
+    """Where a tensor's numbers begin."""
     return ctypes.c_void_p(x.data_ptr() if x is not None else None)
 
 

@@ -8,6 +8,7 @@
  * Nothing here is associative across rows: the number of threads changes no bit.
  */
 
+#include <math.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -73,11 +74,17 @@ void pack(const float *weights, float *packed, int64_t k, int64_t n) {
                 *packed++ = first + j < n ? weights[i * n + first + j] : 0.0f;
 }
 
-/* out (rows, N) = a (rows, K) x one panel, rows <= ROWS a constant where this is inlined. */
-INLINE void block(const int rows, const float *a, int64_t stride, const float *packed, int64_t k,
-                  float *out, int64_t out_stride, int64_t columns) {
+/* out (rows, N) = a (rows, K) x one panel, rows <= ROWS a constant where this is inlined; more:
+ * add to what is there, of a whole panel.
+ */
+INLINE void block(const int rows, const int more, const float *a, int64_t stride,
+                  const float *packed, int64_t k, float *out, int64_t out_stride,
+                  int64_t columns) {
     vector sums[ROWS][2];
-    for (int i = 0; i < rows; i++) sums[i][0] = sums[i][1] = (vector){0};
+    for (int i = 0; i < rows; i++) {
+        sums[i][0] = more ? *(vector *)(out + i * out_stride) : (vector){0};
+        sums[i][1] = more ? *(vector *)(out + i * out_stride + LANES) : (vector){0};
+    }
     for (int64_t at = 0; at < k; at++) {
         const vector low = *(const vector *)(packed + at * PANEL);
         const vector high = *(const vector *)(packed + at * PANEL + LANES);
@@ -97,27 +104,35 @@ INLINE void block(const int rows, const float *a, int64_t stride, const float *p
     }
 }
 
+/* out (rows, at most PANEL) = a (rows, K) x one panel */
+INLINE void by_panel(const int more, int64_t rows, const float *a, int64_t stride,
+                     const float *packed, int64_t k, float *out, int64_t out_stride,
+                     int64_t columns) {
+    int64_t row = 0;
+#define BLOCK(count) \
+    block(count, more, a + row * stride, stride, packed, k, out + row * out_stride, out_stride, \
+          columns)
+    for (; row + ROWS <= rows; row += ROWS) BLOCK(ROWS);
+    switch (rows - row) {
+    case 1: BLOCK(1); break;
+    case 2: BLOCK(2); break;
+    case 3: BLOCK(3); break;
+#if ROWS > 4
+    case 4: BLOCK(4); break;
+    case 5: BLOCK(5); break;
+    case 6: BLOCK(6); break;
+    case 7: BLOCK(7); break;
+#endif
+    }
+#undef BLOCK
+}
+
 /* out (rows, N) = a (rows, K) x packed weights (K, N) */
 static void product(int64_t rows, const float *a, int64_t stride, const float *packed, int64_t k,
                     int64_t n, float *out) {
-    for (int64_t first = 0; first < n; first += PANEL, packed += k * PANEL) {
-        const int64_t columns = n - first < PANEL ? n - first : PANEL;
-        int64_t row = 0;
-#define BLOCK(count) \
-    block(count, a + row * stride, stride, packed, k, out + row * n + first, n, columns)
-        for (; row + ROWS <= rows; row += ROWS) BLOCK(ROWS);
-        switch (rows - row) {
-        case 1: BLOCK(1); break;
-        case 2: BLOCK(2); break;
-        case 3: BLOCK(3); break;
-#if ROWS > 4
-        case 4: BLOCK(4); break;
-        case 5: BLOCK(5); break;
-        case 6: BLOCK(6); break;
-        case 7: BLOCK(7); break;
-#endif
-        }
-    }
+    for (int64_t first = 0; first < n; first += PANEL, packed += k * PANEL)
+        by_panel(0, rows, a, stride, packed, k, out + first, n,
+                 n - first < PANEL ? n - first : PANEL);
 }
 
 /* ---- threads ---- */
@@ -159,6 +174,61 @@ static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, 
     }
 }
 
+/* ---- a GRU's cell ---- */
+
+/* One step of some rows. inputs (rows, 3 H): z, r, n with biases; of_state (rows, 3 H): n, z, r of
+ * the state; bias (H) of its n; last, out (rows, H): the state; added (rows, H) and gates
+ * (rows, 3 H): n, z, r are kept unless NULL.
+ */
+static void cell(int64_t rows, int64_t h, const float *inputs, const float *of_state,
+                 const float *bias, const float *last, float *out, float *added, float *gates) {
+    float scratch[4 * h];
+    for (int64_t i = 0; i < rows; i++, inputs += 3 * h, of_state += 3 * h, last += h, out += h) {
+        float *restrict to_added = added ? added + i * h : scratch;
+        float *restrict to_gates = gates ? gates + 3 * i * h : scratch + h;
+        float *restrict to = out;
+#pragma GCC ivdep
+        for (int64_t j = 0; j < h; j++) {
+            const float from_state = of_state[j] + bias[j];
+            const float z = sigmoid(inputs[j] + of_state[j + h]);
+            const float r = sigmoid(inputs[j + h] + of_state[j + 2 * h]);
+            const float n = hyperbolic(inputs[j + 2 * h] + r * from_state);
+            to_added[j] = from_state;
+            to_gates[j] = n;
+            to_gates[j + h] = z;
+            to_gates[j + 2 * h] = r;
+            to[j] = n + z * (last[j] - n);
+        }
+    }
+}
+
+/* The gradient of a row's step: d_out, d_h (H) of the state after it, by what is shown and by what
+ * follows -> of_state (3 H): n, z, r of the state; of_gates (3 H): z, r, n of the input; keep (H),
+ * what goes to the state before directly.
+ */
+INLINE void cell_back(int64_t h, const float *d_out, const float *d_h, const float *gates,
+                      const float *added, const float *last, float *restrict of_state,
+                      float *restrict of_gates, float *restrict keep) {
+    const float *n = gates, *z = gates + h, *r = gates + 2 * h;
+#pragma GCC ivdep
+    for (int64_t j = 0; j < h; j++) {
+        const float d = d_out[j] + d_h[j];
+        const float d_n = d * (1.0f - z[j]) * (1.0f - n[j] * n[j]);
+        const float d_z = d * (last[j] - n[j]) * z[j] * (1.0f - z[j]);
+        const float d_r = d_n * added[j] * r[j] * (1.0f - r[j]);
+        of_state[j] = d_n * r[j];
+        of_state[j + h] = of_gates[j] = d_z;
+        of_state[j + 2 * h] = of_gates[j + h] = d_r;
+        of_gates[j + 2 * h] = d_n;
+        keep[j] = d * z[j];
+    }
+}
+
+INLINE void add(int64_t count, float *restrict to, const float *from) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < count; j++) to[j] += from[j];
+}
+
 /* ---- GRU ---- */
 
 typedef struct {
@@ -181,40 +251,8 @@ static void gru_rows(void *given, int64_t direction, int64_t first, int64_t rows
         const int64_t start = direction * g->of_hidden + step * g->rows + first;
         float *hidden = g->hidden + start * h;
         product(rows, before, h, weights, h, 3 * h, of_state);
-        for (int64_t i = 0; i < rows; i++) {
-            const float *given_n = inputs + ((step * g->rows + first + i) * 3 + 2) * h;
-            const float *given_z = given_n - 2 * h, *given_r = given_n - h;
-            const float *state_n = of_state + i * 3 * h, *state_z = state_n + h;
-            const float *state_r = state_n + 2 * h, *last = before + i * h;
-            float *now = hidden + i * h;
-            if (g->gates) {
-                float *restrict to_n = g->gates + (start + i) * 3 * h;
-                float *restrict to_added = g->added + (start + i) * h;
-                float *restrict out = now;
-#pragma GCC ivdep
-                for (int64_t j = 0; j < h; j++) {
-                    const float added = state_n[j] + bias[j];
-                    const float z = sigmoid(given_z[j] + state_z[j]);
-                    const float r = sigmoid(given_r[j] + state_r[j]);
-                    const float n = hyperbolic(given_n[j] + r * added);
-                    to_added[j] = added;
-                    to_n[j] = n;
-                    to_n[j + h] = z;
-                    to_n[j + 2 * h] = r;
-                    out[j] = n + z * (last[j] - n);
-                }
-            } else {
-                float *restrict out = now;
-#pragma GCC ivdep
-                for (int64_t j = 0; j < h; j++) {
-                    const float added = state_n[j] + bias[j];
-                    const float z = sigmoid(given_z[j] + state_z[j]);
-                    const float r = sigmoid(given_r[j] + state_r[j]);
-                    const float n = hyperbolic(given_n[j] + r * added);
-                    out[j] = n + z * (last[j] - n);
-                }
-            }
-        }
+        cell(rows, h, inputs + (step * g->rows + first) * 3 * h, of_state, bias, before, hidden,
+             g->added ? g->added + start * h : NULL, g->gates ? g->gates + start * 3 * h : NULL);
         before = hidden;
     }
     free(of_state);
@@ -253,32 +291,17 @@ static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t
         const int64_t start = direction * g->of_hidden + step * g->rows + first;
         const int64_t mine = (direction * g->steps + step) * g->rows + first;
         for (int64_t i = 0; i < rows; i++) {
-            const float *n = g->gates + (start + i) * 3 * h, *z = n + h, *r = n + 2 * h;
-            const float *added = g->added + (start + i) * h;
             const float *last = step || !g->at_start
                                     ? g->hidden + (start + i - g->rows) * h
                                     : nothing;
             const float *d_out = g->d_out + direction * g->out_strides[0] +
                                  step * g->out_strides[1] + (first + i) * g->out_strides[2];
-            const float *d_h = d_hidden + i * h;
-            float *restrict to_state = g->of_state + (mine + i) * 3 * h;
-            float *restrict to_gates = g->of_gates + (mine + i) * 3 * h;
-            float *restrict keep = carried + i * h;
-#pragma GCC ivdep
-            for (int64_t j = 0; j < h; j++) {
-                const float d = d_out[j] + d_h[j];
-                const float d_n = d * (1.0f - z[j]) * (1.0f - n[j] * n[j]);
-                const float d_z = d * (last[j] - n[j]) * z[j] * (1.0f - z[j]);
-                const float d_r = d_n * added[j] * r[j] * (1.0f - r[j]);
-                to_state[j] = d_n * r[j];
-                to_state[j + h] = to_gates[j] = d_z;
-                to_state[j + 2 * h] = to_gates[j + h] = d_r;
-                to_gates[j + 2 * h] = d_n;
-                keep[j] = d * z[j];
-            }
+            cell_back(h, d_out, d_hidden + i * h, g->gates + (start + i) * 3 * h,
+                      g->added + (start + i) * h, last, g->of_state + (mine + i) * 3 * h,
+                      g->of_gates + (mine + i) * 3 * h, carried + i * h);
         }
         product(rows, g->of_state + mine * 3 * h, 3 * h, weights, 3 * h, h, d_hidden);
-        for (int64_t j = 0; j < rows * h; j++) d_hidden[j] += carried[j];
+        add(rows * h, d_hidden, carried);
     }
     free(carried);
     free(nothing);
@@ -298,4 +321,275 @@ void gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t chann
     gru_back g = {steps, rows, channels, of_hidden, at_start, {of_direction, of_step, of_row},
                   d_out, weights, hidden, added, gates, d_hidden, of_state, of_gates};
     share(gru_back_rows, &g, directions, rows, threads);
+}
+
+/* ---- an attention GRU that reads a memory (tacoskip/models/reading.py) ---- */
+
+/* L steps, B rows, P panels of attention channels (A = P x PANEL, zeros at the end), S symbols, C
+ * memory channels, H hidden channels, K width of the location filters (0: none).
+ */
+typedef struct {
+    int64_t steps, rows, symbols, memory_channels, channels, panels, width, only_forward;
+    const int64_t *lengths;      /* (B): symbols that can be read */
+    const float *inputs;         /* (L, B, 3 H): z, r, n, with biases */
+    const float *memory;         /* (B, S, C) */
+    const float *keys;           /* (B, P, S, PANEL) */
+    const float *of_context;     /* packed (C, 3 H): z, r, n */
+    const float *of_state;       /* packed (H, 3 H): n, z, r */
+    const float *state_bias;     /* (H) */
+    const float *query;          /* packed (H, A) */
+    const float *query_bias;     /* (A) */
+    const float *energy;         /* (A) */
+    const float *filters;        /* (P, 2 K, PANEL): of the last weights, of their sum */
+    float *hidden, *context;     /* (L, B, H), (L, B, C) */
+    float *weights;              /* (L, B, S) */
+    float *past;                 /* (L, B, 2, S + K - 1): last weights, their sum, padded */
+    float *queries;              /* (L, B, A) */
+    float *added, *gates;        /* as of gru_forward */
+} reading;
+
+/* A reach of less than this is none, and its logarithm that of this. */
+#define LEAST 1e-12f
+
+/* What the filters see around each symbol: past (2, padded) -> (S, 2 K) */
+static void windows(const float *past, int64_t padded, int64_t symbols, int64_t width,
+                    float *out) {
+    for (int64_t s = 0; s < symbols; s++, out += 2 * width) {
+        memcpy(out, past + s, 4 * width);
+        memcpy(out + width, past + padded + s, 4 * width);
+    }
+}
+
+/* The sigmoids (S, PANEL) of one item and one panel. */
+INLINE void open_panel(const reading *r, int64_t item, int64_t p, int64_t symbols,
+                       const float *query, const float *seen, float *restrict out) {
+    const float *keys = r->keys + (item * r->panels + p) * r->symbols * PANEL;
+    if (r->width)
+        by_panel(0, symbols, seen, 2 * r->width, r->filters + p * 2 * r->width * PANEL,
+                 2 * r->width, out, PANEL, PANEL);
+    else
+        memset(out, 0, 4 * symbols * PANEL);
+    for (int64_t s = 0; s < symbols; s++)
+#pragma GCC ivdep
+        for (int64_t j = 0; j < PANEL; j++)
+            out[s * PANEL + j] = sigmoid(keys[s * PANEL + j] + query[p * PANEL + j] +
+                                         out[s * PANEL + j]);
+}
+
+/* How near each symbol is to the last weights: where they lie, or one before. */
+static float reach_of(const float *last, int64_t s) { return last[s] + (s ? last[s - 1] : 0.0f); }
+
+/* Weights (S) of an item by its logits, which are lost. */
+static void softmax(int64_t symbols, float *restrict logits, float *restrict weights) {
+    float most = -INFINITY, sum = 0.0f;
+    for (int64_t s = 0; s < symbols; s++) most = logits[s] > most ? logits[s] : most;
+#pragma GCC ivdep
+    for (int64_t s = 0; s < symbols; s++) {
+        const float x = logits[s] - most;
+        weights[s] = x < -87.0f ? 0.0f : exponential(x);
+    }
+    for (int64_t s = 0; s < symbols; s++) sum += weights[s];
+    for (int64_t s = 0; s < symbols; s++) weights[s] /= sum;
+}
+
+static void read_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+    const reading *r = given;
+    const int64_t h = r->channels, c = r->memory_channels, symbols = r->symbols;
+    const int64_t a = r->panels * PANEL, padded = symbols + r->width - 1, half = r->width / 2;
+    (void)direction;
+    float *inputs = malloc(4 * rows * 3 * h), *of_state = malloc(4 * rows * 3 * h);
+    float *opened = malloc(4 * symbols * PANEL), *logits = malloc(4 * symbols);
+    float *seen = malloc(4 * symbols * (2 * r->width + 1));
+    float *last = calloc(rows * symbols, 4), *total = calloc(rows * symbols, 4);
+    float *nothing = calloc(rows * (h > c ? h : c), 4);
+    if (r->width)
+        for (int64_t i = 0; i < rows; i++) last[i * symbols] = 1.0f;
+    for (int64_t step = 0; step < r->steps; step++) {
+        const int64_t at = step * r->rows + first, before = at - r->rows;
+        const float *context = step ? r->context + before * c : nothing;
+        const float *hidden = step ? r->hidden + before * h : nothing;
+        float *queries = r->queries + at * a;
+        product(rows, context, c, r->of_context, c, 3 * h, inputs);
+        add(rows * 3 * h, inputs, r->inputs + at * 3 * h);
+        product(rows, hidden, h, r->of_state, h, 3 * h, of_state);
+        cell(rows, h, inputs, of_state, r->state_bias, hidden, r->hidden + at * h,
+             r->added + at * h, r->gates + at * 3 * h);
+        product(rows, r->hidden + at * h, h, r->query, h, a, queries);
+        for (int64_t i = 0; i < rows; i++) {
+            const int64_t item = first + i, length = r->lengths[item];
+            float *mine = last + i * symbols, *sums = total + i * symbols;
+            float *weights = r->weights + (at + i) * symbols, *query = queries + i * a;
+            add(a, query, r->query_bias);
+            if (r->width) {
+                float *past = r->past + (at + i) * 2 * padded;
+                memset(past, 0, 4 * 2 * padded);
+                memcpy(past + half, mine, 4 * symbols);
+                memcpy(past + padded + half, sums, 4 * symbols);
+                windows(past, padded, length, r->width, seen);
+            }
+            memset(logits, 0, 4 * length);
+            for (int64_t p = 0; p < r->panels; p++) {
+                open_panel(r, item, p, length, query, seen, opened);
+                const vector low = *(const vector *)(r->energy + p * PANEL);
+                const vector high = *(const vector *)(r->energy + p * PANEL + LANES);
+                for (int64_t s = 0; s < length; s++) {
+                    const vector sum = low * *(const vector *)(opened + s * PANEL) +
+                                       high * *(const vector *)(opened + s * PANEL + LANES);
+                    float one = 0.0f;
+                    for (int64_t j = 0; j < LANES; j++) one += sum[j];
+                    logits[s] += one;
+                }
+            }
+            if (r->only_forward)
+                for (int64_t s = 0; s < length; s++) {
+                    const float reach = reach_of(mine, s);
+                    logits[s] += reach <= 0.0f ? -INFINITY
+                                               : logf(reach < LEAST ? LEAST : reach);
+                }
+            softmax(length, logits, weights);
+            memset(weights + length, 0, 4 * (symbols - length));
+            memcpy(mine, weights, 4 * symbols);
+            add(symbols, sums, weights);
+            float *restrict out = r->context + (at + i) * c;
+            memset(out, 0, 4 * c);
+            for (int64_t s = 0; s < length; s++) {
+                const float *memory = r->memory + (item * symbols + s) * c;
+#pragma GCC ivdep
+                for (int64_t j = 0; j < c; j++) out[j] += weights[s] * memory[j];
+            }
+        }
+    }
+    free(inputs), free(of_state), free(opened), free(logits), free(seen);
+    free(last), free(total), free(nothing);
+}
+
+void read_forward(const reading *r, int64_t threads) {
+    share(read_rows, (void *)r, 1, r->rows, threads);
+}
+
+typedef struct {
+    reading r;
+    const float *d_hidden, *d_context, *d_weights; /* (L, B, H), (L, B, C), (L, B, S) */
+    const float *of_context;                       /* packed (3 H, C): z, r, n */
+    const float *of_state;                         /* packed (3 H, H): n, z, r */
+    const float *query;                            /* packed (A, H), with the factor energy */
+    const float *filters;                          /* packed (A, 2 K), with the factor energy */
+    float *d_contexts;                             /* (L, B, C): of the contexts, in all */
+    float *d_keys;    /* (B, P, S, PANEL), zeros; lacks the factor energy, as the next two do */
+    float *d_queries; /* (L, B, A) */
+    float *d_filters; /* (B, P, 2 K, PANEL), zeros */
+    float *d_energy;  /* (B, A), zeros */
+    float *of_state_rows, *of_gates; /* (L, B, 3 H): n, z, r of the state; z, r, n of the input */
+} reading_back;
+
+static void read_back_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+    const reading_back *g = given;
+    const reading *r = &g->r;
+    const int64_t h = r->channels, c = r->memory_channels, symbols = r->symbols;
+    const int64_t a = r->panels * PANEL, padded = symbols + r->width - 1;
+    const int64_t shown = 2 * r->width, half = r->width / 2;
+    const int64_t wide = (shown + PANEL - 1) / PANEL * PANEL;
+    (void)direction;
+    float *d_h = calloc(rows * h, 4), *d_c = calloc(rows * c, 4), *keep = malloc(4 * rows * h);
+    float *of_query = malloc(4 * rows * h), *nothing = calloc(h, 4);
+    float *opened = malloc(4 * symbols * PANEL), *inner = malloc(4 * symbols * PANEL);
+    float *d_logits = malloc(4 * symbols), *seen = malloc(4 * symbols * (shown + 1));
+    float *turned = malloc(4 * symbols * (shown + 1)), *d_seen = malloc(4 * symbols * (wide + 1));
+    float *d_past = malloc(4 * 2 * (padded + 1));
+    float *d_last = calloc(rows * symbols, 4), *d_total = calloc(rows * symbols, 4);
+    for (int64_t step = r->steps - 1; step >= 0; step--) {
+        const int64_t at = step * r->rows + first, before = at - r->rows;
+        memcpy(g->d_contexts + at * c, g->d_context + at * c, 4 * rows * c);
+        add(rows * c, g->d_contexts + at * c, d_c);
+        for (int64_t i = 0; i < rows; i++) {
+            const int64_t item = first + i, length = r->lengths[item];
+            const float *weights = r->weights + (at + i) * symbols;
+            const float *d_context = g->d_contexts + (at + i) * c;
+            float *mine = d_last + i * symbols, *sums = d_total + i * symbols;
+            float mean = 0.0f;
+            for (int64_t s = 0; s < length; s++) {
+                const float *memory = r->memory + (item * symbols + s) * c;
+                vector sum = {0};
+                int64_t j = 0;
+                for (; j + LANES <= c; j += LANES)
+                    sum += *(const vector *)(memory + j) * *(const vector *)(d_context + j);
+                float one = 0.0f;
+                for (int64_t k = 0; k < LANES; k++) one += sum[k];
+                for (; j < c; j++) one += memory[j] * d_context[j];
+                d_logits[s] = one + g->d_weights[(at + i) * symbols + s] + mine[s] + sums[s];
+                mean += d_logits[s] * weights[s];
+            }
+            for (int64_t s = 0; s < length; s++) d_logits[s] = weights[s] * (d_logits[s] - mean);
+            memset(mine, 0, 4 * symbols);
+            if (r->only_forward && step) {
+                const float *last = r->weights + (before + i) * symbols;
+                for (int64_t s = 0; s < length; s++) {
+                    const float reach = reach_of(last, s);
+                    const float one = reach >= LEAST ? d_logits[s] / reach : 0.0f;
+                    mine[s] += one;
+                    if (s) mine[s - 1] += one;
+                }
+            }
+            if (r->width) {
+                windows(r->past + (at + i) * 2 * padded, padded, length, r->width, seen);
+                for (int64_t k = 0; k < shown; k++)
+                    for (int64_t s = 0; s < length; s++) turned[k * length + s] = seen[s * shown + k];
+                memset(d_seen, 0, 4 * length * wide);
+            }
+            for (int64_t p = 0; p < r->panels; p++) {
+                open_panel(r, item, p, length, r->queries + (at + i) * a, seen, opened);
+                float *d_keys = g->d_keys + (item * r->panels + p) * symbols * PANEL;
+                float *restrict d_query = g->d_queries + (at + i) * a + p * PANEL;
+                float *restrict d_energy = g->d_energy + item * a + p * PANEL;
+                memset(d_query, 0, 4 * PANEL);
+                for (int64_t s = 0; s < length; s++) {
+                    const float d = d_logits[s];
+                    const float *from = opened + s * PANEL;
+                    float *restrict to = inner + s * PANEL, *restrict key = d_keys + s * PANEL;
+#pragma GCC ivdep
+                    for (int64_t j = 0; j < PANEL; j++) {
+                        const float one = d * from[j] * (1.0f - from[j]);
+                        to[j] = one;
+                        key[j] += one;
+                        d_query[j] += one;
+                        d_energy[j] += d * from[j];
+                    }
+                }
+                if (!r->width) continue;
+                by_panel(1, shown, turned, length, inner, length,
+                         g->d_filters + (item * r->panels + p) * shown * PANEL, PANEL, PANEL);
+                for (int64_t w = 0; w < wide; w += PANEL)
+                    by_panel(1, length, inner, PANEL,
+                             g->filters + (w * r->panels + p * PANEL) * PANEL, PANEL, d_seen + w,
+                             wide, PANEL);
+            }
+            if (r->width && step) {
+                memset(d_past, 0, 4 * 2 * padded);
+                for (int64_t s = 0; s < length; s++) {
+                    add(r->width, d_past + s, d_seen + s * wide);
+                    add(r->width, d_past + padded + s, d_seen + s * wide + r->width);
+                }
+                add(symbols, mine, d_past + half);
+                add(symbols, sums, d_past + padded + half);
+            }
+        }
+        product(rows, g->d_queries + at * a, a, g->query, a, h, of_query);
+        for (int64_t i = 0; i < rows; i++) {
+            add(h, d_h + i * h, of_query + i * h);
+            cell_back(h, g->d_hidden + (at + i) * h, d_h + i * h, r->gates + (at + i) * 3 * h,
+                      r->added + (at + i) * h, step ? r->hidden + (before + i) * h : nothing,
+                      g->of_state_rows + (at + i) * 3 * h, g->of_gates + (at + i) * 3 * h,
+                      keep + i * h);
+        }
+        product(rows, g->of_state_rows + at * 3 * h, 3 * h, g->of_state, 3 * h, h, d_h);
+        add(rows * h, d_h, keep);
+        product(rows, g->of_gates + at * 3 * h, 3 * h, g->of_context, 3 * h, c, d_c);
+    }
+    free(d_h), free(d_c), free(keep), free(of_query), free(nothing), free(opened), free(inner);
+    free(d_logits), free(seen), free(turned), free(d_seen), free(d_past), free(d_last);
+    free(d_total);
+}
+
+void read_backward(const reading_back *g, int64_t threads) {
+    share(read_back_rows, (void *)g, 1, g->r.rows, threads);
 }

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tacoskip import native
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models import reading
 from tacoskip.models.attention import ATTENTIONS
@@ -40,6 +41,46 @@ def test_gradients_are_those_of_autograd(name: str, monkeypatch: pytest.MonkeyPa
         strict=True,
     ):
         torch.testing.assert_close(one, other)
+
+
+# Channels of one panel and of several, rows that fill no block.
+@pytest.mark.parametrize("channels", [4, 75])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["bahdanau", "location", "forward"])
+def test_the_compiled_loop_gives_the_same(
+    name: str, threads: int, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In single precision, held to autograd in double."""
+    if native.loops() is None:
+        pytest.skip(native.why())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    torch.manual_seed(0)
+    lengths = torch.tensor([23, 6, 1, 17, 9])
+    mask = lengths_to_mask(lengths)
+    cell = nn.GRUCell(SHOWN + MEMORY, 19)
+    attention = ATTENTIONS[name](19, MEMORY, channels).train()
+    shown, memory = torch.randn(5, STEPS, SHOWN), torch.randn(*mask.shape, MEMORY)
+    modules = nn.ModuleList([cell, attention])
+    pulls = [torch.randn(5, STEPS, n) for n in (19, MEMORY, mask.shape[1])]
+
+    def outcome() -> tuple[Tensor, ...]:
+        modules.double() if reading.AT_ONCE == () else modules.float()
+        kind = next(modules.parameters()).dtype
+        inputs = [x.to(kind).requires_grad_() for x in (shown, memory)]
+        found = reading.read(*inputs, mask, cell, attention)
+        wanted = [*inputs, *modules.parameters()]
+        return *found, *torch.autograd.grad(found, wanted, [pull.to(kind) for pull in pulls])
+
+    def not_here(*_: object) -> None:
+        raise AssertionError("the loop was not compiled")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "_forward", not_here)
+        found = outcome()
+    monkeypatch.setattr(reading, "AT_ONCE", ())
+    for one, other in zip(found, outcome(), strict=True):
+        scale = other.detach().abs().max().item()
+        torch.testing.assert_close(one.double(), other, atol=1e-5 * max(1.0, scale), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

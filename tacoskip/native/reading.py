@@ -1,0 +1,208 @@
+"""The steps of an attention GRU that reads a memory, by the compiled loops.
+
+L steps, B batch, S symbols, A attention channels, C memory channels, H hidden channels, K width of
+the location filters. A, as panels: P of `width` columns each, zeros at the end.
+"""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tacoskip.native.gru import at, compiled, packed
+
+NUMBERS = "steps rows symbols memory_channels channels panels width only_forward"
+GIVEN = "lengths inputs memory keys of_context of_state state_bias query query_bias energy filters"
+MADE = "hidden context weights past queries added gates"
+BACK = (
+    "d_hidden d_context d_weights of_context of_state query filters d_contexts d_keys d_queries "
+    "d_filters d_energy of_state_rows of_gates"
+)
+
+
+class _Reading(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_int64) for name in NUMBERS.split()),
+        *((name, ctypes.c_void_p) for name in f"{GIVEN} {MADE}".split()),
+    )
+
+
+class _ReadingBack(ctypes.Structure):
+    _fields_ = (("r", _Reading), *((name, ctypes.c_void_p) for name in BACK.split()))
+
+
+class Weights(NamedTuple):
+    """of_context (3 H, C): z, r, n; of_state (3 H, H): n, z, r; state_bias (H) of the state's n;
+    query (A, H) and its bias (A); energy (A); filters (A, 2 K) of the last weights and of their
+    sum, or None.
+    """
+
+    of_context: Tensor
+    of_state: Tensor
+    state_bias: Tensor
+    query: Tensor
+    query_bias: Tensor
+    energy: Tensor
+    filters: Tensor | None
+
+
+class Made(NamedTuple):
+    """hidden (L, B, H), context (L, B, C), weights (L, B, S); and what the gradient needs: what the
+    filters saw (L, B, 2, S + K - 1), queries (L, B, A), what the state added to n (L, B, H), gates
+    (L, B, 3 H): n, z, r.
+    """
+
+    hidden: Tensor
+    context: Tensor
+    weights: Tensor
+    past: Tensor
+    queries: Tensor
+    added: Tensor
+    gates: Tensor
+
+
+class Gradients(NamedTuple):
+    """Of the gates z, r and the input's n (L, B, 3 H); of the state's n, z, r (L, B, 3 H); of the
+    contexts (L, B, C), of the keys (B, S, A), queries (L, B, A), energy (A) and filters (A, 2 K).
+    """
+
+    of_gates: Tensor
+    of_state: Tensor
+    contexts: Tensor
+    keys: Tensor
+    queries: Tensor
+    energy: Tensor
+    filters: Tensor | None
+
+
+def forward(
+    inputs: Tensor, memory: Tensor, keys: Tensor, lengths: Tensor, by: Weights, only_forward: bool
+) -> Made:
+    """Read from the start: inputs (L, B, 3 H): z, r, n with their biases; memory (B, S, C); keys
+    (B, S, A); lengths (B,) of what can be read; only_forward: a symbol is reached from itself and
+    from the one before.
+    """
+    steps, batch, _ = inputs.shape
+    symbols, channels = memory.shape[1], len(by.state_bias)
+    width = by.filters.shape[1] // 2 if by.filters is not None else 0
+    new = inputs.new_empty
+    made = Made(
+        new(steps, batch, channels),
+        new(steps, batch, memory.shape[2]),
+        new(steps, batch, symbols),
+        new((steps, batch, 2, symbols + width - 1) if width else 0),
+        new(steps, batch, _padded(by.energy)),
+        new(steps, batch, channels),
+        new(steps, batch, 3 * channels),
+    )
+    given = _Given(inputs, memory, keys, lengths, by, only_forward)
+    reading = given.reading(made)
+    compiled().read_forward(ctypes.byref(reading), ctypes.c_int64(torch.get_num_threads()))
+    return made
+
+
+def backward(
+    grads: tuple[Tensor, Tensor, Tensor],
+    memory: Tensor,
+    keys: Tensor,
+    lengths: Tensor,
+    by: Weights,
+    only_forward: bool,
+    made: Made,
+) -> Gradients:
+    """Come back: grads of hidden, context and weights, and what `forward` was given and made."""
+    batch, symbols, _ = memory.shape
+    given = _Given(made.gates, memory, keys, lengths, by, only_forward)
+    panels, width, columns = given.panels, given.width, _width()
+    # These lack the factor `energy` until the loop has ended.
+    zeros = memory.new_zeros
+    d_keys = zeros(batch, panels, symbols, columns)
+    d_filters = zeros(batch, panels, 2 * width, columns)
+    d_energy = zeros(batch, panels * columns)
+    contexts, queries = torch.empty_like(made.context), torch.empty_like(made.queries)
+    of_state, of_gates = torch.empty_like(made.gates), torch.empty_like(made.gates)
+    beside = 0, 0, 0, panels * columns - len(by.energy)
+    factor = by.energy[:, None]
+    filters = _pack(functional.pad(by.filters * factor, beside)) if by.filters is not None else None
+    back = {
+        **dict(zip(("d_hidden", "d_context", "d_weights"), grads, strict=True)),
+        "of_context": _pack(by.of_context),
+        "of_state": _pack(by.of_state),
+        "query": _pack(functional.pad(by.query * factor, beside)),
+        "filters": filters,
+        **{"d_contexts": contexts, "d_keys": d_keys, "d_queries": queries, "d_energy": d_energy},
+        **{"d_filters": d_filters, "of_state_rows": of_state, "of_gates": of_gates},
+    }
+    back = {name: x.contiguous() if x is not None else None for name, x in back.items()}
+    reading = _ReadingBack(given.reading(made), *(at(back[name]) for name in BACK.split()))
+    compiled().read_backward(ctypes.byref(reading), ctypes.c_int64(torch.get_num_threads()))
+    energy, a = by.energy, len(by.energy)
+    of_filters = d_filters.sum(0).transpose(1, 2).reshape(panels * columns, 2 * width)[:a]
+    return Gradients(
+        of_gates,
+        of_state,
+        contexts,
+        d_keys.transpose(1, 2).reshape(batch, symbols, -1)[:, :, :a] * energy,
+        queries[:, :, :a] * energy,
+        d_energy.sum(0)[:a],
+        of_filters * factor if by.filters is not None else None,
+    )
+
+
+class _Given:
+    """What both ways are given, as the loops want it, and kept for as long as they run."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        memory: Tensor,
+        keys: Tensor,
+        lengths: Tensor,
+        by: Weights,
+        only_forward: bool,
+    ) -> None:
+        self.panels = _padded(by.energy) // _width()
+        self.width = by.filters.shape[1] // 2 if by.filters is not None else 0
+        self.only_forward = only_forward
+        beside = 0, self.panels * _width() - len(by.energy)
+        keys = functional.pad(keys, beside)
+        batch, symbols, _ = keys.shape
+        self.tensors = {
+            "lengths": lengths,
+            "inputs": inputs,
+            "memory": memory,
+            "keys": keys.view(batch, symbols, self.panels, -1).transpose(1, 2),
+            "of_context": _pack(by.of_context.t()),
+            "of_state": _pack(by.of_state.t()),
+            "state_bias": by.state_bias,
+            "query": _pack(by.query.t()),
+            "query_bias": functional.pad(by.query_bias, beside),
+            "energy": functional.pad(by.energy, beside),
+        }
+        if by.filters is not None:
+            self.tensors["filters"] = _pack(by.filters.t())
+        self.tensors = {name: x.contiguous() for name, x in self.tensors.items()}
+
+    def reading(self, made: Made) -> _Reading:
+        steps, batch, channels = made.hidden.shape
+        _, symbols, memory_channels = self.tensors["memory"].shape
+        return _Reading(
+            *(steps, batch, symbols, memory_channels, channels),
+            *(self.panels, self.width, int(self.only_forward)),
+            *(at(self.tensors.get(name)) for name in GIVEN.split()),
+            *(at(x) for x in made),
+        )
+
+
+def _pack(weights: Tensor) -> Tensor:
+    return packed(weights[None])
+
+
+def _width() -> int:
+    return int(compiled().panel())
+
+
+def _padded(energy: Tensor) -> int:
+    return -(-len(energy) // _width()) * _width()
