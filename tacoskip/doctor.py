@@ -31,6 +31,7 @@ def examine() -> list[Finding]:
         _torchaudio,
         _device,
         _half_precision,
+        _native,
         _packages,
         _soundfile,
         _espeak,
@@ -102,6 +103,15 @@ def _half_precision() -> Finding:
     if unit:
         return Finding(name, True, f"{unit} on the CPU; train.precision=bf16 may be faster")
     return Finding(name, None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)")
+
+
+def _native() -> Finding:
+    from tacoskip import native
+
+    if native.loops() is None:
+        slower = "the steps of recurrent layers run in torch, more slowly"
+        return Finding("compiled loops", None, f"none: {native.why()}; {slower}")
+    return Finding("compiled loops", True, "the steps of recurrent layers run in C on the CPU")
 
 
 def _packages() -> Finding:

@@ -17,7 +17,16 @@ def test_doctor_finds_this_environment_healthy() -> None:
     told = json.loads(tacoskip("doctor", "--json").stdout)
     assert told["healthy"] is True
     names = {check["name"] for check in told["checks"]}
-    assert {"python", "torch", "torchaudio", "device", "bf16", "audio files", "disk"} <= names
+    assert {
+        "python",
+        "torch",
+        "torchaudio",
+        "device",
+        "bf16",
+        "audio files",
+        "disk",
+        "compiled loops",
+    } <= names
     assert "torchaudio" in tacoskip("doctor").stdout
 
 

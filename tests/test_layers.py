@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tacoskip"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"text", "audio", "masks"}
+GROUND = {"text", "audio", "masks", "native"}
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
 SCORES = {"losses", "metrics", "error_rates"}
 NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
@@ -29,8 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "audio": set(),
     "masks": set(),
+    "native": set(),
     "blocks": {"masks"},
-    "models": {"blocks", "masks"},
+    "models": {"blocks", "masks", "native"},
     "data": {"text", "audio", "masks"},
     "losses": {"masks"},
     "metrics": {"masks"},
@@ -60,7 +61,7 @@ HOMES = {
     "rich": COMMANDS | {"ablation"},
 }
 
-TORCH_ONLY = {"blocks", "models"}
+TORCH_ONLY = {"blocks", "models", "native"}
 
 
 def imports(source: str, module: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
     try:
         return ctypes.CDLL(str(_compiled(compiler))), ""
     except (OSError, subprocess.SubprocessError) as error:
-        return None, f"{compiler} made nothing that runs here ({' '.join(str(error).split())})"
+        return None, f"{compiler} could not compile them ({' '.join(str(error).split())[-300:]})"
 
 
 def loops() -> ctypes.CDLL | None:
@@ -68,7 +68,7 @@ def _compiled(compiler: str) -> Path:
             if told.returncode == 0:
                 break
         else:
-            raise OSError(told.stderr.decode(errors="replace")[-200:])
+            raise OSError(told.stderr.decode(errors="replace"))
         made.replace(done)
     return done
 
@@ -78,6 +78,9 @@ def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "tacoskip"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    about = folder.stat()
+    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+        raise OSError(f"{folder} can be written by others: chmod 700 it")
     return folder
 
 

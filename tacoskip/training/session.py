@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacoskip import native
 from tacoskip.config import Config, save_config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.data import Batch, Corpus
@@ -136,7 +137,11 @@ class Session:
         return Board(self.run, self.step if resumed else None, self.vouched)
 
     def _capture(self) -> None:
-        """Hand the attention's steps over as CUDA graphs, if asked and where they can be."""
+        """Hand the attention's steps over as CUDA graphs, if asked and where they can be; on a CPU
+        say what is not compiled.
+        """
+        if self.processes.device.type == "cpu" and native.loops() is None:
+            self.tell(f"no compiled loops, recurrent layers will be slower: {native.why()}")
         if not self.config.train.graph:
             return
         if not isinstance(self.model, Tacotron):
@@ -453,6 +458,7 @@ class Session:
             "machine": platform.machine(),
             "processes": self.processes.count,
             "threads": torch.get_num_threads(),
+            "compiled_loops": native.loops() is not None,
             "device": str(next(self.model.parameters()).device),
             "packages": {name: version(name) for name in packages},
             "commit": commit.stdout.strip() or None,

@@ -123,8 +123,10 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     broken.write_text('#!/bin/sh\necho no >&2\n[ "$1" = --version ]\n')
     broken.chmod(0o755)
     loops, why = found()
-    assert loops is None and why.startswith(f"{broken} made nothing that runs here (no")
+    assert loops is None and why.startswith(f"{broken} could not compile them (no")
     assert not list((tmp_path / "cache").rglob("*.so"))
+    (tmp_path / "cache" / "tacoskip").chmod(0o777)
+    assert "can be written by others" in found()[1]
 
 
 def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

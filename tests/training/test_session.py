@@ -28,4 +28,4 @@ def test_the_attention_is_captured_on_a_gpu_if_asked(task: str, device: str, gra
     Session._capture(session)  # type: ignore[arg-type]
     captured = task == "tts" and isinstance(session.model.decoder.loop, Captured)
     assert captured == (task == "tts" and device == "cuda" and graph)
-    assert bool(told) == (graph and not captured)
+    assert any("graph" in line for line in told) == (graph and not captured)
