@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 EXTRAS := espeak,export,dev
+comma := ,
 FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The queen gave my sister a yellow box.
@@ -14,17 +15,19 @@ SENTENCE ?= The queen gave my sister a yellow box.
 help:
 	@echo "make setup   install everything into $(VENV)"
 	@echo "make test    the tests, without those that are slow or want a GPU"
-	@echo "make test-faults   kills, full disks, damaged and hostile files: ten minutes"
+	@echo "make test-faults   kills, full disks, damaged and hostile files: about ten minutes"
 	@echo "make test-load   an hour of work on good and bad input"
 	@echo "make lint    ruff and mypy"
 	@echo "make demo    train a voice and a listener in minutes, write demo.wav and demo.png"
-	@echo "make bench   the benchmarks that take minutes (FSDD=folder LJSPEECH=folder)"
+	@echo "make bench   speed beside the peers, whom it installs: half an hour (FSDD=folder LJSPEECH=folder)"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
 
-setup: $(VENV)/.installed
+INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+setup: $(INSTALLED)
 
 # Done again only when what to install has changed.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"tacoskip needs Python 3.11 to 3.13, got %d.%d: make setup PYTHON=python3.12" % v)'
 ifeq ($(UV),)
@@ -66,8 +69,10 @@ demo: setup
 # Speed beside the peers first, on all cores. attention.py, deep.py and fsdd_judge.py train networks,
 # heard.py and long_recording.py want a trained one, loading.py a prepared corpus: they are started
 # by hand.
-bench: setup
+bench:
+	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),bench
 	$(BIN)/python benchmarks/speed.py $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
+	$(BIN)/python benchmarks/step_parts.py
 	$(BENCH)/scaling.py
 	$(BENCH)/reversible_memory.py
 	$(BENCH)/gates.py
