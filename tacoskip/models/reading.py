@@ -110,10 +110,12 @@ def _read_at_once(
     inputs = functional.linear(prenet.transpose(0, 1), of_input[:, :shown], bias)
     # tanh(x) = 2 sigmoid(2 x) - 1, several times as fast where tanh is not vectorised; the constant
     # falls out of the softmax.
-    filters = None
+    filters = mix = None
+    compiles = type(loop) is Plain and takes(inputs)
     if isinstance(attention, LocationSensitive):
-        out, filtered = attention.location_out.weight, attention.location.weight
-        filters = 2 * (out @ filtered.flatten(1))  # (A, 2 K): both layers are linear
+        mix, filters = 2 * attention.location_out.weight, attention.location.weight.flatten(1)
+        if not compiles:  # both layers are linear, and one product has fewer calls
+            filters, mix = mix @ filters, None
     found = _Read.apply(
         inputs,
         memory,
@@ -125,9 +127,11 @@ def _read_at_once(
         2 * attention.query.bias,
         2 * attention.energy.weight[0],
         filters,
+        mix,
         torch.zeros_like(memory[:, :, 0]).masked_fill(~mask, -math.inf),
         isinstance(attention, Forward),
         loop,
+        compiles,
     )
     hidden, context, alignments = (x.transpose(0, 1) for x in found)
     return hidden, context, alignments
@@ -136,17 +140,16 @@ def _read_at_once(
 class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
-        *tensors, only_forward, loop = given
+        *tensors, only_forward, loop, ctx.compiled = given
         inputs, memory, keys, *weights, hide = tensors
-        ctx.compiled = type(loop) is Plain and takes(inputs)
         if ctx.compiled:
             lengths, by = (hide == 0).sum(1), compiled.Weights(*weights)
             made = compiled.forward(inputs, memory, keys, lengths, by, only_forward)
             ctx.only_forward = only_forward
             ctx.save_for_backward(memory, keys, lengths, *weights, *made)
             return tuple(made[:3])
-        of_context, of_state, _, query, _, energy, filters = weights
-        found = loop(_forward, tensors, only_forward)
+        of_context, of_state, _, query, _, energy, filters, _ = weights
+        found = loop(_forward, (inputs, memory, keys, *weights[:-1], hide), only_forward)
         ctx.only_forward, ctx.loop = only_forward, loop
         ctx.save_for_backward(memory, of_context, of_state, query, energy, filters, *found)
         return cast(tuple[Tensor, ...], found[:3])
@@ -165,9 +168,10 @@ class _Read(torch.autograd.Function):
             found = _after(back.of_gates, back.of_state, back.contexts, back.queries, *made[:3])
             of_inputs, of_memory, of_context, of_state, state_bias, query, query_bias = found
             of_weights = of_context, of_state, state_bias, query, query_bias, back.energy
-            return of_inputs, of_memory, back.keys, *of_weights, back.filters, None, None, None
+            of_places = back.filters, back.mix
+            return of_inputs, of_memory, back.keys, *of_weights, *of_places, None, None, None, None
         found = ctx.loop(_backward, (*grads, *ctx.saved_tensors), ctx.only_forward)
-        return (*found, None, None)
+        return (*found, None, None, None, None, None)
 
 
 def _forward(
@@ -314,7 +318,6 @@ def _backward(
         *of_weights,
         d_energy,
         d_filters * energy[:, None] if d_filters is not None else None,
-        None,
     )
 
 

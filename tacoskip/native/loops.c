@@ -326,10 +326,12 @@ void gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t chann
 /* ---- an attention GRU that reads a memory (tacoskip/models/reading.py) ---- */
 
 /* L steps, B rows, P panels of attention channels (A = P x PANEL, zeros at the end), S symbols, C
- * memory channels, H hidden channels, K width of the location filters (0: none).
+ * memory channels, H hidden channels; K width of the location filters (0: none), of which there are
+ * F = Q x PANEL, zeros at the end.
  */
 typedef struct {
-    int64_t steps, rows, symbols, memory_channels, channels, panels, width, only_forward;
+    int64_t steps, rows, symbols, memory_channels, channels, panels, width, filter_panels;
+    int64_t only_forward;
     const int64_t *lengths;      /* (B): symbols that can be read */
     const float *inputs;         /* (L, B, 3 H): z, r, n, with biases */
     const float *memory;         /* (B, S, C) */
@@ -340,7 +342,8 @@ typedef struct {
     const float *query;          /* packed (H, A) */
     const float *query_bias;     /* (A) */
     const float *energy;         /* (A) */
-    const float *filters;        /* (P, 2 K, PANEL): of the last weights, of their sum */
+    const float *filters;        /* packed (2 K, F): of the last weights, of their sum */
+    const float *mix;            /* packed (F, A) */
     float *hidden, *context;     /* (L, B, H), (L, B, C) */
     float *weights;              /* (L, B, S) */
     float *past;                 /* (L, B, 2, S + K - 1): last weights, their sum, padded */
@@ -360,15 +363,21 @@ static void windows(const float *past, int64_t padded, int64_t symbols, int64_t 
     }
 }
 
+/* What the filters make of it: (S, 2 K) -> Q times (S, PANEL) */
+static void filtered(const reading *r, int64_t symbols, const float *seen, float *out) {
+    for (int64_t q = 0; q < r->filter_panels; q++)
+        by_panel(0, symbols, seen, 2 * r->width, r->filters + q * 2 * r->width * PANEL,
+                 2 * r->width, out + q * symbols * PANEL, PANEL, PANEL);
+}
+
 /* The sigmoids (S, PANEL) of one item and one panel. */
 INLINE void open_panel(const reading *r, int64_t item, int64_t p, int64_t symbols,
-                       const float *query, const float *seen, float *restrict out) {
+                       const float *query, const float *places, float *restrict out) {
     const float *keys = r->keys + (item * r->panels + p) * r->symbols * PANEL;
-    if (r->width)
-        by_panel(0, symbols, seen, 2 * r->width, r->filters + p * 2 * r->width * PANEL,
-                 2 * r->width, out, PANEL, PANEL);
-    else
-        memset(out, 0, 4 * symbols * PANEL);
+    memset(out, 0, 4 * symbols * PANEL);
+    for (int64_t q = 0; q < r->filter_panels; q++)
+        by_panel(1, symbols, places + q * symbols * PANEL, PANEL,
+                 r->mix + (p * r->filter_panels + q) * PANEL * PANEL, PANEL, out, PANEL, PANEL);
     for (int64_t s = 0; s < symbols; s++)
 #pragma GCC ivdep
         for (int64_t j = 0; j < PANEL; j++)
@@ -400,6 +409,7 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
     float *inputs = malloc(4 * rows * 3 * h), *of_state = malloc(4 * rows * 3 * h);
     float *opened = malloc(4 * symbols * PANEL), *logits = malloc(4 * symbols);
     float *seen = malloc(4 * symbols * (2 * r->width + 1));
+    float *places = malloc(4 * symbols * (r->filter_panels + 1) * PANEL);
     float *last = calloc(rows * symbols, 4), *total = calloc(rows * symbols, 4);
     float *nothing = calloc(rows * (h > c ? h : c), 4);
     if (r->width)
@@ -426,10 +436,11 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
                 memcpy(past + half, mine, 4 * symbols);
                 memcpy(past + padded + half, sums, 4 * symbols);
                 windows(past, padded, length, r->width, seen);
+                filtered(r, length, seen, places);
             }
             memset(logits, 0, 4 * length);
             for (int64_t p = 0; p < r->panels; p++) {
-                open_panel(r, item, p, length, query, seen, opened);
+                open_panel(r, item, p, length, query, places, opened);
                 const vector low = *(const vector *)(r->energy + p * PANEL);
                 const vector high = *(const vector *)(r->energy + p * PANEL + LANES);
                 for (int64_t s = 0; s < length; s++) {
@@ -459,7 +470,7 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
             }
         }
     }
-    free(inputs), free(of_state), free(opened), free(logits), free(seen);
+    free(inputs), free(of_state), free(opened), free(logits), free(seen), free(places);
     free(last), free(total), free(nothing);
 }
 
@@ -473,11 +484,13 @@ typedef struct {
     const float *of_context;                       /* packed (3 H, C): z, r, n */
     const float *of_state;                         /* packed (3 H, H): n, z, r */
     const float *query;                            /* packed (A, H), with the factor energy */
-    const float *filters;                          /* packed (A, 2 K), with the factor energy */
+    const float *mix;                              /* packed (A, F), with the factor energy */
+    const float *filters;                          /* packed (F, 2 K) */
     float *d_contexts;                             /* (L, B, C): of the contexts, in all */
     float *d_keys;    /* (B, P, S, PANEL), zeros; lacks the factor energy, as the next two do */
     float *d_queries; /* (L, B, A) */
-    float *d_filters; /* (B, P, 2 K, PANEL), zeros */
+    float *d_mix;     /* (B, P, F, PANEL), zeros; lacks the factor as well */
+    float *d_filters; /* (B, Q, 2 K, PANEL), zeros */
     float *d_energy;  /* (B, A), zeros */
     float *of_state_rows, *of_gates; /* (L, B, 3 H): n, z, r of the state; z, r, n of the input */
 } reading_back;
@@ -488,13 +501,15 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
     const int64_t h = r->channels, c = r->memory_channels, symbols = r->symbols;
     const int64_t a = r->panels * PANEL, padded = symbols + r->width - 1;
     const int64_t shown = 2 * r->width, half = r->width / 2;
-    const int64_t wide = (shown + PANEL - 1) / PANEL * PANEL;
+    const int64_t wide = (shown + PANEL - 1) / PANEL * PANEL, count = r->filter_panels * PANEL;
     (void)direction;
     float *d_h = calloc(rows * h, 4), *d_c = calloc(rows * c, 4), *keep = malloc(4 * rows * h);
     float *of_query = malloc(4 * rows * h), *nothing = calloc(h, 4);
     float *opened = malloc(4 * symbols * PANEL), *inner = malloc(4 * symbols * PANEL);
     float *d_logits = malloc(4 * symbols), *seen = malloc(4 * symbols * (shown + 1));
     float *turned = malloc(4 * symbols * (shown + 1)), *d_seen = malloc(4 * symbols * (wide + 1));
+    float *places = malloc(4 * symbols * (count + 1)), *across = malloc(4 * symbols * (count + 1));
+    float *d_places = malloc(4 * symbols * (count + 1));
     float *d_past = malloc(4 * 2 * (padded + 1));
     float *d_last = calloc(rows * symbols, 4), *d_total = calloc(rows * symbols, 4);
     for (int64_t step = r->steps - 1; step >= 0; step--) {
@@ -532,12 +547,18 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
             }
             if (r->width) {
                 windows(r->past + (at + i) * 2 * padded, padded, length, r->width, seen);
+                filtered(r, length, seen, places);
                 for (int64_t k = 0; k < shown; k++)
                     for (int64_t s = 0; s < length; s++) turned[k * length + s] = seen[s * shown + k];
+                for (int64_t k = 0; k < count; k++) {
+                    const float *from = places + k / PANEL * length * PANEL + k % PANEL;
+                    for (int64_t s = 0; s < length; s++) across[k * length + s] = from[s * PANEL];
+                }
+                memset(d_places, 0, 4 * length * count);
                 memset(d_seen, 0, 4 * length * wide);
             }
             for (int64_t p = 0; p < r->panels; p++) {
-                open_panel(r, item, p, length, r->queries + (at + i) * a, seen, opened);
+                open_panel(r, item, p, length, r->queries + (at + i) * a, places, opened);
                 float *d_keys = g->d_keys + (item * r->panels + p) * symbols * PANEL;
                 float *restrict d_query = g->d_queries + (at + i) * a + p * PANEL;
                 float *restrict d_energy = g->d_energy + item * a + p * PANEL;
@@ -555,13 +576,21 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
                         d_energy[j] += d * from[j];
                     }
                 }
-                if (!r->width) continue;
-                by_panel(1, shown, turned, length, inner, length,
-                         g->d_filters + (item * r->panels + p) * shown * PANEL, PANEL, PANEL);
+                by_panel(1, count, across, length, inner, length,
+                         g->d_mix + (item * r->panels + p) * count * PANEL, PANEL, PANEL);
+                for (int64_t q = 0; q < r->filter_panels; q++)
+                    by_panel(1, length, inner, PANEL, g->mix + (q * a + p * PANEL) * PANEL, PANEL,
+                             d_places + q * length * PANEL, PANEL, PANEL);
+            }
+            for (int64_t q = 0; q < r->filter_panels; q++) {
+                const float *d = d_places + q * length * PANEL;
+                by_panel(1, shown, turned, length, d, length,
+                         g->d_filters + (item * r->filter_panels + q) * shown * PANEL, PANEL,
+                         PANEL);
                 for (int64_t w = 0; w < wide; w += PANEL)
-                    by_panel(1, length, inner, PANEL,
-                             g->filters + (w * r->panels + p * PANEL) * PANEL, PANEL, d_seen + w,
-                             wide, PANEL);
+                    by_panel(1, length, d, PANEL,
+                             g->filters + (w * r->filter_panels + q * PANEL) * PANEL, PANEL,
+                             d_seen + w, wide, PANEL);
             }
             if (r->width && step) {
                 memset(d_past, 0, 4 * 2 * padded);
@@ -587,7 +616,7 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
     }
     free(d_h), free(d_c), free(keep), free(of_query), free(nothing), free(opened), free(inner);
     free(d_logits), free(seen), free(turned), free(d_seen), free(d_past), free(d_last);
-    free(d_total);
+    free(d_total), free(places), free(across), free(d_places);
 }
 
 void read_backward(const reading_back *g, int64_t threads) {

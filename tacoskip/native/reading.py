@@ -1,7 +1,7 @@
 """The steps of an attention GRU that reads a memory, by the compiled loops.
 
 L steps, B batch, S symbols, A attention channels, C memory channels, H hidden channels, K width of
-the location filters. A, as panels: P of `width` columns each, zeros at the end.
+the F location filters. A and F are passed as panels, zeros at the end (loops.c).
 """
 
 import ctypes
@@ -13,12 +13,14 @@ from torch.nn import functional
 
 from tacoskip.native.gru import at, compiled, packed
 
-NUMBERS = "steps rows symbols memory_channels channels panels width only_forward"
-GIVEN = "lengths inputs memory keys of_context of_state state_bias query query_bias energy filters"
+NUMBERS = "steps rows symbols memory_channels channels panels width filter_panels only_forward"
+GIVEN = (
+    "lengths inputs memory keys of_context of_state state_bias query query_bias energy filters mix"
+)
 MADE = "hidden context weights past queries added gates"
 BACK = (
-    "d_hidden d_context d_weights of_context of_state query filters d_contexts d_keys d_queries "
-    "d_filters d_energy of_state_rows of_gates"
+    "d_hidden d_context d_weights of_context of_state query mix filters d_contexts d_keys "
+    "d_queries d_mix d_filters d_energy of_state_rows of_gates"
 )
 
 
@@ -35,8 +37,8 @@ class _ReadingBack(ctypes.Structure):
 
 class Weights(NamedTuple):
     """of_context (3 H, C): z, r, n; of_state (3 H, H): n, z, r; state_bias (H) of the state's n;
-    query (A, H) and its bias (A); energy (A); filters (A, 2 K) of the last weights and of their
-    sum, or None.
+    query (A, H) and its bias (A); energy (A); filters (F, 2 K) of the last weights and of their
+    sum, and mix (A, F) of what they make, or None both.
     """
 
     of_context: Tensor
@@ -46,6 +48,7 @@ class Weights(NamedTuple):
     query_bias: Tensor
     energy: Tensor
     filters: Tensor | None
+    mix: Tensor | None
 
 
 class Made(NamedTuple):
@@ -65,7 +68,8 @@ class Made(NamedTuple):
 
 class Gradients(NamedTuple):
     """Of the gates z, r and the input's n (L, B, 3 H); of the state's n, z, r (L, B, 3 H); of the
-    contexts (L, B, C), of the keys (B, S, A), queries (L, B, A), energy (A) and filters (A, 2 K).
+    contexts (L, B, C), of the keys (B, S, A), queries (L, B, A), energy (A), filters (F, 2 K) and
+    mix (A, F).
     """
 
     of_gates: Tensor
@@ -75,6 +79,7 @@ class Gradients(NamedTuple):
     queries: Tensor
     energy: Tensor
     filters: Tensor | None
+    mix: Tensor | None
 
 
 def forward(
@@ -115,23 +120,27 @@ def backward(
     """Come back: grads of hidden, context and weights, and what `forward` was given and made."""
     batch, symbols, _ = memory.shape
     given = _Given(made.gates, memory, keys, lengths, by, only_forward)
-    panels, width, columns = given.panels, given.width, _width()
+    panels, places, width, columns = given.panels, given.places, given.width, _width()
     # These lack the factor `energy` until the loop has ended.
     zeros = memory.new_zeros
     d_keys = zeros(batch, panels, symbols, columns)
-    d_filters = zeros(batch, panels, 2 * width, columns)
+    d_mix = zeros(batch, panels, places * columns, columns)
+    d_filters = zeros(batch, places, 2 * width, columns)
     d_energy = zeros(batch, panels * columns)
     contexts, queries = torch.empty_like(made.context), torch.empty_like(made.queries)
     of_state, of_gates = torch.empty_like(made.gates), torch.empty_like(made.gates)
     beside = 0, 0, 0, panels * columns - len(by.energy)
     factor = by.energy[:, None]
-    filters = _pack(functional.pad(by.filters * factor, beside)) if by.filters is not None else None
+    filters = mix = None
+    if by.filters is not None and by.mix is not None:
+        filters = _pack(functional.pad(by.filters, (0, 0, 0, places * columns - len(by.filters))))
+        mix = _pack(functional.pad(by.mix * factor, beside))
     back = {
         **dict(zip(("d_hidden", "d_context", "d_weights"), grads, strict=True)),
         "of_context": _pack(by.of_context),
         "of_state": _pack(by.of_state),
         "query": _pack(functional.pad(by.query * factor, beside)),
-        "filters": filters,
+        **{"filters": filters, "mix": mix, "d_mix": d_mix},
         **{"d_contexts": contexts, "d_keys": d_keys, "d_queries": queries, "d_energy": d_energy},
         **{"d_filters": d_filters, "of_state_rows": of_state, "of_gates": of_gates},
     }
@@ -139,7 +148,12 @@ def backward(
     reading = _ReadingBack(given.reading(made), *(at(back[name]) for name in BACK.split()))
     compiled().read_backward(ctypes.byref(reading), ctypes.c_int64(torch.get_num_threads()))
     energy, a = by.energy, len(by.energy)
-    of_filters = d_filters.sum(0).transpose(1, 2).reshape(panels * columns, 2 * width)[:a]
+    of_filters = of_mix = None
+    if by.filters is not None:
+        of_filters = d_filters.sum(0).transpose(1, 2).reshape(places * columns, -1)
+        of_filters = of_filters[: len(by.filters)]
+        of_mix = d_mix.sum(0).transpose(1, 2).reshape(panels * columns, -1)
+        of_mix = of_mix[:a, : len(by.filters)] * factor
     return Gradients(
         of_gates,
         of_state,
@@ -147,7 +161,8 @@ def backward(
         d_keys.transpose(1, 2).reshape(batch, symbols, -1)[:, :, :a] * energy,
         queries[:, :, :a] * energy,
         d_energy.sum(0)[:a],
-        of_filters * factor if by.filters is not None else None,
+        of_filters,
+        of_mix,
     )
 
 
@@ -165,6 +180,7 @@ class _Given:
     ) -> None:
         self.panels = _padded(by.energy) // _width()
         self.width = by.filters.shape[1] // 2 if by.filters is not None else 0
+        self.places = -(-len(by.filters) // _width()) if by.filters is not None else 0
         self.only_forward = only_forward
         beside = 0, self.panels * _width() - len(by.energy)
         keys = functional.pad(keys, beside)
@@ -181,8 +197,11 @@ class _Given:
             "query_bias": functional.pad(by.query_bias, beside),
             "energy": functional.pad(by.energy, beside),
         }
-        if by.filters is not None:
+        if by.filters is not None and by.mix is not None:
             self.tensors["filters"] = _pack(by.filters.t())
+            self.tensors["mix"] = _pack(
+                functional.pad(by.mix, (0, self.places * _width() - len(by.filters))).t()
+            )
         self.tensors = {name: x.contiguous() for name, x in self.tensors.items()}
 
     def reading(self, made: Made) -> _Reading:
@@ -190,7 +209,7 @@ class _Given:
         _, symbols, memory_channels = self.tensors["memory"].shape
         return _Reading(
             *(steps, batch, symbols, memory_channels, channels),
-            *(self.panels, self.width, int(self.only_forward)),
+            *(self.panels, self.width, self.places, int(self.only_forward)),
             *(at(self.tensors.get(name)) for name in GIVEN.split()),
             *(at(x) for x in made),
         )
