@@ -175,7 +175,8 @@ def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) 
     except (RuntimeError, ConnectionError, ray.exceptions.RayError) as failure:
         raise ValueError(
             f"Ray at {os.environ.get('RAY_ADDRESS', 'this machine')} does not let us in: "
-            f"{_last_line(failure)} (a cluster with a token wants RAY_AUTH_MODE=token here too)"
+            f"{_last_line(failure)} (a cluster with a token wants RAY_AUTH_MODE=token here "
+            "too; this machine must be one of the cluster; `ray stop` forgets one that has died)"
         ) from None
     for number, handler in own.items():  # Ray takes SIGTERM for itself
         signal.signal(number, handler)
