@@ -47,9 +47,11 @@ def check_launcher(launcher: str) -> None:
             "launcher=ray needs Ray, which is not installed here: see docs/several-machines.md"
         )
     address = os.environ.get("RAY_ADDRESS", "")
+    if address in ("", "auto", "local") or "://" in address:
+        return  # Ray knows what to make of it
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        return  # "auto", a Ray client's URL, or none: Ray knows what to make of it
+    if not host or not port.isdigit():
+        raise ValueError(f"expected RAY_ADDRESS=HOST:PORT (10.0.0.1:6379), got '{address}'")
     try:
         socket.create_connection((host, int(port)), CALL_SECONDS).close()
     except OSError as error:
@@ -173,7 +175,8 @@ def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) 
     except (RuntimeError, ConnectionError, ray.exceptions.RayError) as failure:
         raise ValueError(
             f"Ray at {os.environ.get('RAY_ADDRESS', 'this machine')} does not let us in: "
-            f"{_last_line(failure)} (a cluster with a token wants RAY_AUTH_MODE=token here too)"
+            f"{_last_line(failure)} (a cluster with a token wants RAY_AUTH_MODE=token here "
+            "too; this machine must be one of the cluster; `ray stop` forgets one that has died)"
         ) from None
     for number, handler in own.items():  # Ray takes SIGTERM for itself
         signal.signal(number, handler)

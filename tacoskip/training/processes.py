@@ -61,14 +61,30 @@ def started_alone() -> bool:
 
 @contextmanager
 def meeting() -> Iterator[None]:
-    """Turn what is raised where processes do not find each other into one line."""
+    """Turn what is raised where processes do not find each other into one line, and end this one
+    where it waits for the others longer than MEETING.
+    """
+    if started_alone():
+        yield
+        return
+    joined, met = distributed.is_initialized(), threading.Event()
+
+    def watch() -> None:
+        # Gloo waits five times as long as it is told for who should connect to it.
+        if not met.wait(MEETING.total_seconds() + PARTING_SECONDS):
+            print(f"error: {APART}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     except (RuntimeError, ValueError) as error:
-        if started_alone() or distributed.is_initialized():
-            raise
+        if distributed.is_initialized() != joined:
+            raise  # they have met, and something else is wrong
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ProcessLost(f"{APART}; torch says: {said[0]}") from error
+    finally:
+        met.set()
 
 
 class Processes:
@@ -93,7 +109,8 @@ class Processes:
         self._pulse: threading.Thread | None = None
         self._group: Any = None
         if self.count > 1:
-            group = distributed.new_group(backend="gloo", timeout=PULSE_TIMEOUT)
+            with meeting():  # with GPUs, the first time that gloo connects
+                group = distributed.new_group(backend="gloo", timeout=PULSE_TIMEOUT)
             self._pulse = threading.Thread(target=self._beat, args=(group,), daemon=True)
             self._pulse.start()
             with _heard():

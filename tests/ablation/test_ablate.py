@@ -243,7 +243,11 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 
 @pytest.mark.parametrize(
     ("address", "words"),
-    [("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"), (None, "not installed")],
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"),
+        ("127.0.0.1", "expected RAY_ADDRESS=HOST:PORT (10.0.0.1:6379), got '127.0.0.1'"),
+        (None, "not installed"),
+    ],
 )
 def test_a_cluster_that_cannot_be_is_said_before_anything_is_prepared(
     address: str | None, words: str, monkeypatch: pytest.MonkeyPatch
