@@ -41,12 +41,12 @@ def forward(
     (D, L, B, H) and, for the gradient, into kept: what the state adds to n (D, L, B, H), and gates
     (D, L, B, 3 H): n, z, r.
 
-    Those three may be some of the steps of longer ones.
+    Those three may be some of the steps of longer ones. MemoryError when there is none left.
     """
     directions, steps, rows, channels = hidden.shape
     added, gates = kept or (None, None)
     places = (ctypes.c_void_p * directions)(*(one.data_ptr() for one in inputs))
-    compiled().gru_forward(
+    there = compiled().gru_forward(
         *_whole(directions, steps, rows, channels),
         places,
         at(weights),
@@ -57,6 +57,7 @@ def forward(
         at(gates),
         *_whole(hidden.stride(0) // channels, torch.get_num_threads()),
     )
+    enough(there)
 
 
 def backward(
@@ -78,7 +79,7 @@ def backward(
     if d_out.stride(3) != 1:
         d_out = d_out.contiguous()
     of_state, of_gates = d_out.new_empty(2, directions, steps, rows, 3 * channels)
-    compiled().gru_backward(
+    there = compiled().gru_backward(
         *_whole(directions, steps, rows, channels),
         at(d_out),
         *_whole(*d_out.stride()[:3]),
@@ -92,6 +93,7 @@ def backward(
         at(of_gates),
         *_whole(torch.get_num_threads()),
     )
+    enough(there)
     return of_state, of_gates
 
 
@@ -100,6 +102,12 @@ def compiled() -> ctypes.CDLL:
     found = loops()
     assert found is not None, "takes() first"
     return found
+
+
+def enough(there: int) -> None:
+    """MemoryError where a loop says that there was none."""
+    if not there:
+        raise MemoryError("not enough memory for the steps of a recurrent layer")
 
 
 def at(x: Tensor | None) -> ctypes.c_void_p:

@@ -5,7 +5,7 @@
  * of one another, so each thread goes through all steps with its own, and waits for nobody.
  *
  * D directions, T steps, B rows, H channels, K summed. Arrays lie dense, the last index fastest.
- * Nothing here is associative across rows: the number of threads changes no bit.
+ * No sum runs over rows: the number of threads changes no bit.
  */
 
 #include <math.h>
@@ -135,6 +135,23 @@ static void product(int64_t rows, const float *a, int64_t stride, const float *p
                  n - first < PANEL ? n - first : PANEL);
 }
 
+/* ---- memory ---- */
+
+/* What a thread works in: pieces of one block, which is there as a whole or not at all. */
+typedef struct {
+    float *block, *next;
+} scratch;
+
+static int reserve(scratch *s, int64_t floats) {
+    s->block = s->next = calloc(floats, 4);
+    return s->block != NULL;
+}
+
+static float *piece(scratch *s, int64_t floats) {
+    s->next += floats;
+    return s->next - floats;
+}
+
 /* ---- threads ---- */
 
 typedef struct {
@@ -182,10 +199,10 @@ static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, 
  */
 static void cell(int64_t rows, int64_t h, const float *inputs, const float *of_state,
                  const float *bias, const float *last, float *out, float *added, float *gates) {
-    float scratch[4 * h];
+    float unused[4 * h];
     for (int64_t i = 0; i < rows; i++, inputs += 3 * h, of_state += 3 * h, last += h, out += h) {
-        float *restrict to_added = added ? added + i * h : scratch;
-        float *restrict to_gates = gates ? gates + 3 * i * h : scratch + h;
+        float *restrict to_added = added ? added + i * h : unused;
+        float *restrict to_gates = gates ? gates + 3 * i * h : unused + h;
         float *restrict to = out;
 #pragma GCC ivdep
         for (int64_t j = 0; j < h; j++) {
@@ -232,6 +249,7 @@ INLINE void add(int64_t count, float *restrict to, const float *from) {
 /* ---- GRU ---- */
 
 typedef struct {
+    int failed;
     int64_t steps, rows, channels, of_hidden;
     const float *const *inputs;
     const float *weights, *bias, *before;
@@ -239,14 +257,19 @@ typedef struct {
 } gru_run;
 
 static void gru_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
-    const gru_run *g = given;
+    gru_run *g = given;
     const int64_t h = g->channels;
     const int64_t padded = (3 * h + PANEL - 1) / PANEL * PANEL;
     const float *inputs = g->inputs[direction];
     const float *weights = g->weights + direction * padded * h;
     const float *bias = g->bias + direction * h;
     const float *before = g->before + (direction * g->rows + first) * h;
-    float *of_state = malloc(4 * rows * 3 * h);
+    scratch own;
+    if (!reserve(&own, rows * 3 * h)) {
+        g->failed = 1;
+        return;
+    }
+    float *of_state = piece(&own, rows * 3 * h);
     for (int64_t step = 0; step < g->steps; step++) {
         const int64_t start = direction * g->of_hidden + step * g->rows + first;
         float *hidden = g->hidden + start * h;
@@ -255,24 +278,26 @@ static void gru_rows(void *given, int64_t direction, int64_t first, int64_t rows
              g->added ? g->added + start * h : NULL, g->gates ? g->gates + start * 3 * h : NULL);
         before = hidden;
     }
-    free(of_state);
+    free(own.block);
 }
 
 /* inputs, of each direction (L, B, 3 H): z, r, n with their biases; weights: D times (H, 3 H), packed: n, z, r;
  * bias (D, H) of the state's n; before (D, B, H) -> hidden (D, L, B, H) and, if not NULL,
  * added (D, L, B, H) and gates (D, L, B, 3 H): n, z, r. of_hidden: rows from one direction
- * to the next.
+ * to the next. Returns whether there was memory for it, as all these do.
  */
-void gru_forward(int64_t directions, int64_t steps, int64_t rows, int64_t channels,
+int gru_forward(int64_t directions, int64_t steps, int64_t rows, int64_t channels,
                  const float *const *inputs, const float *weights, const float *bias,
                  const float *before, float *hidden, float *added, float *gates,
                  int64_t of_hidden, int64_t threads) {
-    gru_run g = {steps, rows,   channels, of_hidden, inputs, weights,
-                 bias,  before, hidden,   added,     gates};
+    gru_run g = {0,    steps,  rows,   channels, of_hidden, inputs, weights,
+                 bias, before, hidden, added,    gates};
     share(gru_rows, &g, directions, rows, threads);
+    return !g.failed;
 }
 
 typedef struct {
+    int failed;
     int64_t steps, rows, channels, of_hidden, at_start;
     int64_t out_strides[3]; /* of directions, steps, rows */
     const float *d_out, *weights, *hidden, *added, *gates;
@@ -280,13 +305,17 @@ typedef struct {
 } gru_back;
 
 static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
-    const gru_back *g = given;
+    gru_back *g = given;
     const int64_t h = g->channels;
     const int64_t padded = (h + PANEL - 1) / PANEL * PANEL;
     const float *weights = g->weights + direction * padded * 3 * h;
     float *d_hidden = g->d_hidden + (direction * g->rows + first) * h;
-    float *carried = malloc(4 * rows * h);
-    float *nothing = calloc(h, 4);
+    scratch own;
+    if (!reserve(&own, (rows + 1) * h)) {
+        g->failed = 1;
+        return;
+    }
+    float *carried = piece(&own, rows * h), *nothing = piece(&own, h);
     for (int64_t step = g->steps - 1; step >= 0; step--) {
         const int64_t start = direction * g->of_hidden + step * g->rows + first;
         const int64_t mine = (direction * g->steps + step) * g->rows + first;
@@ -303,8 +332,7 @@ static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t
         product(rows, g->of_state + mine * 3 * h, 3 * h, weights, 3 * h, h, d_hidden);
         add(rows * h, d_hidden, carried);
     }
-    free(carried);
-    free(nothing);
+    free(own.block);
 }
 
 /* d_out (D, L, B, H) with strides for all but H; weights: D times (3 H, H), packed: n, z, r; hidden, added, gates as of
@@ -313,14 +341,15 @@ static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t
  * of_state (D, L, B, 3 H): gradients of the state's n, z, r; of_gates (D, L, B, 3 H): of z, r and
  * the input's n. of_hidden: rows from one direction to the next.
  */
-void gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t channels,
+int gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t channels,
                   const float *d_out, int64_t of_direction, int64_t of_step, int64_t of_row,
                   const float *weights, const float *hidden,
                   const float *added, const float *gates, int64_t of_hidden, int64_t at_start,
                   float *d_hidden, float *of_state, float *of_gates, int64_t threads) {
-    gru_back g = {steps, rows, channels, of_hidden, at_start, {of_direction, of_step, of_row},
+    gru_back g = {0, steps, rows, channels, of_hidden, at_start, {of_direction, of_step, of_row},
                   d_out, weights, hidden, added, gates, d_hidden, of_state, of_gates};
     share(gru_back_rows, &g, directions, rows, threads);
+    return !g.failed;
 }
 
 /* ---- an attention GRU that reads a memory (tacoskip/models/reading.py) ---- */
@@ -349,6 +378,7 @@ typedef struct {
     float *past;                 /* (L, B, 2, S + K - 1): last weights, their sum, padded */
     float *queries;              /* (L, B, A) */
     float *added, *gates;        /* as of gru_forward */
+    int failed;
 } reading;
 
 /* A reach of less than this is none, and its logarithm that of this. */
@@ -402,16 +432,22 @@ static void softmax(int64_t symbols, float *restrict logits, float *restrict wei
 }
 
 static void read_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
-    const reading *r = given;
+    reading *r = given;
     const int64_t h = r->channels, c = r->memory_channels, symbols = r->symbols;
     const int64_t a = r->panels * PANEL, padded = symbols + r->width - 1, half = r->width / 2;
+    const int64_t seen_by = 2 * r->width, count = r->filter_panels * PANEL, most = h > c ? h : c;
     (void)direction;
-    float *inputs = malloc(4 * rows * 3 * h), *of_state = malloc(4 * rows * 3 * h);
-    float *opened = malloc(4 * symbols * PANEL), *logits = malloc(4 * symbols);
-    float *seen = malloc(4 * symbols * (2 * r->width + 1));
-    float *places = malloc(4 * symbols * (r->filter_panels + 1) * PANEL);
-    float *last = calloc(rows * symbols, 4), *total = calloc(rows * symbols, 4);
-    float *nothing = calloc(rows * (h > c ? h : c), 4);
+    scratch own;
+    if (!reserve(&own, rows * (6 * h + 2 * symbols + most) +
+                           symbols * (PANEL + 1 + seen_by + count))) {
+        r->failed = 1;
+        return;
+    }
+    float *inputs = piece(&own, rows * 3 * h), *of_state = piece(&own, rows * 3 * h);
+    float *last = piece(&own, rows * symbols), *total = piece(&own, rows * symbols);
+    float *nothing = piece(&own, rows * most);
+    float *opened = piece(&own, symbols * PANEL), *logits = piece(&own, symbols);
+    float *seen = piece(&own, symbols * seen_by), *places = piece(&own, symbols * count);
     if (r->width)
         for (int64_t i = 0; i < rows; i++) last[i * symbols] = 1.0f;
     for (int64_t step = 0; step < r->steps; step++) {
@@ -470,12 +506,12 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
             }
         }
     }
-    free(inputs), free(of_state), free(opened), free(logits), free(seen), free(places);
-    free(last), free(total), free(nothing);
+    free(own.block);
 }
 
-void read_forward(const reading *r, int64_t threads) {
-    share(read_rows, (void *)r, 1, r->rows, threads);
+int read_forward(reading *r, int64_t threads) {
+    share(read_rows, r, 1, r->rows, threads);
+    return !r->failed;
 }
 
 typedef struct {
@@ -496,22 +532,27 @@ typedef struct {
 } reading_back;
 
 static void read_back_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
-    const reading_back *g = given;
+    reading_back *g = given;
     const reading *r = &g->r;
     const int64_t h = r->channels, c = r->memory_channels, symbols = r->symbols;
     const int64_t a = r->panels * PANEL, padded = symbols + r->width - 1;
     const int64_t shown = 2 * r->width, half = r->width / 2;
     const int64_t wide = (shown + PANEL - 1) / PANEL * PANEL, count = r->filter_panels * PANEL;
     (void)direction;
-    float *d_h = calloc(rows * h, 4), *d_c = calloc(rows * c, 4), *keep = malloc(4 * rows * h);
-    float *of_query = malloc(4 * rows * h), *nothing = calloc(h, 4);
-    float *opened = malloc(4 * symbols * PANEL), *inner = malloc(4 * symbols * PANEL);
-    float *d_logits = malloc(4 * symbols), *seen = malloc(4 * symbols * (shown + 1));
-    float *turned = malloc(4 * symbols * (shown + 1)), *d_seen = malloc(4 * symbols * (wide + 1));
-    float *places = malloc(4 * symbols * (count + 1)), *across = malloc(4 * symbols * (count + 1));
-    float *d_places = malloc(4 * symbols * (count + 1));
-    float *d_past = malloc(4 * 2 * (padded + 1));
-    float *d_last = calloc(rows * symbols, 4), *d_total = calloc(rows * symbols, 4);
+    scratch own;
+    if (!reserve(&own, rows * (3 * h + c + 2 * symbols) + h + 2 * (padded + 1) +
+                           symbols * (2 * PANEL + 1 + 2 * shown + wide + 3 * count))) {
+        g->r.failed = 1;
+        return;
+    }
+    float *d_h = piece(&own, rows * h), *d_c = piece(&own, rows * c), *keep = piece(&own, rows * h);
+    float *d_last = piece(&own, rows * symbols), *d_total = piece(&own, rows * symbols);
+    float *of_query = piece(&own, rows * h), *nothing = piece(&own, h);
+    float *opened = piece(&own, symbols * PANEL), *inner = piece(&own, symbols * PANEL);
+    float *d_logits = piece(&own, symbols), *d_past = piece(&own, 2 * (padded + 1));
+    float *seen = piece(&own, symbols * shown), *turned = piece(&own, symbols * shown);
+    float *d_seen = piece(&own, symbols * wide), *places = piece(&own, symbols * count);
+    float *across = piece(&own, symbols * count), *d_places = piece(&own, symbols * count);
     for (int64_t step = r->steps - 1; step >= 0; step--) {
         const int64_t at = step * r->rows + first, before = at - r->rows;
         memcpy(g->d_contexts + at * c, g->d_context + at * c, 4 * rows * c);
@@ -614,11 +655,10 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
         add(rows * h, d_h, keep);
         product(rows, g->of_gates + at * 3 * h, 3 * h, g->of_context, 3 * h, c, d_c);
     }
-    free(d_h), free(d_c), free(keep), free(of_query), free(nothing), free(opened), free(inner);
-    free(d_logits), free(seen), free(turned), free(d_seen), free(d_past), free(d_last);
-    free(d_total), free(places), free(across), free(d_places);
+    free(own.block);
 }
 
-void read_backward(const reading_back *g, int64_t threads) {
-    share(read_back_rows, (void *)g, 1, g->r.rows, threads);
+int read_backward(reading_back *g, int64_t threads) {
+    share(read_back_rows, g, 1, g->r.rows, threads);
+    return !g->r.failed;
 }

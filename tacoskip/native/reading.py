@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.native.gru import at, compiled, packed
+from tacoskip.native.gru import at, compiled, enough, packed
 
 NUMBERS = "steps rows symbols memory_channels channels panels width filter_panels only_forward"
 GIVEN = (
@@ -28,6 +28,7 @@ class _Reading(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in NUMBERS.split()),
         *((name, ctypes.c_void_p) for name in f"{GIVEN} {MADE}".split()),
+        ("failed", ctypes.c_int),
     )
 
 
@@ -104,7 +105,8 @@ def forward(
     )
     given = _Given(inputs, memory, keys, lengths, by, only_forward)
     reading = given.reading(made)
-    compiled().read_forward(ctypes.byref(reading), ctypes.c_int64(torch.get_num_threads()))
+    threads = ctypes.c_int64(torch.get_num_threads())
+    enough(compiled().read_forward(ctypes.byref(reading), threads))
     return made
 
 
@@ -146,7 +148,8 @@ def backward(
     }
     back = {name: x.contiguous() if x is not None else None for name, x in back.items()}
     reading = _ReadingBack(given.reading(made), *(at(back[name]) for name in BACK.split()))
-    compiled().read_backward(ctypes.byref(reading), ctypes.c_int64(torch.get_num_threads()))
+    threads = ctypes.c_int64(torch.get_num_threads())
+    enough(compiled().read_backward(ctypes.byref(reading), threads))
     energy, a = by.energy, len(by.energy)
     of_filters = of_mix = None
     if by.filters is not None:
