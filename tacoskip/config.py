@@ -215,10 +215,14 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 def _find_home(config: Config) -> None:
     """Read `~` in paths: a shell leaves it as it is behind the `=` of `data.root=~/corpus`."""
-    config.run, config.train.judge = map(os.path.expanduser, (config.run, config.train.judge))
+
+    def found(path: str) -> str:
+        return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+
+    config.run, config.train.judge = found(config.run), found(config.train.judge)
     for key in ("root", "dir", "shards"):
-        setattr(config.data, key, os.path.expanduser(getattr(config.data, key)))
-    config.data.extra = [os.path.expanduser(place) for place in config.data.extra]
+        setattr(config.data, key, found(getattr(config.data, key)))
+    config.data.extra = [found(place) for place in config.data.extra]
 
 
 def _recipe_folders() -> list[Path]:

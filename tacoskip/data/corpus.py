@@ -101,14 +101,14 @@ class Corpus:
     train, validation, test: lhotse CutSets whose paths lead to the clips; of shards, `ShardCuts`.
     speakers: sorted names. settings: the `data`, `audio` and `text` settings it was prepared with.
     report: report.json, or the header of the shards. Raises CorpusError when the place holds no
-    (whole) prepared corpus.
+    (whole) prepared corpus; asked: the settings that its line then adds to `prepare recipe=...`.
     """
 
     train: "CutSet | ShardCuts"
     validation: "CutSet | ShardCuts"
     test: "CutSet | ShardCuts"
 
-    def __init__(self, dir: str | Path) -> None:
+    def __init__(self, dir: str | Path, asked: str = "") -> None:
         place = str(dir)
         self.dir = shown(place)
         splits: list[Any]
@@ -125,7 +125,7 @@ class Corpus:
             raise
         except Exception as error:  # a damaged manifest can make its readers fail in any way
             raise CorpusError(
-                f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
+                f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...{asked})"
             ) from error
         self.train, self.validation, self.test = splits
 
@@ -166,7 +166,9 @@ class Corpus:
         Raises CorpusError when its folder holds another corpus or none, ValueError for an unknown
         speaker or when no clip is left to train on, or to validate with.
         """
-        corpus = cls(data.root if are_shards(data.root) else prepared_dir(data, audio, text))
+        asked = f" data.root={data.root}" if data.root else ""
+        asked += f" data.dir={data.dir}" if data.dir else ""
+        corpus = cls(data.root if are_shards(data.root) else prepared_dir(data, audio, text), asked)
         wanted = (data.corpus, audio.sample_rate)
         found = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
         if wanted != found:

@@ -288,6 +288,15 @@ def test_a_corpus_is_not_written_into(corpus, run, name):
     assert sorted(corpus.rglob("*")) == before
 
 
+def test_what_is_not_prepared_says_what_to_type(tmp_path):
+    settings = DataSettings(corpus="folder", root="corpus", dir=str(tmp_path / "none"))
+    said = (
+        r"no prepared corpus in .*none \(run: .* prepare recipe=\.\.\. data\.root=corpus data\.dir="
+    )
+    with pytest.raises(CorpusError, match=said):
+        Corpus.of(settings, AudioSettings(), TextSettings())
+
+
 def test_a_table_without_rows(tmp_path, run):
     (tmp_path / "metadata.csv").write_text("\n")
     with pytest.raises(LayoutError, match=r"expected clips in .*, found none$"):
