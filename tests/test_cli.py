@@ -227,6 +227,7 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
         ("train --foo", "tacoskip train --help"),
         ("synthesize", "Missing argument 'RUN'"),
         ("evaluate runs/x --limit few", "Invalid value for '--limit'"),
+        ("blocks --depth 99999", "Invalid value for '--depth'"),
         ("board --port 65536", "Invalid value for '--port'"),
     ],
 )

@@ -48,8 +48,8 @@ def board(
 
 @guarded
 def blocks(
-    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1)] = 128,
-    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1)] = 4,
+    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1, max=2048)] = 128,
+    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1, max=1000)] = 4,
     json: Json = False,
 ) -> None:
     """List the families of skip connections: formula, source, parameters, what a frame costs."""

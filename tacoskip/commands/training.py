@@ -61,7 +61,8 @@ def train(settings: Settings = None, json: Json = False) -> None:
         from tacoskip.training.processes import started_alone, started_as_main
 
         require_place(config.run)
-        if Path(config.run, "ablation.json").is_file():
+        run = Path(config.run)
+        if (run / "ablation.json").is_file() and not (run / "checkpoints").is_dir():
             raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
         if started_alone():
             require_corpus(config)
