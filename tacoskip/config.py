@@ -5,6 +5,7 @@ later wins. Only this file knows OmegaConf: everywhere else settings are plain d
 """
 
 import math
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,7 @@ def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
     config = _compose(layers)
     config.recipe = name
     config.run = config.run or f"runs/{name}"
+    _find_home(config)
     check_values(config)
     return config
 
@@ -169,7 +171,10 @@ def load_arguments(pairs: list[str]) -> Config:
     """Load the `recipe=NAME key=value ...` of a command line."""
     names = [pair.partition("=")[2] for pair in pairs if pair.startswith("recipe=")]
     if not names:
-        raise ConfigError(f"expected recipe=NAME, got none (known: {', '.join(known_recipes())})")
+        known, word = known_recipes(), next((pair for pair in pairs if "=" not in pair), "")
+        meant = next((name for name in known if name == word), "")
+        got = f"'{word}'; did you mean 'recipe={meant}'?" if meant else "none"
+        raise ConfigError(f"expected recipe=NAME, got {got} (known: {', '.join(known)})")
     return load_config(names[-1], [pair for pair in pairs if not pair.startswith("recipe=")])
 
 
@@ -206,6 +211,18 @@ def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as nested dicts of plain values."""
     return asdict(config)
+
+
+def _find_home(config: Config) -> None:
+    """Read `~` in paths: a shell leaves it as it is behind the `=` of `data.root=~/corpus`."""
+
+    def found(path: str) -> str:
+        return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+
+    config.run, config.train.judge = found(config.run), found(config.train.judge)
+    for key in ("root", "dir", "shards"):
+        setattr(config.data, key, found(getattr(config.data, key)))
+    config.data.extra = [found(place) for place in config.data.extra]
 
 
 def _recipe_folders() -> list[Path]:

@@ -38,7 +38,7 @@ SELECT = {"tts": ("mcd_db", "alignment", "loss", "cer_by_asr"), "asr": ("cer", "
 # Sections that only one task reads: what is said there to the other is refused.
 SECTIONS = {"tts": ("tts", "postnet", "griffin_lim"), "asr": ("asr", "augment")}
 
-MAY_BE_NEGATIVE = ("seed", "audio.floor_db", "data.level_db")
+MAY_BE_NEGATIVE = ("audio.floor_db", "data.level_db")
 
 ABOVE_ZERO = (
     *("data.max_seconds", "data.batch_seconds", "data.max_batch"),
@@ -57,6 +57,7 @@ ABOVE_ZERO = (
 # The largest width, depth or count of a network's section, and any other number: what asks for
 # more is a slip, or would take a machine's memory.
 LARGEST_SIZE, LARGEST = 65_536, 1e12
+LARGEST_SEED = 2**32 - 1  # numpy's generators take no more
 
 
 def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -156,9 +157,10 @@ def check_values(config: "Config") -> None:
         if not 0 <= value < math.inf:  # false for NaN too
             raise ConfigError(f"expected {key} of at least 0, got {value}")
         size = key.startswith(("cbhg.", "postnet.", "tts.", "asr.")) and isinstance(value, int)
-        most = LARGEST_SIZE if size else LARGEST
+        most = LARGEST_SIZE if size else LARGEST_SEED if key == "seed" else LARGEST
         if value > most:
-            raise ConfigError(f"expected {key} of at most {most:g}, got {value:g}")
+            said = f"{most:g}, got {value:g}" if most == LARGEST else f"{most}, got {value}"
+            raise ConfigError(f"expected {key} of at most {said}")
         if value == 0 and key in ABOVE_ZERO:
             raise ConfigError(f"expected {key} above 0, got 0")
     _check_task(config)

@@ -157,13 +157,18 @@ class Bar:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = _printable(" ".join(str(error).split()))
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}"
+        return _printable(f"{where}{error.strerror}")
     if not isinstance(error, ValueError | RuntimeError | OSError):
         text = f"{type(error).__name__}: {text} (TACOSKIP_DEBUG=1 shows where)"
     return text if len(text) <= 500 else f"{text[:500]} ..."
+
+
+def _printable(line: str) -> str:
+    """Return what a stranger's file may have put into a line, without orders to the terminal."""
+    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 @contextmanager
@@ -171,7 +176,7 @@ def _warnings_as_lines() -> Iterator[None]:
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
-        line = f"warning: {' '.join(str(message).split())}"
+        line = f"warning: {_printable(' '.join(str(message).split()))}"
         if line not in seen:
             seen.add(line)
             say(line)

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from tacoskip.config import Config, from_dict
 from tacoskip.models.recognizer import RecognizerOutput
 from tacoskip.models.tacotron import TacotronOutput
-from tacoskip.run_folder import RunError
+from tacoskip.run_folder import EXPORT, RunError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-MANIFEST, FORMAT = "export.json", 1
+MANIFEST, FORMAT = EXPORT, 1
 # The decoder's own state; the attention's tensors follow it, the weights first.
 STATE = ("hidden", "context", "gru0", "gru1")
 

@@ -31,6 +31,9 @@ from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 
+EXPORT = "export.json"  # stands in a folder that `tacoskip export` wrote
+NAMED = 5  # runs that an error names
+
 
 class RunError(ValueError):
     """A run folder or checkpoint that cannot be used: one line that says what to do."""
@@ -198,26 +201,38 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("step-*.pt"))
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The run folders that stand in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if (path / "checkpoints").is_dir())
+
+
 def find_checkpoint(run: str | Path) -> Path:
     """Return the file to speak with: RUN itself if it is a file, else its best checkpoint, else its
     newest.
 
-    Raises RunError when there is none, naming the nearest run folder.
+    Raises RunError when there is none, naming the nearest run folder, or those inside.
     """
     run = Path(run)
     if run.is_file():
         return run
     if not run.is_dir():
         folder = run.parent if run.parent.is_dir() else Path()
-        names = sorted(path.name for path in folder.iterdir() if (path / "checkpoints").is_dir())
-        near = get_close_matches(run.name, names, n=1)
-        hint = f"; did you mean '{folder / near[0]}'?" if near else ""
+        near = get_close_matches(run.name, [path.name for path in runs_in(folder)], n=1)
+        meant = folder / near[0] if near else Path("runs") / run
+        hint = f"; did you mean '{meant}'?" if meant.is_dir() else ""
         raise RunError(f"no run folder or checkpoint '{run}'{hint}")
     best = run / "checkpoints" / "best.pt"
     if best.is_file():
         return best
     found = checkpoints(run)
     if not found:
+        if (run / EXPORT).is_file():
+            raise RunError(f"expected a run, got '{run}', which was exported from one")
+        inside = [str(path) for path in runs_in(run)]
+        if inside:
+            more = ", ..." if len(inside) > NAMED else ""
+            names = f"{', '.join(inside[:NAMED])}{more}"
+            raise RunError(f"expected a run, got '{run}', a folder of runs: {names}")
         raise RunError(f"no checkpoint in '{run}'; train it first: tacoskip train recipe=...")
     return found[-1]
 

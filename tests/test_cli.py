@@ -76,12 +76,16 @@ def test_the_root_script_is_the_command() -> None:
     ("arguments", "said"),
     [
         ([], "expected recipe=NAME, got none (known: demo"),
+        (["demo"], "expected recipe=NAME, got 'demo'; did you mean 'recipe=demo'?"),
         (["recipe=ljspech"], "did you mean 'ljspeech'?"),
         (["recipe=smoke", "train.max_step=5"], "did you mean 'train.max_steps'?"),
         (["recipe=smoke", "train.max_steps=many"], "expected a whole number"),
         (["recipe=smoke", "data.corpus=ljspech"], "did you mean 'ljspeech'?"),
         (["recipe=smoke", "block"], "expected key=value, got 'block'"),
         (["recipe=smoke", "data.root=nowhere/at/all"], "no folder 'nowhere/at/all' (data.root)"),
+        (["recipe=smoke", f"data.root={__file__}"], "expected a folder in data.root, got the file"),
+        (["recipe=smoke", "data.root=s3://a/b"], "expected a folder or an http(s) address in"),
+        (["recipe=smoke", f"data.root={ROOT / 'docs'}"], "metadata.jsonl or one table in"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_code_2(
@@ -109,6 +113,45 @@ def test_a_run_that_is_not_there_is_told_the_nearest(
     assert "no checkpoint" in refused(tacoskip("synthesize", "runs/ljspeech", "hello"))
     Path("junk.pt").write_bytes(b"not a checkpoint")
     assert "junk.pt" in refused(tacoskip("synthesize", "junk.pt", "hello"))
+
+
+def test_a_folder_that_is_no_run_is_told_from_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"runs/{name}/checkpoints").mkdir(parents=True)
+    assert "a folder of runs: runs/one, runs/two" in refused(tacoskip("evaluate", "runs"))
+    assert "did you mean 'runs/two'?" in refused(tacoskip("synthesize", "two", "hello"))
+    Path("onnx").mkdir()
+    Path("onnx/export.json").write_text("{}")
+    assert "got 'onnx', which was exported from one" in refused(tacoskip("evaluate", "onnx"))
+    said = refused(tacoskip("export", "runs/one", "-o", "not/here"))
+    assert "no folder 'not' to make -o not/here in" in said
+
+
+@pytest.mark.parametrize("command", [("train",), ("ablate", "blocks=plain", "train.max_steps=1")])
+def test_a_run_folder_that_is_none(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").touch()
+    for run in ("notes", "notes/run"):
+        said = refused(tacoskip(*command, "recipe=smoke", "data.root=nowhere", f"run={run}"))
+        assert f"expected a folder for run={run}, got the file 'notes'" in said
+    Path("all").mkdir()
+    Path("all/ablation.json").write_text("{}")
+    said = refused(tacoskip("train", "recipe=smoke", "data.root=nowhere", "run=all"))
+    assert "all holds an ablation; choose another run=FOLDER" in said
+
+
+def test_a_strangers_words_give_the_terminal_no_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("metadata.csv").write_text("\x1b]0;owned\x07,b\nx,y\n")
+    said = refused(tacoskip("prepare", "recipe=smoke", "data.root=."))
+    assert "got ?]0;owned?, b" in said and "\x1b" not in said
 
 
 def test_a_checkpoint_that_wants_to_run_code_is_refused(
@@ -184,6 +227,8 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
         ("train --foo", "tacoskip train --help"),
         ("synthesize", "Missing argument 'RUN'"),
         ("evaluate runs/x --limit few", "Invalid value for '--limit'"),
+        ("blocks --depth 99999", "Invalid value for '--depth'"),
+        ("board --port 65536", "Invalid value for '--port'"),
     ],
 )
 def test_what_cannot_be_made_out_gets_one_line(
@@ -201,6 +246,19 @@ def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     assert "no folder of runs 'rnus'; did you mean 'runs'?" in refused(tacoskip("board", "rnus"))
+
+
+def test_board_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert "expected a folder of runs, got the file 'file'" in refused(tacoskip("board", "file"))
+    said = refused(tacoskip("board"))
+    assert "no folder of runs 'runs'; train first: tacoskip train recipe=" in said
+    result = tacoskip("board", ".", "--host", "203.0.113.1", "--port", "0")  # of nobody
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
+    assert "warning: no run in '.' has curves yet: they appear when one writes them" in lines
+    assert lines[-1].startswith("error: expected --host, an address of this machine, got '203.0.")
 
 
 def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:

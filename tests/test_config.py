@@ -287,9 +287,28 @@ def test_an_empty_section_changes_nothing(recipes: Path) -> None:
     assert load_config("bare").train == Config().train
 
 
+@pytest.mark.parametrize(
+    ("seed", "said"),
+    [("-1", "seed of at least 0, got -1"), ("4294967296", "seed of at most 4294967295, got 42")],
+)
+def test_a_seed_that_no_generator_takes(seed: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_config("smoke", [f"seed={seed}"])
+
+
+def test_a_home_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    keys = ("run", "data.root", "data.dir", "data.shards")
+    config = load_config("smoke", [*(f"{key}=~/{key}" for key in keys), "train.judge=a/~b"])
+    assert config.run == "/home/ann/run" and config.train.judge == "a/~b"
+    assert (config.data.root, config.data.dir) == ("/home/ann/data.root", "/home/ann/data.dir")
+    assert config.data.shards == "/home/ann/data.shards"
+    assert load_config("smoke_asr", ["data.extra=[~/a]"]).data.extra == ["/home/ann/a"]
+
+
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     config = load_config(
-        "smoke", ["data.root=007", "cbhg.block_options.skip_gate_bias=-2", "seed=-3"]
+        "smoke", ["data.root=007", "cbhg.block_options.skip_gate_bias=-2", "seed=3"]
     )
     config.train.sentences = ["zero: one", "it's \N{LATIN SMALL LETTER E WITH ACUTE}t\u00e9", "no"]
     save_config(config, tmp_path / "config.yaml")

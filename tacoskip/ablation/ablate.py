@@ -61,6 +61,8 @@ def ablate(request: Request, base: Config, tell: Tell, say: Callable[[str], None
     say: lines for whoever watches. Raises ValueError when the folder holds another ablation.
     """
     folder = Path(base.run)
+    if (folder / "checkpoints").is_dir():
+        raise ConfigError(f"{folder} is a run of its own; choose another run=")
     chosen, refused = variants(request, base)
     for name, reason in refused.items():
         say(f"left out: {name}: {reason}")

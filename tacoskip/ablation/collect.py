@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from tacoskip.ablation.events import Events, read_events
+from tacoskip.ablation.plan import RESULT
 
 DONE, FAILED, UNFINISHED = "done", "failed", "unfinished"
 
@@ -115,10 +116,10 @@ def _read(run: Run, listed: bool) -> None:
     try:
         if (run.folder / "config.yaml").is_file():
             run.config = _read_config(run.folder / "config.yaml")
-        if (run.folder / "result.json").is_file():
+        if (run.folder / RESULT).is_file():
             _read_result(run)
         elif listed:
-            raise ValueError("no result.json")
+            raise ValueError(f"no {RESULT}")
         else:
             _read_training(run)
         if run.state == DONE and not run.figures:
@@ -128,7 +129,7 @@ def _read(run: Run, listed: bool) -> None:
 
 
 def _read_result(run: Run) -> None:
-    path = run.folder / "result.json"
+    path = run.folder / RESULT
     result = _read_json(path)
     run.variant = str(result.get("variant", run.variant))
     run.seed = _whole(result.get("seed", run.seed)) or 0

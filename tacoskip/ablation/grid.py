@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import product
 
 from tacoskip.ablation.statistics import AA
 from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES
 from tacoskip.config import Config, ConfigError, load_config
-from tacoskip.config_checks import nearest
+from tacoskip.config_checks import field_kinds, nearest
 
 LAUNCHERS = ("local", "ray")
 # Parts of CBHG that `without=` takes out, one at a time, and how.
@@ -71,6 +72,9 @@ def read_request(pairs: list[str]) -> Request:
             plural = {"topology": "topologies"}.get(key, f"{key}s")
             raise ConfigError(f"'{key}' is what varies in an ablation; say {plural}={value}")
         else:
+            near = get_close_matches(key, axes, n=1, cutoff=0.7)
+            if near and key not in field_kinds(Config):
+                raise ConfigError(f"unknown key '{key}'; did you mean '{near[0]}'?")
             overrides.append(pair)
     for key, example in (("recipe", "fsdd"), ("blocks", "plain,residual (or all)")):
         if not own.get(key):

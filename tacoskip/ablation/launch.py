@@ -23,7 +23,8 @@ from typing import Any
 
 import torch
 
-from tacoskip.ablation.worker import REQUEST, RESULT
+from tacoskip.ablation.plan import RESULT
+from tacoskip.ablation.worker import REQUEST
 
 Ended = tuple[Path | None, str]
 

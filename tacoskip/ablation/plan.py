@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 PLANNED, DONE, FAILED = "planned", "done", "failed"
-FILE = "ablation.json"
+FILE, RESULT = "ablation.json", "result.json"
 
-# What must be equal for runs to stand side by side.
-TERMS = ("recipe", "baseline", "match", "overrides")
+# What must be equal for runs to stand side by side, beside the overrides.
+TERMS = ("recipe", "baseline", "match")
 
 
 @dataclass
@@ -61,8 +61,8 @@ class Plan:
     def take_over(self, folder: Path) -> None:
         """Take what an earlier plan of this folder has done, and its runs that this one lacks.
 
-        Raises ValueError when the folder's runs were made under other terms, or its plan cannot be
-        read.
+        A run counts as done while its result can be read. Raises ValueError when the folder's runs
+        were made under other terms, or its plan cannot be read.
         """
         path = folder / FILE
         if not path.is_file():
@@ -70,15 +70,19 @@ class Plan:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             before = Plan(**{**values, "runs": [PlannedRun(**run) for run in values["runs"]]})
-        except (ValueError, TypeError, KeyError):
+            held, asked = _terms(before), _terms(self)
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise ValueError(f"{path}: not the plan of an ablation; choose another run=") from None
-        for term in TERMS:
-            old, new = getattr(before, term), getattr(self, term)
+        for term in [*held, *asked]:
+            old, new = held.get(term, "unchanged"), asked.get(term, "unchanged")
             if old != new:
                 raise ValueError(
                     f"{folder} holds an ablation with {term} {old!r}, asked is {new!r}; "
                     "choose another run="
                 )
+        for run in before.runs:
+            if run.state == DONE and not _is_json(folder / str(run.run) / RESULT):
+                run.state = PLANNED
         known = {run.run: run for run in before.runs}
         own = {run.run for run in self.runs}
         self.runs = [known.get(run.run, run) for run in self.runs]
@@ -87,3 +91,19 @@ class Plan:
         self.seeds = max(before.seeds, self.seeds)
         self.refused = before.refused | self.refused
         self.matched = before.matched | self.matched
+
+
+def _terms(plan: Plan) -> dict[str, str]:
+    """Return a plan's terms by name; of overrides of one key the last counts, their order does
+    not.
+    """
+    pairs = (pair.partition("=") for pair in plan.overrides)
+    return {term: getattr(plan, term) for term in TERMS} | {key: value for key, _, value in pairs}
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

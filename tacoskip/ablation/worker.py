@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from tacoskip.ablation.plan import RESULT
 from tacoskip.blocks.cost import best_ms, macs, parameters
 from tacoskip.config import from_dict
 from tacoskip.inference import load
@@ -25,7 +26,7 @@ from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
 
-REQUEST, RESULT, PROGRESS = "request.json", "result.json", "progress"
+REQUEST, PROGRESS = "request.json", "progress"
 PARENT_SECONDS = 0.5
 
 

@@ -1,5 +1,6 @@
 """Arguments and options that several commands take, and what is made of them."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,11 +42,28 @@ def searching_listener(
     return listener
 
 
+def require_runs(path: str) -> None:
+    """Raise ValueError where a folder of runs should be and is not."""
+    if Path(path).is_file():
+        raise ValueError(f"expected a folder of runs, got the file '{path}'")
+    if not Path(path).is_dir():
+        hint = nearest_folder(path) or "; train first: tacoskip train recipe=..."
+        raise ValueError(f"no folder of runs '{path}'{hint}")
+
+
+def require_place(run: str) -> None:
+    """Raise ValueError where a run folder cannot be made, since a file stands in its way."""
+    path = Path(run)
+    there = next((place for place in (path, *path.parents) if place.exists()), Path())
+    if not there.is_dir():
+        raise ValueError(f"expected a folder for run={run}, got the file '{there}'")
+
+
 def nearest_folder(path: str) -> str:
     """Return "; did you mean 'X'?" for a folder that is not there, or nothing."""
-    from tacoskip.config_checks import nearest
-
     parent = Path(path).parent
     if not parent.is_dir():
         return ""
-    return nearest(path, [str(other) for other in parent.iterdir() if other.is_dir()])
+    names = [other.name for other in parent.iterdir() if other.is_dir()]
+    near = get_close_matches(Path(path).name, names, n=1)
+    return f"; did you mean '{parent / near[0]}'?" if near else ""

@@ -12,7 +12,8 @@ from tacoskip.commands.arguments import (
     LanguageModelWeight,
     Run,
     WordScore,
-    nearest_folder,
+    require_place,
+    require_runs,
     searching_listener,
 )
 from tacoskip.commands.training import require_corpus
@@ -116,6 +117,7 @@ def run_ablation(
 
         check_launcher(request.launcher)
         base = settle(request)
+        require_place(base.run)
         require_corpus(base)
         with Bar("ablate") as bar:
             folder = ablate(request, base, bar.show, say)
@@ -133,8 +135,7 @@ def compare_runs(
 
     Writes RUNS_DIR/report.html, and RUNS_DIR/board for TensorBoard's HParams and scalars.
     """
-    if not runs.is_dir():
-        raise ValueError(f"no folder of runs '{runs}'{nearest_folder(str(runs))}")
+    require_runs(str(runs))
     _compare(runs, baseline or None, figure or None, json)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tacoskip.commands.arguments import Json, nearest_folder
+from tacoskip.commands.arguments import Json, require_runs
 from tacoskip.console import emit_json, emit_table, guarded, say, working
 
 SHOWN_AT_FIRST = 40  # runs whose curves TensorBoard shows unasked
@@ -13,13 +13,19 @@ SHOWN_AT_FIRST = 40  # runs whose curves TensorBoard shows unasked
 
 @guarded
 def board(
-    runs: Annotated[str, typer.Argument(metavar="[RUNS_DIR]", help="A folder of runs.")] = "runs",
+    runs: Annotated[str, typer.Argument(metavar="RUNS_DIR", help="A folder of runs.")] = "runs",
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "localhost",
-    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.")] = 6006,
+    port: Annotated[
+        int, typer.Option(help="Port to serve on; 0 takes a free one.", min=0, max=65535)
+    ] = 6006,
 ) -> None:
     """Show TensorBoard on the runs until Ctrl-C."""
-    if not Path(runs).is_dir():
-        raise ValueError(f"no folder of runs '{runs}'{nearest_folder(runs)}")
+    require_runs(runs)
+    count = len({path.parent for path in Path(runs).rglob("*tfevents*")})
+    if count > SHOWN_AT_FIRST:
+        say(f"{count} runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS is pressed")
+    if not count:
+        say(f"warning: no run in '{runs}' has curves yet: they appear when one writes them")
     with working():
         from threading import Event
 
@@ -31,9 +37,8 @@ def board(
             url = server.launch()
         except program.TensorBoardServerException as error:
             raise RuntimeError(f"{error.msg} (choose another --port)") from None
-    count = len({path.parent for path in Path(runs).rglob("*tfevents*")})
-    if count > SHOWN_AT_FIRST:
-        say(f"{count} runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS is pressed")
+        except SystemExit:  # werkzeug's word, after a line of its own
+            raise ValueError(f"expected --host, an address of this machine, got '{host}'") from None
     try:  # whoever reads the line may press Ctrl-C at once
         print(f"TensorBoard on {runs}: {url} (Ctrl-C ends it)", flush=True)
         Event().wait()
@@ -43,8 +48,8 @@ def board(
 
 @guarded
 def blocks(
-    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1)] = 128,
-    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1)] = 4,
+    channels: Annotated[int, typer.Option(help="Width of the stack.", min=1, max=2048)] = 128,
+    depth: Annotated[int, typer.Option(help="Units in the stack.", min=1, max=1000)] = 4,
     json: Json = False,
 ) -> None:
     """List the families of skip connections: formula, source, parameters, what a frame costs."""

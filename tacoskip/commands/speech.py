@@ -75,7 +75,7 @@ def synthesize(
 @guarded
 def transcribe(
     run: Run,
-    audio: Annotated[list[str], typer.Argument(metavar="AUDIO...", help="Files of any length.")],
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO", help="Files of any length.")],
     format: Annotated[str, typer.Option(help="text, json, srt or vtt.")] = "text",
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="A folder: one file for each AUDIO.")
@@ -146,8 +146,10 @@ def export(
     size, its time, and what is lost. Needs the extra `export` (onnx, onnxruntime).
     """
     target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
-    if target.is_file() or not target.absolute().parent.is_dir():
-        raise ValueError(f"expected a folder, or a name for one, with -o, got '{target}'")
+    if target.is_file():
+        raise ValueError(f"expected a folder with -o, got the file '{target}'")
+    if not target.absolute().parent.is_dir():
+        raise ValueError(f"no folder '{target.parent}' to make -o {target} in")
     with working():
         from tacoskip import export as exported
 
@@ -162,9 +164,7 @@ def export(
 
 @guarded
 def ngram(
-    texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="Files, a sentence a line.")
-    ],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Files, a sentence a line.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The ARPA file to write.")] = "lm.arpa",
     order: Annotated[int, typer.Option(help="Words (or characters) it looks at.", min=2)] = 3,
     characters: Annotated[

@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacoskip.commands.arguments import Json, Settings, nearest_folder
+from tacoskip.commands.arguments import Json, Settings, nearest_folder, require_place
 from tacoskip.console import Bar, emit_json, emit_table, guarded, say, working
 
 if TYPE_CHECKING:
@@ -60,6 +60,10 @@ def train(settings: Settings = None, json: Json = False) -> None:
         config = load_arguments(settings or [])
         from tacoskip.training.processes import started_alone, started_as_main
 
+        require_place(config.run)
+        run = Path(config.run)
+        if (run / "ablation.json").is_file() and not (run / "checkpoints").is_dir():
+            raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
         if started_alone():
             require_corpus(config)
         from tacoskip import training
@@ -113,6 +117,10 @@ def _prepare(config: "Config") -> "PrepareReport":
         raise ValueError(f"data.root={root} holds shards, which are prepared: train on them")
     if config.data.shards:
         check_target(config.data.shards)
+    if Path(root).is_file():
+        raise ValueError(f"expected a folder in data.root, got the file '{root}'")
+    if "://" in root:
+        raise ValueError(f"expected a folder or an http(s) address in data.root, got '{root}'")
     if root and not Path(root).is_dir():
         raise ValueError(f"no folder '{root}' (data.root){nearest_folder(root)}")
     with Bar("prepare") as bar:

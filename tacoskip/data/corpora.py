@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import LayoutError
 from tacoskip.data.folder import read_folder, read_lines, read_pipes, require_table
+from tacoskip.data.layout import hint
 from tacoskip.data.utterance import Notes, Utterance, find_inside, require_folder
 
 Reader = Callable[[Path, str, Notes], Iterator[Utterance]]
@@ -21,14 +22,19 @@ def read_ljspeech(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     The third column is the text as spoken words and is used where it is there and not empty.
     """
     root = require_folder(root, "ljspeech")
-    yield from read_pipes(root, require_table(root, "metadata.csv"), "LJ", notes)
+    yield from read_pipes(root, _metadata(root, "ljspeech"), "LJ", notes)
 
 
 def read_fsdd(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     """Free Spoken Digit Dataset: `recordings/{digit}_{speaker}_{take}.wav`, takes 0-4 are test."""
     root = require_folder(root, "fsdd")
     folder = root / "recordings" if (root / "recordings").is_dir() else root
-    for path in sorted(folder.glob("*.wav")):
+    found = sorted(folder.glob("*.wav"))
+    if not any(FSDD_NAME.fullmatch(path.name) for path in found):
+        instead = f"{len(found)} other wavs" if found else "none"
+        said = f"expected DIGIT_SPEAKER_TAKE.wav in {folder}, found {instead}"
+        raise LayoutError(f"{said}{hint(root, 'fsdd')}")
+    for path in found:
         match = FSDD_NAME.fullmatch(path.name)
         if match is None:
             notes.drop(path.stem, path, "bad_row", "expected the name DIGIT_SPEAKER_TAKE.wav")
@@ -49,7 +55,7 @@ def read_vctk(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     inner = [p for p in (root, root / "VCTK-Corpus-0.92", root / "VCTK-Corpus") if p.is_dir()]
     base = next((p for p in inner if (p / "txt").is_dir()), None)
     if base is None:
-        raise CorpusError(f"expected VCTK's folder txt/ in {root}, found none")
+        raise LayoutError(f"expected VCTK's folder txt/ in {root}, found none{hint(root, 'vctk')}")
     for text_path in sorted((base / "txt").glob("*/*.txt")):
         id, speaker = text_path.stem, text_path.parent.name
         names = (
@@ -78,7 +84,10 @@ def read_librispeech(root: Path, subset: str, notes: Notes) -> Iterator[Utteranc
         places = (root / part / "LibriSpeech" / part, root / "LibriSpeech" / part, root / part)
         folder = next((place for place in places if place.is_dir()), None)
         if folder is None:
-            raise CorpusError(f"expected LibriSpeech's part {part} in {root}, found none")
+            there = sorted({p.parents[2].name for p in root.glob("**/*/*/*.trans.txt")})
+            instead = f"{', '.join(there)}: say data.subset=" if there else "none"
+            instead += "" if there else hint(root, "librispeech")
+            raise LayoutError(f"expected LibriSpeech's part {part} in {root}, found {instead}")
         split = {"dev": "validation", "test": "test"}.get(part.split("-")[0])
         for found in sorted(folder.glob("*/*/*.trans.txt")):
             table = require_table(root, str(found.relative_to(root)))
@@ -97,7 +106,14 @@ def read_librispeech(root: Path, subset: str, notes: Notes) -> Iterator[Utteranc
 def read_demo(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     """The demo corpus once spoken (data/demo.py): laid out as LJSpeech is."""
     root = require_folder(root, "demo")
-    yield from read_pipes(root, require_table(root, "metadata.csv"), "demo", notes)
+    yield from read_pipes(root, _metadata(root, "demo"), "demo", notes)
+
+
+def _metadata(root: Path, corpus: str) -> Path:
+    try:
+        return require_table(root, "metadata.csv")
+    except LayoutError as error:
+        raise LayoutError(f"{error}{hint(root, corpus)}") from None
 
 
 READERS: dict[str, Reader] = {

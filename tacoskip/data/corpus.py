@@ -14,6 +14,7 @@ import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,14 +101,14 @@ class Corpus:
     train, validation, test: lhotse CutSets whose paths lead to the clips; of shards, `ShardCuts`.
     speakers: sorted names. settings: the `data`, `audio` and `text` settings it was prepared with.
     report: report.json, or the header of the shards. Raises CorpusError when the place holds no
-    (whole) prepared corpus.
+    (whole) prepared corpus; asked: the settings that its line then adds to `prepare recipe=...`.
     """
 
     train: "CutSet | ShardCuts"
     validation: "CutSet | ShardCuts"
     test: "CutSet | ShardCuts"
 
-    def __init__(self, dir: str | Path) -> None:
+    def __init__(self, dir: str | Path, asked: str = "") -> None:
         place = str(dir)
         self.dir = shown(place)
         splits: list[Any]
@@ -124,7 +125,7 @@ class Corpus:
             raise
         except Exception as error:  # a damaged manifest can make its readers fail in any way
             raise CorpusError(
-                f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...)"
+                f"no prepared corpus in {self.dir} (run: tacoskip prepare recipe=...{asked})"
             ) from error
         self.train, self.validation, self.test = splits
 
@@ -152,7 +153,8 @@ class Corpus:
         from lhotse import CutSet
 
         check = ManifestCheck(Path(self.dir), self.speakers)
-        cuts = list(CutSet.from_file(Path(self.dir, f"{split}.jsonl.gz")))
+        read = CutSet.from_file(Path(self.dir, f"{split}.jsonl.gz"))
+        cuts = [] if read is None else list(read)  # None: the file has no line
         for cut in cuts:
             check(cut)
         return CutSet.from_cuts(cuts).with_recording_path_prefix(self.dir).to_eager()
@@ -161,10 +163,12 @@ class Corpus:
     def of(cls, data: DataSettings, audio: AudioSettings, text: TextSettings) -> "Corpus":
         """Open the corpus of these settings, its training and validation clips as they choose.
 
-        Raises CorpusError when its folder holds another corpus, ValueError for an unknown speaker
-        or when no training clip is left.
+        Raises CorpusError when its folder holds another corpus or none, ValueError for an unknown
+        speaker or when no clip is left to train on, or to validate with.
         """
-        corpus = cls(data.root if are_shards(data.root) else prepared_dir(data, audio, text))
+        asked = f" data.root={data.root}" if data.root else ""
+        asked += f" data.dir={data.dir}" if data.dir else ""
+        corpus = cls(data.root if are_shards(data.root) else prepared_dir(data, audio, text), asked)
         wanted = (data.corpus, audio.sample_rate)
         found = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
         if wanted != found:
@@ -178,8 +182,10 @@ class Corpus:
     def _choose(self, data: DataSettings) -> None:
         unknown = [name for name in data.leave_out if name not in self.speakers]
         if unknown:
+            near = get_close_matches(unknown[0], self.speakers, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
             raise ValueError(
-                f"unknown speaker '{unknown[0]}' in data.leave_out "
+                f"unknown speaker '{unknown[0]}' in data.leave_out{hint} "
                 f"(known: {', '.join(self.speakers)})"
             )
         if data.leave_out:
@@ -191,6 +197,12 @@ class Corpus:
             self.train = self.train.filter(lambda cut: cut.id in ids).to_eager()
         if not len(self.train):
             raise ValueError(f"no training clip of {self.dir} is left by data.leave_out and share")
+        if not len(self.validation):
+            left = "is left by data.leave_out" if data.leave_out else "among so few"
+            raise ValueError(
+                f"no clip to validate with {left}: {self.dir} has {len(self.train)} to train on; "
+                "take more recordings (each speaker trains on one at least), or data.validation=N"
+            )
 
 
 def _by_others(names: list[str], cut: Any) -> bool:

@@ -6,18 +6,20 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import CorpusError, LayoutError
+from tacoskip.data.layout import TABLES, hint
 from tacoskip.data.utterance import Notes, Utterance, find_inside, require_folder
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif")
-TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+JOURNAL = "clips.jsonl"  # of a prepared corpus: rows, but not a table of recordings
+NAMED = 5  # lines that a warning names
 
 
 def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text) of a table in UTF-8, with or without BOM, any line ends.
 
-    A line that is not UTF-8 is read as cp1252 with a warning that names it. Raises CorpusError
-    when the file cannot be read at all.
+    Lines that are not UTF-8 are read as cp1252, with a warning that names the first of them.
+    Raises CorpusError when the file cannot be read at all.
     """
     try:
         raw = path.read_bytes()
@@ -27,12 +29,21 @@ def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
         raw = raw.decode("utf-16", errors="replace").encode()
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     lines = re.split(rb"\r\n|\n|\r", raw)
+    others = list[int]()
     for number, line in enumerate(lines, 1):
         try:
             yield number, line.decode()
         except UnicodeDecodeError:
-            notes.warnings.append(f"{path.name} line {number} is not UTF-8: read as cp1252")
+            others.append(number)
             yield number, line.decode("cp1252", errors="replace")
+    if len(others) == 1:
+        notes.warnings.append(f"{path.name} line {others[0]} is not UTF-8: read as cp1252")
+    elif others:
+        first = ", ".join(str(number) for number in others[:NAMED])
+        more = ", ..." if len(others) > NAMED else ""
+        notes.warnings.append(
+            f"{path.name}: {len(others)} lines are not UTF-8: read as cp1252 (lines {first}{more})"
+        )
 
 
 def find_audio(root: Path, stem: str) -> Path | str:
@@ -76,17 +87,22 @@ def _pipe_rows(
 
 
 def require_table(root: Path, name: str) -> Path:
-    """Return a table in a corpus' folder; CorpusError when a link leads out of it."""
+    """Return a table in a corpus' folder.
+
+    Raises LayoutError when there is none, CorpusError when a link leads out of the folder.
+    """
     path = find_inside(root, name)
     if isinstance(path, str):
         raise CorpusError(f"cannot read {root / name}: {path}")
+    if not path.is_file():
+        raise LayoutError(f"expected the table {name} in {root}, found none")
     return path
 
 
 def read_folder(root: Path, subset: str, notes: Notes) -> Iterator[Utterance]:
     """Any folder with one table: see docs/corpora.md for the columns.
 
-    Raises CorpusError when there is no table, more than one to choose from, or no usable column.
+    Raises LayoutError when there is no table, more than one to choose from, or no usable column.
     """
     root = require_folder(root, "folder")
     table = find_table(root)
@@ -107,10 +123,18 @@ def find_table(root: Path) -> Path:
     for name in TABLES:
         if (root / name).is_file():
             return require_table(root, name)
-    found = sorted(p for p in root.iterdir() if p.suffix in (".csv", ".tsv", ".jsonl"))
+    suffixes = {Path(name).suffix for name in TABLES}
+    found = sorted(
+        p for p in root.iterdir() if p.suffix in suffixes and p.is_file() and p.name != JOURNAL
+    )
     if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise CorpusError(f"expected {', '.join(TABLES)} or one table in {root}, found {names}")
+        names = ", ".join(p.name for p in found)
+        instead = (
+            f"{names}: call the one to read metadata{found[0].suffix}"
+            if found
+            else f"none{hint(root, 'folder')}"
+        )
+        raise LayoutError(f"expected {', '.join(TABLES)} or one table in {root}, found {instead}")
     return require_table(root, found[0].name)
 
 
@@ -153,7 +177,9 @@ def _table_rows(
             missing = [name for name in ("path", "text") if name not in columns]
             if missing:
                 found = " ".join(", ".join(columns).split())[:200]  # quoted, it may hold lines
-                raise CorpusError(f"{table}: expected a header with path and text, got {found}")
+                raise LayoutError(
+                    f"{table}: expected lines id|text or a header with path and text, got {found}"
+                )
         elif len(row) != len(columns):
             detail = f"line {start}: expected {len(columns)} columns, got {len(row)}"
             notes.drop(row[0][:80], table, "bad_row", detail)

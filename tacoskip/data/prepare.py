@@ -9,7 +9,8 @@ from tacoskip.data.clips import Row, check_clips
 from tacoskip.data.corpora import READERS
 from tacoskip.data.corpus import prepared_dir, write_cuts
 from tacoskip.data.download import Progress
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import CorpusError, LayoutError
+from tacoskip.data.layout import hint
 from tacoskip.data.report import read_report, write_report
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.sources import find_root
@@ -55,17 +56,21 @@ def prepare(
     jobs: threads that decode (default: one a core). progress: called as (done, total, note) where
     the note names the phase. It may be interrupted and run again: only what is missing or has
     changed is done. Raises CorpusError when the corpus cannot be had or no clip of it is left,
-    ValueError when a setting is wrong.
+    LayoutError when the folder holds another one, ValueError when a setting is wrong.
     """
     check_settings(data)
     progress = progress or (lambda done, total, note: None)
     root = find_root(data, downloads, progress)
     notes = Notes()
     found = list(READERS[data.corpus](root, data.subset, notes))
+    if not found and not notes.dropped:
+        raise LayoutError(f"expected clips in {root}, found none{hint(root, data.corpus)}")
     utterances = select(found, data.limit, notes)
     directory = prepared_dir(data, audio, text)
     try:
         (directory / "audio").mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
     except OSError as error:
         raise CorpusError(f"cannot write to {directory}: {error.strerror}") from error
     try:
@@ -73,8 +78,11 @@ def prepare(
     except OSError as error:  # the disk is full
         raise CorpusError(f"cannot write to {directory}: {error.strerror or error}") from error
     if not report.kept:
-        reasons = ", ".join(report.reasons()) or "the corpus has no clips"
-        raise CorpusError(f"no clip of {root} is left ({reasons}): see {directory}/report.json")
+        reasons, first = ", ".join(report.reasons()), report.dropped[0]
+        raise CorpusError(
+            f"no clip of {root} is left ({reasons}): see {directory}/report.json; "
+            f"the first: {first.path}: {first.detail}"
+        )
     return report
 
 
@@ -124,6 +132,12 @@ def check_settings(data: DataSettings) -> None:
         raise ValueError(f"expected data.corpus of {', '.join(READERS)}, got {data.corpus!r}")
     if data.subset and data.corpus != "librispeech":
         raise ValueError(f"expected data.subset for librispeech only, got {data.subset!r}")
+    for name in ("dir", "shards"):
+        place = getattr(data, name)
+        if place and data.root and Path(place).resolve() == Path(data.root).resolve():
+            raise ValueError(
+                f"data.{name}={place} is data.root, which is only read: name another folder"
+            )
     if not 0 <= data.min_seconds < data.max_seconds:
         raise ValueError(
             f"expected 0 <= data.min_seconds < data.max_seconds, got {data.min_seconds} and "
@@ -187,6 +201,11 @@ def _split(
     split_of = assign_splits(
         clips, previous if same and isinstance(previous, dict) else {}, data.validation, data.test
     )
+    if kept and not {"train", "validation"} <= set(split_of.values()):
+        notes.warnings.append(
+            f"{len(kept)} clips are too few to train on: it takes some to validate with, and of "
+            "each speaker one to train on"
+        )
     unused = len(kept) - len(split_of)
     if unused:
         notes.warnings.append(

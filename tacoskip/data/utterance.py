@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import LayoutError
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Notes:
 
 
 def require_folder(root: Path, corpus: str) -> Path:
-    """Return `root` resolved; CorpusError when it is no folder."""
+    """Return `root` resolved; LayoutError when it is no folder."""
     if not root.is_dir():
-        raise CorpusError(f"expected the corpus {corpus} in data.root={root}, found no such folder")
+        raise LayoutError(f"expected the corpus {corpus} in data.root={root}, found no such folder")
     return root.resolve()
 
 

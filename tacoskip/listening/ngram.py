@@ -112,6 +112,8 @@ def train_file(
     read or hold no words.
     """
     sentences = [units for path in texts for units in _sentences(Path(path), characters)]
+    if Path(out).is_dir():
+        raise ValueError(f"expected a file to write, got the folder '{out}'")
     if not Path(out).absolute().parent.is_dir():
         raise ValueError(f"no folder '{Path(out).parent}' to write {out} into")
     model = NGram(sentences, order)
@@ -125,6 +127,8 @@ def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise ValueError(f"expected a text file, got the folder '{path}'") from None
     except (UnicodeDecodeError, OSError):
         raise ValueError(f"{path}: expected a text in UTF-8") from None
     for line in lines:

@@ -169,6 +169,38 @@ def test_how_a_worker_ended_is_said(
     assert words in quick(code, monkeypatch, tmp_path)[1]
 
 
+def test_the_order_of_settings_is_no_other_ablation(tmp_path: Path) -> None:
+    def plan(*overrides: str) -> Plan:
+        return Plan("smoke", "highway", "loss", ["plain"], 1, "none", list(overrides))
+
+    plan("train.max_steps=4", "data.limit=9", "data.limit=5").save(tmp_path)
+    plan("data.limit=5", "train.max_steps=4").take_over(tmp_path)
+    said = r"holds an ablation with train\.max_steps '4', asked is '8'; choose another run="
+    with pytest.raises(ValueError, match=said):
+        plan("data.limit=5", "train.max_steps=8").take_over(tmp_path)
+    with pytest.raises(ValueError, match=r"with seed 'unchanged', asked is '3'"):
+        plan("data.limit=5", "train.max_steps=4", "seed=3").take_over(tmp_path)
+
+
+def test_a_run_whose_result_is_lost_is_done_again(tmp_path: Path) -> None:
+    runs = [PlannedRun(f"plain/seed-{n}", "plain", n, DONE) for n in range(3)]
+    plan = Plan("smoke", "highway", "loss", ["plain"], 3, "none", [], runs=runs)
+    plan.save(tmp_path)
+    for number, content in enumerate(("{}", "{")):  # the third has none
+        (tmp_path / runs[number].run).mkdir(parents=True)
+        (tmp_path / runs[number].run / "result.json").write_text(content)
+    plan.take_over(tmp_path)
+    assert [run.run for run in plan.open] == ["plain/seed-1", "plain/seed-2"]
+
+
+def test_an_ablation_does_not_move_into_a_run(pairs: list[str], here: list[str]) -> None:
+    base = settle(read_request([*pairs, "blocks=plain"]))
+    Path(base.run, "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="is a run of its own; choose another run="):
+        carry_out([*pairs, "blocks=plain"])
+    assert here == []
+
+
 def test_a_plan_survives_and_foreign_ones_are_refused(tmp_path: Path) -> None:
     runs = [PlannedRun("plain/seed-0", "plain", 0)]
     plan = Plan("smoke", "highway", "loss", ["plain"], 1, "none", [], runs=runs)

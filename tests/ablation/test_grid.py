@@ -62,6 +62,7 @@ def test_what_does_not_fit_together_is_left_out_with_the_reason() -> None:
         ([], "expected recipe=..."),
         (["recipe=smoke"], "expected blocks=..."),
         (["recipe=smoke", "blocks=residal"], "did you mean 'residual'?"),
+        (["recipe=smoke", "blocks=plain", "sedes=2"], "unknown key 'sedes'; did you mean 'seeds'?"),
         (["recipe=smoke", "blocks=plain", "skips=ad"], "did you mean 'add'?"),
         (["recipe=smoke", "blocks=plain", "seeds=none"], "expected seeds as a whole number"),
         (["recipe=smoke", "blocks=plain", "seeds=0"], "at least 1"),

@@ -347,6 +347,8 @@ def test_speakers_left_out_and_shares(house: SimpleNamespace, make) -> None:
     assert len(cuts("test", train_share=0.1)) == len(cuts("test"))
     with pytest.raises(ValueError, match=r"unknown speaker 'eve' in data\.leave_out"):
         cuts("train", leave_out=["eve"])
+    with pytest.raises(ValueError, match=r"'s1x' in data\.leave_out; did you mean 's1'\?"):
+        cuts("train", leave_out=["s1x"])
 
 
 def test_perturbed_batches_differ_by_epoch_and_come_again(house: SimpleNamespace) -> None:

@@ -11,6 +11,7 @@ import soundfile
 
 from tacoskip.audio import AudioSettings
 from tacoskip.data import Corpus, CorpusError, DataSettings, PrepareReport, prepared_dir
+from tacoskip.data.errors import LayoutError
 from tacoskip.text import TextSettings
 
 
@@ -220,7 +221,8 @@ def test_a_corpus_with_nothing_left(tmp_path, make, run):
     root = make.corpus(tmp_path / "corpus", make.words(3))
     for path in (root / "wavs").iterdir():
         path.write_text("no sound")
-    with pytest.raises(CorpusError, match=r"no clip .* is left \(undecodable\)") as error:
+    said = r"no clip .* is left \(undecodable\): see .*report\.json; the first: .*c000\.wav: "
+    with pytest.raises(CorpusError, match=said) as error:
         run(root)
     assert "\n" not in str(error.value)
     report = json.loads((tmp_path / "prepared" / "report.json").read_text())
@@ -274,8 +276,42 @@ def test_a_root_that_is_no_folder(run, tmp_path):
 
 def test_no_place_to_write(corpus, run, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CorpusError, match="cannot write"):
+    with pytest.raises(LayoutError, match=r"cannot write .*: a file is in its place"):
         run(corpus, dir=str(tmp_path / "file" / "prepared"))
+
+
+@pytest.mark.parametrize("name", ["dir", "shards"])
+def test_a_corpus_is_not_written_into(corpus, run, name):
+    before = sorted(corpus.rglob("*"))
+    with pytest.raises(ValueError, match=rf"data\.{name}=.* is data\.root, which is only read"):
+        run(corpus, **{name: f"{corpus}/wavs/.."})
+    assert sorted(corpus.rglob("*")) == before
+
+
+def test_what_is_not_prepared_says_what_to_type(tmp_path):
+    settings = DataSettings(corpus="folder", root="corpus", dir=str(tmp_path / "none"))
+    said = (
+        r"no prepared corpus in .*none \(run: .* prepare recipe=\.\.\. data\.root=corpus data\.dir="
+    )
+    with pytest.raises(CorpusError, match=said):
+        Corpus.of(settings, AudioSettings(), TextSettings())
+
+
+def test_a_table_without_rows(tmp_path, run):
+    (tmp_path / "metadata.csv").write_text("\n")
+    with pytest.raises(LayoutError, match=r"expected clips in .*, found none$"):
+        run(tmp_path)
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_too_few_clips_to_train_on(tmp_path, make, run):
+    report = run(make.corpus(tmp_path / "corpus", make.words(1)))
+    assert report.splits == {"train": 1, "validation": 0, "test": 0}
+    assert any("1 clips are too few to train on" in warning for warning in report.warnings)
+    assert not len(Corpus(report.dir).validation)
+    settings = DataSettings(corpus="folder", root=str(tmp_path / "corpus"), dir=str(report.dir))
+    with pytest.raises(ValueError, match="no clip to validate with among so few"):
+        Corpus.of(settings, AudioSettings(sample_rate=make.rate), TextSettings())
 
 
 def test_a_disk_that_is_full(corpus, run, monkeypatch):

@@ -155,6 +155,7 @@ def test_jsonl(tmp_path):
     ("files", "message"),
     [
         ({}, "found none"),
+        ({"metadata.csv": "a,one\n"}, r"expected lines id\|text or a header .* got a, one"),
         ({"a.csv": "path,text\n", "b.csv": "path,text\n"}, r"found a\.csv, b\.csv"),
         ({"metadata.csv": "file,sentence\na.wav,one\n"}, "got file, sentence"),
         ({"metadata.csv": 'file,"sen\ntence"\na.wav,one\n'}, "got file, sen tence"),
@@ -225,3 +226,14 @@ def test_genuine_ljspeech(recordings):
     found, notes = read("ljspeech", recordings / "LJSpeech-100")
     assert len(found) == 90 and not notes.dropped and not notes.warnings
     assert all(u.path.exists() and u.normalized for u in found.values())
+
+
+def test_many_lines_of_another_encoding_are_one_warning(tmp_path):
+    touch(tmp_path, *(f"wavs/c{n}.wav" for n in range(9)))
+    lines = [f"c{n}|caf\u00e9 {n}" for n in range(9)]
+    (tmp_path / "metadata.csv").write_bytes("\n".join(lines).encode("latin-1"))
+    found, notes = read("folder", tmp_path)
+    assert found["c8"].text == "caf\u00e9 8"
+    assert notes.warnings == [
+        "metadata.csv: 9 lines are not UTF-8: read as cp1252 (lines 1, 2, 3, 4, 5, ...)"
+    ]

@@ -81,3 +81,13 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         train_file([tmp_path / "none.txt"], tmp_path / "lm.arpa", 2)
     with pytest.raises(ValueError, match=r"expected an ARPA language model"):
         list(arpa_words(tmp_path / "empty.txt"))
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="expected a text file, got the folder"):
+        train_file([tmp_path / "folder"], tmp_path / "lm.arpa", 2)
+    with pytest.raises(ValueError, match="expected a file to write, got the folder"):
+        train_file([tmp_path / "text.txt"], tmp_path / "folder", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "text.txt"]

@@ -1,0 +1,69 @@
+"""A data.root that is not laid out as its corpus: a wrong request, and what it says to do."""
+
+from pathlib import Path
+
+import pytest
+
+from tacoskip.data.corpora import READERS
+from tacoskip.data.errors import CorpusError, LayoutError
+from tacoskip.data.layout import is_prepared
+from tacoskip.data.utterance import Notes
+
+# What stands in each folder.
+FOLDERS = {
+    "empty": (),
+    "table": ("metadata.csv",),
+    "lj": ("metadata.csv", "wavs/a.wav"),
+    "digits": ("recordings/1_theo_5.wav",),
+    "others": ("hello.wav", "world.wav"),
+    "vctk": ("txt/p225/p225_001.txt",),
+    "libri": ("dev-clean/1/2/1-2.trans.txt",),
+    "prepared": ("report.json", "train.jsonl.gz", "clips.jsonl"),
+    "around": ("inner/metadata.csv", "inner/wavs/a.wav"),
+    "around_digits": ("fsdd/recordings/1_theo_5.wav",),
+    "two": ("a.tsv", "b.tsv"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    for name in FOLDERS[request.param]:
+        path = tmp_path / request.param / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / request.param).mkdir(exist_ok=True)
+    return tmp_path / request.param
+
+
+@pytest.mark.parametrize(
+    ("corpus", "folder", "said"),
+    [
+        ("folder", "empty", r"or one table in .*empty, found none$"),
+        ("folder", "digits", r"found none; it looks like data\.corpus=fsdd$"),
+        ("folder", "prepared", r"found none; it is a prepared corpus: say data\.dir=.*prepared in"),
+        ("folder", "around", r"found none; did you mean '.*around/inner'\?$"),
+        ("folder", "two", r"found a\.tsv, b\.tsv: call the one to read metadata\.tsv$"),
+        ("fsdd", "empty", r"expected DIGIT_SPEAKER_TAKE\.wav in .*empty, found none$"),
+        ("fsdd", "others", r"found 2 other wavs$"),
+        ("fsdd", "lj", r"found none; it looks like data\.corpus=folder$"),
+        ("fsdd", "around_digits", r"found none; did you mean '.*around_digits/fsdd'\?$"),
+        ("ljspeech", "empty", r"expected the table metadata\.csv in .*empty, found none$"),
+        ("ljspeech", "vctk", r"found none; it looks like data\.corpus=vctk$"),
+        ("demo", "libri", r"found none; it looks like data\.corpus=librispeech$"),
+        ("vctk", "table", r"VCTK's folder txt/ .* found none; it looks like data\.corpus=folder$"),
+        ("librispeech", "libri", r"part train-clean-100 .* found dev-clean: say data\.subset=$"),
+        ("librispeech", "digits", r"found none; it looks like data\.corpus=fsdd$"),
+    ],
+    indirect=["folder"],
+)
+def test_a_folder_of_another_layout(corpus: str, folder: Path, said: str) -> None:
+    with pytest.raises(LayoutError, match=said) as refused:
+        list(READERS[corpus](folder, "", Notes()))
+    assert isinstance(refused.value, CorpusError) and isinstance(refused.value, ValueError)
+
+
+@pytest.mark.parametrize("folder", ["prepared"], indirect=True)
+def test_what_prepare_left_is_known(folder: Path) -> None:
+    assert is_prepared(folder)
+    (folder / "train.jsonl.gz").unlink()
+    assert not is_prepared(folder)
