@@ -166,11 +166,14 @@ static void *run(void *given) {
     return NULL;
 }
 
-/* Work off directions and rows: each thread a direction and some of its rows. */
+/* Work off directions and rows: each thread a direction and some of its rows, `least` if there are
+ * so many, for which a thread is worth beginning.
+ */
 static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, int64_t directions,
-                  int64_t rows, int64_t threads) {
+                  int64_t rows, int64_t least, int64_t threads) {
     int64_t blocks = (threads + directions - 1) / directions;
-    if (blocks > rows) blocks = rows;
+    const int64_t most = (rows + least - 1) / least;
+    if (blocks > most) blocks = most;
     const int64_t count = directions * blocks;
     task tasks[count];
     pthread_t started[count];
@@ -292,7 +295,7 @@ int gru_forward(int64_t directions, int64_t steps, int64_t rows, int64_t channel
                  int64_t of_hidden, int64_t threads) {
     gru_run g = {0,    steps,  rows,   channels, of_hidden, inputs, weights,
                  bias, before, hidden, added,    gates};
-    share(gru_rows, &g, directions, rows, threads);
+    share(gru_rows, &g, directions, rows, ROWS / 2, threads);
     return !g.failed;
 }
 
@@ -348,7 +351,7 @@ int gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t channe
                   float *d_hidden, float *of_state, float *of_gates, int64_t threads) {
     gru_back g = {0, steps, rows, channels, of_hidden, at_start, {of_direction, of_step, of_row},
                   d_out, weights, hidden, added, gates, d_hidden, of_state, of_gates};
-    share(gru_back_rows, &g, directions, rows, threads);
+    share(gru_back_rows, &g, directions, rows, ROWS / 2, threads);
     return !g.failed;
 }
 
@@ -510,7 +513,7 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
 }
 
 int read_forward(reading *r, int64_t threads) {
-    share(read_rows, r, 1, r->rows, threads);
+    share(read_rows, r, 1, r->rows, 1, threads);
     return !r->failed;
 }
 
@@ -659,6 +662,6 @@ static void read_back_rows(void *given, int64_t direction, int64_t first, int64_
 }
 
 int read_backward(reading_back *g, int64_t threads) {
-    share(read_back_rows, g, 1, g->r.rows, threads);
+    share(read_back_rows, g, 1, g->r.rows, 1, threads);
     return !g->r.failed;
 }

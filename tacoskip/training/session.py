@@ -365,6 +365,12 @@ class Session:
             except RunError as error:
                 self.tell(f"{error}; trying the one before", True)
                 continue
+            task = found.config.get("task")
+            if task != self.config.task:
+                raise RunError(
+                    f"{path}: a run with task={task}, this one has task={self.config.task}; "
+                    "train into another folder with run=..."
+                )
             mine = self.speakers, self.n_symbols, self.task.units
             if mine != (found.speakers, found.n_symbols, found.units):
                 raise RunError(
