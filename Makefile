@@ -71,7 +71,7 @@ demo: setup
 # by hand.
 bench:
 	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),bench
-	$(BIN)/python benchmarks/speed.py $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
+	$(BIN)/python benchmarks/speed.py --save build/speed.json $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
 	$(BIN)/python benchmarks/step_parts.py
 	$(BENCH)/scaling.py
 	$(BENCH)/reversible_memory.py

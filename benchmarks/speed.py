@@ -1,6 +1,6 @@
 """Every claim of speed, one script after another, as one table against the best peer.
 
-    python benchmarks/speed.py [--only training,cbhg] [--wavs LJSpeech-1.1/wavs] [--json]
+    python benchmarks/speed.py [--only training,cbhg] [--wavs LJSpeech-1.1/wavs] [--save speed.json]
 
 The scripts run apart, each in a process of its own, on as many threads as OMP_NUM_THREADS says (all
 cores by default). A script that fails is named and the others go on. Peers that are not installed
@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="see the scripts")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: do the scripts work?")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--save", type=Path, help="write the JSON here, beside the table")
     options = parser.parse_args()
     chosen = options.only.split(",")
     unknown = set(chosen) - set(SCRIPTS)
@@ -92,8 +93,12 @@ def main() -> int:
             )
         for race in result["races"]:
             print("\n".join(lines(race)), flush=True)
+    whole = json.dumps({"results": results, "absent": absent})
+    if options.save:
+        options.save.parent.mkdir(parents=True, exist_ok=True)
+        options.save.write_text(whole + "\n", encoding="utf-8")
     if options.json:
-        print(json.dumps({"results": results, "absent": absent}))
+        print(whole)
     for name, line in absent.items():
         print(f"not measured: {name} ({line})", file=sys.stderr)
     return 1 if failed else 0
