@@ -252,8 +252,11 @@ def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
 
 def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
     try:
-        if _nodes(yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)) > MOST_NODES:
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        if _nodes(node) > MOST_NODES:
             raise ConfigError(f"{path}: expected settings, got aliases that unfold without end")
+        if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":null"):
+            raise ConfigError(f"{path}: expected lines of 'key: value', got {node.value[:40]!r}")
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
     except ConfigError:
         raise

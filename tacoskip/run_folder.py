@@ -160,7 +160,7 @@ def _is_sound(checkpoint: Checkpoint) -> bool:
     """Whether the fields are what they say."""
     c = checkpoint
     texts = isinstance(c.speakers, list) and all(isinstance(name, str) for name in c.speakers)
-    numbers = isinstance(c.n_symbols, int) and isinstance(c.step, int)
+    numbers = type(c.n_symbols) is int and type(c.step) is int  # a bool is an int to isinstance
     ratio = isinstance(c.frames_per_symbol, int | float) and math.isfinite(c.frames_per_symbol)
     # One that is not contiguous may be larger than the file that it came from.
     tensors = isinstance(c.weights, dict) and all(

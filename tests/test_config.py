@@ -258,6 +258,8 @@ def test_a_recipe_file_that_is_not_there() -> None:
         ("train: 5", "is a section"),
         ("a: b: c", "(line 1)"),
         ("- a list", "expected lines of 'key: value', got list"),
+        ("|\n  1", "expected lines of 'key: value', got '1'"),
+        ("text", "expected lines of 'key: value', got 'text'"),
         ("base: [x]", "expected a recipe's name for 'base'"),
         ("seed: 1\nseed: 2", "duplicate key"),
         ("data: {root: '${nowhere}'}", "nowhere"),

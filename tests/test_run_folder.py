@@ -181,6 +181,7 @@ def test_safetensors_whose_headers_lie(
         ({"config": [1]}, "damaged"),
         ({"speakers": "ab"}, "damaged"),
         ({"n_symbols": 1.5}, "damaged"),
+        ({"n_symbols": False}, "damaged"),
         ({"frames_per_symbol": float("nan")}, "damaged"),
         ({"weights": {"a": 1}}, "damaged"),
         ({"weights": {"a": torch.zeros(1).expand(10**12)}}, "damaged"),
