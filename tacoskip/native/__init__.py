@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ SOURCE = Path(__file__).parent / "loops.c"
 # NaN and infinity keep their meaning: a loss that is not finite must be seen.
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 LINK = ("-shared", "-fPIC", "-pthread")
+# Of gcc on Linux alone: so the loops run on the threads that torch already has. Another compiler's
+# OpenMP would be a second one in the process.
+OPENMP = "-fopenmp"
 # What this processor has beyond the least of its kind; the first that the compiler knows.
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 SECONDS = 60
@@ -54,7 +58,8 @@ def _compiled(compiler: str) -> Path:
     named = subprocess.run(
         [compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
     ).stdout
-    parts = [SOURCE.read_bytes(), repr((FLAGS, LINK, TUNED)).encode(), named, _processor()]
+    parts = [SOURCE.read_bytes(), repr((FLAGS, LINK, TUNED, OPENMP)).encode(), named, _processor()]
+    shared = (OPENMP,) if b"Free Software Foundation" in named and sys.platform == "linux" else ()
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = _cache()
     done = folder / f"loops-{key}.so"
@@ -63,7 +68,7 @@ def _compiled(compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / done.name
         for tuned in TUNED:
-            command = [compiler, *FLAGS, *tuned, *LINK, str(SOURCE), "-o", str(made)]
+            command = [compiler, *FLAGS, *tuned, *shared, *LINK, str(SOURCE), "-o", str(made)]
             told = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
             if told.returncode == 0:
                 break

@@ -176,12 +176,17 @@ static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, 
     if (blocks > most) blocks = most;
     const int64_t count = directions * blocks;
     task tasks[count];
-    pthread_t started[count];
-    char runs[count];
     for (int64_t i = 0; i < count; i++) {
         const int64_t part = i % blocks, first = part * rows / blocks;
         tasks[i] = (task){work, given, i / blocks, first, (part + 1) * rows / blocks - first};
     }
+#ifdef _OPENMP
+    /* By torch's own threads, which otherwise spin beside ours for a while after each operation. */
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int64_t i = 0; i < count; i++) run(&tasks[i]);
+#else
+    pthread_t started[count];
+    char runs[count];
     /* The first is this thread's own; and so are those that would be one too many. */
     for (int64_t i = 1; i < count; i++)
         runs[i] = i < threads && !pthread_create(&started[i], NULL, run, &tasks[i]);
@@ -192,6 +197,7 @@ static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, 
         else
             run(&tasks[i]);
     }
+#endif
 }
 
 /* ---- a GRU's cell ---- */
