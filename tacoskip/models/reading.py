@@ -10,6 +10,7 @@ channels, K width of the location filters.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -62,18 +63,8 @@ def read(
         memory, mask = functional.pad(memory, (0, 0, *beside)), functional.pad(mask, beside)
         found = _read_at_once(shown, memory, mask, cell, additive, loop)
         return found[0][:, :steps], found[1][:, :steps], found[2][:, :steps, :symbols]
-    keys = attention.keys(memory)
-    state = attention.start(keys)
-    hidden = memory.new_zeros(len(memory), cell.hidden_size)
-    context = memory.new_zeros(len(memory), memory.shape[2])
-    hiddens, contexts, alignments = [], [], []
-    for step in shown.unbind(1):
-        hidden, context, state = read_step(
-            step, hidden, context, memory, keys, mask, state, cell, attention
-        )
-        hiddens.append(hidden)
-        contexts.append(context)
-        alignments.append(state[0])
+    step = _stepwise(memory, mask, cell, attention)
+    hiddens, contexts, alignments = zip(*map(step, shown.unbind(1)), strict=True)
     return torch.stack(hiddens, 1), torch.stack(contexts, 1), torch.stack(alignments, 1)
 
 
@@ -102,24 +93,41 @@ def _read_at_once(
     attention: Bahdanau,
     loop: Plain,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shown = prenet.shape[2]
+    compiles = type(loop) is Plain and takes(prenet)
+    of_shown, bias, weights = _all_weights(cell, attention, prenet.shape[2], compiles)
+    found = _Read.apply(
+        functional.linear(prenet.transpose(0, 1), of_shown, bias),
+        memory,
+        2 * attention.keys(memory),
+        *weights,
+        torch.zeros_like(memory[:, :, 0]).masked_fill(~mask, -math.inf),
+        isinstance(attention, Forward),
+        loop,
+        compiles,
+    )
+    hidden, context, alignments = (x.transpose(0, 1) for x in found)
+    return hidden, context, alignments
+
+
+def _all_weights(
+    cell: nn.GRUCell, attention: Bahdanau, shown: int, apart: bool
+) -> tuple[Tensor, Tensor, compiled.Weights]:
+    """The weights of what is shown (3 H, P): z, r, n, their biases, and those of the steps.
+
+    apart: the location filters in their two layers.
+    """
     (r, z, n), (r2, z2, n2) = cell.weight_ih.chunk(3), cell.weight_hh.chunk(3)
     of_input, of_state = torch.cat([z, r, n]), torch.cat([n2, z2, r2])
     (r, z, n), (r2, z2, n2) = cell.bias_ih.chunk(3), cell.bias_hh.chunk(3)
     bias = torch.cat([z + z2, r + r2, n])
-    inputs = functional.linear(prenet.transpose(0, 1), of_input[:, :shown], bias)
-    # tanh(x) = 2 sigmoid(2 x) - 1, several times as fast where tanh is not vectorised; the constant
-    # falls out of the softmax.
     filters = mix = None
-    compiles = type(loop) is Plain and takes(inputs)
     if isinstance(attention, LocationSensitive):
         mix, filters = 2 * attention.location_out.weight, attention.location.weight.flatten(1)
-        if not compiles:  # both layers are linear, and one product has fewer calls
+        if not apart:  # both layers are linear, and one product has fewer calls
             filters, mix = mix @ filters, None
-    found = _Read.apply(
-        inputs,
-        memory,
-        2 * attention.keys(memory),
+    # tanh(x) = 2 sigmoid(2 x) - 1, several times as fast where tanh is not vectorised; the constant
+    # falls out of the softmax.
+    weights = compiled.Weights(
         of_input[:, shown:].contiguous(),
         of_state,
         n2,
@@ -128,13 +136,45 @@ def _read_at_once(
         2 * attention.energy.weight[0],
         filters,
         mix,
-        torch.zeros_like(memory[:, :, 0]).masked_fill(~mask, -math.inf),
-        isinstance(attention, Forward),
-        loop,
-        compiles,
     )
-    hidden, context, alignments = (x.transpose(0, 1) for x in found)
-    return hidden, context, alignments
+    return of_input[:, :shown], bias, weights
+
+
+Step = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def reader(memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Attention) -> Step:
+    """What goes on by a step a call, from zeros, where no gradient is recorded: shown (B, P) ->
+    hidden (B, H), context (B, C), alignments (B, S). memory (B, S, C), mask (B, S).
+    """
+    apart = is_recorded() or torch.is_autocast_enabled(memory.device.type)
+    if type(attention) in AT_ONCE and takes(memory) and not apart:
+        additive = cast(Bahdanau, attention)
+        shown = cell.input_size - memory.shape[2]
+        of_shown, bias, weights = _all_weights(cell, additive, shown, True)
+        of_shown, keys = of_shown.contiguous(), 2 * additive.keys(memory)
+        only_forward = isinstance(attention, Forward)
+        back = attention.back if isinstance(attention, Forward) and not attention.training else -1
+        steps = compiled.Steps(memory, keys, mask.sum(1), weights, only_forward, back)
+        return lambda x: steps(functional.linear(x, of_shown, bias))
+    return _stepwise(memory, mask, cell, attention)
+
+
+def _stepwise(memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Attention) -> Step:
+    """As `reader`, in torch's operations, which keep gradients."""
+    keys = attention.keys(memory)
+    state = attention.start(keys)
+    hidden = memory.new_zeros(len(memory), cell.hidden_size)
+    context = memory.new_zeros(len(memory), memory.shape[2])
+
+    def step(shown: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        nonlocal hidden, context, state
+        hidden, context, state = read_step(
+            shown, hidden, context, memory, keys, mask, state, cell, attention
+        )
+        return hidden, context, state[0]
+
+    return step
 
 
 class _Read(torch.autograd.Function):

@@ -29,7 +29,7 @@ from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
 from tacoskip.models.capture import Plain
 from tacoskip.models.cbhg import CBHG
-from tacoskip.models.reading import read, read_step
+from tacoskip.models.reading import read, read_step, reader
 from tacoskip.models.recurrent import gru as run_gru
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 
@@ -213,7 +213,7 @@ class Decoder(nn.Module):
 
         Returns mel (B, L*R, M), stop_logits (B, L), alignments (B, L, S), steps (B,), stopped (B,).
         """
-        hidden, context, keys, state = self.start(memory)
+        read_on = reader(memory, mask, self.attention_rnn, self.attention)
         frame = memory.new_zeros(memory.shape[0], self.n_mels)
         states: list[Tensor | None] = [None, None]
         ends = _Ends(max_steps.tolist(), (mask.sum(1) - 1).tolist(), rest_steps)
@@ -221,15 +221,13 @@ class Decoder(nn.Module):
         while not ends.all:
             for _ in range(min(LOOK, ends.most - len(mels))):
                 prenet = self.prenet(torch.cat([frame, speaker], 1))
-                hidden, context, state = self.attend(
-                    prenet, hidden, context, memory, keys, mask, state
-                )
+                hidden, context, weights = read_on(prenet)
                 mel, stop, states = self.expand(
                     hidden[:, None], context[:, None], reduction, states
                 )
                 mels.append(mel)
                 stops.append(stop[:, 0])
-                alignments.append(state[0])
+                alignments.append(weights)
                 frame = mel[:, -1]
             new = slice(ends.taken, None)
             places = torch.stack(alignments[new]).argmax(2)

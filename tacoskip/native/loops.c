@@ -369,7 +369,8 @@ int gru_backward(int64_t directions, int64_t steps, int64_t rows, int64_t channe
  */
 typedef struct {
     int64_t steps, rows, symbols, memory_channels, channels, panels, width, filter_panels;
-    int64_t only_forward;
+    int64_t only_forward; /* a symbol is reached from itself and from the one before */
+    int64_t back;         /* symbols behind the largest weight that are kept then, -1: all */
     const int64_t *lengths;      /* (B): symbols that can be read */
     const float *inputs;         /* (L, B, 3 H): z, r, n, with biases */
     const float *memory;         /* (B, S, C) */
@@ -387,6 +388,11 @@ typedef struct {
     float *past;                 /* (L, B, 2, S + K - 1): last weights, their sum, padded */
     float *queries;              /* (L, B, A) */
     float *added, *gates;        /* as of gru_forward */
+    /* To go on: (B, H), (B, C), (B, S) of the step before, NULL at the start; and the sum of all
+     * weights (B, S), which is brought up to date. All NULL where nobody goes on.
+     */
+    const float *from_hidden, *from_context, *from_weights;
+    float *total;
     int failed;
 } reading;
 
@@ -457,12 +463,16 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
     float *nothing = piece(&own, rows * most);
     float *opened = piece(&own, symbols * PANEL), *logits = piece(&own, symbols);
     float *seen = piece(&own, symbols * seen_by), *places = piece(&own, symbols * count);
-    if (r->width)
+    if (r->from_weights) {
+        memcpy(last, r->from_weights + first * symbols, 4 * rows * symbols);
+        memcpy(total, r->total + first * symbols, 4 * rows * symbols);
+    } else if (r->width) {
         for (int64_t i = 0; i < rows; i++) last[i * symbols] = 1.0f;
+    }
+    const float *context = r->from_context ? r->from_context + first * c : nothing;
+    const float *hidden = r->from_hidden ? r->from_hidden + first * h : nothing;
     for (int64_t step = 0; step < r->steps; step++) {
-        const int64_t at = step * r->rows + first, before = at - r->rows;
-        const float *context = step ? r->context + before * c : nothing;
-        const float *hidden = step ? r->hidden + before * h : nothing;
+        const int64_t at = step * r->rows + first;
         float *queries = r->queries + at * a;
         product(rows, context, c, r->of_context, c, 3 * h, inputs);
         add(rows * 3 * h, inputs, r->inputs + at * 3 * h);
@@ -496,12 +506,17 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
                     logits[s] += one;
                 }
             }
-            if (r->only_forward)
+            if (r->only_forward) {
+                int64_t largest = 0;
+                for (int64_t s = 1; s < length; s++)
+                    if (mine[s] > mine[largest]) largest = s;
+                const int64_t kept = r->back < 0 ? 0 : largest - r->back;
                 for (int64_t s = 0; s < length; s++) {
-                    const float reach = reach_of(mine, s);
+                    const float reach = s < kept ? 0.0f : reach_of(mine, s);
                     logits[s] += reach <= 0.0f ? -INFINITY
                                                : logf(reach < LEAST ? LEAST : reach);
                 }
+            }
             softmax(length, logits, weights);
             memset(weights + length, 0, 4 * (symbols - length));
             memcpy(mine, weights, 4 * symbols);
@@ -514,7 +529,9 @@ static void read_rows(void *given, int64_t direction, int64_t first, int64_t row
                 for (int64_t j = 0; j < c; j++) out[j] += weights[s] * memory[j];
             }
         }
+        context = r->context + at * c, hidden = r->hidden + at * h;
     }
+    if (r->total) memcpy(r->total + first * symbols, total, 4 * rows * symbols);
     free(own.block);
 }
 
@@ -671,3 +688,7 @@ int read_backward(reading_back *g, int64_t threads) {
     share(read_back_rows, g, 1, g->r.rows, 1, threads);
     return !g->r.failed;
 }
+
+/* Of the two structures, for who fills them in from elsewhere. */
+int64_t reading_size(void) { return sizeof(reading); }
+int64_t reading_back_size(void) { return sizeof(reading_back); }

@@ -13,11 +13,12 @@ from torch.nn import functional
 
 from tacoskip.native.gru import at, compiled, enough, packed
 
-NUMBERS = "steps rows symbols memory_channels channels panels width filter_panels only_forward"
+NUMBERS = "steps rows symbols memory_channels channels panels width filter_panels only_forward back"
 GIVEN = (
     "lengths inputs memory keys of_context of_state state_bias query query_bias energy filters mix"
 )
 MADE = "hidden context weights past queries added gates"
+GOES_ON = "from_hidden from_context from_weights total"
 BACK = (
     "d_hidden d_context d_weights of_context of_state query mix filters d_contexts d_keys "
     "d_queries d_mix d_filters d_energy of_state_rows of_gates"
@@ -27,7 +28,7 @@ BACK = (
 class _Reading(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in NUMBERS.split()),
-        *((name, ctypes.c_void_p) for name in f"{GIVEN} {MADE}".split()),
+        *((name, ctypes.c_void_p) for name in f"{GIVEN} {MADE} {GOES_ON}".split()),
         ("failed", ctypes.c_int),
     )
 
@@ -90,24 +91,62 @@ def forward(
     (B, S, A); lengths (B,) of what can be read; only_forward: a symbol is reached from itself and
     from the one before.
     """
-    steps, batch, _ = inputs.shape
-    symbols, channels = memory.shape[1], len(by.state_bias)
-    width = by.filters.shape[1] // 2 if by.filters is not None else 0
-    new = inputs.new_empty
-    made = Made(
+    made = _made(len(inputs), memory, by)
+    given = _Given(inputs, memory, keys, lengths, by, only_forward)
+    reading = given.reading(made)
+    threads = ctypes.c_int64(torch.get_num_threads())
+    enough(compiled().read_forward(ctypes.byref(reading), threads))
+    return made
+
+
+def _made(steps: int, memory: Tensor, by: Weights) -> Made:
+    """Room for what steps make."""
+    batch, symbols, memory_channels = memory.shape
+    channels, width = len(by.state_bias), _filter_width(by)
+    new = memory.new_empty
+    return Made(
         new(steps, batch, channels),
-        new(steps, batch, memory.shape[2]),
+        new(steps, batch, memory_channels),
         new(steps, batch, symbols),
         new((steps, batch, 2, symbols + width - 1) if width else 0),
         new(steps, batch, _padded(by.energy)),
         new(steps, batch, channels),
         new(steps, batch, 3 * channels),
     )
-    given = _Given(inputs, memory, keys, lengths, by, only_forward)
-    reading = given.reading(made)
-    threads = ctypes.c_int64(torch.get_num_threads())
-    enough(compiled().read_forward(ctypes.byref(reading), threads))
-    return made
+
+
+class Steps:
+    """Reads one step a call, from the start; given is what `forward` is, and back: symbols behind
+    the largest weight that keep some, if only_forward.
+    """
+
+    def __init__(
+        self,
+        memory: Tensor,
+        keys: Tensor,
+        lengths: Tensor,
+        by: Weights,
+        only_forward: bool,
+        back: int,
+    ) -> None:
+        self.made = _made(1, memory, by)
+        # What a step is shown replaces these gates.
+        given = _Given(self.made.gates, memory, keys, lengths, by, only_forward)
+        self.given, self.reading = given, given.reading(self.made)
+        self.reading.back = back
+        self.total = torch.zeros_like(self.made.weights)
+        self.reading.total = self.total.data_ptr()
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (B, 3 H) -> hidden (B, H), context (B, C), weights (B, S)."""
+        hidden, context, weights = (torch.empty_like(x) for x in self.made[:3])
+        r, inputs = self.reading, inputs.contiguous()
+        r.inputs = inputs.data_ptr()
+        r.hidden, r.context, r.weights = (x.data_ptr() for x in (hidden, context, weights))
+        enough(compiled().read_forward(ctypes.byref(r), ctypes.c_int64(torch.get_num_threads())))
+        r.from_hidden, r.from_context, r.from_weights = r.hidden, r.context, r.weights
+        self.last = hidden, context, weights  # which the next step reads
+        return hidden[0], context[0], weights[0]
 
 
 def backward(
@@ -182,7 +221,7 @@ class _Given:
         only_forward: bool,
     ) -> None:
         self.panels = _padded(by.energy) // _width()
-        self.width = by.filters.shape[1] // 2 if by.filters is not None else 0
+        self.width = _filter_width(by)
         self.places = -(-len(by.filters) // _width()) if by.filters is not None else 0
         self.only_forward = only_forward
         beside = 0, self.panels * _width() - len(by.energy)
@@ -212,10 +251,14 @@ class _Given:
         _, symbols, memory_channels = self.tensors["memory"].shape
         return _Reading(
             *(steps, batch, symbols, memory_channels, channels),
-            *(self.panels, self.width, self.places, int(self.only_forward)),
+            *(self.panels, self.width, self.places, int(self.only_forward), -1),
             *(at(self.tensors.get(name)) for name in GIVEN.split()),
             *(at(x) for x in made),
         )
+
+
+def _filter_width(by: Weights) -> int:
+    return by.filters.shape[1] // 2 if by.filters is not None else 0
 
 
 def _pack(weights: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The attention loop: its written-out gradient against autograd through the same steps."""
 
+import ctypes
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from tacoskip import native
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models import reading
 from tacoskip.models.attention import ATTENTIONS
+from tacoskip.native import reading as compiled
 
 SHOWN, MEMORY, HIDDEN, CHANNELS, STEPS = 5, 6, 7, 4, 19
 LENGTHS = torch.tensor([9, 6, 1])
@@ -81,6 +84,35 @@ def test_the_compiled_loop_gives_the_same(
     for one, other in zip(found, outcome(), strict=True):
         scale = other.detach().abs().max().item()
         torch.testing.assert_close(one.double(), other, atol=1e-5 * max(1.0, scale), rtol=1e-4)
+
+
+def test_structures_are_as_the_loops_have_them() -> None:
+    library = native.loops()
+    if library is None:
+        pytest.skip(native.why())
+    assert ctypes.sizeof(compiled._Reading) == library.reading_size()
+    assert ctypes.sizeof(compiled._ReadingBack) == library.reading_back_size()
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("name", ["bahdanau", "location", "forward"])
+def test_step_by_step_is_as_at_once(
+    name: str, compiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if compiles and native.loops() is None:
+        pytest.skip(native.why())
+    inputs, cell, attention, mask = parts(name)
+    cell, attention = cell.float(), attention.float().eval()
+    shown, memory = (x.detach().float() for x in inputs)
+    if not compiles:
+        monkeypatch.setattr(reading, "takes", lambda x: False)
+    with torch.no_grad():
+        expected = reading.read(shown, memory, mask, cell, attention)
+        step = reading.reader(memory, mask, cell, attention)
+        for number, one in enumerate(shown.unbind(1)):
+            found = step(one.clone())
+            for part, whole in zip(found, expected, strict=True):
+                torch.testing.assert_close(part, whole[:, number], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)
