@@ -250,7 +250,9 @@ def test_an_interrupted_ablation_saves_what_is_running(
     asked += ["train.max_steps=100000", "train.log_every=1", "train.threads=1"]
     command = [sys.executable, "-m", "tacoskip.cli", "ablate", *asked, f"launcher={launcher}"]
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=_heed_signals
+    )
     log = tmp_path / "ablation" / "highway" / "seed-0" / launching.LOG
     while not (log.is_file() and "step 1" in log.read_text()):
         assert process.poll() is None, process.communicate()[1]
@@ -264,6 +266,12 @@ def test_an_interrupted_ablation_saves_what_is_running(
     assert process.returncode == 128 + number, said
     assert launching.SAVING in said and "Traceback" not in said
     assert checkpoints(log.parent), "saved, long before a checkpoint was due"
+
+
+def _heed_signals() -> None:
+    """What starts the tests in the background may have had them ignore a signal."""
+    for number in launching.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
