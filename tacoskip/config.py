@@ -65,7 +65,8 @@ class TrainSettings:
     precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
     device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice). deterministic: only
         algorithms that give the same bits each time; it takes a budget of steps, not of minutes.
-    graph: on a GPU, hand the steps of a voice's attention over as CUDA graphs, one a shape.
+    graph: on a GPU, hand the steps of a voice's attention over as CUDA graphs, one a shape, and
+        have torch.compile fuse batch norms and stacks without convolutions.
     keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
         mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
         of a listener cer | wer | loss. judge: run of a listener that hears a voice (cer_by_asr).

@@ -51,12 +51,14 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
     total: adds a tensor up over the processes that share a batch, and says whether this one's rows
     count; None where one has all of it. Statistics are then of all its rows.
+    fused: `normalise` as torch.compile makes it, for training where one process has all rows.
 
     forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames. rectify: a ReLU follows;
     pool: and then the maximum of each frame and the next, a max pool of width 2 and stride 1.
     """
 
     total: "Total | None" = None
+    fused: "Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] | None" = None
 
     def forward(  # type: ignore[override]
         self, x: Tensor, mask: Tensor, rectify: bool = False, pool: bool = False
@@ -71,10 +73,11 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
             out = out.masked_fill(~mask[:, :, None], 0.0)
             # Nothing is negative any more, so the zeros of padding never win the maximum.
             return torch.maximum(out, functional.pad(out[:, 1:], (0, 0, 0, 1))) if pool else out
-        weight, bias, follow = self.weight, self.bias, (rectify or pool, pool)
-        out, mean, variance, count = _Normalise.apply(
-            x, mask, weight, bias, self.eps, follow, self.total
-        )
+        given = x, mask, self.weight, self.bias, self.eps, (rectify or pool, pool)
+        if self.fused is None or self.total is not None:
+            out, mean, variance, count = _Normalise.apply(*given, self.total)
+        else:
+            out, mean, variance, count = self.fused(*given)
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
@@ -83,6 +86,23 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
 
 Total = Callable[[Tensor], tuple[Tensor, bool]]
+
+
+def normalise(
+    x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, eps: float, follow: tuple[bool, bool]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `_Normalise` gives on one process, in operations that torch.compile can fuse."""
+    padded = ~mask[:, :, None]
+    part = x.to(weight.dtype).masked_fill(padded, 0.0)
+    count = mask.sum().double().clamp(min=1)
+    mean = part.sum((0, 1), dtype=torch.float64) / count
+    part = (part - mean.to(weight.dtype)).masked_fill(padded, 0.0)
+    variance = part.square().sum((0, 1), dtype=torch.float64) / count
+    y = part * (torch.rsqrt(variance + eps).to(weight.dtype) * weight) + bias
+    y = (torch.relu(y) if follow[0] else y).masked_fill(padded, 0.0).to(x.dtype)
+    if follow[1]:
+        y = torch.maximum(y, functional.pad(y[:, 1:], (0, 0, 0, 1)))
+    return y, mean.detach(), variance.detach(), count
 
 
 class _Normalise(torch.autograd.Function):

@@ -78,10 +78,11 @@ def outer(grads: Tensor, inputs: Tensor) -> Tensor:
 def _is_written_out(x: Tensor) -> bool:
     """Whether an operation on x is one of those below, with its gradient.
 
-    What counts multiply-adds, and what writes a network down, knows torch's own only.
+    What counts multiply-adds, and what writes a network down or compiles it, knows torch's own
+    only.
     """
-    plain = not torch.is_grad_enabled() or is_recorded() or torch.is_autocast_enabled("cpu")
-    return not plain and by_onednn(x)
+    plain = not torch.is_grad_enabled() or torch.is_autocast_enabled("cpu")
+    return not (plain or is_recorded() or torch.compiler.is_compiling()) and by_onednn(x)
 
 
 class Linear(nn.Linear):

@@ -1,8 +1,9 @@
-"""A loop of many small kernels as one CUDA graph a shape.
+"""Many small kernels handed over at once, or made into few.
 
 A GPU may run the attention loop's kernels, several thousand in a training step, faster than Python
 hands them over. Captured once, they are handed over together (`torch.cuda.CUDAGraph`), on copies of
-the inputs that stay where they are.
+the inputs that stay where they are. What stands around the loop is many small kernels in batch
+norms and in the stacks, of which torch.compile makes few.
 """
 
 from collections import Counter
@@ -10,7 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tacoskip.blocks.layers import MaskedBatchNorm1d, normalise
+from tacoskip.models.cbhg import CBHG
 
 Tensors = Sequence[Tensor | None]
 Function = Callable[..., tuple[Tensor | None, ...]]
@@ -91,3 +95,41 @@ class CudaRecorder:
         with torch.cuda.graph(graph, pool=self.pool):
             found = call()
         return graph, found
+
+
+def fuse(model: nn.Module, backend: str | Callable[..., Any] = "inductor") -> str:
+    """Have torch.compile make the kernels of training in batch norms, with what follows them, and
+    in stacks that have no convolutions, which would be compiled anew for every length.
+
+    Returns why nothing is compiled, or "". What fails to compile later runs as it is, and is
+    warned of.
+    """
+    one = torch.ones(8, device=next(model.parameters()).device)
+    try:
+        with torch._dynamo.config.patch(suppress_errors=False):
+            torch.compile(_try, dynamic=True, backend=backend)(one)
+    except Exception as error:  # a compiler that is not there, and whatever else torch raises
+        cause = getattr(error, "inner_exception", error)
+        return str(cause).strip().partition("\n")[0] or type(cause).__name__
+    torch._dynamo.config.suppress_errors = True
+    norm = torch.compile(normalise, dynamic=True, backend=backend)
+    stack = torch.compile(_run, dynamic=True, backend=backend)
+    for module in model.modules():
+        if isinstance(module, MaskedBatchNorm1d):
+            module.fused = norm
+        elif isinstance(module, CBHG) and not _convolves(module.stack):
+            module.fused = stack
+    return ""
+
+
+def _convolves(stack: nn.Module) -> bool:
+    return any(isinstance(layer, nn.Conv1d) for layer in stack.modules())
+
+
+def _try(x: Tensor) -> Tensor:
+    return torch.sigmoid(x) + 1
+
+
+def _run(stack: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    found: Tensor = stack(x, mask)
+    return found

@@ -14,6 +14,8 @@ starts at each item's last real frame.
 B batch, T frames, C channels.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -96,7 +98,11 @@ class Pointwise(nn.Module):
 class CBHG(nn.Module):
     """x (B, T, in_channels), mask (B, T) -> (B, T, 2 * settings.gru_channels), zero at padded
     frames.
+
+    fused: runs the stack in training, as torch.compile makes it (`tacoskip.models.capture.fuse`).
     """
+
+    fused: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()
@@ -143,5 +149,6 @@ class CBHG(nn.Module):
             h = self.bank(x, mask)
         h = self.norm1(self.project1(h, mask), mask, rectify=True)
         h = self.norm2(self.project2(h, mask), mask)
-        h = self.stack(self.widen(x + h if self.residual else h), mask)
+        h = self.widen(x + h if self.residual else h)
+        h = self.fused(self.stack, h, mask) if self.fused and self.training else self.stack(h, mask)
         return self.gru(h, mask)

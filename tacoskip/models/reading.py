@@ -2,8 +2,9 @@
 
 In training the additive attentions (`Bahdanau`, `LocationSensitive`, `Forward`) have the gradient
 of the loop written out, as in `recurrent`: a step is a few operations, products that need no state
-stand before the loop and those of the weights' gradients after it. Others go step by step through
-autograd, which gives the same to rounding.
+stand before the loop and those of the weights' gradients after it. On a CPU the loop itself is C
+where a compiler is found (`tacoskip.native.reading`). Others go step by step through autograd,
+which gives the same to rounding.
 
 L steps, B batch, P channels shown, S symbols, A attention channels, C memory channels, H hidden
 channels, K width of the location filters.

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -97,3 +98,15 @@ def test_an_absent_peer_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tacotron_pytorch", None)
     assert peers.load("r9y9", "tacotron_pytorch") is None
     assert "git+https" in timing.ABSENT.pop("r9y9")
+
+
+def test_fused_parts_are_measured(
+    script: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = script("graph")
+    monkeypatch.setattr(graph, "fuse", partial(graph.fuse, backend="aot_eager"))
+    chosen = importlib.import_module("timing").parser(graph.__doc__).parse_args(["--quick"])
+    chosen.device, chosen.json = "cpu", True
+    assert importlib.import_module("timing").main(chosen, graph.races(chosen)) == 0
+    found = json.loads(capsys.readouterr().out)["races"]
+    assert [[row["name"] for row in race["rows"]] for race in found] == [["plain", "fused"]] * 2
