@@ -67,7 +67,7 @@ def choose_out(out: str | None) -> str:
         raise ValueError(f"expected a file for -o {out}, got a folder")
     if path.suffix and path.suffix not in AUDIO_SUFFIXES and not path.is_dir():
         raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got '{out}'")
-    if path.is_file() and path.suffix not in AUDIO_SUFFIXES:
+    if path.exists() and not path.is_dir() and path.suffix not in AUDIO_SUFFIXES:
         raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got the file '{out}'")
     return out
 

@@ -157,6 +157,7 @@ def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
         (["hello", "-o", "a.mp3"], None, "expected -o FILE.wav, FILE.flac, a folder or -"),
         (["hello", "-o", "text.txt"], None, "expected -o FILE.wav, FILE.flac, a folder or -"),
         (["hello", "-o", "plain"], None, "got the file 'plain'"),
+        (["hello", "-o", "/dev/null"], None, "got the file '/dev/null'"),
         (["hello", "-o", "gone/a.wav"], None, "no folder 'gone'"),
         (["hello", "-o", "dir.wav"], None, "expected a file for -o dir.wav, got a folder"),
         (["hello", "-o", "-", "--plot"], None, "expected -o FILE with --plot or --json"),

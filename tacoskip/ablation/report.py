@@ -80,7 +80,8 @@ def _head(comparison: Comparison, title: str) -> str:
         "overrides": " ".join(comparison.overrides) or "none",
         "baseline": comparison.baseline,
         "runs": f"{len(done)} finished of {len(comparison.runs)}; "
-        f"{len(comparison.variants)} variants, up to {comparison.most_seeds} seeds",
+        f"{len(comparison.variants)} variants, up to {comparison.most_seeds} "
+        f"seed{'s' * (comparison.most_seeds != 1)}",
         "steps": " to ".join(str(step) for step in dict.fromkeys(steps[:1] + steps[-1:])) or "-",
         "minutes a run": f"{sum(minutes) / len(minutes):.1f} (mean)" if minutes else "-",
         "also differing": ", ".join(comparison.differing) or "nothing but block and seed",

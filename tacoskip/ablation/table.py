@@ -91,7 +91,7 @@ def _caption(comparison: Comparison) -> str:
     known = [f"{name} ±{comparison.text(name, one)}" for name, one in floors.items() if one]
     floor = ", ".join(known) or "unknown, it takes two seeds"
     lines = [
-        f"noise floor at {comparison.most_seeds} seeds: {floor}",
+        f"noise floor ({comparison.most_seeds} seed{'s' * (comparison.most_seeds != 1)}): {floor}",
         "no word beside a figure: cannot tell",
         *(f"does not count: {line}" for line in comparison.left_out),
     ]

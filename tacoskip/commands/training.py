@@ -39,7 +39,8 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
     reasons = [[reason, str(count)] for reason, count in result["dropped"].items()]
     emit_table(["clips", "count"], [["kept", str(report.kept)], *reasons])
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
-    print(f"{_duration(report.seconds)} by {len(report.speakers)} speakers; {splits}")
+    count = len(report.speakers)
+    print(f"{_duration(report.seconds)} by {count} speaker{'s' * (count != 1)}; {splits}")
     print(f"report: {result['report']}")
     if shards:
         print(f"shards: {shards.shards} of {shards.bytes / 1e6:,.0f} MB together, {shards.dir}")

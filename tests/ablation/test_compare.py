@@ -129,7 +129,7 @@ def test_the_table_shows_verdicts_and_costs_and_reads_no_markup(
     assert "worse" in plain
     assert "+4.01" in plain
     assert "1,001 (+0.1 %)" in plain
-    assert "noise floor at 4 seeds: mcd_db ±" in text
+    assert "noise floor (4 seeds): mcd_db ±" in text
 
 
 def test_values_are_written_to_two_digits_of_their_noise(make_ablation: MakeAblation) -> None:

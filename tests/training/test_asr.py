@@ -144,6 +144,14 @@ def test_a_listener_chooses_a_voice_and_does_not_change_it(
     torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
 
 
+def test_a_judge_that_is_not_there_is_named_with_its_key(
+    settings: Config, tiny_corpus: Path
+) -> None:
+    corpus = [f"data.root={tiny_corpus}", f"data.dir={settings.data.dir}"]
+    with pytest.raises(RunError, match=r"train\.judge: no run folder or checkpoint 'nothere'"):
+        train(load_config("smoke", [*corpus, "train.judge=nothere", "train.device=cpu"]))
+
+
 @pytest.mark.parametrize(
     ("pair", "reason"),
     [

@@ -21,7 +21,7 @@ from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
 from tacoskip.metrics import alignment_score, mcd_db
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
-from tacoskip.run_folder import build_tacotron
+from tacoskip.run_folder import RunError, build_tacotron
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
@@ -65,7 +65,10 @@ class VoiceTask:
         self.n_symbols = len(tokenizer)
         with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
             judge = config.train.judge
-            self.listener = load_listener(judge, config.train.device) if judge else None
+            try:
+                self.listener = load_listener(judge, config.train.device) if judge else None
+            except RunError as error:
+                raise RunError(f"train.judge: {error}") from error
         self.model: Tacotron
 
     def build(self, config: Config) -> Tacotron:
