@@ -27,7 +27,7 @@ COMMANDS = {"cli", "commands", "console", "speak", "hear", "doctor", "__init__"}
 # A room may import itself and these. A name with a dot is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
-    "audio": set(),
+    "audio": {"native"},
     "masks": set(),
     "native": set(),
     "blocks": {"masks"},

@@ -7,6 +7,7 @@ librosa's `stft` (centred, zero-padded, periodic Hann window) and `feature.melsp
 
 import math
 import warnings
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from tacoskip.audio.emphasis import deemphasis, preemphasis
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.inversion import invert, sharpen
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+from tacoskip.native import spectra
 
 
 class FrontEnd(nn.Module):
@@ -61,6 +63,8 @@ class FrontEnd(nn.Module):
             raise ValueError(
                 f"expected a floating point wave (..., N), got {wave.dtype} {tuple(wave.shape)}"
             )
+        if self._native(wave):
+            return self._compiled(wave, logs=False)[0]
         out = torch.float64 if wave.dtype == torch.float64 else torch.float32
         work = torch.float32 if wave.device.type == "mps" else torch.float64
         frames = Frames(s.fft_length, s.hop_length, s.window_length, wave.device, work)
@@ -77,10 +81,35 @@ class FrontEnd(nn.Module):
     @torch.no_grad()
     def features(self, wave: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
         """Log10 magnitudes, linear (..., T, F) and mel (..., T, M), of one STFT, floored."""
+        wave = torch.as_tensor(wave)
+        if self._native(wave):
+            linear, mel = self._compiled(wave, logs=True)
+            assert mel is not None
+            return linear, mel
         magnitude = self.magnitudes(wave)
         mel = magnitude @ self.mel_basis.to(magnitude)
         smallest = 10**self.floor
         return magnitude.clamp_min_(smallest).log10_(), mel.clamp_min_(smallest).log10_()
+
+    def _native(self, wave: Tensor) -> bool:
+        return wave.ndim > 0 and spectra.transforms(wave, self.settings.fft_length)
+
+    def _compiled(self, wave: Tensor, logs: bool) -> tuple[Tensor, Tensor | None]:
+        """Magnitudes of float32 waves (..., N) by compiled loops; `logs` and mel as `features`."""
+        s = self.settings
+        window = torch.hann_window(s.window_length, dtype=torch.float64)
+        waves = wave.reshape(math.prod(wave.shape[:-1]), wave.shape[-1])
+        mel = (self._bands, 10**self.floor) if logs else None
+        made = spectra.features(waves, window, s.fft_length, s.hop_length, s.preemphasis, mel)
+        linear, bands = (
+            x.view(*wave.shape[:-1], *x.shape[1:]) if x is not None else x for x in made
+        )
+        assert linear is not None
+        return linear, bands
+
+    @cached_property
+    def _bands(self) -> spectra.Bands:
+        return spectra.bands(torch.from_numpy(mel_filters(self.settings)))
 
     def to_wave(
         self,

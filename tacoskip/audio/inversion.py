@@ -14,6 +14,7 @@ from torch import Tensor
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.phase import integrate_phase
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+from tacoskip.native import spectra
 
 # Iterations between two looks at the spectral convergence, when there is a tolerance.
 CHECK_EVERY = 5
@@ -120,13 +121,19 @@ def project(
     is the sum of overlapped frames, and of `fixed` (B, L) where earlier frames reach in, times
     `scale` (B, L), one over the sum of squared windows; 0 where there must be silence.
     """
+    # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
+    pull = settings.momentum / (1 + settings.momentum)
+    if len(magnitude) == 1 and spectra.transforms(magnitude, frames.n_fft):
+        buffer = spectra.project(
+            *(magnitude[0], phase[0], frames.window, frames.n_fft, frames.hop_length),
+            *(scale[0], fixed[0], settings.iterations, pull, settings.tolerance, CHECK_EVERY),
+        )
+        return buffer[None]
     buffer = torch.zeros_like(scale)
     blocks = frames.blocks(*magnitude.shape[:2])
     for block in blocks:
         frames.overlap_add(buffer, torch.polar(magnitude[:, block], phase[:, block]), block)
     buffer.add_(fixed).mul_(scale)
-    # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
-    pull = settings.momentum / (1 + settings.momentum)
     previous = torch.zeros_like(magnitude, dtype=torch.complex64)
     result = torch.empty_like(buffer)
     going = torch.arange(len(buffer), device=buffer.device)

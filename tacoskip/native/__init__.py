@@ -1,8 +1,8 @@
-"""The time loops of recurrent layers in C, compiled when they are first wanted.
+"""Loops in C, compiled when they are first wanted: of recurrent layers, and of the audio's frames.
 
 Only where there is a C compiler; without one, or with TACOSKIP_NATIVE=0, `loops()` is None, `why()`
-says what is missing, and the layers run in torch with the same results, to rounding. What was
-compiled lies in the user's cache, by source, compiler and processor.
+says what is missing, and all runs in torch with the same results, to rounding. What was compiled
+lies in the user's cache, by source, compiler and processor.
 """
 
 import ctypes
@@ -16,7 +16,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-SOURCE = Path(__file__).parent / "loops.c"
+SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 # NaN and infinity keep their meaning: a loss that is not finite must be seen.
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 LINK = ("-shared", "-fPIC", "-pthread")
@@ -44,7 +45,7 @@ def _found() -> tuple[ctypes.CDLL | None, str]:
 
 
 def loops() -> ctypes.CDLL | None:
-    """The compiled loops, see loops.c; None where there are none."""
+    """The compiled loops, see the sources; None where there are none."""
     return _found()[0]
 
 
@@ -58,7 +59,8 @@ def _compiled(compiler: str) -> Path:
     named = subprocess.run(
         [compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
     ).stdout
-    parts = [SOURCE.read_bytes(), repr((FLAGS, LINK, TUNED, OPENMP)).encode(), named, _processor()]
+    sources = [path.read_bytes() for path in (*SOURCES, *HEADERS)]
+    parts = [*sources, repr((FLAGS, LINK, TUNED, OPENMP)).encode(), named, _processor()]
     shared = (OPENMP,) if b"Free Software Foundation" in named and sys.platform == "linux" else ()
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = _cache()
@@ -68,7 +70,7 @@ def _compiled(compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / done.name
         for tuned in TUNED:
-            command = [compiler, *FLAGS, *tuned, *shared, *LINK, str(SOURCE), "-o", str(made)]
+            command = [compiler, *FLAGS, *tuned, *shared, *LINK, *map(str, SOURCES), "-o", str(made)]
             told = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
             if told.returncode == 0:
                 break
