@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tacoskip.native import spectra
+
 _BLOCK = 256
 
 
@@ -24,6 +26,8 @@ def deemphasis(wave: Tensor, coefficient: float, last: float | Tensor = 0.0) -> 
     block's length, runs over the blocks' ends. Nothing is clamped, as torchaudio's `deemphasis`
     does: a wave that is too loud shows.
     """
+    if spectra.takes(wave):
+        return spectra.deemphasise(wave, coefficient, float(last))
     rows = functional.pad(wave, (0, -len(wave) % _BLOCK)).view(-1, _BLOCK)
     delay = torch.arange(_BLOCK, device=wave.device)
     response = coefficient ** (delay[:, None] - delay).clamp_min(0).to(wave.dtype)

@@ -15,7 +15,10 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from tacoskip.native import spectra
 
 # The Gaussian nearest to a Hann window of W samples is exp(-pi t^2 / (HANN W^2)) (ibid., table 1).
 HANN = 0.25645
@@ -46,15 +49,26 @@ def integrate_phase(
     bins = np.arange(magnitude.shape[1])
     # What a bin's own frequency turns in one hop, without whole turns.
     advance = (2 * np.pi * (bins * hop_length % n_fft) / n_fft).astype(np.float32)
+    threshold = float(np.log(top * TOLERANCE))
+    time_slope = hop_length * n_fft / shape
+    slopes = threshold, time_slope, -1 / time_slope, -np.pi * window_length / n_fft
+    given = torch.from_numpy(np.ascontiguousarray(magnitude))
+    if spectra.takes(given):
+        whole = torch.from_numpy(advance)
+        steps = 1 / _QUEUE_STEP
+        levels = 2 + int(-np.log(TOLERANCE) * steps)
+        spectra.integrate(
+            given, torch.from_numpy(phase), n_known, slopes, whole, steps, levels
+        )
+        return
     _compiled()(
         np.ascontiguousarray(np.log(np.maximum(magnitude, np.float32(1e-10)))),
         phase,
         n_known,
-        np.float32(np.log(top * TOLERANCE)),
-        np.float32(hop_length * n_fft / shape),
+        np.float32(slopes[0]),
+        np.float32(slopes[1]),
         advance,
-        np.float32(-shape / (hop_length * n_fft)),
-        np.float32(-np.pi * window_length / n_fft),
+        *(np.float32(slope) for slope in slopes[2:]),
     )
 
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common.h"
+#include "elementwise.h"
 
 #define REAL float
 #define WHOLE int32_t
@@ -28,7 +29,6 @@
 #define NAME(x) double_##x
 #include "fft.h"
 
-typedef int32_t numbers __attribute__((vector_size(4 * LANES)));
 typedef float half_vector __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
 
 /* ---- plan ---- */
@@ -74,38 +74,6 @@ int plan(int64_t n, double *turns, int32_t *pairs, double *pair_turns) {
 }
 
 /* ---- elementwise ---- */
-
-INLINE vector chosen(numbers which, vector yes, vector no) {
-    return (vector)((which & (numbers)yes) | (~which & (numbers)no));
-}
-
-/* 1 / sqrt(x): a first guess by its bits, and Newton's steps. Of 0 a number, of NaN nothing. */
-INLINE vector inverse_root(vector x) {
-    vector y = (vector)(0x5f3759df - ((numbers)x >> 1));
-    const vector half = 0.5f * x;
-    y = y * (1.5f - half * y * y);
-    y = y * (1.5f - half * y * y);
-    return y * (1.5f - half * y * y);
-}
-
-/* log10(x) of x > 0: its exponent, and a series in t fitted to (log(1 + t) - t + t^2 / 2) / t^3
- * where 1 + t is within a factor sqrt(2) of 1. What is not finite becomes NaN.
- */
-INLINE vector logarithm(vector x) {
-    const numbers exponent = ((numbers)x - 0x3f3504f3) >> 23;
-    const vector t = (vector)((numbers)x - (exponent << 23)) - 1.0f;
-    vector p = t * 0.0714975345f - 0.115712011f;
-    p = p * t + 0.116615114f;
-    p = p * t - 0.124110506f;
-    p = p * t + 0.142499365f;
-    p = p * t - 0.166684802f;
-    p = p * t + 0.200007075f;
-    p = p * t - 0.24999989f;
-    p = p * t + 0.333333312f;
-    p = t + t * t * (p * t - 0.5f);
-    const vector e = __builtin_convertvector(exponent, vector);
-    return p * 0.43429448f + e * 0.30102999f + (x - x);
-}
 
 /* cos and sin: off the nearest half turn by their series (Taylor). */
 INLINE void cosine_and_sine(vector x, vector *c, vector *s) {
@@ -164,11 +132,6 @@ static void given_back(const vector *columns, int64_t length, float *rows, int64
                 memcpy(rows + i * stride + k, &block[i], 4 * rest);
         }
     }
-}
-
-static void *room(int64_t bytes) {
-    void *found = NULL;
-    return posix_memalign(&found, 64, bytes + 64) ? NULL : found;
 }
 
 static int64_t rounded(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
@@ -384,6 +347,16 @@ int project(projection *g, int64_t threads) {
 }
 
 int64_t projection_size(void) { return sizeof(projection); }
+
+/* ---- filter ---- */
+
+/* y[n] = x[n] + c * y[n - 1], where y[-1] = last */
+void deemphasise(const float *x, int64_t count, double c, double last, float *y) {
+    for (int64_t i = 0; i < count; i++) {
+        last = x[i] + c * last;
+        y[i] = (float)last;
+    }
+}
 
 /* ---- features ---- */
 

@@ -127,6 +127,36 @@ def project(
     return buffer
 
 
+def integrate(
+    magnitude: Tensor,
+    phase: Tensor,
+    known: int,
+    slopes: tuple[float, float, float, float],
+    advance: Tensor,
+    steps: float,
+    levels: int,
+) -> None:
+    """Phase gradient heap integration, as `audio/phase.py` has it: magnitude, phase (T, F), of
+    which the first `known` frames stay. `slopes`: log threshold, of time, of frequency, of the
+    window's centre; advance (F,); `steps` a neper, of
+    which there are `levels` at most.
+    """
+    frames, bins = magnitude.shape
+    there = compiled().integrate(
+        *(_NUMBER(frames), _NUMBER(bins), _NUMBER(known), at(magnitude), at(phase)),
+        *((ctypes.c_float * 4)(*slopes), at(advance), ctypes.c_float(steps), _NUMBER(levels)),
+    )
+    enough(there)
+
+
+def deemphasise(wave: Tensor, coefficient: float, last: float) -> Tensor:
+    """y[n] = wave[n] + coefficient * y[n - 1] of a wave (N,), where y[-1] = `last`."""
+    wave, out = wave.contiguous(), torch.empty_like(wave)
+    numbers = _NUMBER(len(wave)), ctypes.c_double(coefficient), ctypes.c_double(last)
+    compiled().deemphasise(at(wave), *numbers, at(out))
+    return out
+
+
 class _Plan(NamedTuple):
     turns: Tensor
     pairs: Tensor
