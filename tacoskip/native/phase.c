@@ -1,8 +1,9 @@
 /* Phase gradient heap integration (audio/phase.py), T frames, F bins.
  *
- * What is known of a bin lies in one place, its slopes worked out before: a step from bin to bin
- * looks at two places in memory, and not at two of each of five arrays. A border of quiet bins spares
- * the loop its edges.
+ * What is known of a bin lies in one place, and a step from bin to bin looks at three rows of
+ * memory and nowhere else. Rows and bins beyond the edges, quiet, spare the loop the edges: their
+ * heights are such that slopes come out as they are at an edge, one-sided along time, none along
+ * frequency.
  */
 
 #include <stdint.h>
@@ -12,23 +13,35 @@
 #include "common.h"
 #include "elementwise.h"
 
-/* Slopes, phase; and a level (0 and up) while it waits, then, from -1 down, who is below it in the
+/* Log magnitude, phase; and whether it waits, or, once it has its phase, who is below it in the
  * stack of its level: -1 nobody, -2 - i node i.
  */
 typedef struct {
-    float time, frequency, angle;
+    float height, angle;
     int32_t state;
 } node;
 
-#define QUIET INT32_MIN
+enum { WAITS = 1, QUIET = 0 };
+
+typedef struct {
+    node *nodes;
+    int32_t *stacks;
+    float threshold, steps;
+    int32_t top, best;
+} integration;
+
+INLINE int32_t level_of(const integration *g, float height) {
+    const int32_t level = (int32_t)((height - g->threshold) * g->steps);
+    return level < g->top ? level : g->top;
+}
 
 /* Reach a bin that waits, from one that has its phase. */
-INLINE void reach(node *nodes, int64_t there, float angle, int32_t *stacks, int64_t *best) {
-    const int32_t level = nodes[there].state;
-    nodes[there].angle = angle;
-    nodes[there].state = -2 - stacks[level];
-    stacks[level] = (int32_t)there;
-    *best = level > *best ? level : *best;
+INLINE void reach(integration *g, node *there, float angle) {
+    const int32_t level = level_of(g, there->height);
+    there->angle = angle;
+    there->state = -2 - g->stacks[level];
+    g->stacks[level] = (int32_t)(there - g->nodes);
+    g->best = level > g->best ? level : g->best;
 }
 
 /* Natural logarithms, of 1e-10 at least. */
@@ -43,29 +56,32 @@ static void logarithms(const float *x, int64_t count, float *out) {
     }
 }
 
-/* Slopes, levels and seeds of a frame of log magnitudes; returns the seeds: bins no quieter than
- * their neighbours. before, after: the frames beside it, or itself at an end.
+/* A row of nodes: of log magnitudes, between two of the frames beside. */
+static void lay_out(const float *height, int64_t bins, float threshold, int waits, node *row) {
+    for (int64_t k = 0; k < bins; k++)
+        row[k] = (node){height[k], 0, (height[k] > threshold) & waits};
+    row[-1] = (node){height[bins > 1], 0, QUIET};
+    row[bins] = (node){height[bins > 1 ? bins - 2 : 0], 0, QUIET};
+}
+
+/* The bins of a row that wait and are no quieter than their neighbours; found (bins + 8,) is
+ * scratch; returns how many.
  */
-static int64_t lay_out(const float *height, const float *before, const float *after, int64_t bins,
-                       const float *advance, const float *slopes, float steps, int64_t levels,
-                       node *row, int32_t first, int32_t *seeds) {
-    const float threshold = slopes[0], time = slopes[1], frequency = slopes[2], centre = slopes[3];
-    const int32_t top = (int32_t)levels - 1;
-    const float share = before != height && after != height ? 0.5f : 1.0f;
-    int64_t found = 0;
-    for (int64_t k = 0; k < bins; k++) {
-        const float left = height[k ? k - 1 : 0], right = height[k < bins - 1 ? k + 1 : k];
-        const float across = k && k < bins - 1 ? right - left : 0.0f;
-        row[k].time = advance[k] + 0.5f * time * across;
-        row[k].frequency = centre + share * frequency * (after[k] - before[k]);
-        row[k].angle = 0;
-        const int32_t level = (int32_t)((height[k] - threshold) * steps);
-        row[k].state = height[k] <= threshold ? QUIET : level < top ? level : top;
-        if (height[k] > threshold && height[k] >= left && height[k] >= right &&
-            height[k] >= before[k] && height[k] >= after[k])
-            seeds[found++] = first + (int32_t)k;
+static int64_t peaks(const float *height, const float *before, const float *after, int64_t bins,
+                     float threshold, char *found, int32_t first, int32_t *peak) {
+    int64_t count = 0;
+    for (int64_t k = 0; k < bins; k++)
+        found[k] = (height[k] >= before[k]) & (height[k] >= after[k]) & (height[k] > threshold);
+    for (int64_t k = 1; k < bins; k++) found[k] &= height[k] >= height[k - 1];
+    for (int64_t k = 0; k < bins - 1; k++) found[k] &= height[k] >= height[k + 1];
+    memset(found + bins, 0, 8);
+    for (int64_t k = 0; k < bins; k += 8) {
+        uint64_t some;
+        memcpy(&some, found + k, 8);
+        for (int64_t i = k; some && i < k + 8; i++)
+            if (found[i]) peak[count++] = first + (int32_t)i;
     }
-    return found;
+    return count;
 }
 
 /* Write the phases of magnitudes (T, F) into `phase` (T, F); the first `known` frames stay.
@@ -74,73 +90,95 @@ static int64_t lay_out(const float *height, const float *before, const float *af
  */
 int integrate(int64_t frames, int64_t bins, int64_t known, const float *magnitude, float *phase,
               const float *slopes, const float *advance, float steps, int64_t levels) {
-    const int64_t stride = bins + 1, first = known > 0 ? known - 1 : 0, rows = frames - first;
-    const int64_t size = (rows + 2) * stride + 1;
+    const int64_t stride = bins + 2, first = known > 0 ? known - 1 : 0, rows = frames - first;
+    const int64_t size = (rows + 2) * stride;
+    const float along_time = 0.25f * slopes[1], along_frequency = 0.25f * slopes[2];
     node *nodes = room(sizeof(node) * size);
     int32_t *seeds = room(8 * size), *below = seeds + size;
     int32_t *stacks = room(8 * levels), *tops = stacks + levels;
-    float *logs = room(12 * bins);
+    float *logs = room(16 * bins + 8 + 4 * stride), *own = logs + 4 * bins + 2;
     const int there = nodes && seeds && stacks && logs;
-    int64_t count = 0, best = -1;
+    integration g = {nodes, stacks, slopes[0], steps, (int32_t)levels - 1, -1};
+    int64_t count = 0;
     if (there) {
         for (int64_t i = 0; i < 2 * levels; i++) stacks[i] = -1;
-        for (int64_t i = 0; i < stride; i++) nodes[i].state = nodes[size - 1 - i].state = QUIET;
-        for (int64_t row = 1; row <= rows + 1; row++) nodes[row * stride].state = QUIET;
+        for (int64_t k = 0; k < bins; k++) own[k + 1] = advance[k];
         for (int64_t t = first ? first - 1 : 0; t <= first; t++)
             logarithms(magnitude + t * bins, bins, logs + t % 3 * bins);
     }
     for (int64_t t = first; there && t < frames; t++) {
         const int64_t next = t + 1 < frames ? t + 1 : t, place = (t - first + 1) * stride + 1;
-        if (next > t) logarithms(magnitude + next * bins, bins, logs + next % 3 * bins);
-        const int64_t found = lay_out(logs + t % 3 * bins, logs + (t ? t - 1 : 0) % 3 * bins,
-                                      logs + next % 3 * bins, bins, advance, slopes, steps, levels,
-                                      nodes + place, (int32_t)place, seeds + count);
-        for (int64_t i = count; t >= known && i < count + found; i++) {
-            const int32_t level = nodes[seeds[i]].state;
-            below[i] = tops[level];
-            tops[level] = (int32_t)i;
+        float *height = logs + t % 3 * bins, *after = logs + next % 3 * bins;
+        float *before = logs + (t ? t - 1 : 0) % 3 * bins;
+        node *row = nodes + place;
+        if (next > t) logarithms(magnitude + next * bins, bins, after);
+        lay_out(height, bins, g.threshold, t >= known, row);
+        if (t == first) {
+            lay_out(before, bins, g.threshold, 0, row - stride);
+            for (int64_t k = 0; !t && k < bins; k++)
+                row[k - stride].height = 2 * height[k] - after[k];
         }
-        if (t >= known) count += found;
+        if (t == frames - 1) {
+            lay_out(height, bins, g.threshold, 0, row + stride);
+            for (int64_t k = 0; t && k < bins; k++)
+                row[k + stride].height = 2 * height[k] - before[k];
+        }
+        if (t >= known) {
+            const int64_t more = peaks(height, before, after, bins, g.threshold,
+                                       (char *)(logs + 3 * bins), (int32_t)place, seeds + count);
+            for (int64_t end = count + more; count < end; count++) {
+                const int32_t level = level_of(&g, nodes[seeds[count]].height);
+                below[count] = tops[level];
+                tops[level] = (int32_t)count;
+            }
+        }
         for (int64_t k = 0; t < known && k < bins; k++)
-            if (nodes[place + k].state != QUIET)
-                reach(nodes, place + k, phase[t * bins + k], stacks, &best);
+            if (height[k] > g.threshold) reach(&g, row + k, phase[t * bins + k]);
     }
     for (int64_t seed_level = there ? levels - 1 : -1;;) {
-        while (best >= 0 && stacks[best] < 0) best--;
-        int64_t here;
-        if (best >= 0) {
-            here = stacks[best];
-            stacks[best] = -2 - nodes[here].state;
+        while (g.best >= 0 && stacks[g.best] < 0) g.best--;
+        node *here;
+        if (g.best >= 0) {
+            here = nodes + stacks[g.best];
+            stacks[g.best] = -2 - here->state;
         } else { /* nothing in reach: begin anew at the loudest bin left */
             while (seed_level >= 0) {
                 const int64_t top = tops[seed_level];
-                if (top >= 0 && nodes[seeds[top]].state >= 0) break;
+                if (top >= 0 && nodes[seeds[top]].state == WAITS) break;
                 if (top >= 0)
                     tops[seed_level] = below[top];
                 else
                     seed_level--;
             }
             if (seed_level < 0) break;
-            here = seeds[tops[seed_level]];
-            nodes[here].state = -1;
+            here = nodes + seeds[tops[seed_level]];
+            here->state = -1;
         }
-        const node now = nodes[here], *later = nodes + here + stride, *sooner = nodes + here - stride;
-        const node *above = nodes + here + 1, *under = nodes + here - 1;
-        if (later->state >= 0)
-            reach(nodes, here + stride, now.angle + 0.5f * (now.time + later->time), stacks, &best);
-        if (sooner->state >= 0)
-            reach(nodes, here - stride, now.angle - 0.5f * (now.time + sooner->time), stacks, &best);
-        if (above->state >= 0)
-            reach(nodes, here + 1, now.angle + 0.5f * (now.frequency + above->frequency), stacks,
-                  &best);
-        if (under->state >= 0)
-            reach(nodes, here - 1, now.angle - 0.5f * (now.frequency + under->frequency), stacks,
-                  &best);
+        /* Slopes are central differences; a step takes the mean of those at its two bins. */
+        node *later = here + stride, *sooner = here - stride;
+        const float angle = here->angle;
+        const float across = here[1].height - here[-1].height;
+        const float along = later->height - sooner->height;
+        if (later->state == WAITS || sooner->state == WAITS) {
+            const float whole = own[(uint32_t)(here - nodes) % (uint32_t)stride];
+            if (later->state == WAITS)
+                reach(&g, later, angle + whole +
+                                     along_time * (across + later[1].height - later[-1].height));
+            if (sooner->state == WAITS)
+                reach(&g, sooner, angle - whole -
+                                      along_time * (across + sooner[1].height - sooner[-1].height));
+        }
+        if (here[1].state == WAITS)
+            reach(&g, here + 1, angle + slopes[3] +
+                                    along_frequency * (along + later[1].height - sooner[1].height));
+        if (here[-1].state == WAITS)
+            reach(&g, here - 1, angle - slopes[3] -
+                                    along_frequency * (along + later[-1].height - sooner[-1].height));
     }
     for (int64_t t = known; there && t < frames; t++) {
         const node *row = nodes + (t - first + 1) * stride + 1;
         for (int64_t k = 0; k < bins; k++)
-            if (row[k].state != QUIET) phase[t * bins + k] = row[k].angle;
+            phase[t * bins + k] = row[k].state != QUIET ? row[k].angle : phase[t * bins + k];
     }
     free(nodes), free(seeds), free(stacks), free(logs);
     return there;

@@ -8,6 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from tacoskip import native
+from tacoskip.native import spectra
+
 Voice = Callable[..., NDArray[np.float32]]
 
 
@@ -30,6 +33,15 @@ def make_voice(
 @pytest.fixture
 def voice() -> Voice:
     return make_voice
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the loops in C, and as without them."""
+    if request.param == "torch":
+        monkeypatch.setattr(spectra, "takes", lambda x: False)
+    elif native.loops() is None:
+        pytest.skip(native.why())
 
 
 @pytest.fixture(params=["LJSpeech-100/wavs/LJ001-0004.wav", "fsdd/recordings/7_george_3.wav"])

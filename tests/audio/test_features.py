@@ -12,6 +12,8 @@ from scipy.signal import lfilter
 from tacoskip.audio import AudioSettings, FrontEnd, read_audio
 from tacoskip.audio.features import mel_filters
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 Voice = Callable[..., NDArray[np.float32]]
 
 SETTINGS = [

@@ -12,6 +12,8 @@ from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings, griffin_
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.inversion import CHECK_EVERY, SHARPENING_LEVEL, _invert_together
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 Voice = Callable[..., NDArray[np.float32]]
 SHAPES = [(512, 100, 400), (512, 90, 333), (512, 128, 512), (1024, 100, 250)]
 BY_LIBROSA = {"n_fft": 512, "hop_length": 100, "win_length": 400}

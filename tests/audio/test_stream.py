@@ -16,6 +16,8 @@ from tacoskip.audio import (
 )
 from tacoskip.audio.stream import LOOKAHEAD
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 Voice = Callable[..., NDArray[np.float32]]
 AUDIO = AudioSettings(sample_rate=8000, n_mels=60)
 PLAIN = GriffinLimSettings(sharpening=1.0)
