@@ -133,8 +133,17 @@ def project(
     pull = settings.momentum / (1 + settings.momentum)
     if len(magnitude) == 1 and spectra.transforms(magnitude, frames.n_fft):
         buffer = spectra.project(
-            *(magnitude[0], phase[0], frames.window, frames.n_fft, frames.hop_length),
-            *(scale[0], fixed[0], settings.iterations, pull, settings.tolerance, CHECK_EVERY),
+            magnitude[0],
+            phase[0],
+            frames.window,
+            frames.n_fft,
+            frames.hop_length,
+            scale[0],
+            fixed[0],
+            settings.iterations,
+            pull,
+            settings.tolerance,
+            CHECK_EVERY,
         )
         return buffer[None]
     buffer = torch.zeros_like(scale)

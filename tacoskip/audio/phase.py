@@ -57,9 +57,7 @@ def integrate_phase(
         whole = torch.from_numpy(advance)
         steps = 1 / _QUEUE_STEP
         levels = 2 + int(-np.log(TOLERANCE) * steps)
-        spectra.integrate(
-            given, torch.from_numpy(phase), n_known, slopes, whole, steps, levels
-        )
+        spectra.integrate(given, torch.from_numpy(phase), n_known, slopes, whole, steps, levels)
         return
     _compiled()(
         np.ascontiguousarray(np.log(np.maximum(magnitude, np.float32(1e-10)))),

@@ -70,7 +70,16 @@ def _compiled(compiler: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / done.name
         for tuned in TUNED:
-            command = [compiler, *FLAGS, *tuned, *shared, *LINK, *map(str, SOURCES), "-o", str(made)]
+            command = [
+                compiler,
+                *FLAGS,
+                *tuned,
+                *shared,
+                *LINK,
+                *map(str, SOURCES),
+                "-o",
+                str(made),
+            ]
             told = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
             if told.returncode == 0:
                 break

@@ -5,6 +5,8 @@ from scipy.signal import lfilter
 
 from tacoskip.audio.emphasis import deemphasis, preemphasis
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize("length", [0, 1, 2, 255, 256, 257, 70000])
 def test_both_equal_scipy(length: int) -> None:
