@@ -109,9 +109,10 @@ def _native() -> Finding:
     from tacoskip import native
 
     if native.loops() is None:
-        slower = "the steps of recurrent layers run in torch, more slowly"
+        slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
         return Finding("compiled loops", None, f"none: {native.why()}; {slower}")
-    return Finding("compiled loops", True, "the steps of recurrent layers run in C on the CPU")
+    which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
+    return Finding("compiled loops", True, which)
 
 
 def _packages() -> Finding:

@@ -8,7 +8,8 @@ crosses quiet bins, where the slopes are poor, last. A Hann window is near enoug
 
 Departures: the priority queue is a row of stacks, one per 0.1 neper, several times as fast as a
 heap and as good; and frames whose phase is known can be given, so that a stream goes on where it
-stood (as Prusa and Sondergaard 2016 do for one frame at a time). T frames, F bins.
+stood (as Prusa and Sondergaard 2016 do for one frame at a time). It runs in C where that can be
+compiled (`native/phase.c`), else by numba. T frames, F bins.
 """
 
 from collections.abc import Callable
@@ -54,10 +55,11 @@ def integrate_phase(
     slopes = threshold, time_slope, -1 / time_slope, -np.pi * window_length / n_fft
     given = torch.from_numpy(np.ascontiguousarray(magnitude))
     if spectra.takes(given):
-        whole = torch.from_numpy(advance)
+        assert phase.flags.c_contiguous and phase.dtype == np.float32
         steps = 1 / _QUEUE_STEP
         levels = 2 + int(-np.log(TOLERANCE) * steps)
-        spectra.integrate(given, torch.from_numpy(phase), n_known, slopes, whole, steps, levels)
+        places = torch.from_numpy(phase), n_known, slopes, torch.from_numpy(advance)
+        spectra.integrate(given, *places, steps, levels)
         return
     _compiled()(
         np.ascontiguousarray(np.log(np.maximum(magnitude, np.float32(1e-10)))),

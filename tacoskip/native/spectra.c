@@ -156,6 +156,9 @@ typedef struct {
     int taken;
 } projection;
 
+/* Groups for which a thread is worth waking: a stream's pieces are done by one. */
+#define LEAST 4
+
 static int64_t groups(int64_t frames) { return (frames + LANES - 1) / LANES; }
 
 /* The buffer's samples from `first`, of all groups that reach them. */
@@ -306,7 +309,7 @@ static void project_groups(void *given, int64_t direction, int64_t first, int64_
 
 static void step(projection *g, int64_t threads) {
     g->taken = 0;
-    share(project_groups, g, 1, groups(g->frames), 1, threads);
+    share(project_groups, g, 1, groups(g->frames), LEAST, threads);
 }
 
 /* Run Griffin-Lim into `buffer`; 0 where there was no memory. */
@@ -466,7 +469,7 @@ static void feature_groups(void *given, int64_t direction, int64_t first, int64_
 
 /* Magnitudes, or log10 ones and mel; 0 where there was no memory. */
 int analyse(features *g, int64_t threads) {
-    share(feature_groups, g, 1, g->rows * groups(g->frames), 1, threads);
+    share(feature_groups, g, 1, g->rows * groups(g->frames), LEAST, threads);
     return !g->failed;
 }
 
