@@ -42,7 +42,7 @@ def read_audio(
     """
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
-    with _opened(path) as sound:
+    with open_audio(path) as sound:
         wave, rate = _mono(sound, path)
     if sample_rate is not None and sample_rate != rate:
         import soxr
@@ -84,7 +84,7 @@ def stream_audio(
     """
     import soxr
 
-    with _opened(path) as sound:
+    with open_audio(path) as sound:
         rate, read, mono = sound.samplerate, 0, np.zeros(0, dtype=np.float32)
         tolerated = sound.frames // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
@@ -116,12 +116,15 @@ def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
     Raises ValueError as `read_audio` does, except for what only the samples show: NaN, infinity, a
     compressed file cut short.
     """
-    with _opened(path) as sound:
+    with open_audio(path) as sound:
         return int(sound.samplerate), int(sound.channels), int(sound.frames)
 
 
 def broken_samples(samples: NDArray[np.float32]) -> int:
     """Return how many of samples (N, channels) are NaN, infinite or as good as that."""
+    # Least and largest are NaN where any sample is; to count takes ten times as long.
+    if -LOUDEST <= samples.min(initial=0.0) and samples.max(initial=0.0) <= LOUDEST:
+        return 0
     return len(samples) - int((np.abs(samples) <= LOUDEST).all(axis=1).sum())
 
 
@@ -177,7 +180,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _opened(path: str | PathLike[str]) -> "Iterator[SoundFile]":
+def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
     """Open a file for reading; whatever libsndfile raises, then or later, becomes a ValueError."""
     file = Path(path)
     if file.is_dir():

@@ -33,9 +33,7 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     libsndfile reads a truncated file as a shorter one, so the length the header promises is held
     against what came. A file far beyond `max_seconds` is refused before its samples are read.
     """
-    import soundfile
-
-    from tacoskip.audio import probe_audio
+    from tacoskip.audio.io import open_audio
 
     try:
         if not path.is_file():
@@ -45,11 +43,12 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
         cut = cut_short(path)
         if cut:
             raise Rejected("truncated", cut)
-        rate, _, frames = probe_audio(path)
-        if frames / rate > 2 * max_seconds + 10:
-            detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
-            raise Rejected("too_long", detail)
-        samples, rate = soundfile.read(path, frames, dtype="float32", always_2d=True)
+        with open_audio(path) as sound:
+            frames, rate = sound.frames, sound.samplerate
+            if frames / rate > 2 * max_seconds + 10:
+                detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
+                raise Rejected("too_long", detail)
+            samples = sound.read(frames, dtype="float32", always_2d=True)
     except ValueError as error:
         detail = str(error).removeprefix(f"{path}: ")
         reasons = {"cut short": "truncated", "no samples": "empty"}
@@ -71,12 +70,21 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
     bad = broken_samples(samples)
     if bad:
         raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
+    if loudest_sample(samples) < FULL_SCALE:
+        return 0.0
     return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
+
+
+def loudest_sample(samples: NDArray[np.float32]) -> float:
+    """Return the largest magnitude of samples of any shape."""
+    return max(float(samples.max()), -float(samples.min()))
 
 
 def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:
     """Mix samples (N, channels), resample them and take their offset away: (N,)."""
-    wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    wave = samples[:, 0]
+    if samples.shape[1] > 1:
+        wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
     if rate != wanted_rate:
         import soxr
 
@@ -92,7 +100,8 @@ def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArra
 
 def decibels(wave: NDArray[np.float32]) -> float:
     """Return the RMS level of a wave in dB below full scale."""
-    return float(10 * np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-20))
+    power = float(np.einsum("i,i->", wave, wave, dtype=np.float64)) / len(wave)
+    return float(10 * np.log10(power + 1e-20))
 
 
 def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.float32]:
@@ -103,7 +112,7 @@ def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.flo
     whole = (
         wave[: len(wave) // frame * frame].reshape(-1, frame) if len(wave) >= frame else wave[None]
     )
-    loudest = float(10 * np.log10(np.square(whole, dtype=np.float64).mean(axis=1).max() + 1e-20))
+    loudest = float(10 * np.log10(np.einsum("ij,ij->i", whole, whole).max() / whole.shape[1] + 1e-20))
     if loudest < SILENT_DB:
         raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
     start, end = trim_silence(wave, rate, trim_db, MARGIN_MS)
@@ -115,8 +124,7 @@ def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.flo
 def set_level(wave: NDArray[np.float32], level_db: float) -> NDArray[np.float32]:
     """Scale to an RMS of `level_db`, or less where a peak would pass full scale."""
     gain = 10 ** ((level_db - decibels(wave)) / 20)
-    peak = float(np.abs(wave).max())
-    return wave * np.float32(min(gain, PEAK / peak))
+    return wave * np.float32(min(gain, PEAK / loudest_sample(wave)))
 
 
 def prepare_clip(
@@ -143,7 +151,9 @@ def prepare_clip(
         raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {data.max_seconds} s")
     if clipped > CLIPPED_SHARE:
         raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
-    pcm = np.round(set_level(wave, data.level_db) * 32767).astype(np.int16)
+    wave = set_level(wave, data.level_db)
+    wave *= 32767
+    pcm = np.rint(wave, out=wave).astype(np.int16)
     encoded = BytesIO()
     soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
     write_whole(file, encoded.getvalue())

@@ -14,6 +14,6 @@ def spoken_text(utterance: Utterance, tokenizer: Tokenizer) -> tuple[str, dict[s
     """
     written = " ".join((utterance.normalized or "").split()) or utterance.text
     try:
-        return tokenizer.spoken(written), tokenizer.dropped(written)
+        return tokenizer.read(written)
     except ValueError as error:
         raise Rejected("no_speakable_text", str(error)) from error

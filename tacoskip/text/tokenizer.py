@@ -39,13 +39,14 @@ class Tokenizer:
         normalized: `text` is in words already; it is only folded or phonemized. Warns with
         DroppedCharacters; raises ValueError where nothing that can be spoken is left.
         """
-        ids, lost = self._encode([text], normalized)
+        ids, lost = self._encode([text], self._words([text], normalized))
         _warn(lost)
         return ids[0]
 
     def encode_many(self, texts: Iterable[str], normalized: bool = False) -> list[list[int]]:
         """`encode` of each text, with one pass through espeak and one warning for all."""
-        ids, lost = self._encode(list(texts), normalized)
+        texts = list(texts)
+        ids, lost = self._encode(texts, self._words(texts, normalized))
         _warn(lost)
         return ids
 
@@ -55,14 +56,26 @@ class Tokenizer:
 
     def dropped(self, text: str, normalized: bool = False) -> dict[str, int]:
         """What `encode` would drop and warn of: character to count. Raises as `encode` does."""
-        return dict(self._encode([text], normalized)[1])
+        return dict(self._encode([text], self._words([text], normalized))[1])
+
+    def read(self, text: str) -> tuple[str, dict[str, int]]:
+        """`spoken(text)` and `dropped(text)`, normalised once for both."""
+        words = [self.spoken(text)]
+        return words[0], dict(self._encode([text], words)[1])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without padding and end; for phonemes, the IPA."""
         return "".join(self.symbols[i] for i in ids if self.symbols[i] not in (PADDING, END))
 
-    def _encode(self, texts: list[str], normalized: bool) -> tuple[list[list[int]], Counter[str]]:
-        lines, lost = self._lines(texts, normalized)
+    def _words(self, texts: list[str], normalized: bool) -> list[str]:
+        prepare = clean if normalized else self.spoken
+        return [prepare(text) for text in texts]
+
+    def _encode(
+        self, texts: list[str], words: list[str]
+    ) -> tuple[list[list[int]], Counter[str]]:
+        """The symbols of texts in words; errors name them as they were written."""
+        lines, lost = self._lines(words)
         encoded = []
         for text, line in zip(texts, lines, strict=True):
             kept = " ".join("".join(c for c in line if c in self._ids).split())
@@ -73,10 +86,9 @@ class Tokenizer:
             encoded.append([*(self._ids[c] for c in kept), _END_ID])
         return encoded, lost
 
-    def _lines(self, texts: list[str], normalized: bool) -> tuple[list[str], Counter[str]]:
+    def _lines(self, words: list[str]) -> tuple[list[str], Counter[str]]:
         """Each text in the characters of the table, or near to them; what espeak left out."""
-        prepare = clean if normalized else self.spoken
-        lines = [prepare(text).translate(_SAME) for text in texts]
+        lines = [text.translate(_SAME) for text in words]
         lost: Counter[str] = Counter()
         if self.settings.symbols == "characters":
             lines = [fold(line).lower() for line in lines]
