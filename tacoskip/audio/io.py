@@ -183,11 +183,12 @@ def write_whole(path: Path, content: bytes) -> None:
 def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
     """Open a file for reading; whatever libsndfile raises, then or later, becomes a ValueError."""
     file = Path(path)
-    if file.is_dir():
-        raise ValueError(f"{path}: expected an audio file, got a folder")
-    if not file.exists():
-        raise ValueError(f"{path}: no such file")
-    if not file.is_file():  # to open a pipe would wait for who may never write
+    if not file.is_file():
+        if file.is_dir():
+            raise ValueError(f"{path}: expected an audio file, got a folder")
+        if not file.exists():
+            raise ValueError(f"{path}: no such file")
+        # To open a pipe would wait for who may never write.
         raise ValueError(f"{path}: expected an audio file, got a pipe or device")
     try:
         with file.open("rb") as stream:

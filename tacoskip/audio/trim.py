@@ -8,7 +8,7 @@ FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
 SUSTAINED = 4
 # A short sound this near to speech belongs to it, such as the release of a final t.
 NEAR_FRAMES = 20
-BLOCK_FRAMES = 64
+BLOCK_HOPS = 64
 # Below -100 dB a clip is silent.
 SILENCE = 1e-5
 
@@ -66,18 +66,26 @@ def _median(x: NDArray[np.floating]) -> float:
     return upper if len(x) % 2 else (float(found[:middle].max()) + upper) / 2
 
 
-def _levels(
-    x: NDArray[np.floating], offset: float, frame: int, hop: int
-) -> NDArray[np.float64]:
-    """RMS of each frame of x - offset, zeros after the end so that the last samples count."""
+def _levels(x: NDArray[np.floating], offset: float, frame: int, hop: int) -> NDArray[np.float64]:
+    """RMS of each frame of x - offset, zeros after the end so that the last samples count.
+
+    A frame is some whole hops and the first `rest` samples of one more: each sample is squared
+    once for the one, and some for the other, which takes less than frame by frame.
+    """
+    hops, rest = divmod(frame, hop)
     count = 1 + max(0, -(-(len(x) - frame) // hop))
-    energy = np.empty(count)
+    whole, part = np.empty(count + hops), np.empty(count + hops)
     # By blocks that fit into the cache: fresh memory for a whole clip costs more than the sums.
-    for first in range(0, count, BLOCK_FRAMES):
-        last = min(count, first + BLOCK_FRAMES)
-        part = x[first * hop : (last - 1) * hop + frame].astype(np.float64)
-        part -= offset
-        part = np.pad(part, (0, (last - first - 1) * hop + frame - len(part)))
-        frames = np.lib.stride_tricks.sliding_window_view(part, frame)[::hop]
-        np.einsum("ij,ij->i", frames, frames, out=energy[first:last])
+    for first in range(0, len(whole), BLOCK_HOPS):
+        last = min(len(whole), first + BLOCK_HOPS)
+        samples = x[first * hop : last * hop].astype(np.float64)
+        samples -= offset
+        if len(samples) < (last - first) * hop:
+            samples = np.pad(samples, (0, (last - first) * hop - len(samples)))
+        rows = samples.reshape(-1, hop)
+        np.einsum("ij,ij->i", rows, rows, out=whole[first:last])
+        np.einsum("ij,ij->i", rows[:, :rest], rows[:, :rest], out=part[first:last])
+    energy = part[hops:]
+    for k in range(hops):
+        energy = energy + whole[k : k + count]
     return np.sqrt(energy / frame)
