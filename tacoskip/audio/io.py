@@ -123,7 +123,7 @@ def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
 def broken_samples(samples: NDArray[np.float32]) -> int:
     """Return how many of samples (N, channels) are NaN, infinite or as good as that."""
     # Least and largest are NaN where any sample is; to count takes ten times as long.
-    if -LOUDEST <= samples.min(initial=0.0) and samples.max(initial=0.0) <= LOUDEST:
+    if samples.min(initial=0.0) >= -LOUDEST and samples.max(initial=0.0) <= LOUDEST:
         return 0
     return len(samples) - int((np.abs(samples) <= LOUDEST).all(axis=1).sum())
 

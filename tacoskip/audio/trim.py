@@ -8,7 +8,6 @@ FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
 SUSTAINED = 4
 # A short sound this near to speech belongs to it, such as the release of a final t.
 NEAR_FRAMES = 20
-BLOCK_HOPS = 64
 # Below -100 dB a clip is silent.
 SILENCE = 1e-5
 
@@ -74,17 +73,12 @@ def _levels(x: NDArray[np.floating], offset: float, frame: int, hop: int) -> NDA
     """
     hops, rest = divmod(frame, hop)
     count = 1 + max(0, -(-(len(x) - frame) // hop))
-    whole, part = np.empty(count + hops), np.empty(count + hops)
-    # By blocks that fit into the cache: fresh memory for a whole clip costs more than the sums.
-    for first in range(0, len(whole), BLOCK_HOPS):
-        last = min(len(whole), first + BLOCK_HOPS)
-        samples = x[first * hop : last * hop].astype(np.float64)
-        samples -= offset
-        if len(samples) < (last - first) * hop:
-            samples = np.pad(samples, (0, (last - first) * hop - len(samples)))
-        rows = samples.reshape(-1, hop)
-        np.einsum("ij,ij->i", rows, rows, out=whole[first:last])
-        np.einsum("ij,ij->i", rows[:, :rest], rows[:, :rest], out=part[first:last])
+    samples = np.empty((count + hops) * hop)
+    np.subtract(x, offset, out=samples[: len(x)], dtype=np.float64)
+    samples[len(x) :] = 0.0
+    rows = samples.reshape(-1, hop)
+    whole = np.einsum("ij,ij->i", rows, rows)
+    part = np.einsum("ij,ij->i", rows[:, :rest], rows[:, :rest])
     energy = part[hops:]
     for k in range(hops):
         energy = energy + whole[k : k + count]

@@ -3,6 +3,7 @@
 A clip that fails a check raises `Rejected` with a reason code of docs/corpora.md.
 """
 
+import os
 from io import BytesIO
 from pathlib import Path
 
@@ -67,11 +68,11 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
     """Return the share of samples (N, channels) at full scale, in the channel with most."""
     from tacoskip.audio.io import broken_samples
 
+    if loudest_sample(samples) < FULL_SCALE:  # NaN is not
+        return 0.0
     bad = broken_samples(samples)
     if bad:
         raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
-    if loudest_sample(samples) < FULL_SCALE:
-        return 0.0
     return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
 
 
@@ -112,7 +113,8 @@ def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.flo
     whole = (
         wave[: len(wave) // frame * frame].reshape(-1, frame) if len(wave) >= frame else wave[None]
     )
-    loudest = float(10 * np.log10(np.einsum("ij,ij->i", whole, whole).max() / whole.shape[1] + 1e-20))
+    power = np.einsum("ij,ij->i", whole, whole).max() / whole.shape[1]
+    loudest = float(10 * np.log10(power + 1e-20))
     if loudest < SILENT_DB:
         raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
     start, end = trim_silence(wave, rate, trim_db, MARGIN_MS)
@@ -127,6 +129,25 @@ def set_level(wave: NDArray[np.float32], level_db: float) -> NDArray[np.float32]
     return wave * np.float32(min(gain, PEAK / loudest_sample(wave)))
 
 
+def as_flac(pcm: NDArray[np.int16], rate: int) -> bytes:
+    """Return samples (N,) as the bytes of a flac file.
+
+    Where the system has files that are in memory alone (Linux), libsndfile writes into one: what it
+    hands to Python instead, block by block, waits each time for the other threads.
+    """
+    import soundfile
+
+    if not hasattr(os, "memfd_create"):
+        encoded = BytesIO()
+        soundfile.write(encoded, pcm, rate, subtype="PCM_16", format="FLAC")
+        return encoded.getvalue()
+    with os.fdopen(os.memfd_create("flac"), "rb", buffering=0) as file:
+        number = file.fileno()
+        soundfile.write(number, pcm, rate, subtype="PCM_16", format="FLAC", closefd=False)
+        file.seek(0)
+        return file.readall()
+
+
 def prepare_clip(
     source: Path, file: Path, data: DataSettings, sample_rate: int
 ) -> dict[str, int | float]:
@@ -135,8 +156,6 @@ def prepare_clip(
     Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
     file appears whole or not at all; OSError when it cannot be written.
     """
-    import soundfile
-
     from tacoskip.audio.io import write_whole
 
     samples, rate = decode(source, data.max_seconds)
@@ -154,9 +173,7 @@ def prepare_clip(
     wave = set_level(wave, data.level_db)
     wave *= 32767
     pcm = np.rint(wave, out=wave).astype(np.int16)
-    encoded = BytesIO()
-    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
-    write_whole(file, encoded.getvalue())
+    write_whole(file, as_flac(pcm, sample_rate))
     return {
         "samples": len(pcm),
         "seconds": round(seconds, 4),

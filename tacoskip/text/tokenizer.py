@@ -71,9 +71,7 @@ class Tokenizer:
         prepare = clean if normalized else self.spoken
         return [prepare(text) for text in texts]
 
-    def _encode(
-        self, texts: list[str], words: list[str]
-    ) -> tuple[list[list[int]], Counter[str]]:
+    def _encode(self, texts: list[str], words: list[str]) -> tuple[list[list[int]], Counter[str]]:
         """The symbols of texts in words; errors name them as they were written."""
         lines, lost = self._lines(words)
         encoded = []
