@@ -26,6 +26,7 @@ INSTALL = {
     "librosa": BENCH,
     "speechbrain": BENCH,
     "pocketsphinx": BENCH,
+    "pyloudnorm": BENCH,
     "r9y9": "pip install --no-build-isolation git+https://github.com/r9y9/tacotron_pytorch",
 }
 

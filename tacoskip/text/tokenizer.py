@@ -76,11 +76,13 @@ class Tokenizer:
         lines, lost = self._lines(words)
         encoded = []
         for text, line in zip(texts, lines, strict=True):
-            kept = " ".join("".join(c for c in line if c in self._ids).split())
+            unknown = set(line).difference(self._ids)
+            known = "".join(c for c in line if c not in unknown) if unknown else line
+            kept = " ".join(known.split())
             if not any(c.isalpha() for c in kept):
                 shown = text if len(text) <= 60 else text[:57] + "..."
                 raise ValueError(f"nothing to speak in {shown!r}")
-            lost.update(c for c in line if c not in self._ids)
+            lost.update(c for c in line if c in unknown)
             encoded.append([*(self._ids[c] for c in kept), _END_ID])
         return encoded, lost
 
