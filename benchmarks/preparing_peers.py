@@ -66,8 +66,8 @@ def drawn(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def by_librosa() -> Callable[..., None] | None:
-    """Of librosa, numpy and soundfile for the audio; coqui-tts' cleaners and phonemizer for the text;
-    a manifest of three splits, statistics and a picture. None without coqui-tts.
+    """Of librosa, numpy and soundfile for the audio, coqui-tts' cleaners and phonemizer for the
+    text; a manifest of three splits, statistics and a picture. None without coqui-tts.
 
     Called with the corpus, the target and a number of threads that share the audio.
     """

@@ -4,7 +4,8 @@ libsndfile and soxr release Python's lock, so threads share the work; text is no
 """
 
 import os
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tacoskip.data.utterance import Utterance
 from tacoskip.text.settings import TextSettings
 
 Row = dict[str, Any]
+
+AHEAD = 8  # clips a thread that wait for it, or for an earlier one
 
 
 def audio_name(id: str) -> str:
@@ -80,7 +83,7 @@ class _Work:
         self.settings = settings_key(data, audio.sample_rate)
         self.journal, self.jobs, self.fresh = journal, jobs, 0
         self.pool = ThreadPoolExecutor(jobs, "clips")
-        self.running: dict[Future[dict[str, int | float]], Row] = {}
+        self.running: deque[tuple[Future[dict[str, int | float]], Row]] = deque()
         self.rows: dict[str, Row] = {}
 
     @property
@@ -108,28 +111,26 @@ class _Work:
             del row["key"]
             return
         task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
-        self.running[task] = result
-        while len(self.running) > 4 * self.jobs:
+        self.running.append((task, result))
+        if len(self.running) > AHEAD * self.jobs:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for at least one clip and keep what is known of it."""
-        finished, _ = wait(self.running, return_when=FIRST_COMPLETED)
-        for future in finished:
-            result = self.running.pop(future)
-            try:
-                result |= future.result()
-            except Rejected as rejected:
-                result |= {"reason": rejected.reason, "detail": rejected.detail}
-            except OSError as error:  # the disk is full, the folder read-only
-                file = self.directory / result["file"]
-                raise CorpusError(f"cannot write {file}: {error.strerror}") from error
-            except Exception as error:  # a thread's own word says nothing of its clip
-                raise CorpusError(
-                    f"cannot prepare {self.rows[result['id']]['path']}: "
-                    f"{type(error).__name__}: {' '.join(str(error).split())}"
-                ) from error
-            self.journal.add(result)
-            del result["key"]  # the rows of all clips are held until the end
-            self.rows[result["id"]] |= result
-            self.fresh += 1
+        """Wait for the clip that was begun first and keep what is known of it."""
+        future, result = self.running.popleft()
+        try:
+            result |= future.result()
+        except Rejected as rejected:
+            result |= {"reason": rejected.reason, "detail": rejected.detail}
+        except OSError as error:  # the disk is full, the folder read-only
+            file = self.directory / result["file"]
+            raise CorpusError(f"cannot write {file}: {error.strerror}") from error
+        except Exception as error:  # a thread's own word says nothing of its clip
+            raise CorpusError(
+                f"cannot prepare {self.rows[result['id']]['path']}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
+        self.journal.add(result)
+        del result["key"]  # the rows of all clips are held until the end
+        self.rows[result["id"]] |= result
+        self.fresh += 1
