@@ -1,15 +1,26 @@
 """One clip at a time: truncation in every container, rates, levels, the journal."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
-from tacoskip.data.checks import PEAK, Rejected, clipped_share, decode, set_level, to_mono
+from tacoskip.data.checks import (
+    PEAK,
+    Rejected,
+    as_flac,
+    clipped_share,
+    decode,
+    set_level,
+    to_mono,
+)
 from tacoskip.data.clips import audio_name
+from tacoskip.data.corpus import _cut
 from tacoskip.data.journal import Journal, clip_key, settings_key
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.statistics import implausible_rates
@@ -59,7 +70,7 @@ def test_a_very_long_file_is_refused_by_its_header(tmp_path, monkeypatch):
     def read(*args: object, **options: object) -> None:
         raise AssertionError("the samples were read")
 
-    monkeypatch.setattr(soundfile, "read", read)
+    monkeypatch.setattr(soundfile.SoundFile, "read", read)
     with pytest.raises(Rejected) as caught:
         decode(path, 20.0)
     assert caught.value.reason == "too_long" and "600.0 s" in caught.value.detail
@@ -69,6 +80,10 @@ def test_clipping_is_counted_in_each_channel():
     samples = np.zeros((100, 2), dtype=np.float32)
     samples[:7, 1] = -1.0
     assert clipped_share(samples) == pytest.approx(0.07)
+    assert clipped_share(0.9 * samples) == 0
+    samples[50, 0] = np.nan
+    with pytest.raises(Rejected, match="not_finite: 1 of 100"):
+        clipped_share(samples)
 
 
 def test_mixing_and_resampling():
@@ -88,6 +103,28 @@ def test_level_and_peak():
     )
     wave[100] = 0.5
     assert np.abs(set_level(wave, -26.0)).max() == pytest.approx(PEAK, abs=1e-6)
+
+
+def test_flac_holds_the_samples_on_any_system(tmp_path, monkeypatch, make):
+    pcm = (make.buzz(2.0) * 9000).astype(np.int16)
+    content = as_flac(pcm, 8000)
+    (tmp_path / "a.flac").write_bytes(content)
+    samples, rate = soundfile.read(tmp_path / "a.flac", dtype="int16")
+    assert rate == 8000 and (samples == pcm).all()
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert as_flac(pcm, 8000) == content
+
+
+def test_a_cut_is_written_as_lhotse_writes_it():
+    clip = {"id": "a", "samples": 12345, "file": "audio/a.flac", "text": "Mr. A", "speaker": "b"}
+    clip["normalized"] = "Mister A"
+    said = SupervisionSegment(
+        "a", "a", 0.0, 12345 / 22050, text="Mr. A", speaker="b", custom={"normalized": "Mister A"}
+    )
+    source = AudioSource("file", [0], "audio/a.flac")
+    recording = Recording("a", [source], 22050, 12345, 12345 / 22050)
+    cut = MonoCut("a", 0.0, 12345 / 22050, 0, [said], recording=recording)
+    assert json.dumps(_cut(clip, 22050)) == json.dumps(cut.to_dict())
 
 
 def test_speaking_rates():

@@ -113,3 +113,13 @@ def test_unknown_symbols() -> None:
 
 def test_text_of_other_scripts_is_transliterated(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("Москва 你好")) == normalize("Москва 你好").lower()
+
+
+@pytest.mark.parametrize("text", ["Dr. Who, 1963", "snow \u2603 \u2603 man", "a_b~"])
+def test_read_is_spoken_and_dropped(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.read(text) == (tokenizer.spoken(text), tokenizer.dropped(text))
+
+
+def test_read_names_a_text_as_it_was_written(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"nothing to speak in '\u2026 \u2603'"):
+        tokenizer.read("\u2026 \u2603")
