@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     **{f"encoder: {name}": (f"encoder.{start}",) for name, start in CBHG.items()},
     "decoder: pre-net": ("prenet",),
     LOOP: ("attention_rnn", "query", "keys", "energy"),
-    AFTER: ("project_in", "grus", "frames", "stop"),
+    AFTER: ("project_in", "grus.", "frames", "stop"),
     **{f"post-net: {name}": (f"postnet.{start}",) for name, start in CBHG.items()},
     "linear": ("linear",),
     "losses": (),

@@ -15,6 +15,26 @@ def test_masked_l1_is_the_mean_over_real_frames() -> None:
     torch.testing.assert_close(masked_l1(output, target, lengths), real.mean())
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 3), (3, 200, 41)])
+def test_masked_l1_of_bfloat16_is_that_of_the_same_numbers_in_float32(
+    shape: tuple[int, int, int],
+) -> None:
+    torch.manual_seed(0)
+    output, target = torch.randn(shape).bfloat16(), torch.randn(shape)
+    target[0, 0] = output[0, 0].float()  # no slope
+    output[-1, 3:] = torch.nan  # padding
+    lengths = torch.tensor([shape[1], 3, 1][: shape[0]])
+    lengths[-1] = 3
+    outcomes = []
+    for x in (output.clone(), output.float()):
+        loss = masked_l1(x.requires_grad_(), target, lengths)
+        outcomes.append((loss.detach(), torch.autograd.grad(3 * loss, x)[0].float()))
+    torch.testing.assert_close(outcomes[0][0], outcomes[1][0], atol=0, rtol=1e-6)
+    torch.testing.assert_close(outcomes[0][1], outcomes[1][1], atol=0, rtol=0.004)
+    output[0, 1, 1] = torch.nan
+    assert masked_l1(output, target, lengths).isnan()
+
+
 def test_stop_loss_counts_steps_up_to_the_last_real_one() -> None:
     logits = torch.tensor([[0.3, -1.0, 2.0, 9.0], [0.5, 8.0, 8.0, 8.0]])
 

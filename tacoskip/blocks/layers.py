@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.products import convolve
 from tacoskip.blocks.recorded import is_recorded
+from tacoskip.native import low
 
 
 class MaskedConv1d(nn.Module):
@@ -22,7 +23,8 @@ class MaskedConv1d(nn.Module):
     the original Tacotron.
 
     forward: x (B, T, in_channels), mask (B, T) -> (B, T, out_channels). What it computes at padded
-    frames is for the next layer to mask; a MaskedBatchNorm1d does.
+    frames is for the next layer to mask; a MaskedBatchNorm1d does. clear: x is zero at padded
+    frames, and its gradient there goes nowhere.
     """
 
     def __init__(
@@ -37,10 +39,14 @@ class MaskedConv1d(nn.Module):
         self.left, self.right = (kernel_size - 1) // 2, kernel_size // 2
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, bias=bias, groups=groups)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0)
-        x = functional.pad(x, (0, 0, self.left, self.right))
-        return convolve(x, self.conv.weight, self.conv.bias, groups=self.conv.groups)
+    def forward(self, x: Tensor, mask: Tensor, clear: bool = False) -> Tensor:
+        x = x if clear else x.masked_fill(~mask[:, :, None], 0.0)
+        groups, padding = self.conv.groups, 0
+        if self.left == self.right and torch.is_autocast_enabled(x.device.type):
+            padding = self.left
+        else:
+            x = functional.pad(x, (0, 0, self.left, self.right))
+        return convolve(x, self.conv.weight, self.conv.bias, groups=groups, padding=padding)
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
@@ -53,16 +59,20 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
     count; None where one has all of it. Statistics are then of all its rows.
     fused: `normalise` as torch.compile makes it, for training where one process has all rows.
 
-    forward: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames. rectify: a ReLU follows;
-    pool: and then the maximum of each frame and the next, a max pool of width 2 and stride 1.
+    forward: x (B, T, C), or parts of it to stand side by side, mask (B, T) -> (B, T, C), zero at
+    padded frames. rectify: a ReLU follows; pool: and then the maximum of each frame and the next, a
+    max pool of width 2 and stride 1.
     """
 
     total: "Total | None" = None
     fused: "Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] | None" = None
 
     def forward(  # type: ignore[override]
-        self, x: Tensor, mask: Tensor, rectify: bool = False, pool: bool = False
+        self, x: Tensor | list[Tensor], mask: Tensor, rectify: bool = False, pool: bool = False
     ) -> Tensor:
+        parts = x if isinstance(x, list) else [x]
+        compiled = self.training and self.fused is None and _is_low(parts, self.weight)
+        x = parts[0] if compiled or len(parts) == 1 else torch.cat(parts, 2)
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         if not self.training:
@@ -73,11 +83,13 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
             out = out.masked_fill(~mask[:, :, None], 0.0)
             # Nothing is negative any more, so the zeros of padding never win the maximum.
             return torch.maximum(out, functional.pad(out[:, 1:], (0, 0, 0, 1))) if pool else out
-        given = x, mask, self.weight, self.bias, self.eps, (rectify or pool, pool)
-        if self.fused is None or self.total is not None:
-            out, mean, variance, count = _Normalise.apply(*given, self.total)
+        given = mask, self.weight, self.bias, self.eps, (rectify or pool, pool)
+        if compiled:
+            out, mean, variance, count = _NormaliseLow.apply(*given, self.total, *parts)
+        elif self.fused is None or self.total is not None:
+            out, mean, variance, count = _Normalise.apply(x, *given, self.total)
         else:
-            out, mean, variance, count = self.fused(*given)
+            out, mean, variance, count = self.fused(x, *given)
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
@@ -134,10 +146,7 @@ class _Normalise(torch.autograd.Function):
             square = _clear(part - mean, padded).square_().sum((0, 1)).double()
             mean, own = mean.double(), mask[items].sum().double()
             sums += torch.cat([mean * own, square + own * mean.square(), own[None]])
-        sums, ctx.counts = (sums, True) if total is None else total(sums)
-        count = sums[-1].clamp(min=1)
-        mean, square = (sums[:-1] / count).chunk(2)
-        variance = (square - mean.square()).clamp(min=0)
+        mean, variance, count, ctx.counts = _statistics(sums, total)
         centre, scale = mean.to(weight.dtype), torch.rsqrt(variance + eps).to(weight.dtype)
         out = torch.empty_like(x)
         for items in _few_items(x):
@@ -171,18 +180,82 @@ class _Normalise(torch.autograd.Function):
             own += torch.stack([d_y.sum((0, 1)), (d_y * (part - centre)).sum((0, 1))])
             d_x[items] = d_y
         own[1] *= scale
-        sums = own if ctx.total is None else ctx.total(own)[0]
-        # Of rows that do not count the statistics do not depend.
-        d_bias, slope = sums / count * ctx.counts
-        linear = -slope * scale
-        offset = (d_bias + linear * centre).to(weight.dtype)
-        linear = linear.to(weight.dtype)
+        offset, linear = _corrections(own, centre, scale, count, ctx.total, ctx.counts)
         for items in _few_items(x):
             part, padded = _real(x, mask, items, weight.dtype)
             back = torch.addcmul(d_x[items].to(weight.dtype) - offset, part, linear)
             d_x[items] = _clear(back.mul_(scale * weight), padded)
         d_weight = own.to(weight.dtype)
         return d_x, None, d_weight[1], d_weight[0], None, None, None
+
+
+def _statistics(sums: Tensor, total: Total | None) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Mean and variance (C,), and rows, of sums (2 C + 1,) of x, of its squares and of rows; and
+    whether these count.
+    """
+    sums, counts = (sums, True) if total is None else total(sums)
+    count = sums[-1].clamp(min=1)
+    mean, square = (sums[:-1] / count).chunk(2)
+    return mean, (square - mean.square()).clamp(min=0), count, counts
+
+
+def _corrections(
+    own: Tensor, centre: Tensor, scale: Tensor, count: Tensor, total: Total | None, counts: bool
+) -> tuple[Tensor, Tensor]:
+    """What the statistics give to the gradient of x: -offset + x linear, both (C,), before
+    everything is multiplied by the slope. own (2, C): gradients of bias and weight.
+    """
+    sums = own if total is None else total(own)[0]
+    # Of rows that do not count the statistics do not depend.
+    d_bias, slope = sums / count * counts
+    linear = -slope * scale
+    return (d_bias + linear * centre).to(centre.dtype), linear.to(centre.dtype)
+
+
+def _is_low(parts: list[Tensor], weight: Tensor) -> bool:
+    """Whether parts of an input are normalised by compiled code."""
+    alike = all(part.shape == parts[0].shape for part in parts)
+    return alike and weight.dtype == torch.float32 and all(low.takes(part) for part in parts)
+
+
+class _NormaliseLow(torch.autograd.Function):
+    """As `_Normalise`, x in bfloat16 and in parts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mask: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        follow: tuple[bool, bool],
+        total: Total | None,
+        *parts: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        parts = tuple(part.contiguous() for part in parts)
+        norm = low.Norm(list(parts), mask, *follow)
+        mean, square, own = (each.double() for each in norm.sums())
+        each = torch.cat([mean * own, square + own * mean.square(), own], 1)
+        mean, variance, count, ctx.counts = _statistics(each.sum(0), total)
+        centre, scale = mean.to(weight.dtype), torch.rsqrt(variance + eps).to(weight.dtype)
+        slope = scale * weight
+        shift = bias - centre * slope
+        ctx.save_for_backward(mask, centre, scale, slope, shift, count, *parts)
+        ctx.follow, ctx.total = follow, total
+        ctx.mark_non_differentiable(mean, variance, count)
+        return norm.apply(slope, shift), mean, variance, count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        mask, centre, scale, slope, shift, count, *parts = ctx.saved_tensors
+        norm, d_out = low.Norm(parts, mask, *ctx.follow), grads[0].contiguous()
+        own = norm.back_sums(d_out, slope, shift, centre).double().sum(0)
+        own[1] *= scale
+        corrections = _corrections(own, centre, scale, count, ctx.total, ctx.counts)
+        d_parts = norm.back(d_out, slope, shift, *corrections, slope)
+        d_bias, d_weight = own.to(slope.dtype)
+        return None, d_weight, d_bias, None, None, None, *d_parts
 
 
 def _few_items(x: Tensor) -> list[slice]:
@@ -235,25 +308,44 @@ def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
     """
     if x.is_cuda or is_recorded():
         return x.masked_fill(~mask[:, :, None], 0.0)
-    cleared: Tensor = _ClearPadding.apply(x, (~mask).flatten().nonzero()[:, 0])
-    return cleared
+    padded = (~mask).flatten().nonzero()[:, 0]
+    return _ClearPadding.apply(x, padded) if len(padded) else x  # type: ignore[no-any-return]
 
 
 class _ClearPadding(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, padded: Tensor) -> Tensor:
         ctx.save_for_backward(padded)
-        ctx.mark_dirty(x)
-        return _clear(x, padded)
+        # Not marked as written to: of a view, autograd would copy all of the gradient, twice.
+        return _clear(x.data, padded)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (padded,) = ctx.saved_tensors
-        grad = grads[0]
-        if len(padded):
-            grad = _clear(grad.clone(memory_format=torch.contiguous_format), padded)
-        return grad, None
+        return _clear(grads[0].clone(memory_format=torch.contiguous_format), padded), None
+
+
+def rectified_dropout(x: Tensor, dropout: nn.Dropout) -> Tensor:
+    """Dropout after a ReLU: x (..., C)."""
+    if dropout.training and 0 < dropout.p < 1 and low.takes(x):
+        return _RectifiedDropout.apply(x, dropout.p)  # type: ignore[no-any-return]
+    return dropout(torch.relu(x))  # type: ignore[no-any-return]
+
+
+class _RectifiedDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        out = low.rectified_dropout(x.contiguous(), p)
+        ctx.p = p
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (out,) = ctx.saved_tensors
+        return low.rectified_dropout_back(grads[0].contiguous(), out, ctx.p), None
 
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from tacoskip.blocks import build_block
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
 from tacoskip.blocks.products import Linear, convolve
 from tacoskip.models.initial import own_draws
-from tacoskip.models.recurrent import gru, runs_here
+from tacoskip.models.recurrent import gru, low_gru, runs_here, runs_low
 from tacoskip.models.settings import CBHGSettings
 
 
@@ -53,7 +53,7 @@ class ConvBank(nn.Module):
                 self.convs.parameters()
             )  # k from 0: the kernel is k + 1 wide
         ]
-        return self.norm(torch.cat(outputs, 2), mask, pool=True)
+        return self.norm(outputs, mask, pool=True)
 
 
 class BiGRU(nn.Module):
@@ -69,6 +69,9 @@ class BiGRU(nn.Module):
         self.back = nn.GRU(in_channels, channels, batch_first=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        layers = [self.ahead, self.back]
+        if runs_low(x, layers):
+            return low_gru(x, mask.sum(1), layers)
         steps = torch.arange(x.shape[1], device=x.device)
         mirrored = (
             mask.sum(1, keepdim=True) - 1 - steps
@@ -77,7 +80,7 @@ class BiGRU(nn.Module):
         mirrored_x = x.gather(1, index.expand(-1, -1, x.shape[2]))
         if runs_here(x):
             both = torch.stack([x.transpose(0, 1), mirrored_x.transpose(0, 1)])
-            ahead, back = gru(both, [self.ahead, self.back]).transpose(1, 2)
+            ahead, back = gru(both, layers).transpose(1, 2)
         else:
             ahead, back = self.ahead(x)[0], self.back(mirrored_x)[0]
         back = back.gather(1, index.expand(-1, -1, back.shape[2]))
@@ -147,8 +150,9 @@ class CBHG(nn.Module):
         h = x
         if self.bank is not None:
             h = self.bank(x, mask)
-        h = self.norm1(self.project1(h, mask), mask, rectify=True)
-        h = self.norm2(self.project2(h, mask), mask)
+        # A norm leaves nothing at padded frames, and takes no gradient from them.
+        h = self.norm1(self.project1(h, mask, clear=self.bank is not None), mask, rectify=True)
+        h = self.norm2(self.project2(h, mask, clear=True), mask)
         h = self.widen(x + h if self.residual else h)
         h = self.fused(self.stack, h, mask) if self.fused and self.training else self.stack(h, mask)
         return self.gru(h, mask)

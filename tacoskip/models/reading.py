@@ -31,6 +31,7 @@ from tacoskip.models.attention import (
 )
 from tacoskip.models.capture import Plain
 from tacoskip.models.recurrent import CHUNK, fill_slopes
+from tacoskip.native import low
 from tacoskip.native import reading as compiled
 from tacoskip.native.gru import takes
 
@@ -53,8 +54,7 @@ def read(
 
     cell reads [shown, last context]. loop: how a loop with its gradient written out is called.
     """
-    learns = attention.training and torch.is_grad_enabled() and not is_recorded()
-    if learns and type(attention) in AT_ONCE:
+    if _learns(attention) and type(attention) in AT_ONCE:
         loop, additive = loop or Plain(), cast(Bahdanau, attention)
         if loop.multiple == 1:
             return _read_at_once(shown, memory, mask, cell, additive, loop)
@@ -67,6 +67,86 @@ def read(
     step = _stepwise(memory, mask, cell, attention)
     hiddens, contexts, alignments = zip(*map(step, shown.unbind(1)), strict=True)
     return torch.stack(hiddens, 1), torch.stack(contexts, 1), torch.stack(alignments, 1)
+
+
+def reads_low(memory: Tensor, cell: nn.GRUCell, attention: Attention) -> bool:
+    """Whether `read_low` is the way: in training under autocast, where there is compiled code."""
+    if memory.is_cuda or not torch.is_autocast_enabled("cpu") or not _learns(attention):
+        return False
+    if type(attention) not in AT_ONCE or torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return False
+    widths = [memory.shape[2], cell.hidden_size, cast(Bahdanau, attention).query.out_features]
+    if isinstance(attention, LocationSensitive):
+        widths.append(attention.location.out_channels)
+    alike = cell.weight_hh.dtype == torch.float32 and bool(memory.numel())
+    return alike and all(low.there(width) for width in widths)
+
+
+def read_low(
+    shown: Tensor, memory: Tensor, mask: Tensor, cell: nn.GRUCell, attention: Bahdanau
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `read`; what is read and kept is in bfloat16, states, weights and sums are float32."""
+    of_shown, bias, weights = _all_weights(cell, attention, shown.shape[2], True)
+    with torch.autocast("cpu", enabled=False):
+        shown, memory, of_shown, bias, of_memory = (
+            x.to(torch.bfloat16)
+            for x in (shown, memory, of_shown, bias, 2 * attention.memory.weight)
+        )
+        inputs, keys = (
+            functional.linear(shown, of_shown, bias),
+            functional.linear(memory, of_memory),
+        )
+        forward = isinstance(attention, Forward)
+        found = _ReadLow.apply(forward, inputs, memory, keys, mask.sum(1), *weights)
+    hidden, context, alignments = found
+    return hidden, context, alignments
+
+
+class _ReadLow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, only_forward: bool, *given: Tensor) -> tuple[Tensor, ...]:
+        inputs, memory, keys, lengths, *weights = given
+        made = low.read(inputs, memory, keys, lengths, compiled.Weights(*weights), only_forward)
+        ctx.only_forward = only_forward
+        ctx.save_for_backward(memory, keys, lengths, *weights, *made)
+        return tuple(made[:3])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        memory, keys, lengths, *rest = ctx.saved_tensors
+        count = len(compiled.Weights._fields)
+        by, made = compiled.Weights(*rest[:count]), low.Made(*rest[count:])
+        d_hidden, d_context, d_weights = grads
+        back = low.read_back(
+            (d_hidden, d_context, d_weights), memory, keys, lengths, by, ctx.only_forward, made
+        )
+        channels = made.hidden.shape[2]
+        kind = memory.dtype
+        return (
+            None,
+            back.of_gates,
+            torch.bmm(made.weights.to(kind).transpose(1, 2), back.contexts),
+            back.keys.to(kind),
+            None,
+            _weights(back.of_gates, _before(made.context)).float(),
+            _weights(back.of_state, _before(made.hidden)).float(),
+            back.sums[:channels],
+            _weights(back.queries, made.hidden).float(),
+            back.queries.sum((0, 1), dtype=torch.float32),
+            back.energy,
+            back.filters,
+            back.mix,
+        )
+
+
+def _before(x: Tensor) -> Tensor:
+    """What stood a step before: x (B, L, C), zeros first."""
+    return functional.pad(x[:, :-1], (0, 0, 1, 0))
+
+
+def _learns(attention: Attention) -> bool:
+    return attention.training and torch.is_grad_enabled() and not is_recorded()
 
 
 def read_step(
@@ -389,7 +469,7 @@ def _after(
 
 
 def _weights(grads: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (O, I) of weights: grads (L, B, O), inputs (L, B, I)."""
+    """Gradient (O, I) of weights: grads (L, B, O), inputs (L, B, I), or both (B, L, ...)."""
     return outer(grads.flatten(0, 1), inputs.flatten(0, 1))
 
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tacoskip.blocks.products import product
+from tacoskip.blocks.products import outer, product
 from tacoskip.blocks.recorded import is_recorded
 from tacoskip.native import gru as compiled
+from tacoskip.native import low
 
 # Steps that are taken at once: few enough for what is made of them to stay in the cache.
 CHUNK = 16
@@ -37,6 +38,20 @@ def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
 
     layers: D of one size, of one layer each, with biases, which only lend their weights.
     """
+    weights = _weights(layers)
+    kind = x.device.type
+    precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    with torch.autocast(kind, enabled=False):
+        if torch.is_grad_enabled():
+            hidden: Tensor = _GRU.apply(x, *weights, precision)
+            return hidden
+        input_weights, offset, state_weights, state_offset = weights
+        x = x.to(state_weights.dtype)
+        return _run(x, input_weights, offset, state_weights, state_offset, precision, None)
+
+
+def _weights(layers: list[nn.GRU]) -> list[Tensor]:
+    """Weights of the input (D, 3 H, C) and their biases, of the state (D, 3 H, H), bias (D, H)."""
     # Torch's rows are r, z, n. The input's stand as z, r, n here and the state's as n, z, r: so
     # the gradients of both lie side by side as (n of the state), z, r, (n of the input).
     of_input, of_state, bias, state_bias = [], [], [], []
@@ -49,23 +64,83 @@ def gru(x: Tensor, layers: list[nn.GRU]) -> Tensor:
         r2, z2, n2 = layer.get_parameter("bias_hh_l0").chunk(3)
         bias.append(torch.cat([z + z2, r + r2, n]))
         state_bias.append(n2)
-    weights = [torch.stack(each) for each in (of_input, bias, of_state, state_bias)]
-    kind = x.device.type
-    low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    with torch.autocast(kind, enabled=False):
-        if torch.is_grad_enabled():
-            hidden: Tensor = _GRU.apply(x, *weights, low)
-            return hidden
-        input_weights, offset, state_weights, state_offset = weights
-        x = x.to(state_weights.dtype)
-        return _run(x, input_weights, offset, state_weights, state_offset, low, None)
+    return [torch.stack(each) for each in (of_input, bias, of_state, state_bias)]
 
 
-def _product(a: Tensor, b: Tensor, low: torch.dtype | None, bias: Tensor | None = None) -> Tensor:
-    """`products.product` of a and b, read in precision `low`."""
-    if low is None:
+def runs_low(x: Tensor, layers: list[nn.GRU]) -> bool:
+    """Whether `low_gru` is the way for x: under autocast, where there is compiled code for it."""
+    if is_recorded() or x.is_cuda or not torch.is_autocast_enabled("cpu"):
+        return False
+    weights = [layer.get_parameter("weight_hh_l0") for layer in layers]
+    alike = all(weight.dtype == torch.float32 for weight in weights)
+    bfloat16 = torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return alike and bfloat16 and bool(x.numel()) and low.there(weights[0].shape[1])
+
+
+def low_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU]) -> Tensor:
+    """Run a layer ahead and, of two, one back from each item's end, from zeros: x (B, T, C),
+    lengths (B,) -> states side by side (B, T, D H) in bfloat16, zero beyond the lengths.
+
+    What is read and kept is in bfloat16; states, and the sums of products, are float32.
+    """
+    of_input, bias, of_state, state_bias = _weights(layers)
+    with torch.autocast("cpu", enabled=False):
+        shown, of_input, bias = (
+            each.to(torch.bfloat16) for each in (x, of_input.flatten(0, 1), bias.flatten())
+        )
+        hidden: Tensor = _LowGRU.apply(shown, of_input, bias, of_state, state_bias, lengths)
+    return hidden
+
+
+class _LowGRU(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        of_input: Tensor,
+        bias: Tensor,
+        of_state: Tensor,
+        state_bias: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        x = x.contiguous()
+        directions, _, channels = of_state.shape
+        inputs = product(x.flatten(0, 1), of_input, bias)
+        inputs = inputs.view(*x.shape[:2], directions, 3 * channels)
+        weights = low.packed(of_state.transpose(1, 2))
+        keeps = any(ctx.needs_input_grad)
+        hidden, kept = low.gru(inputs, lengths, weights, state_bias.contiguous(), keeps)
+        if kept is not None:
+            ctx.save_for_backward(x, of_input, of_state, lengths, *kept)
+        return hidden.flatten(2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, of_input, of_state, lengths, *rest = ctx.saved_tensors
+        kept, (directions, _, channels) = low.Kept(*rest), of_state.shape
+        d_out = grads[0].contiguous().view(*x.shape[:2], directions, channels)
+        rows, gates, sums = low.gru_back(d_out, lengths, low.packed(of_state), kept)
+        of_gates = gates.flatten(2).flatten(0, 1)
+        pairs = zip(rows.flatten(1, 2), kept.before.flatten(1, 2), strict=True)
+        d_bias = sums.sum(0)
+        return (
+            product(of_gates, of_input.t()).view_as(x),
+            outer(of_gates, x.flatten(0, 1)),
+            d_bias[:, channels:].to(torch.bfloat16).flatten(),
+            torch.stack([outer(*pair) for pair in pairs]).to(of_state.dtype),
+            d_bias[:, :channels],
+            None,
+        )
+
+
+def _product(
+    a: Tensor, b: Tensor, precision: torch.dtype | None, bias: Tensor | None = None
+) -> Tensor:
+    """`products.product` of a and b, read in `precision`."""
+    if precision is None:
         return product(a, b, bias)
-    found = product(a.to(low), b.to(low)).to(a.dtype)
+    found = product(a.to(precision), b.to(precision)).to(a.dtype)
     return found if bias is None else found.add_(bias)
 
 
@@ -78,15 +153,15 @@ class _GRU(torch.autograd.Function):
         bias: Tensor,
         of_state: Tensor,
         state_bias: Tensor,
-        low: torch.dtype | None,
+        precision: torch.dtype | None,
     ) -> Tensor:
-        ctx.low, ctx.kind = low, x.dtype
+        ctx.precision, ctx.kind = precision, x.dtype
         x = x.to(of_state.dtype)
         directions, steps, batch, _ = x.shape
         channels = state_bias.shape[1]
         added = x.new_empty(directions, steps, batch, channels)
         gates = x.new_empty(directions, steps, batch, 3 * channels)
-        hidden = _run(x, of_input, bias, of_state, state_bias, low, (added, gates))
+        hidden = _run(x, of_input, bias, of_state, state_bias, precision, (added, gates))
         flat = x.reshape(directions, steps * batch, -1)
         ctx.save_for_backward(flat, of_input, of_state, hidden, added, gates)
         return hidden
@@ -112,12 +187,12 @@ class _GRU(torch.autograd.Function):
             rows = slice(chunk.start * batch, chunk.stop * batch)
             for i in range(directions):
                 states, of_gates = (part[i].flatten(0, 1) for part in parts)
-                d_x[i, rows] = _product(of_gates, of_input[i].t(), ctx.low)
-                d_input[i] += _product(flat[i, rows].t(), of_gates.t(), ctx.low).t()
+                d_x[i, rows] = _product(of_gates, of_input[i].t(), ctx.precision)
+                d_input[i] += _product(flat[i, rows].t(), of_gates.t(), ctx.precision).t()
                 # Before the first step the state is zero.
                 before = hidden[i, max(chunk.start - 1, 0) : chunk.stop - 1].flatten(0, 1)
                 later = states[batch if at_start else 0 :]
-                d_state[i] += _product(before.t(), later.t(), ctx.low).t()
+                d_state[i] += _product(before.t(), later.t(), ctx.precision).t()
                 d_bias[i] += of_gates.sum(0)
                 d_state_bias[i] += states[:, :channels].sum(0)
         d_x = d_x.view(directions, steps, batch, -1).to(ctx.kind)
@@ -130,7 +205,7 @@ def _run(
     bias: Tensor,
     of_state: Tensor,
     state_bias: Tensor,
-    low: torch.dtype | None,
+    precision: torch.dtype | None,
     kept: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
     """The hidden states; and into kept, for the gradient, what the state adds to n before r lets it
@@ -147,7 +222,7 @@ def _run(
     for chunk in _chunks(steps):
         rows = slice(chunk.start * batch, chunk.stop * batch)
         inputs = [
-            _product(one[rows], weights, low, offset).view(-1, batch, 3 * channels)
+            _product(one[rows], weights, precision, offset).view(-1, batch, 3 * channels)
             for one, weights, offset in zip(flat, of_input, bias, strict=True)
         ]
         given = inputs, weight, state_bias, h, hidden[:, chunk]

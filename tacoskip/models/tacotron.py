@@ -22,15 +22,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.blocks.layers import clear_padding
+from tacoskip.blocks.layers import clear_padding, rectified_dropout
 from tacoskip.blocks.products import Linear
 from tacoskip.blocks.recorded import is_recorded
 from tacoskip.masks import lengths_to_mask
-from tacoskip.models.attention import ATTENTIONS, State, at_least_float32
+from tacoskip.models.attention import ATTENTIONS, Bahdanau, State, at_least_float32
 from tacoskip.models.capture import Plain
 from tacoskip.models.cbhg import CBHG
-from tacoskip.models.reading import read, read_step, reader
+from tacoskip.models.reading import read, read_low, read_step, reader, reads_low
 from tacoskip.models.recurrent import gru as run_gru
+from tacoskip.models.recurrent import low_gru, runs_low
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 
 
@@ -64,7 +65,7 @@ class PreNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            x = self.dropout(torch.relu(layer(x)))
+            x = rectified_dropout(layer(x), self.dropout)
         return x
 
 
@@ -144,14 +145,18 @@ class Decoder(nn.Module):
         x = self.project_in(torch.cat([hidden, context], 2))
         after: list[Tensor | None] = []
         plain = x.is_cuda or is_recorded()
-        for gru, state in zip(self.grus, states, strict=True):
+        for layer, state in zip(self.grus, states, strict=True):
+            gru = cast(nn.GRU, layer)
             last: Tensor | None = None
             if x.shape[1] == 1 and not plain:
                 before = torch.zeros_like(x) if state is None else state.transpose(0, 1)
                 y = torch.gru_cell(x[:, 0], before[:, 0], *gru.parameters())[:, None]
                 last = y.transpose(0, 1)
+            elif self.training and state is None and runs_low(x, [gru]):
+                every = torch.full((len(x),), x.shape[1])
+                y = low_gru(x, every, [gru])
             elif self.training and state is None and not plain:
-                y = run_gru(x.transpose(0, 1)[None], [cast(nn.GRU, gru)])[0].transpose(0, 1)
+                y = run_gru(x.transpose(0, 1)[None], [gru])[0].transpose(0, 1)
             else:
                 y, last = gru(x, state)
             x = x + y
@@ -186,6 +191,12 @@ class Decoder(nn.Module):
             last_frames = last_frames.masked_fill(hidden_frames[:, :, None], 0.0)
         shown = speaker[:, None].expand(-1, last_frames.shape[1], -1)
         prenet = self.prenet(torch.cat([last_frames, shown], 2))
+        if self.loop.multiple == 1 and reads_low(memory, self.attention_rnn, self.attention):
+            attention = cast(Bahdanau, self.attention)
+            found = read_low(prenet, memory, mask, self.attention_rnn, attention)
+            hidden, context, alignments = found
+            out, stop, _ = self.expand(hidden, context, reduction, [None, None])
+            return out, stop, alignments
         # The loop is many small products, where reduced precision costs more in casts than it
         # saves.
         with torch.autocast(memory.device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Loops in C, compiled when they are first wanted: of recurrent layers, and of the audio's frames.
+"""Loops in C, compiled when first wanted: of recurrent layers, passes in bfloat16, audio's frames.
 
 Only where there is a C compiler; without one, or with TACOSKIP_NATIVE=0, `loops()` is None, `why()`
 says what is missing, and all runs in torch with the same results, to rounding. What was compiled
