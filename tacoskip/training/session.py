@@ -92,7 +92,8 @@ class Session:
         self.halved = 0  # batches that had to be taken in parts
         self.caution = 1.0  # share of the learning rate that is left after steps that were not
         corpus = Corpus.of(config.data, config.audio, config.text)
-        processes.check_same(told(config) | {"clips, by checksum": corpus.checksum()})
+        clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
+        processes.check_same(told(config) | {"prepared clips to train with": clips})
         processes.check_shared(self.run)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
