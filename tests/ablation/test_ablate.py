@@ -5,11 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -313,56 +310,3 @@ def test_ray_gives_the_same_results(pairs: list[str]) -> None:
     elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
     remote = {run.name: run.figures for run in collect(carry_out([*elsewhere, "launcher=ray"]))[1]}
     assert remote == local
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_node_of_the_ray_cluster_dies_and_nothing_is_lost(
-    number: signal.Signals, pairs: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two nodes with a run each; when both have saved something one is killed, or falls silent as
-    a machine that loses its power does: its connections stay open.
-    """
-    pytest.importorskip("ray")
-    import psutil
-    from ray.cluster_utils import Cluster
-
-    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
-    asked += ["train.max_steps=40", "train.checkpoint_minutes=1e-9", "train.deterministic=true"]
-    local = {run.name: run.figures for run in collect(carry_out(asked))[1]}
-
-    monkeypatch.setattr(launching, "CUT_OFF_SECONDS", 0.0)
-    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
-    soon |= {"health_check_timeout_ms": 1000, "health_check_failure_threshold": 3}
-    head = {"num_cpus": 1, "_system_config": soon}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    node = cluster.add_node(num_cpus=1)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
-    folder = Path(next(pair for pair in elsewhere if pair.startswith("run="))[4:])
-
-    victims: list[Any] = []
-
-    def kill() -> None:
-        runs = [folder / name / "seed-0" for name in ("highway", "residual")]
-        while not all(checkpoints(run) for run in runs):
-            time.sleep(0.05)
-        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-        victims.extend([raylet, *raylet.children(recursive=True)])
-        for victim in victims:
-            victim.send_signal(number)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        found = collect(carry_out([*elsewhere, "launcher=ray"]))[1]
-    finally:
-        killer.join()
-        for victim in victims:
-            with suppress(psutil.NoSuchProcess):
-                victim.kill()
-        cluster.shutdown()
-    assert {run.state for run in found} == {DONE}
-    assert {run.name: run.figures for run in found} == local
-    logs = [(run.folder / launching.LOG).read_text() for run in found]
-    assert sum("resumed" in log for log in logs) == 1
