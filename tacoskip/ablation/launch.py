@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -37,6 +38,9 @@ CALL_SECONDS = 5.0
 # Times that a run starts again elsewhere because its node is gone, and what a run on a cluster gets
 # to save itself when all is interrupted.
 RETRIES, PARTING_SECONDS = 5, 60.0
+# The file of a run that names its node; and how long a node that Ray has given up may work on, cut
+# off, before its own Ray ends what runs there: until then nobody else takes the run.
+NODE, CUT_OFF_SECONDS = "node", 60.0
 
 
 def check_launcher(launcher: str) -> None:
@@ -166,6 +170,9 @@ def _local(
 def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) -> Iterator[Ended]:
     """Spread over a Ray cluster that sees the same file system; RAY_ADDRESS names one, else one is
     started here. A run whose node dies goes on from its last checkpoint on another.
+
+    Ray itself would start it again, too, but of a node that has lost its power it waits seven
+    minutes for an answer (RAY_grpc_client_keepalive_time_ms, which its servers let nobody lower).
     """
     check_launcher("ray")
     import ray
@@ -184,10 +191,11 @@ def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) 
     resources = ray.cluster_resources()
     gpus = 1 if resources.get("GPU") else 0
 
-    @ray.remote(num_cpus=max(1, threads), num_gpus=gpus, max_retries=RETRIES)
+    @ray.remote(num_cpus=max(1, threads), num_gpus=gpus, max_retries=0)
     def remote(run: str, folder: str) -> str:
         if not Path(run, REQUEST).is_file():
             return f"machine {socket.gethostname()} does not see {run}: it must be shared"
+        Path(run, NODE).write_text(ray.get_runtime_context().get_node_id(), encoding="utf-8")
         os.chdir(folder)  # paths in settings are relative to where the ablation was started
         process = _start(Path(run), threads)
         try:
@@ -201,6 +209,17 @@ def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) 
 
     waiting = [run.resolve() for run in reversed(runs)]
     active: dict[Any, Path] = {}
+    tries: Counter[Path] = Counter()
+    silent: dict[Path, float] = {}  # since when, runs whose node Ray has given up
+
+    def again(run: Path, why: str) -> str:
+        """Have a run start once more, if it may; why not."""
+        if tries[run] > RETRIES:
+            return why
+        say(f"{run.parent.name}/{run.name}: its machine or process is gone; it starts again")
+        waiting.append(run)
+        return ""
+
     try:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         where = (
@@ -213,15 +232,29 @@ def _ray(runs: list[Path], jobs: int, threads: int, say: Callable[[str], None]) 
         while waiting or active:
             while waiting and (not jobs or len(active) < jobs):
                 run = waiting.pop()
+                tries[run] += 1
+                (run / NODE).unlink(missing_ok=True)
                 active[remote.remote(str(run), os.getcwd())] = run
             ended, _ = ray.wait(list(active), timeout=TICK_SECONDS)
             for one in ended:
                 run = active.pop(one)
                 try:
                     error = ray.get(one)
-                except ray.exceptions.RayError as failure:
+                except ray.exceptions.RayTaskError as failure:
                     error = _last_line(failure)
+                except ray.exceptions.RayError as failure:  # not the run's own
+                    if not (error := again(run, _last_line(failure))):
+                        continue
                 yield run, error
+            alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+            for one, run in list(active.items()):
+                if not (run / NODE).is_file() or (run / NODE).read_text("utf-8") in {"", *alive}:
+                    silent.pop(run, None)
+                elif time.monotonic() - silent.setdefault(run, time.monotonic()) > CUT_OFF_SECONDS:
+                    ray.cancel(one)
+                    del active[one], silent[run]
+                    if error := again(run, "its machine is gone"):
+                        yield run, error
             yield None, ""
     finally:
         if active:

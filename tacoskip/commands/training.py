@@ -1,6 +1,9 @@
 """`prepare` and `train`: from a recipe to a run."""
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +60,7 @@ def train(settings: Settings = None, json: Json = False) -> None:
     """
     from tacoskip.config import load_arguments
 
-    with working():
+    with working(), _awaited():
         config = load_arguments(settings or [])
         from tacoskip.training.processes import started_alone, started_as_main
 
@@ -90,6 +93,19 @@ def train(settings: Settings = None, json: Json = False) -> None:
     print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
     use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
     print(f"try it: tacoskip {use.format(summary['run'])}")
+
+
+@contextmanager
+def _awaited() -> Iterator[None]:
+    """What ends this process is told to the others of its run, which may wait for it."""
+    try:
+        yield
+    except BaseException as error:
+        if "WORLD_SIZE" in os.environ:  # a launcher's: else nothing is loaded for it
+            from tacoskip.training.processes import ended_early
+
+            ended_early(error)
+        raise
 
 
 def require_corpus(config: "Config") -> None:

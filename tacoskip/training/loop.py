@@ -41,6 +41,8 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     cuda = torch.cuda.is_available() and settings.device != "cpu"
     if settings.device == "cuda" and not cuda:
         raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
+    if settings.precision == "fp16" and not cuda:
+        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
     precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(
         settings.precision, settings.precision
     )
@@ -58,7 +60,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     processes = Processes(accelerator.device)
     tell = (on_progress if processes.main else None) or (lambda _: None)
     try:
-        with closing(Session(config, processes, tell)) as session:
+        with closing(Session(config, processes, tell, accelerator.scaler)) as session:
             summary = _run(session, accelerator)
     except BaseException:
         processes.leave()

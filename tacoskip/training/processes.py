@@ -6,11 +6,12 @@ hang on is either the same sum on each or the main process' word. W processes.
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,11 @@ PULSE_SECONDS, PULSE_TIMEOUT, PARTING_SECONDS = 1.0, timedelta(minutes=2), 5.0
 # A shared folder may show late what another machine has written.
 SIGHT_SECONDS = 10.0
 
+# Under this name the launcher's store holds why a process ended before it had met the others.
+EARLY = "tacoskip: ended before the meeting"
+# For a process that ends so to reach that store.
+STORE_SECONDS = 10.0
+
 # What gloo says where a connection is gone.
 BROKEN = ("connection", "broken pipe", "timed out", "timeout")
 LOST = (
@@ -38,10 +44,13 @@ LOST = (
     "The same command goes on from the last checkpoint"
 )
 
-
 APART = (
-    "the processes of this run do not reach each other. With several machines, name on each the "
-    "interface that leads to the others: GLOO_SOCKET_IFNAME=eth1 (docs/several-machines.md)"
+    "the processes of this run do not reach each other. With several machines, look first whether "
+    "one has ended with an error; if none has, name on each the interface that leads to others: "
+    "GLOO_SOCKET_IFNAME=eth1 (docs/several-machines.md)"
+)
+FIRST_GONE = (
+    "the first machine of this run has ended or cannot be reached; what it said last tells why"
 )
 
 
@@ -71,9 +80,19 @@ def meeting() -> Iterator[None]:
 
     def watch() -> None:
         # Gloo waits five times as long as it is told for who should connect to it.
-        if not met.wait(MEETING.total_seconds() + PARTING_SECONDS):
-            print(f"error: {APART}", file=sys.stderr, flush=True)
-            os._exit(1)
+        end = time.monotonic() + MEETING.total_seconds() + PARTING_SECONDS
+        try:
+            store = _store()
+            while not met.wait(PULSE_SECONDS) and time.monotonic() < end:
+                if store.check([_early()]):
+                    why = store.get(_early()).decode(errors="replace")
+                    _end(f"another process of this run has ended: {why}")
+        except (RuntimeError, KeyError):
+            # A launcher's store is there before its processes are.
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and not met.is_set():
+                _end(f"{FIRST_GONE} ({os.environ['MASTER_ADDR']})")
+        if not met.wait(max(0.0, end - time.monotonic())):
+            _end(APART)
 
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -85,6 +104,42 @@ def meeting() -> Iterator[None]:
         raise ProcessLost(f"{APART}; torch says: {said[0]}") from error
     finally:
         met.set()
+
+
+def _end(why: str) -> None:
+    """End this process from a thread, whatever its main one waits for."""
+    print(f"error: {why}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def ended_early(error: BaseException) -> None:
+    """Let the others, who would wait two minutes for this process, hear why it ends before it has
+    met them: a misspelt setting, say.
+    """
+    met = distributed.is_available() and distributed.is_initialized()
+    if met or started_alone() or isinstance(error, ProcessLost):
+        return
+    why = " ".join(str(error).split())[:300] or type(error).__name__
+    with suppress(RuntimeError, KeyError):  # nobody keeps a store: their patience ends by itself
+        store = _store()
+        store.set(_early(), f"{socket.gethostname()}: {why}")
+        store.check([_early()])  # an answer: it has arrived
+
+
+def _store() -> distributed.TCPStore:
+    """What the launcher, or the first process, keeps for all of a run. Raises RuntimeError."""
+    return distributed.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=timedelta(seconds=STORE_SECONDS),
+        wait_for_workers=False,
+    )
+
+
+def _early() -> str:
+    """EARLY, of this start of the processes: torchrun may start them again."""
+    return f"{EARLY} {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 class Processes:
@@ -128,8 +183,8 @@ class Processes:
             if differ:
                 more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
                 raise ValueError(
-                    "expected the same of every process of a run, got on process "
-                    f"{rank}: {', '.join(differ[:3])}{more}"
+                    f"expected the same of every process of a run, got on {self._named(rank)}: "
+                    f"{', '.join(differ[:3])}{more}"
                 )
 
     def check_shared(self, folder: Path) -> None:
@@ -149,9 +204,13 @@ class Processes:
             sign.unlink()
         if unseen:
             raise ValueError(
-                f"{folder}: process {unseen[0]} does not see what the first one writes there; "
+                f"{folder}: {self._named(unseen[0])} does not see what the first one writes there; "
                 "run=... must be a folder that all machines share"
             )
+
+    def _named(self, rank: int) -> str:
+        """A process, for a message that all of them print: its number and machine."""
+        return f"process {rank} ({self.gather_objects(socket.gethostname())[rank]})"
 
     def gather(self, *values: float) -> Tensor:
         """The values of every process: (W, values), double, on the CPU."""
@@ -268,8 +327,7 @@ class Processes:
                 ends = fails = 1.0
             # Of a failure the main thread hears too, and may say more.
             if fails and not self._leaving and not self._ending.wait(PARTING_SECONDS):
-                print(f"error: {LOST}", file=sys.stderr, flush=True)
-                os._exit(1)
+                _end(LOST)
             if ends:
                 return
             self._ending.wait(PULSE_SECONDS)

@@ -83,16 +83,22 @@ class Session:
     board: Board  # of the main process alone
 
     def __init__(
-        self, config: Config, processes: Processes, on_progress: Callable[[Progress], None]
+        self,
+        config: Config,
+        processes: Processes,
+        on_progress: Callable[[Progress], None],
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.config, self.on_progress, self.processes = config, on_progress, processes
+        self.scaler = scaler  # of the loss, in fp16
         self.run = Path(config.run)
         self.step, self.minutes = 0, 0.0
         self.failed, self.left_out = 0, 0  # steps that were not finite: in a row, in all
         self.halved = 0  # batches that had to be taken in parts
         self.caution = 1.0  # share of the learning rate that is left after steps that were not
         corpus = Corpus.of(config.data, config.audio, config.text)
-        processes.check_same(told(config) | {"clips, by checksum": corpus.checksum()})
+        clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
+        processes.check_same(told(config) | {"prepared clips to train with": clips})
         processes.check_shared(self.run)
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
@@ -336,6 +342,7 @@ class Session:
         state = {
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
             "batches": self.batches.state_dict(),
             "minutes": self.minutes,
             "left_out": self.left_out,
@@ -428,6 +435,8 @@ class Session:
             torch.set_rng_state(others[self.processes.rank - 1].cpu())
         else:
             self._draw_apart()
+        if self.scaler and state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
         self.left_out = state.get("left_out", 0)
         self.halved = state.get("halved", 0)
         self.caution = state.get("caution", 1.0)

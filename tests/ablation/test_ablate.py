@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -311,40 +310,3 @@ def test_ray_gives_the_same_results(pairs: list[str]) -> None:
     elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
     remote = {run.name: run.figures for run in collect(carry_out([*elsewhere, "launcher=ray"]))[1]}
     assert remote == local
-
-
-@pytest.mark.ray
-def test_a_node_of_the_ray_cluster_dies_and_nothing_is_lost(
-    pairs: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two nodes with a run each; one is killed when both have saved something."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
-    asked += ["train.max_steps=40", "train.checkpoint_minutes=1e-9", "train.deterministic=true"]
-    local = {run.name: run.figures for run in collect(carry_out(asked))[1]}
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    node = cluster.add_node(num_cpus=1)
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    elsewhere = [f"{pair}-ray" if pair.startswith("run=") else pair for pair in asked]
-    folder = Path(next(pair for pair in elsewhere if pair.startswith("run="))[4:])
-
-    def kill() -> None:
-        runs = [folder / name / "seed-0" for name in ("highway", "residual")]
-        while not all(checkpoints(run) for run in runs):
-            time.sleep(0.05)
-        cluster.remove_node(node, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        found = collect(carry_out([*elsewhere, "launcher=ray"]))[1]
-    finally:
-        killer.join()
-        cluster.shutdown()
-    assert {run.state for run in found} == {DONE}
-    assert {run.name: run.figures for run in found} == local
-    logs = [(run.folder / launching.LOG).read_text() for run in found]
-    assert sum("resumed" in log for log in logs) == 1

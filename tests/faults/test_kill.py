@@ -1,4 +1,5 @@
-"""A run that is killed again and again ends as the run that never was: `make test-faults`.
+"""A run that is killed or told to stop again and again ends as the run that never was, and so does
+`prepare`: `make test-faults`.
 
 KILLS tells how often (TACOSKIP_KILLS, 20 by default).
 """
@@ -16,6 +17,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tacoskip.config import load_config
+from tacoskip.data.prepare import prepare
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
 from .conftest import Ledger
@@ -48,17 +51,25 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def training(recipe: str, corpus: Path, folder: Path, steps: int) -> list[str]:
+    """The command of a run, but for its folder."""
+    command = [sys.executable, "-c", "from tacoskip.cli import main; main()", "train"]
+    command += [f"recipe={recipe}", f"data.root={corpus}", f"data.dir={folder / 'data'}"]
+    command += ["train.deterministic=true", f"train.max_steps={steps}", "train.log_every=1"]
+    command += ["data.validation=2", "data.test=1", "train.sentences=[]", "train.device=cpu"]
+    if recipe == "smoke":
+        command.append(f"tts.reduction_schedule=[[0,4],[{steps // 2},2]]")
+    return command
+
+
 @pytest.mark.parametrize("recipe", ["smoke", "smoke_asr"])
 def test_kill_9_at_any_moment(
     recipe: str, tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
     """In a step, in an evaluation, while a checkpoint is written: every step saves one."""
     steps = 100
-    command = [sys.executable, "-c", "from tacoskip.cli import main; main()", "train"]
-    command += [f"recipe={recipe}", f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"]
-    command += ["train.deterministic=true", f"train.max_steps={steps}", "train.log_every=1"]
-    command += ["train.evaluate_every=7", "train.checkpoint_minutes=1e-9", "train.device=cpu"]
-    command += ["data.validation=2", "data.test=1", "train.sentences=[]"]
+    command = training(recipe, tiny_corpus, tmp_path, steps)
+    command += ["train.evaluate_every=7", "train.checkpoint_minutes=1e-9"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     subprocess.run([*command, f"run={straight}"], check=True, capture_output=True)
 
@@ -66,14 +77,14 @@ def test_kill_9_at_any_moment(
     while kills < KILLS and reached < steps - 1:
         with subprocess.Popen(
             [*command, f"run={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as training:
+        ) as process:
             # Not before it has gone on from where it was: so the run gets somewhere.
             before = {path.name for path in checkpoints(killed)}
-            while {path.name for path in checkpoints(killed)} == before and training.poll() is None:
+            while {path.name for path in checkpoints(killed)} == before and process.poll() is None:
                 time.sleep(0.005)
             time.sleep(draw.uniform(0, 0.5))
-            assert training.poll() is None, "it ended before it was killed"
-            training.send_signal(signal.SIGKILL)
+            assert process.poll() is None, "it ended before it was killed"
+            process.send_signal(signal.SIGKILL)
         kills += 1
         reached = max(int(path.stem.removeprefix("step-")) for path in checkpoints(killed))
     last = subprocess.run([*command, f"run={killed}"], capture_output=True, text=True, check=False)
@@ -85,3 +96,81 @@ def test_kill_9_at_any_moment(
         found, found_curves = outcome(killed)
         assert same(found, expected)
         assert found_curves == curves, "every event once, with the same value"
+
+
+def heed_signals() -> None:
+    """What starts the tests in the background may have had them ignore a signal."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_with_its_code(
+    number: signal.Signals, tiny_corpus: Path, tmp_path: Path, inject: Ledger
+) -> None:
+    """Nothing but the signal makes it save: the first evaluation tells that it is on its way."""
+    command = training("smoke", tiny_corpus, tmp_path, 40)
+    command += ["train.evaluate_every=5", "train.checkpoint_minutes=1000"]
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    subprocess.run([*command, f"run={straight}"], check=True, capture_output=True)
+    with subprocess.Popen(
+        [*command, f"run={stopped}"], stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
+    ) as process:
+        while not (stopped / "checkpoints" / "best.pt").is_file():
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(number)
+        said = process.communicate(timeout=120)[1]
+    with inject("SIGINT, SIGTERM"):
+        assert process.returncode == 128 + number, said
+        assert "Traceback" not in said
+        assert 5 <= load_checkpoint(checkpoints(stopped)[-1]).step < 40
+        subprocess.run([*command, f"run={stopped}"], check=True, capture_output=True)
+        expected, curves = outcome(straight)
+        found, found_curves = outcome(stopped)
+        assert same(found, expected)
+        assert found_curves == curves
+
+
+PREPARE = """
+import sys, time
+from tacoskip.config import load_config
+from tacoskip.data.prepare import prepare
+
+def show(*_):
+    print(".", flush=True)
+    time.sleep(0.02)
+
+config = load_config("smoke", sys.argv[1:])
+prepare(config.data, config.audio, config.text, show)
+"""
+
+
+def test_preparing_that_is_killed_goes_on(
+    tiny_corpus: Path, tmp_path: Path, inject: Ledger
+) -> None:
+    """Its manifests are byte for byte those of the one that never was."""
+    common = [f"data.root={tiny_corpus}", "data.validation=2", "data.test=1"]
+    config = load_config("smoke", [*common, f"data.dir={tmp_path / 'whole'}"])
+    prepare(config.data, config.audio, config.text)
+    broken, draw, done = tmp_path / "broken", random.Random(3), 0
+    with inject("kill -9 of prepare", 6):
+        for number in range(6):
+            with subprocess.Popen(
+                [sys.executable, "-c", PREPARE, *common, f"data.dir={broken}"],
+                stdout=subprocess.PIPE,
+                text=True,
+            ) as process:
+                assert process.stdout is not None
+                for _ in range(1 + number % 3):
+                    process.stdout.readline()
+                time.sleep(draw.uniform(0, 0.03))
+                process.kill()
+        config = load_config("smoke", [*common, f"data.dir={broken}"])
+        done = prepare(config.data, config.audio, config.text).done
+        found, expected = (
+            {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.jsonl.gz")}
+            for name in ("broken", "whole")
+        )
+        assert found == expected and len(expected) == 3
+    print(f"prepare: killed 6 times, {done} clips left for the last one")

@@ -88,6 +88,12 @@ def workers(launcher: int) -> list[int]:
     return sorted(int(line.split()[0]) for line in lines if "tacoskip.cli" in line)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def learnt(run: Path) -> dict[str, Any]:
     training = load_checkpoint(checkpoints(run)[-1]).training
     return {name: training[name] for name in ("weights", "optimizer", "random", "random_others")}
@@ -132,7 +138,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_to_the_bit(
     ("pairs", "named"),
     [
         (["train.learning_rate=0.5"], "train.learning_rate=0.5 (0.001 on the first)"),
-        (["data.dir=shorter"], "clips, by checksum"),
+        (["data.dir=shorter"], "prepared clips to train with="),
         (["run=elsewhere"], "must be a folder that all machines share"),
     ],
 )
@@ -143,9 +149,7 @@ def test_machines_that_were_told_different_things_are_refused(
     manifest = tmp_path / "shorter" / "train.jsonl.gz"
     lines = gzip.decompress(manifest.read_bytes()).splitlines(keepends=True)
     manifest.write_bytes(gzip.compress(b"".join(lines[1:])))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     processes = []
     for rank in range(2):
         told = [*common, "train.max_steps=3", f"run={tmp_path / 'run'}", *(pairs if rank else [])]
@@ -167,6 +171,38 @@ def test_machines_that_were_told_different_things_are_refused(
             assert process.returncode in (1, 2), said
             assert named in said and "Traceback" not in said
     assert not checkpoints(tmp_path / "run")
+
+
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_who_cannot_begin_is_not_waited_for(
+    wrong: int, common: list[str], tmp_path: Path, inject: Ledger
+) -> None:
+    """Two launchers, as on two machines; on one a setting is misspelt."""
+    port, launchers = free_port(), []
+    for rank in range(2):
+        where = ["--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "1"]
+        where += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+        asked = ["-m", "tacoskip.cli", "train", "recipe=smoke"]
+        told = [*common, f"run={tmp_path / 'run'}", *(["train.lr=1"] if rank == wrong else [])]
+        launchers.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "torch.distributed.run", *where, *asked, *told],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        )
+    with inject("several processes: told different things"):
+        for rank, launcher in enumerate(launchers):
+            said, _ = launcher.communicate(timeout=60)
+            assert launcher.returncode != 0
+            (line,) = [one for one in said.splitlines() if one.startswith("error: ")]
+            if rank == wrong:
+                assert "unknown key 'train.lr'" in line
+            elif rank == 0:  # whose launcher keeps what the other says
+                assert "another process of this run has ended" in line and "train.lr" in line
+            else:
+                assert "has ended" in line
 
 
 @pytest.mark.parametrize("asked", ["launcher", "main", "other"])

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tacoskip.config import Config, load_config
 from tacoskip.inference import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
-from tacoskip.training import Progress, train
+from tacoskip.training import Progress, loop, train
 from tacoskip.training.board import Board
 from tacoskip.training.learning import Learning
 from tacoskip.training.tasks.tts import VoiceTask
@@ -58,6 +59,37 @@ def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> No
         newest = checkpoints(Path(settings.run))[-1]
         weights[name] = load_checkpoint(newest).training["weights"]
     torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
+
+
+def test_half_precision_without_a_gpu_is_refused(settings: Config) -> None:
+    settings.train.precision = "fp16"
+    with pytest.raises(ValueError, match="needs a GPU"):
+        train(settings)
+
+
+def test_the_scale_of_the_loss_is_resumed(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """fp16 wants a GPU, its scaler does not; this one moves the scale every second step."""
+
+    class Scaled(Accelerator):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+
+    monkeypatch.setattr(loop, "Accelerator", Scaled)
+    learnt = {}
+    for name, stops in (("whole", [6]), ("resumed", [3, 6])):
+        settings.run = str(tmp_path / name)
+        for steps in stops:
+            settings.train.max_steps = steps
+            train(settings)
+        learnt[name] = load_checkpoint(checkpoints(Path(settings.run))[-1]).training
+    assert learnt["whole"]["scaler"]["scale"] == 1024.0 * 2**3
+    assert learnt["resumed"]["scaler"] == learnt["whole"]["scaler"]
+    torch.testing.assert_close(
+        learnt["resumed"]["weights"], learnt["whole"]["weights"], atol=0, rtol=0
+    )
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(settings: Config) -> None:
