@@ -339,6 +339,7 @@ class Session:
     def _checkpoint(self, training: bool) -> Checkpoint:
         """What to write; `training` asks every process for its part of it."""
         randoms = self.processes.gather_objects(torch.get_rng_state()) if training else []
+        on_gpus = self.processes.gather_objects(self._gpu_random()) if training else []
         state = {
             "weights": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -354,6 +355,7 @@ class Session:
             "studied": self.studied,
             "random": torch.get_rng_state(),
             "random_others": randoms[1:],
+            "random_gpus": on_gpus,
         }
         return Checkpoint(
             config=to_dict(self.config),
@@ -435,6 +437,9 @@ class Session:
             torch.set_rng_state(others[self.processes.rank - 1].cpu())
         else:
             self._draw_apart()
+        on_gpus = state.get("random_gpus", [])
+        if len(on_gpus) == self.processes.count:
+            self._set_gpu_random(on_gpus[self.processes.rank])
         if self.scaler and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.left_out = state.get("left_out", 0)
@@ -447,6 +452,15 @@ class Session:
         # Of runs begun before there were any, nothing is cut.
         events = state.get("events")
         self.vouched = None if events is None else {str(k): max(0, int(events[k])) for k in events}
+
+    def _gpu_random(self) -> Tensor | None:
+        """The generator of this process' GPU, where it has one."""
+        device = self.processes.device
+        return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def _set_gpu_random(self, state: Tensor | None) -> None:
+        if state is not None and self.processes.device.type == "cuda":
+            torch.cuda.set_rng_state(state.cpu(), self.processes.device)
 
     def _draw_apart(self) -> None:
         """Give a process that is not the main one random numbers of its own: its rows are others,
