@@ -54,7 +54,7 @@ def parts(device: str, precision: str, items: int, frames: int) -> Iterator[Race
     mask[1:, -frames // 10 :] = False
     width = sizes.POSTNET.bank_size * sizes.POSTNET.bank_channels
     banked = torch.randn(items, frames, width, device=device).to(DTYPES[precision])
-    h = torch.randn(items, frames, sizes.POSTNET.channels, device=device)
+    h = torch.randn(items, frames, sizes.POSTNET.channels, device=device).to(DTYPES[precision])
     for name, x in (("norm, ReLU and pool of the bank", banked), ("stack", h)):
         x.requires_grad_()
         pull = torch.randn_like(x)
