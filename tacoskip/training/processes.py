@@ -94,7 +94,8 @@ def meeting() -> Iterator[None]:
         if not met.wait(max(0.0, end - time.monotonic())):
             _end(APART)
 
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -104,6 +105,9 @@ def meeting() -> Iterator[None]:
         raise ProcessLost(f"{APART}; torch says: {said[0]}") from error
     finally:
         met.set()
+        # Python, when it ends, would unwind a thread that is still connecting through C++, which
+        # aborts.
+        watcher.join(STORE_SECONDS)
 
 
 def _end(why: str) -> None:
