@@ -34,11 +34,11 @@ from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, load_config
 from tacoskip.data import Corpus, TrainBatches
 from tacoskip.data.prepare import prepare
+from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer
 from tacoskip.training import train
 from tacoskip.training.board import Board
-from tacoskip.training.gradients import GradientProbe
 from tacoskip.training.tasks.tts import teacher_forced_loss
 
 PLACES = ("encoder", "postnet")

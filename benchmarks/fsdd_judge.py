@@ -23,9 +23,9 @@ from fsdd_judge_model import SAMPLE_RATE, Judge, Wave
 from fsdd_judge_train import Clip, join, random_string, read_clips, train_judge
 
 from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings
-from tacoskip.error_rates import word_errors
-from tacoskip.inference import Voice, load
-from tacoskip.metrics import alignment_warnings
+from tacoskip.evaluation.error_rates import word_errors
+from tacoskip.evaluation.metrics import alignment_warnings
+from tacoskip.synthesis.voice import Voice, load
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHOWN = 12  # slips of a kind in the printed table

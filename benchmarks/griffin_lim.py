@@ -41,9 +41,9 @@ from tacoskip.audio import (
 from tacoskip.audio.emphasis import deemphasis
 from tacoskip.audio.inversion import sharpen
 from tacoskip.data import Corpus
-from tacoskip.error_rates import cer
-from tacoskip.evaluate import clips_of
-from tacoskip.inference import load_listener, load_voice
+from tacoskip.evaluation.error_rates import cer
+from tacoskip.evaluation.voices import clips_of
+from tacoskip.synthesis.voice import load_listener, load_voice
 
 Wave = NDArray[np.float32]
 Method = Callable[[Tensor], Wave]

@@ -22,9 +22,9 @@ from pocketsphinx import Decoder
 from tacoskip.audio import FrontEnd
 from tacoskip.data import Corpus
 from tacoskip.data.demo import corpus_voice, sentences
-from tacoskip.error_rates import word_errors
-from tacoskip.inference import Speech, Voice, load
-from tacoskip.metrics import alignment_score, compare_speech
+from tacoskip.evaluation.error_rates import word_errors
+from tacoskip.evaluation.metrics import alignment_score, compare_speech
+from tacoskip.synthesis.voice import Speech, Voice, load
 from tacoskip.text import normalize
 
 RECOGNISER_RATE = 16000

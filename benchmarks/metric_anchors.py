@@ -20,8 +20,8 @@ from fsdd_judge_model import SAMPLE_RATE
 from fsdd_judge_train import Clip, read_clips
 
 from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings
-from tacoskip.evaluate import summary
-from tacoskip.metrics import compare_speech
+from tacoskip.evaluation.metrics import compare_speech
+from tacoskip.evaluation.voices import summary
 
 
 def pairs(clips: list[Clip], copies: list[Clip]) -> dict[str, list[tuple[Clip, Clip]]]:

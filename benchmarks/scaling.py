@@ -85,8 +85,8 @@ def work(what: str, size: int, room: Path) -> Callable[[], object]:
 def synthesis(what: str, size: int, room: Path) -> Callable[[], object]:
     import torch
 
-    from tacoskip import inference
     from tacoskip.run_folder import build_tacotron
+    from tacoskip.synthesis import voice as inference
     from tacoskip.text import Tokenizer
 
     inference.REST_SECONDS = 1e6
@@ -106,7 +106,7 @@ def synthesis(what: str, size: int, room: Path) -> Callable[[], object]:
 
 def transcription(what: str, size: int, room: Path) -> Callable[[], object]:
     from tacoskip.config import load_config
-    from tacoskip.listening.listener import Listener
+    from tacoskip.recognition.recognizer import Listener
     from tacoskip.run_folder import build_recognizer
     from tacoskip.text.letters import Letters
 

@@ -48,7 +48,7 @@ from torch import nn
 from tacoskip.config import load_config
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import DataSettings
-from tacoskip.listening.listener import Listener
+from tacoskip.recognition.recognizer import Listener
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters
 

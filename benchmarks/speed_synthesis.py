@@ -22,9 +22,9 @@ import torchaudio
 from timing import Contestant, Race, main, parser
 from torch import Tensor
 
-from tacoskip import inference
 from tacoskip.config import Config
 from tacoskip.run_folder import build_tacotron
+from tacoskip.synthesis import voice as inference
 from tacoskip.text import Tokenizer
 
 REDUCTION = 5

@@ -23,8 +23,8 @@ import torch
 from timing import Contestant, Race, main, operations, parser
 from torch import Tensor, nn
 
-from tacoskip.losses import masked_l1, stop_loss
 from tacoskip.models.tacotron import Tacotron
+from tacoskip.training.losses import masked_l1, stop_loss
 from tacoskip.training.memory import keep_memory
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from tacoskip.inference import load_voice
+from tacoskip.synthesis.voice import load_voice
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TOGETHER = 32  # strings spoken in one batch

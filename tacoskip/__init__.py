@@ -11,16 +11,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tacoskip.inference import load
+    from tacoskip.synthesis.voice import load
 
 __all__ = ["load"]
 
-_MODULES = ("audio", "blocks", "config", "data", "inference", "models", "text", "training")
+_MODULES = (
+    "ablation",
+    "audio",
+    "blocks",
+    "config",
+    "data",
+    "evaluation",
+    "kernels",
+    "models",
+    "probes",
+    "recognition",
+    "synthesis",
+    "text",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        return import_module("tacoskip.inference").load
+        return import_module("tacoskip.synthesis.voice").load
     if name in _MODULES:
         return import_module(f"tacoskip.{name}")
     raise AttributeError(f"module 'tacoskip' has no attribute {name!r}")

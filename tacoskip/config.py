@@ -103,7 +103,8 @@ class Config:
     task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a listener: `asr`, `augment`).
     run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
         names none of its own; skip and topology replace the family's. match: none | params | macs,
-        in which the network is made to cost what it would cost with highway (`tacoskip.matching`).
+        in which the network is made to cost what it would cost with highway
+        (`tacoskip.training.parameter_matching`).
         cbhg is the encoder's (a voice's or a listener's), postnet the one behind a voice's decoder.
         ablation: what `tacoskip ablate` changes in the recipe before anything else, by dotted key:
         a budget it can be run in often.

@@ -42,7 +42,7 @@ class RunError(ValueError):
 @dataclass
 class Checkpoint:
     """What a checkpoint holds. `weights` are what to use (averaged), `training` what a resume
-    needs, `units` a recogniser's pieces of words (`tacoskip.text.pieces`), "" where it has none.
+    needs, `units` a recogniser's pieces of words (`tacoskip.text.subwords`), "" where it has none.
     """
 
     config: dict[str, Any]

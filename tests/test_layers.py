@@ -13,42 +13,35 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tacoskip"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"text", "audio", "masks", "native"}
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data")}
-SCORES = {"losses", "metrics", "error_rates"}
-NETWORKS_AND_DATA = GROUND | {"blocks", "models", "data"} | SCORES
-CONFIG = NETWORKS_AND_DATA | {"config", "config_checks"}
-USE = CONFIG | {
-    *("matching", "run_folder", "listening", "exported", "inference"),
-    *("evaluate", "evaluate_listener"),
-}
-COMMANDS = {"cli", "commands", "console", "speak", "hear", "doctor", "__init__"}
+GROUND = {"text", "audio", "masks", "kernels", "blocks", "models", "data"}
+CONFIG = GROUND | {"config", "config_checks"}
+USE = CONFIG | {"run_folder", "synthesis", "recognition"}
+EVALUATION = USE | {"evaluation", "export"}
+LAB = EVALUATION | {"probes", "training"}
 
 # A room may import itself and these. A name with a dot is that module alone.
 MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
-    "audio": {"native"},
+    "audio": {"kernels.cpu"},
     "masks": set(),
-    "native": set(),
-    "blocks": {"masks", "native"},
-    "models": {"blocks", "masks", "native"},
+    "kernels": {"models", "blocks", "masks"},
+    "blocks": {"masks", "kernels"},
+    "models": {"blocks", "masks", "kernels"},
     "data": {"text", "audio", "masks"},
-    "losses": {"masks", "native"},
-    "metrics": {"masks"},
-    "error_rates": set(),
     "config": SETTINGS | {"config_checks"},
     "config_checks": {"config", "blocks", "models.attention", "models.settings"},
-    "matching": CONFIG,
     "run_folder": CONFIG,
-    "listening": CONFIG | {"run_folder", "exported"},
+    "recognition": CONFIG | {"run_folder", "exported"},
+    "synthesis": CONFIG | {"run_folder", "recognition", "exported", "evaluation.metrics"},
     "exported": CONFIG | {"run_folder"},
-    "inference": CONFIG | {"run_folder", "listening", "exported"},
-    "evaluate": CONFIG | {"run_folder", "listening", "inference"},
-    "evaluate_listener": CONFIG | {"run_folder", "listening", "evaluate"},
-    "export": USE,
-    "training": USE,
-    "ablation": USE | {"training"},
-    **{room: USE | COMMANDS | {"export", "training", "ablation"} for room in COMMANDS},
+    "export": USE | {"exported", "evaluation"},
+    "evaluation": USE,
+    "probes": {"blocks", "models", "masks"},
+    "training": EVALUATION | {"probes"},
+    "ablation": LAB,
+    "cli": LAB | {"ablation", "__init__"},
+    "__init__": LAB | {"ablation"},
 }
 
 # These packages have one home each.
@@ -57,11 +50,11 @@ HOMES = {
     "lhotse": {"data"},
     "accelerate": {"training"},
     "ray": {"ablation"},
-    "typer": COMMANDS,
-    "rich": COMMANDS | {"ablation"},
+    "typer": {"cli"},
+    "rich": {"cli", "ablation"},
 }
 
-TORCH_ONLY = {"blocks", "models", "native"}
+TORCH_ONLY = {"blocks", "models", "kernels"}
 
 
 def imports(source: str, module: str) -> Iterator[str]:
@@ -122,11 +115,11 @@ def test_every_file_has_a_room() -> None:
         ("tacoskip.models.cbhg", "from ..data import batches"),
         ("tacoskip.text.normalize", "from tacoskip import masks"),
         ("tacoskip.blocks.highway", "import numpy"),
-        ("tacoskip.inference", "from omegaconf import OmegaConf"),
+        ("tacoskip.synthesis.voice", "from omegaconf import OmegaConf"),
         ("tacoskip.training.loop", "import lhotse.dataset"),
-        ("tacoskip.inference", "from tacoskip.training import train"),
+        ("tacoskip.synthesis.voice", "from tacoskip.training import train"),
         ("tacoskip.config", "from tacoskip.models.cbhg import CBHG"),
-        ("tacoskip.evaluate", "from rich.table import Table"),
+        ("tacoskip.evaluation.voices", "from rich.table import Table"),
     ],
 )
 def test_the_test_sees_a_forbidden_import(module: str, source: str) -> None:

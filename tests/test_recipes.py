@@ -62,4 +62,4 @@ def test_the_wheel_takes_every_package_and_data_file() -> None:
         found = {path for path in (ROOT / folder).rglob("*") if path.is_file()}
         patterns = setup["package-data"][package]
         assert found == {path for pattern in patterns for path in (ROOT / folder).glob(pattern)}
-    assert setup["package-data"]["tacoskip.native"] == ["*.c", "*.h"]
+    assert setup["package-data"]["tacoskip.kernels.cpu"] == ["*.c", "*.h"]

@@ -18,10 +18,10 @@ from tacoskip.ablation.statistics import AA
 from tacoskip.ablation.worker import PROGRESS, REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
 from tacoskip.data import Corpus
-from tacoskip.matching import Match, matched
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import Letters
+from tacoskip.training.parameter_matching import Match, matched
 
 # What every run of an ablation does without; the recipe's `ablation` and the command line may say
 # otherwise.

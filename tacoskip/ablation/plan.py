@@ -32,7 +32,8 @@ class PlannedRun:
 class Plan:
     """All of an ablation. refused: variants that do not fit together, with the reason.
 
-    matched: by variant, how its cost was brought to the baseline's (see `tacoskip.matching.Match`).
+    matched: by variant, how its cost was brought to the baseline's (see
+    `tacoskip.training.parameter_matching.Match`).
     """
 
     recipe: str

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.native import spectra
+from tacoskip.kernels.cpu import spectra
 
 _BLOCK = 256
 

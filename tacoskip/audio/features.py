@@ -19,7 +19,7 @@ from tacoskip.audio.emphasis import deemphasis, preemphasis
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.inversion import invert, sharpen
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
-from tacoskip.native import spectra
+from tacoskip.kernels.cpu import spectra
 
 
 class FrontEnd(nn.Module):

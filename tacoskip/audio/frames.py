@@ -2,7 +2,7 @@
 
 Work goes through blocks of a few dozen frames, which stay in the processor's cache: on long clips
 that is several times as fast as one transform of all frames. On a CPU with a C compiler most of it
-is not done here, but by `native/spectra.c`.
+is not done here, but by `kernels/cpu/spectra.c`.
 
 B batch, T frames, F bins, W window_length. A buffer (B, L), L = `buffer_length(T)`, holds what the
 windows reach: frame t's covers the buffer's samples [t * hop_length, t * hop_length + W). Sample 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.phase import integrate_phase
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
-from tacoskip.native import spectra
+from tacoskip.kernels.cpu import spectra
 
 # Iterations between two looks at the spectral convergence, when there is a tolerance.
 CHECK_EVERY = 5

@@ -9,7 +9,7 @@ crosses quiet bins, where the slopes are poor, last. A Hann window is near enoug
 Departures: the priority queue is a row of stacks, one per 0.1 neper, several times as fast as a
 heap and as good; and frames whose phase is known can be given, so that a stream goes on where it
 stood (as Prusa and Sondergaard 2016 do for one frame at a time). It runs in C where that can be
-compiled (`native/phase.c`), else by numba. T frames, F bins.
+compiled (`kernels/cpu/phase.c`), else by numba. T frames, F bins.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacoskip.native import spectra
+from tacoskip.kernels.cpu import spectra
 
 # The Gaussian nearest to a Hann window of W samples is exp(-pi t^2 / (HANN W^2)) (ibid., table 1).
 HANN = 0.25645

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tacoskip.blocks.products import Linear, low_linear, runs_low
-from tacoskip.native import low
+from tacoskip.kernels.cpu import low
 
 
 def takes(x: Tensor, linear: Linear) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.products import convolve
 from tacoskip.blocks.recorded import is_recorded
-from tacoskip.native import low
+from tacoskip.kernels.cpu import low
 
 
 class MaskedConv1d(nn.Module):

@@ -7,10 +7,10 @@ import numpy as np
 from tacoskip.data.corpus import Corpus
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.joining import cut_wave, spoken
-from tacoskip.error_rates import NONE, character_errors
-from tacoskip.evaluate_listener import utterances
-from tacoskip.inference import Speech, Voice
-from tacoskip.listening.listener import Listener
+from tacoskip.evaluation.error_rates import NONE, character_errors
+from tacoskip.evaluation.recognizers import utterances
+from tacoskip.recognition.recognizer import Listener
+from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text.letters import plain_words
 
 # What is said, and how many clips are heard.

@@ -24,10 +24,10 @@ from tacoskip.export.compare import compare_listeners, compare_voices
 from tacoskip.export.graphs import Graph, graphs_of, state_sizes, widths
 from tacoskip.exported import MANIFEST, Manifest, session
 from tacoskip.exported import run as run_graph
-from tacoskip.inference import Voice, load
-from tacoskip.listening.listener import Listener
 from tacoskip.models.tacotron import Tacotron
+from tacoskip.recognition.recognizer import Listener
 from tacoskip.run_folder import RunError
+from tacoskip.synthesis.voice import Voice, load
 
 OPSET = 17
 # Largest difference to torch that passes, relative to the largest value. Sums run in another order.

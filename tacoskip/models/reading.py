@@ -3,7 +3,7 @@
 In training the additive attentions (`Bahdanau`, `LocationSensitive`, `Forward`) have the gradient
 of the loop written out, as in `recurrent`: a step is a few operations, products that need no state
 stand before the loop and those of the weights' gradients after it. On a CPU the loop itself is C
-where a compiler is found (`tacoskip.native.reading`). Others go step by step through autograd,
+where a compiler is found (`tacoskip.kernels.cpu.reading`). Others go step by step through autograd,
 which gives the same to rounding.
 
 L steps, B batch, P channels shown, S symbols, A attention channels, C memory channels, H hidden
@@ -21,6 +21,9 @@ from torch.nn import functional
 
 from tacoskip.blocks.products import outer, product
 from tacoskip.blocks.recorded import is_recorded
+from tacoskip.kernels.cpu import low
+from tacoskip.kernels.cpu import reading as compiled
+from tacoskip.kernels.cpu.gru import takes
 from tacoskip.models.attention import (
     Attention,
     Bahdanau,
@@ -31,9 +34,6 @@ from tacoskip.models.attention import (
 )
 from tacoskip.models.capture import Plain
 from tacoskip.models.recurrent import CHUNK, fill_slopes
-from tacoskip.native import low
-from tacoskip.native import reading as compiled
-from tacoskip.native.gru import takes
 
 # What `Forward` takes the logarithm of at least, and reads as out of reach.
 LEAST = 1e-12

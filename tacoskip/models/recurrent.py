@@ -2,9 +2,9 @@
 
 Autograd keeps a node and makes a product of the weights' size for every operation of every step.
 Here the products that need no state stand before the steps, and those of the weights' gradients
-after them. The steps themselves are a loop in C where there is a compiler (`tacoskip.native`), else
-a handful of operations each, both directions side by side. The results are those of torch's own
-layer, to rounding. A GPU has a kernel for it (cuDNN) and takes that.
+after them. The steps themselves are a loop in C where there is a compiler
+(`tacoskip.kernels.cpu`), else a handful of operations each, both directions side by side. The
+results are those of torch's own layer, to rounding. A GPU has its own kernel (cuDNN).
 
 D directions, B batch, T steps, C input channels, H hidden channels.
 """
@@ -17,8 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from tacoskip.blocks.products import outer, product
 from tacoskip.blocks.recorded import is_recorded
-from tacoskip.native import gru as compiled
-from tacoskip.native import low
+from tacoskip.kernels.cpu import gru as compiled
+from tacoskip.kernels.cpu import low
 
 # Steps that are taken at once: few enough for what is made of them to stay in the cache.
 CHUNK = 16

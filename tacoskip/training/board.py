@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
-from tacoskip.training import probe_pictures
-from tacoskip.training.lesions import lesions, path_lengths
-from tacoskip.training.probes import ActivationProbe, ByUnit, alphas, reuse
+from tacoskip.probes import pictures as probe_pictures
+from tacoskip.probes.activations import ActivationProbe, ByUnit, alphas, reuse
+from tacoskip.probes.lesions import lesions, path_lengths
 
 # Of the files that a run writes itself.
 SUFFIX = ".run"

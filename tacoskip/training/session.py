@@ -23,13 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacoskip import native
 from tacoskip.config import Config, save_config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.data import Batch, Corpus
-from tacoskip.matching import Match, matched
+from tacoskip.kernels import cpu as native
 from tacoskip.models.capture import Captured, fuse
 from tacoskip.models.tacotron import Tacotron
+from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -40,7 +40,7 @@ from tacoskip.run_folder import (
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
-from tacoskip.training.gradients import GradientProbe
+from tacoskip.training.parameter_matching import Match, matched
 from tacoskip.training.processes import Processes
 from tacoskip.training.tasks import TASKS
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from tacoskip import native
-from tacoskip.native import spectra
+from tacoskip.kernels import cpu as native
+from tacoskip.kernels.cpu import spectra
 
 Voice = Callable[..., NDArray[np.float32]]
 

@@ -14,8 +14,8 @@ from tacoskip.blocks.layers import (
     rectified_dropout,
 )
 from tacoskip.blocks.products import Linear
+from tacoskip.kernels.cpu import low
 from tacoskip.masks import lengths_to_mask
-from tacoskip.native import low
 
 MASK = lengths_to_mask(torch.tensor([37, 20, 1, 36]))
 

@@ -26,10 +26,9 @@ from tacoskip.data.journal import Journal
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
-from tacoskip.inference import load
-from tacoskip.listening.arpa import arpa_words
-from tacoskip.listening.beam import BeamDecoder, BeamSettings
-from tacoskip.listening.ngram import NGram
+from tacoskip.recognition.arpa import arpa_words
+from tacoskip.recognition.beam import BeamDecoder, BeamSettings
+from tacoskip.recognition.ngram import NGram
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -37,6 +36,7 @@ from tacoskip.run_folder import (
     load_checkpoint,
     save_checkpoint,
 )
+from tacoskip.synthesis.voice import load
 from tacoskip.text.letters import Letters
 from tacoskip.text.settings import TextSettings
 

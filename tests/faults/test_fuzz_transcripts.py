@@ -6,10 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tacoskip.hear import plain
-from tacoskip.listening.decode import Symbol, Word
-from tacoskip.listening.formats import cues, srt, textgrid, vtt
-from tacoskip.listening.listener import Transcript
+from tacoskip.cli.transcripts import plain
+from tacoskip.recognition.decode import Symbol, Word
+from tacoskip.recognition.formats import cues, srt, textgrid, vtt
+from tacoskip.recognition.recognizer import Transcript
 
 from .conftest import Fuzz
 

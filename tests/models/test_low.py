@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tacoskip.kernels.cpu import low
+from tacoskip.kernels.cpu.gru import compiled
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models import reading
 from tacoskip.models.attention import ATTENTIONS
 from tacoskip.models.cbhg import BiGRU
-from tacoskip.native import low
-from tacoskip.native.gru import compiled
 
 if not low.there(16):
     pytest.skip("no compiled code for bfloat16 here", allow_module_level=True)

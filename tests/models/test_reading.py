@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tacoskip import native
+from tacoskip.kernels import cpu as native
+from tacoskip.kernels.cpu import reading as compiled
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models import reading
 from tacoskip.models.attention import ATTENTIONS
-from tacoskip.native import reading as compiled
 
 SHOWN, MEMORY, HIDDEN, CHANNELS, STEPS = 5, 6, 7, 4, 19
 LENGTHS = torch.tensor([9, 6, 1])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tacoskip import native
+from tacoskip.kernels import cpu as native
+from tacoskip.kernels.cpu import gru as compiled
 from tacoskip.models.cbhg import BiGRU
 from tacoskip.models.recurrent import gru
-from tacoskip.native import gru as compiled
 
 Found = tuple[Tensor, ...]
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 import torch
 
-from tacoskip.listening.beam import BeamDecoder, BeamSettings, Rescorer
-from tacoskip.losses import spelling_loss
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
+from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.text.letters import Letters
+from tacoskip.training.losses import spelling_loss
 
 MEMORY = torch.randn(3, 9, 6, generator=torch.Generator().manual_seed(1))
 MASK = lengths_to_mask(torch.tensor([9, 5, 3]))

@@ -11,9 +11,9 @@ from tacoskip.config import Config, load_config
 from tacoskip.data import CorpusError
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import AugmentSettings
-from tacoskip.inference import load, load_listener, load_voice
-from tacoskip.listening.listener import Listener
+from tacoskip.recognition.recognizer import Listener
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
+from tacoskip.synthesis.voice import load, load_listener, load_voice
 from tacoskip.training import Progress, train
 
 from .conftest import Prepared

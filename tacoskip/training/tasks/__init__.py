@@ -20,7 +20,7 @@ class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
     n_symbols: symbols of the texts. units: their pieces of words, where they are
-    (`tacoskip.text.pieces`). tell: says a line to whoever watches, a warning where True. The
+    (`tacoskip.text.subwords`). tell: says a line to whoever watches, a warning where True. The
     session sets config and model once the network's widths are settled.
     """
 

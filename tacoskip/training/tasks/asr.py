@@ -22,14 +22,14 @@ from tacoskip.data import (
     spoken,
     validation_batches,
 )
-from tacoskip.error_rates import cer, wer
-from tacoskip.listening.decode import frames_needed, greedy_batch
-from tacoskip.losses import ctc_loss, spelling_loss
+from tacoskip.evaluation.error_rates import cer, wer
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
+from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import Letters, plain_words
-from tacoskip.text.pieces import Pieces, Units
+from tacoskip.text.subwords import Pieces, Units
 from tacoskip.training.board import Board
+from tacoskip.training.losses import ctc_loss, spelling_loss
 
 NAMED = 5  # clips that a warning names
 SHOWN = 8  # decoded validation utterances in TensorBoard

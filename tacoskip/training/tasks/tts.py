@@ -15,17 +15,17 @@ from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import Batch, Corpus, TrainBatches, feature_statistics, validation_batches
-from tacoskip.error_rates import NONE, character_errors
-from tacoskip.inference import Speech, Voice, load_listener
-from tacoskip.losses import guided_attention_loss, masked_l1, stop_loss
-from tacoskip.metrics import alignment_score, mcd_db
+from tacoskip.evaluation.error_rates import NONE, character_errors
+from tacoskip.evaluation.metrics import alignment_score, mcd_db
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron
+from tacoskip.synthesis.voice import Speech, Voice, load_listener
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
+from tacoskip.training.losses import guided_attention_loss, masked_l1, stop_loss
 
 # Validation utterances that are synthesised at each evaluation.
 SPOKEN = 8

@@ -1,0 +1,3 @@
+from tacoskip.cli import main
+
+main()

@@ -1,0 +1,191 @@
+"""The work of `tacoskip synthesize`: which texts, into which files, or down a pipe.
+
+N samples.
+"""
+
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacoskip.cli.console import Bar, say
+
+if TYPE_CHECKING:
+    from tacoskip.synthesis.voice import Speech, Voice
+
+DEFAULT_OUT = "speech.wav"
+AUDIO_SUFFIXES = (".wav", ".flac")
+PAUSE_SECONDS = 0.4
+TEXTS_AT_ONCE = 16
+
+
+def read_texts(text: str | None, file: str | None) -> list[str]:
+    """Return the texts to speak: TEXT itself, or each line that is not blank of a file or stdin.
+
+    Raises ValueError unless there is exactly one source, and something in it.
+    """
+    if (text is None) == (file is None):
+        got = "none of them" if text is None else "a text and --file"
+        raise ValueError(f"expected a text, --file F, or - for standard input, got {got}")
+    if file is None and text != "-":
+        return [text or ""]
+    name = "standard input" if file in (None, "-") else str(file)
+    raw = sys.stdin.buffer.read() if file in (None, "-") else _read_bytes(Path(str(file)))
+    try:
+        lines = raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{raw[error.start]:02x} at {error.start}"
+        raise ValueError(f"{name}: expected UTF-8 text, got {byte}") from None
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise ValueError(f"{name}: expected a line of text, found none")
+    return texts
+
+
+def choose_out(out: str | None) -> str:
+    """Return where to write: `out` once it makes sense, by default the first free speech*.wav."""
+    if out == "-":
+        if sys.stdout.isatty():
+            raise ValueError("expected a pipe or a file for -o -, got a terminal")
+        return out
+    if out is None:
+        number, path = 1, Path(DEFAULT_OUT)
+        while path.exists():
+            number += 1
+            path = Path(DEFAULT_OUT).with_stem(f"{Path(DEFAULT_OUT).stem}-{number}")
+        return str(path)
+    path = Path(out)
+    if not path.parent.is_dir():
+        raise ValueError(f"no folder '{path.parent}' to write -o {out} into")
+    if path.suffix in AUDIO_SUFFIXES and path.is_dir():
+        raise ValueError(f"expected a file for -o {out}, got a folder")
+    if path.suffix and path.suffix not in AUDIO_SUFFIXES and not path.is_dir():
+        raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got '{out}'")
+    if path.exists() and not path.is_dir() and path.suffix not in AUDIO_SUFFIXES:
+        raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got the file '{out}'")
+    return out
+
+
+def speak(
+    voice: "Voice", texts: list[str], out: str, speaker: str | None, plot: bool, seed: int
+) -> dict[str, Any]:
+    """Speak the texts into `out`: one file, or a folder with a file for each text.
+
+    Returns what was written and how it went, text by text.
+    """
+    target, work = Path(out), 0.0
+    folder = target.suffix not in AUDIO_SUFFIXES
+    if folder:
+        target.mkdir(exist_ok=True)
+    results: list[dict[str, Any]] = []
+    pieces: list[NDArray[np.float32]] = []
+    for number, (speech, spent) in enumerate(_spoken(voice, texts, speaker, seed), 1):
+        work += spent
+        for warning in speech.warnings:
+            say(f"warning: {_excerpt(speech.text)}: {warning}")
+        path = target / f"{number:04d}.wav" if folder else target
+        picture = path.with_suffix(".png")
+        if not folder and len(texts) > 1:
+            picture = path.with_name(f"{path.stem}-{number:04d}.png")
+        if folder:
+            _write(path, speech.wave, speech.sample_rate)
+        pieces.append(speech.wave)
+        results.append({"text": speech.text, "file": str(path), "seconds": speech.seconds})
+        results[-1] |= {"stopped": speech.stopped, "warnings": speech.warnings}
+        if plot:
+            _plot(speech, picture)
+            results[-1]["plot"] = str(picture)
+    rate = voice.sample_rate
+    if not folder:
+        pause = np.zeros(round(PAUSE_SECONDS * rate), dtype=np.float32)
+        _write(target, np.concatenate([x for p in pieces for x in (p, pause)][:-1]), rate)
+    seconds = sum(result["seconds"] for result in results)
+    say(f"{seconds:.2f} s of speech in {work:.2f} s")
+    return {
+        "out": out,
+        "sample_rate": rate,
+        "speaker": speaker,
+        "seed": seed,
+        "speech": results,
+        "work_seconds": round(work, 3),
+    }
+
+
+def stream(
+    voice: "Voice", texts: list[str], speaker: str | None, seed: int, sink: BinaryIO
+) -> None:
+    """Write a 16-bit wav to `sink` while it is being spoken; its header leaves the length open."""
+    rate = voice.sample_rate
+    pause = np.zeros(round(PAUSE_SECONDS * rate), dtype=np.float32)
+    begun = False
+    for number, text in enumerate(texts):
+        if number:
+            sink.write(_pcm(pause))
+        for wave in voice.stream(text, speaker=speaker, seed=seed):
+            if not begun:  # only now, so that a refused text leaves nothing on standard output
+                sink.write(_open_header(rate))
+                begun = True
+            sink.write(_pcm(wave))
+            sink.flush()
+
+
+def _spoken(
+    voice: "Voice", texts: list[str], speaker: str | None, seed: int
+) -> Iterator[tuple["Speech", float]]:
+    """Yield each text's speech and the seconds of work it took."""
+    with Bar("synthesize") as bar:
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            if start:
+                bar.show(start / len(texts), f"{start} of {len(texts)} texts")
+            chosen = texts[start : start + TEXTS_AT_ONCE]
+            began = time.monotonic()
+            speeches = voice.synthesize(chosen, speaker=speaker, seed=seed)
+            assert isinstance(speeches, list)
+            spent = (time.monotonic() - began) / len(chosen)
+            yield from ((speech, spent) for speech in speeches)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        around = path.parent.iterdir() if path.parent.is_dir() else iter(())
+        near = get_close_matches(path.name, [other.name for other in around], n=1)
+        hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
+        raise ValueError(f"no such file: {path}{hint}") from None
+
+
+def _write(path: Path, wave: NDArray[np.float32], sample_rate: int) -> None:
+    from tacoskip.audio import write_audio
+
+    verb = "replaced" if path.exists() else "wrote"
+    write_audio(path, wave, sample_rate)
+    say(f"{verb} {path}")
+
+
+def _plot(speech: "Speech", path: Path) -> None:
+    from tacoskip.synthesis.voice import plot_speech
+
+    verb = "replaced" if path.exists() else "wrote"
+    plot_speech(speech, path)
+    say(f"{verb} {path}")
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
+
+
+def _pcm(wave: NDArray[np.float32]) -> bytes:
+    return np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2").tobytes()
+
+
+def _open_header(rate: int) -> bytes:
+    """Return the 44 bytes before mono 16-bit samples; both lengths say "until the end"."""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return b"RIFF\xff\xff\xff\xffWAVE" + form + b"data\xff\xff\xff\xff"

@@ -1,0 +1,194 @@
+"""`prepare` and `train`: from a recipe to a run."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tacoskip.cli.arguments import Json, Settings, nearest_folder, require_place
+from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, say, working
+
+if TYPE_CHECKING:
+    from tacoskip.config import Config
+    from tacoskip.data.prepare import PrepareReport
+    from tacoskip.data.sharding import ShardReport
+    from tacoskip.training import Progress
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@guarded
+def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
+    """Fetch a corpus if it is absent, check every clip, normalise, write the manifest.
+
+    Run again: only what is missing is done. Clips that are left out are counted by reason, and
+    named one by one in the report.
+    """
+    from tacoskip.config import load_arguments
+
+    with working():
+        config = load_arguments(settings or [])
+        report, shards = _prepare(config), None
+        if config.data.shards:
+            shards = _write_shards(config, report)
+    result = _preparation(report)
+    if shards:
+        result["shards"] = vars(shards)
+    if json:
+        emit_json(result)
+        return
+    reasons = [[reason, str(count)] for reason, count in result["dropped"].items()]
+    emit_table(["clips", "count"], [["kept", str(report.kept)], *reasons])
+    splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
+    count = len(report.speakers)
+    print(f"{_duration(report.seconds)} by {count} speaker{'s' * (count != 1)}; {splits}")
+    print(f"report: {result['report']}")
+    if shards:
+        print(f"shards: {shards.shards} of {shards.bytes / 1e6:,.0f} MB together, {shards.dir}")
+
+
+@guarded
+def train(settings: Settings = None, json: Json = False) -> None:
+    """Train a voice or, with a recipe of task=asr, a listener.
+
+    Run again = resume; Ctrl-C saves first.
+
+    A corpus that is not prepared yet is prepared first. `accelerate launch -m tacoskip.cli train
+    ...` or torchrun trains on several GPUs or machines, with the same batches.
+    """
+    from tacoskip.config import load_arguments
+
+    with working(), _awaited():
+        config = load_arguments(settings or [])
+        from tacoskip.training.processes import started_alone, started_as_main
+
+        require_place(config.run)
+        run = Path(config.run)
+        if (run / "ablation.json").is_file() and not (run / "checkpoints").is_dir():
+            raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
+        if started_alone():
+            require_corpus(config)
+        from tacoskip import training
+
+        if not started_as_main():
+            training.train(config)
+            return
+        with Bar("train") as bar:
+            try:
+                summary = training.train(config, lambda progress: _show(bar, progress))
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}; make some and run again, its last checkpoint is whole",
+                    error.filename or config.run,
+                ) from error
+    if json:
+        emit_json(summary)
+        return
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in summary["best"].items())
+    print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
+    use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
+    print(f"try it: tacoskip {use.format(summary['run'])}")
+
+
+@contextmanager
+def _awaited() -> Iterator[None]:
+    """What ends this process is told to the others of its run, which may wait for it."""
+    try:
+        yield
+    except BaseException as error:
+        if "WORLD_SIZE" in os.environ:  # a launcher's: else nothing is loaded for it
+            from tacoskip.training.processes import ended_early
+
+            ended_early(error)
+        raise
+
+
+def require_corpus(config: "Config") -> None:
+    """Prepare the corpus unless it is there."""
+    from tacoskip.data.corpus import Corpus
+    from tacoskip.data.errors import CorpusError
+    from tacoskip.data.shards import are_shards
+
+    if are_shards(config.data.root):
+        return
+    try:
+        Corpus.of(config.data, config.audio, config.text)
+    except CorpusError:
+        report = _prepare(config)
+        left_out = f"{len(report.dropped)} left out" if report.dropped else "none left out"
+        say(f"corpus: {report.kept} clips kept, {left_out}, see {report.dir}/report.json")
+
+
+def _prepare(config: "Config") -> "PrepareReport":
+    from tacoskip.data.prepare import prepare
+    from tacoskip.data.sharding import check_target
+    from tacoskip.data.shards import are_shards
+
+    root = config.data.root
+    if are_shards(root):
+        raise ValueError(f"data.root={root} holds shards, which are prepared: train on them")
+    if config.data.shards:
+        check_target(config.data.shards)
+    if Path(root).is_file():
+        raise ValueError(f"expected a folder in data.root, got the file '{root}'")
+    if "://" in root:
+        raise ValueError(f"expected a folder or an http(s) address in data.root, got '{root}'")
+    if root and not Path(root).is_dir():
+        raise ValueError(f"no folder '{root}' (data.root){nearest_folder(root)}")
+    with Bar("prepare") as bar:
+        report = prepare(
+            config.data,
+            config.audio,
+            config.text,
+            progress=lambda done, total, note: bar.show(done / total if total else None, note),
+        )
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+    return report
+
+
+def _write_shards(config: "Config", report: "PrepareReport") -> "ShardReport":
+    from tacoskip.data.sharding import check_target, write_shards
+
+    with Bar("shards") as bar:
+        return write_shards(
+            report.dir,
+            check_target(config.data.shards),
+            lambda done, total, note: bar.show(done / total, note),
+        )
+
+
+def _preparation(report: "PrepareReport") -> dict[str, Any]:
+    from collections import Counter
+
+    reasons = Counter(clip.reason for clip in report.dropped)
+    return {
+        "dir": str(report.dir),
+        "report": str(report.dir / "report.json"),
+        "kept": report.kept,
+        "dropped": dict(reasons.most_common()),
+        "seconds": report.seconds,
+        "speakers": report.speakers,
+        "splits": report.splits,
+        "warnings": report.warnings,
+    }
+
+
+def _show(bar: Bar, progress: "Progress") -> None:
+    if progress.message:
+        say(f"warning: {progress.message}" if progress.warning else progress.message)
+    figures = [
+        f"{name} {progress.scalars[name]:.3f}"
+        for name in ("loss", "alignment")
+        if name in progress.scalars
+    ]
+    bar.show(progress.share, ", ".join([f"step {progress.step}", *figures]))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"

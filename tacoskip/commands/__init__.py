@@ -1,1 +1,0 @@
-"""The commands, as `tacoskip.cli` lists them: heavy imports stay inside each."""

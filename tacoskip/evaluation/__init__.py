@@ -1,0 +1,1 @@
+"""Metrics, error rates, evaluation of voices and recognizers."""

@@ -1,0 +1,1 @@
+"""Fast replacements of plain modules."""

@@ -1,0 +1,182 @@
+"""Transforms of whole recordings by the compiled loops: features, and Griffin-Lim.
+
+B batch, T frames, F bins, M mel bands, N samples, W samples in a window, L samples in a buffer of
+frames (`audio/frames.py`).
+"""
+
+import ctypes
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tacoskip.kernels.cpu.gru import at, compiled, enough, takes
+
+# The shortest transform, and below it torch's: a vector of frames is not worth its while there.
+SHORTEST = 64
+
+_NUMBER, _PLACE = ctypes.c_int64, ctypes.c_void_p
+
+
+class _Projection(ctypes.Structure):
+    _fields_ = (
+        *((name, _NUMBER) for name in "n hop window frames length iterations look".split()),
+        *((name, _PLACE) for name in "magnitude phase analysis synthesis scale fixed".split()),
+        *((name, _PLACE) for name in "turns pair_turns pairs buffer".split()),
+        *((name, ctypes.c_float) for name in ("pull", "tolerance")),
+        *((name, _NUMBER) for name in "step looking segment".split()),
+        *((name, _PLACE) for name in "target previous even odd scratch errors".split()),
+        ("taken", ctypes.c_int),
+    )
+
+
+class _Features(ctypes.Structure):
+    _fields_ = (
+        *((name, _NUMBER) for name in "n hop window rows frames samples lead bands".split()),
+        *((name, _PLACE) for name in "waves analysis turns pair_turns pairs".split()),
+        *((name, _PLACE) for name in "corners weights linear mel".split()),
+        *(("preemphasis", ctypes.c_double), ("floor", ctypes.c_float), ("failed", ctypes.c_int)),
+    )
+
+
+class Bands(NamedTuple):
+    """Mel bands as bins meet them: between corner i and i + 1 lie the bins from `corners[i]`
+    (M + 2, int32), which fade out of band i - 1 and into band i, with `weights` (F, 2).
+    """
+
+    corners: Tensor
+    weights: Tensor
+
+
+def transforms(x: Tensor, n_fft: int) -> bool:
+    """Whether the loops are there for such a tensor, and for transforms of n_fft samples."""
+    return n_fft >= SHORTEST and n_fft & (n_fft - 1) == 0 and takes(x)
+
+
+def bands(basis: Tensor) -> Bands:
+    """Of mel filters (F, M), of which a bin is in two neighbours at most."""
+    bins, count = basis.shape
+    first = torch.where(basis.any(1), (basis > 0).int().argmax(1), 0).cummax(0).values
+    beside = functional.pad(basis, (0, 1))
+    weights = beside.gather(1, torch.stack([first, first + 1], 1))
+    corners = torch.searchsorted(first + 1, torch.arange(count + 1))
+    corners = torch.cat([corners, torch.tensor([bins])])
+    return Bands(corners.int(), weights.float().contiguous())
+
+
+def features(
+    waves: Tensor,
+    window: Tensor,
+    n_fft: int,
+    hop_length: int,
+    preemphasis: float,
+    mel: tuple[Bands, float] | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Magnitudes (B, T, F) of waves (B, N), computed in double precision; with bands and a floor,
+    log10 ones of at least the floor's, and mel (B, T, M) as well. window (W,) of float64.
+    """
+    batch, samples = waves.shape
+    frames, length = 1 + samples // hop_length, len(window)
+    waves, table = waves.contiguous(), _plan(n_fft)
+    linear = waves.new_empty(batch, frames, n_fft // 2 + 1)
+    count = len(mel[0].corners) - 2 if mel else 0
+    logs = waves.new_empty(batch, frames, count) if mel else None
+    analysis = _padded(window / 2)
+    given = _Features(
+        *(n_fft, hop_length, length, batch, frames, samples, (length + 1) // 2, count),
+        *(at(x) for x in (waves, analysis, table.turns, table.pair_turns, table.pairs)),
+        *(at(mel[0].corners if mel else None), at(mel[0].weights if mel else None)),
+        *(at(linear), at(logs)),
+        *(preemphasis, mel[1] if mel else 0.0, 0),
+    )
+    enough(compiled().analyse(ctypes.byref(given), _threads()))
+    return linear, logs
+
+
+def project(
+    magnitude: Tensor,
+    phase: Tensor,
+    window: Tensor,
+    n_fft: int,
+    hop_length: int,
+    scale: Tensor,
+    fixed: Tensor,
+    iterations: int,
+    pull: float,
+    tolerance: float,
+    look: int,
+) -> Tensor:
+    """Griffin-Lim on one item, as `audio/inversion.py` has it: magnitude, phase (T, F), scale and
+    fixed (L,) -> buffer (L,). `look`: iterations between two looks at the convergence.
+    """
+    table, buffer = _plan(n_fft), torch.empty_like(scale)
+    tensors = (
+        *(magnitude.contiguous(), phase.contiguous(), _padded(window / 2), _padded(window / n_fft)),
+        *(scale.contiguous(), fixed.contiguous(), table.turns.float(), table.pair_turns.float()),
+        *(table.pairs, buffer),
+    )
+    given = _Projection(
+        *(n_fft, hop_length, len(window), len(magnitude), len(scale), iterations),
+        look if tolerance > 0 else 0,
+        *(at(x) for x in tensors),
+        *(pull, tolerance),
+    )
+    enough(compiled().project(ctypes.byref(given), _threads()))
+    return buffer
+
+
+def integrate(
+    magnitude: Tensor,
+    phase: Tensor,
+    known: int,
+    slopes: tuple[float, float, float, float],
+    advance: Tensor,
+    steps: float,
+    levels: int,
+) -> None:
+    """Phase gradient heap integration, as `audio/phase.py` has it: magnitude, phase (T, F), of
+    which the first `known` frames stay. `slopes`: log threshold, of time, of frequency, of the
+    window's centre; advance (F,); `steps` a neper, of
+    which there are `levels` at most.
+    """
+    frames, bins = magnitude.shape
+    there = compiled().integrate(
+        *(_NUMBER(frames), _NUMBER(bins), _NUMBER(known), at(magnitude), at(phase)),
+        *((ctypes.c_float * 4)(*slopes), at(advance), ctypes.c_float(steps), _NUMBER(levels)),
+    )
+    enough(there)
+
+
+def deemphasise(wave: Tensor, coefficient: float, last: float) -> Tensor:
+    """y[n] = wave[n] + coefficient * y[n - 1] of a wave (N,), where y[-1] = `last`."""
+    wave, out = wave.contiguous(), torch.empty_like(wave)
+    numbers = _NUMBER(len(wave)), ctypes.c_double(coefficient), ctypes.c_double(last)
+    compiled().deemphasise(at(wave), *numbers, at(out))
+    return out
+
+
+class _Plan(NamedTuple):
+    turns: Tensor
+    pairs: Tensor
+    pair_turns: Tensor
+
+
+@cache
+def _plan(n_fft: int) -> _Plan:
+    """What all transforms of a length share, see spectra.c."""
+    turns = torch.empty(2 * n_fft, dtype=torch.float64)
+    pairs = torch.empty(3 * n_fft // 4, dtype=torch.int32)
+    pair_turns = torch.empty(n_fft // 2, dtype=torch.float64)
+    enough(compiled().plan(_NUMBER(n_fft), at(turns), at(pairs), at(pair_turns)))
+    return _Plan(turns, pairs, pair_turns)
+
+
+def _padded(window: Tensor) -> Tensor:
+    """Zeros behind a window, to a whole number of vectors."""
+    return functional.pad(window, (0, -len(window) % int(compiled().lanes())))
+
+
+def _threads() -> ctypes.c_int64:
+    return _NUMBER(torch.get_num_threads())

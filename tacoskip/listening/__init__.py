@@ -1,1 +1,0 @@
-"""Using a recogniser: posteriors to text with times, files of any length, forced alignment."""

@@ -1,0 +1,1 @@
+"""Measurements inside a stack: gradients, gates, lesions, reuse, and their pictures."""

@@ -1,0 +1,119 @@
+"""Pictures of what the probes found: by depth, of reuse, of attention, of lesions and paths.
+
+Figures are matplotlib's own objects, without pyplot and its state.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tacoskip.probes.activations import ByUnit
+
+# Panels of a picture by depth: title, whether logarithmic, and the measures in it.
+PANELS = (
+    (
+        "gradient norm",
+        True,
+        {
+            "gradient": "at the unit's input",
+            "gradient_transform": "through the transform",
+            "gradient_skip": "along the skip",
+            "gradient_weights": "of the weights (clipped)",
+            "long_skip": "along the long skip",
+            "long_below": "from below it",
+        },
+    ),
+    ("activation, root mean square", False, {"norm": "after the unit"}),
+    (
+        "gates",
+        False,
+        {
+            "openness": "openness",
+            "alpha": "alpha",
+            "alpha_min": "least alpha",
+            "alpha_max": "greatest alpha",
+        },
+    ),
+)
+
+
+def by_depth(place: str, found: ByUnit) -> Figure:
+    """Draw all measures of a stack over its units, input to the left."""
+    panels = [
+        (title, log, {name: label for name, label in names.items() if name in found})
+        for title, log, names in PANELS
+    ]
+    panels = [panel for panel in panels if panel[2]]
+    figure, axes = _panels(len(panels))
+    for one, (title, log, names) in zip(axes, panels, strict=True):
+        for name, label in names.items():
+            values = np.array([np.nan if v is None else v for v in found[name]])
+            if log:
+                values = np.where(values > 0, values, np.nan)
+            if np.isfinite(values).any():
+                one.plot(values, ".-", label=label, linewidth=1, markersize=4)
+        if one.lines:
+            one.set_yscale("log" if log else "linear")
+            one.legend(fontsize=7)
+        one.set(title=title, xlabel=f"unit of {place}")
+        one.locator_params(axis="x", integer=True)
+    return figure
+
+
+def reuse_map(tables: Sequence[Sequence[Sequence[float]]]) -> Figure:
+    """Draw what each unit of a dense stack reads: sources upwards, readers to the right."""
+    figure, axes = _panels(len(tables))
+    for one, table in zip(axes, tables, strict=True):
+        image = np.full((len(table), len(table)), np.nan)
+        for reader, row in enumerate(table):
+            image[: len(row), reader] = row
+        shown = one.imshow(image, origin="lower", cmap="viridis", vmin=0)
+        figure.colorbar(shown, ax=one, label="mean |weight|")
+        one.set(xlabel="reader (the last: the transition)", ylabel="source (0: the stage's input)")
+        one.locator_params(integer=True)
+    return figure
+
+
+def attention_maps(maps: Mapping[int, Tensor], most: int = 4) -> Figure:
+    """Draw whom the frames of an item read in non-local units: (T, T) each, readers upwards."""
+    step = max(1, -(-len(maps) // most))
+    chosen = sorted(maps)[::step]
+    figure, axes = _panels(len(chosen))
+    for one, number in zip(axes, chosen, strict=True):
+        one.imshow(maps[number].numpy(), origin="lower", aspect="auto", interpolation="nearest")
+        one.set(title=f"unit {number}", xlabel="frame that is read", ylabel="frame that reads")
+    return figure
+
+
+def lesion_bars(place: str, increase: Sequence[float | None]) -> Figure:
+    """Draw by how much the loss rises without each unit."""
+    figure, (axes,) = _panels(1)
+    numbers = [number for number, value in enumerate(increase) if value is not None]
+    axes.bar(numbers, [value for value in increase if value is not None])
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(xlabel=f"unit of {place} that is dropped", ylabel="rise of the validation loss")
+    axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+def path_bars(place: str, magnitude: Sequence[float], share: Sequence[float]) -> Figure:
+    """Draw the gradient along one path, and its share over all paths, by their length."""
+    figure, (one, all_) = _panels(2)
+    sizes = np.array(magnitude)
+    one.plot(np.where(sizes > 0, sizes, np.nan), ".-")
+    if (sizes > 0).any():
+        one.set_yscale("log")
+    one.set(title="gradient along one path", xlabel=f"transforms of {place} on the path")
+    all_.bar(range(len(share)), share)
+    all_.set(title="share of all paths of that length", xlabel=f"transforms of {place} on the path")
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(4.2 * max(count, 1), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, max(count, 1), squeeze=False)[0])

@@ -1,0 +1,1 @@
+"""Using a trained recognizer: load it, transcribe, decode, align."""

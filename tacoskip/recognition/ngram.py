@@ -1,0 +1,165 @@
+"""N-gram language models from text: interpolated modified Kneser-Ney, written as ARPA.
+
+Chen and Goodman, "An empirical study of smoothing techniques for language modeling", 1998. With
+h' the context h without its first word, c the count (for the highest order, or after <s>) or the
+number of words seen before it, and D one of three discounts by c:
+
+    p(w | h) = (c(h w) - D(c(h w))) / c(h .) + gamma(h) p(w | h')
+
+Below the words stands the uniform distribution over all that may follow, `<unk>` among it.
+"""
+
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tacoskip.recognition.beam import SPACE
+from tacoskip.text.letters import plain_words
+
+START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+# For texts so small that the counts of counts say nothing.
+FALLBACK = (0.5, 1.0, 1.5)
+
+Gram = tuple[str, ...]
+
+
+class NGram:
+    """A model of `order`: `log10` of probability and of back-off weight by n-gram."""
+
+    def __init__(self, sentences: Iterable[Iterable[str]], order: int) -> None:
+        if order < 1:
+            raise ValueError(f"expected an order of at least 1, got {order}")
+        self.order = order
+        counts = _counts(sentences, order)
+        vocabulary = sorted({gram[0] for gram in counts[0]} - {START})
+        if len(vocabulary) < 2:
+            raise ValueError("expected a text with words, got none")
+        self.probability: list[dict[Gram, float]] = []
+        self.backoff: dict[Gram, float] = {}
+        self._estimate(counts, [*vocabulary, UNKNOWN])
+
+    def _estimate(self, counts: list[Counter[Gram]], vocabulary: list[str]) -> None:
+        below: dict[Gram, float] = {}
+        uniform = 1 / len(vocabulary)
+        for n, grams in enumerate(counts, 1):
+            discounts = _discounts(grams)
+            total: defaultdict[Gram, int] = defaultdict(int)
+            taken: defaultdict[Gram, float] = defaultdict(float)
+            for gram, count in grams.items():
+                if gram == (START,):
+                    continue
+                total[gram[:-1]] += count
+                taken[gram[:-1]] += discounts[min(count, 3)]
+            level: dict[Gram, float] = {}
+            for gram, count in grams.items():
+                if gram == (START,):
+                    continue
+                context = gram[:-1]
+                lower = below[gram[1:]] if n > 1 else uniform
+                kept = (count - discounts[min(count, 3)]) / total[context]
+                level[gram] = kept + taken[context] / total[context] * lower
+            if n == 1:
+                level[(UNKNOWN,)] = taken[()] / total[()] * uniform
+            else:
+                self.backoff |= {h: taken[h] / total[h] for h in total}
+            self.probability.append(level)
+            below = level
+
+    def prob(self, word: str, context: Gram = ()) -> float:
+        """Return p(word | context), backing off as a reader of the ARPA file does."""
+        if (word,) not in self.probability[0]:
+            word = UNKNOWN
+        weight, context = 1.0, context[max(0, len(context) - self.order + 1) :]
+        while (*context, word) not in self.probability[len(context)]:
+            weight *= self.backoff.get(context, 1.0)
+            context = context[1:]
+        return weight * self.probability[len(context)][(*context, word)]
+
+    def write(self, path: str | Path) -> None:
+        """Write the model as an ARPA file, whole or not at all."""
+        levels = [dict(level) for level in self.probability]
+        levels[0][(START,)] = 0.0
+        partial = Path(f"{path}.partial")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write("\\data\\\n")
+                for n, level in enumerate(levels, 1):
+                    file.write(f"ngram {n}={len(level)}\n")
+                for n, level in enumerate(levels, 1):
+                    file.write(f"\n\\{n}-grams:\n")
+                    for gram in sorted(level):
+                        chance = level[gram]
+                        log = math.log10(chance) if chance > 0 else -99.0
+                        line = f"{log:.6f}\t{' '.join(gram)}"
+                        if gram in self.backoff and n < self.order:
+                            line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
+                        file.write(line + "\n")
+                file.write("\n\\end\\\n")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def train_file(
+    texts: Iterable[str | Path], out: str | Path, order: int, characters: bool = False
+) -> dict[str, Any]:
+    """Train on text files, a sentence a line, and write `out`; returns what it holds.
+
+    characters: model characters, a space written as "|". Raises ValueError for files that cannot be
+    read or hold no words.
+    """
+    sentences = [units for path in texts for units in _sentences(Path(path), characters)]
+    if Path(out).is_dir():
+        raise ValueError(f"expected a file to write, got the folder '{out}'")
+    if not Path(out).absolute().parent.is_dir():
+        raise ValueError(f"no folder '{Path(out).parent}' to write {out} into")
+    model = NGram(sentences, order)
+    model.write(out)
+    counts = [len(level) for level in model.probability]
+    return {"lm": str(out), "order": order, "sentences": len(sentences), "ngrams": counts}
+
+
+def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise ValueError(f"no such file: {path}") from None
+    except IsADirectoryError:
+        raise ValueError(f"expected a text file, got the folder '{path}'") from None
+    except (UnicodeDecodeError, OSError):
+        raise ValueError(f"{path}: expected a text in UTF-8") from None
+    for line in lines:
+        words = plain_words(line)
+        if words:
+            yield list(words.replace(" ", SPACE)) if characters else words.split()
+
+
+def _counts(sentences: Iterable[Iterable[str]], order: int) -> list[Counter[Gram]]:
+    """Raw counts of the highest order; below it, of how many words each n-gram was seen after."""
+    raw: list[Counter[Gram]] = [Counter() for _ in range(order)]
+    for sentence in sentences:
+        words = (START, *sentence, END)
+        for n in range(1, order + 1):
+            raw[n - 1].update(words[i : i + n] for i in range(len(words) - n + 1))
+    counts = list(raw)
+    for n in range(order - 1, 0, -1):
+        before: Counter[Gram] = Counter(gram[1:] for gram in raw[n])
+        # Nothing stands before <s>: n-grams that begin with it keep their raw counts.
+        before.update({g: c for g, c in raw[n - 1].items() if g[0] == START})
+        counts[n - 1] = before
+    return counts
+
+
+def _discounts(counts: Counter[Gram]) -> tuple[float, float, float, float]:
+    """The discounts of counts 0, 1, 2 and 3 or more."""
+    n = Counter(min(count, 5) for gram, count in counts.items() if gram != (START,))
+    if not all(n[k] for k in (1, 2, 3, 4)):
+        return 0.0, *FALLBACK
+    y = n[1] / (n[1] + 2 * n[2])
+    one, two, three = (k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))
+    if not (0 < one <= 1 and 0 < two <= 2 and 0 < three <= 3):
+        return 0.0, *FALLBACK
+    return 0.0, one, two, three

@@ -1,0 +1,1 @@
+"""Using a trained voice: load it, synthesize short and long text."""

@@ -1,0 +1,283 @@
+"""The commands as a user meets them: exit codes, one-line errors, what stands on which stream."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tacoskip.cli import app, main
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = [
+    *("prepare", "train", "synthesize", "transcribe", "align", "export", "ngram"),
+    *("evaluate", "ablate", "compare", "board", "blocks", "doctor"),
+]
+
+
+def tacoskip(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def refused(result: Result) -> str:
+    """The one line on stderr of a command that was refused, with nothing on stdout."""
+    assert result.exit_code == 2, result.stderr
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_help_lists_the_promised_commands() -> None:
+    result = tacoskip("--help")
+    assert result.exit_code == 0
+    listed = [line.split()[0] for line in result.stdout.split("Commands:")[1].splitlines() if line]
+    assert listed[: len(COMMANDS)] == COMMANDS
+    for command in COMMANDS:
+        assert tacoskip(command, "--help").exit_code == 0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ["torch", "numpy", "omegaconf", "rich", "lhotse", "librosa", "matplotlib", "scipy"]
+    script = (
+        "import sys\nfrom tacoskip.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        f"print('heavy:', [name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+def test_an_unknown_command_or_option_is_refused() -> None:
+    for arguments in (["transcribble"], ["train", "--resume"], ["synthesize"]):
+        result = tacoskip(*arguments)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert "Traceback" not in result.stderr
+
+
+def test_the_root_script_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--version"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.startswith("tacoskip 0.")
+
+
+@pytest.mark.parametrize("command", ["prepare", "train"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected recipe=NAME, got none (known: demo"),
+        (["demo"], "expected recipe=NAME, got 'demo'; did you mean 'recipe=demo'?"),
+        (["recipe=ljspech"], "did you mean 'ljspeech'?"),
+        (["recipe=smoke", "train.max_step=5"], "did you mean 'train.max_steps'?"),
+        (["recipe=smoke", "train.max_steps=many"], "expected a whole number"),
+        (["recipe=smoke", "data.corpus=ljspech"], "did you mean 'ljspeech'?"),
+        (["recipe=smoke", "block"], "expected key=value, got 'block'"),
+        (["recipe=smoke", "data.root=nowhere/at/all"], "no folder 'nowhere/at/all' (data.root)"),
+        (["recipe=smoke", f"data.root={__file__}"], "expected a folder in data.root, got the file"),
+        (["recipe=smoke", "data.root=s3://a/b"], "expected a folder or an http(s) address in"),
+        (["recipe=smoke", f"data.root={ROOT / 'docs'}"], "metadata.jsonl or one table in"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_code_2(
+    command: str, arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(tacoskip(command, *arguments))
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_a_corpus_folder_nearby_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpora/fsdd").mkdir(parents=True)
+    said = refused(tacoskip("prepare", "recipe=fsdd", "data.root=corpora/fssd"))
+    assert "did you mean 'corpora/fsdd'?" in said
+
+
+def test_a_run_that_is_not_there_is_told_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs/ljspeech/checkpoints").mkdir(parents=True)
+    for command in (["synthesize", "runs/ljspech", "hello"], ["evaluate", "runs/ljspech"]):
+        assert "did you mean 'runs/ljspeech'?" in refused(tacoskip(*command))
+    assert "no checkpoint" in refused(tacoskip("synthesize", "runs/ljspeech", "hello"))
+    Path("junk.pt").write_bytes(b"not a checkpoint")
+    assert "junk.pt" in refused(tacoskip("synthesize", "junk.pt", "hello"))
+
+
+def test_a_folder_that_is_no_run_is_told_from_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        Path(f"runs/{name}/checkpoints").mkdir(parents=True)
+    assert "a folder of runs: runs/one, runs/two" in refused(tacoskip("evaluate", "runs"))
+    assert "did you mean 'runs/two'?" in refused(tacoskip("synthesize", "two", "hello"))
+    Path("onnx").mkdir()
+    Path("onnx/export.json").write_text("{}")
+    assert "got 'onnx', which was exported from one" in refused(tacoskip("evaluate", "onnx"))
+    said = refused(tacoskip("export", "runs/one", "-o", "not/here"))
+    assert "no folder 'not' to make -o not/here in" in said
+
+
+@pytest.mark.parametrize("command", [("train",), ("ablate", "blocks=plain", "train.max_steps=1")])
+def test_a_run_folder_that_is_none(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").touch()
+    for run in ("notes", "notes/run"):
+        said = refused(tacoskip(*command, "recipe=smoke", "data.root=nowhere", f"run={run}"))
+        assert f"expected a folder for run={run}, got the file 'notes'" in said
+    Path("all").mkdir()
+    Path("all/ablation.json").write_text("{}")
+    said = refused(tacoskip("train", "recipe=smoke", "data.root=nowhere", "run=all"))
+    assert "all holds an ablation; choose another run=FOLDER" in said
+
+
+def test_a_strangers_words_give_the_terminal_no_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("metadata.csv").write_text("\x1b]0;owned\x07,b\nx,y\n")
+    said = refused(tacoskip("prepare", "recipe=smoke", "data.root=."))
+    assert "got ?]0;owned?, b" in said and "\x1b" not in said
+
+
+def test_a_checkpoint_that_wants_to_run_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    class Evil:
+        def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weights": Evil()}, "evil.pt")
+    assert "evil.pt" in refused(tacoskip("synthesize", "evil.pt", "hello"))
+    assert not Path("executed").exists()
+
+
+def test_a_corpus_with_nothing_left_is_failed_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad" / "wavs").mkdir(parents=True)
+    Path("bad/metadata.csv").write_text("one|one|one\n")
+    Path("bad/wavs/one.wav").write_text("this is a text file")
+    result = tacoskip("prepare", "recipe=smoke", "data.root=bad")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("error: no clip of ")
+    assert "Traceback" not in result.stderr
+
+
+def test_evaluate_knows_its_splits() -> None:
+    assert "did you mean 'validation'?" in refused(tacoskip("evaluate", "run", "--split", "valid"))
+
+
+def test_blocks_lists_every_family() -> None:
+    from tacoskip.blocks import BLOCKS
+
+    told = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
+    assert list(told["blocks"]) == list(BLOCKS)
+    # Two highway layers, each with a transform and a gate: (8 + 1) x 8 weights apiece.
+    assert told["blocks"]["highway"]["parameters"] == 2 * 2 * (8 + 1) * 8
+    table = tacoskip("blocks").stdout
+    assert all(name in table for name in BLOCKS)
+
+
+def test_blocks_counts_the_frames_that_a_stack_really_sees() -> None:
+    import torch
+
+    from tacoskip.blocks import build_block
+
+    told = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
+    for name, family in told["blocks"].items():
+        torch.manual_seed(0)
+        stack = build_block(name, 8, 2).eval()
+        x = torch.randn(1, 101, 8, requires_grad=True)
+        stack(x, torch.ones(1, 101, dtype=torch.bool))[0, 50].sum().backward()
+        assert x.grad is not None
+        seen = x.grad[0].abs().sum(-1).nonzero().flatten()
+        assert int(seen[-1] - seen[0]) < (family["receptive_field"] or 102), name
+
+
+def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    assert "did you mean 'runs'?" in refused(tacoskip("compare", "rnus"))
+    assert "runs" in refused(tacoskip("compare", "runs"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("tran", "No such command 'tran'. Did you mean 'train'?"),
+        ("train --foo", "tacoskip train --help"),
+        ("synthesize", "Missing argument 'RUN'"),
+        ("evaluate runs/x --limit few", "Invalid value for '--limit'"),
+        ("blocks --depth 99999", "Invalid value for '--depth'"),
+        ("board --port 65536", "Invalid value for '--port'"),
+    ],
+)
+def test_what_cannot_be_made_out_gets_one_line(
+    typed: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tacoskip", *typed.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, line = capsys.readouterr()
+    assert (end.value.code, out) == (2, "")
+    assert line.startswith("error: ") and line.count("\n") == 1 and said in line
+
+
+def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    assert "no folder of runs 'rnus'; did you mean 'runs'?" in refused(tacoskip("board", "rnus"))
+
+
+def test_board_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    assert "expected a folder of runs, got the file 'file'" in refused(tacoskip("board", "file"))
+    said = refused(tacoskip("board"))
+    assert "no folder of runs 'runs'; train first: tacoskip train recipe=" in said
+    result = tacoskip("board", ".", "--host", "203.0.113.1", "--port", "0")  # of nobody
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 2 and "Traceback" not in result.stderr
+    assert "warning: no run in '.' has curves yet: they appear when one writes them" in lines
+    assert lines[-1].startswith("error: expected --host, an address of this machine, got '203.0.")
+
+
+def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
+    # A shell's background jobs, and with them these tests, may have been told to ignore Ctrl-C.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"{listen}; from tacoskip.cli import main; main()"
+    command = [sys.executable, "-c", script, "board", str(tmp_path), "--port", "0"]
+    for number in range(41):
+        (tmp_path / f"run{number}").mkdir()
+        (tmp_path / f"run{number}" / "events.out.tfevents.1.here").touch()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as board:
+        assert board.stdout is not None
+        line = board.stdout.readline()
+        url = next(word for word in line.split() if word.startswith("http"))
+        assert urllib.request.urlopen(url, timeout=30).status == 200
+        board.send_signal(signal.SIGINT)
+        _, said = board.communicate(timeout=30)
+    assert board.returncode == 0, said
+    assert "Traceback" not in said
+    assert "41 runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS" in said

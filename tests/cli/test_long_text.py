@@ -1,0 +1,179 @@
+"""`tacoskip synthesize` around a voice that is a tone: texts in, files and streams out."""
+
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from tacoskip.cli import app
+from tacoskip.synthesis.voice import Speech
+
+RATE = 8000
+
+
+def tacoskip(*arguments: str, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+class FakeVoice:
+    """Says a text as a tone that lasts 0.01 s a character; prints and warns on the way."""
+
+    sample_rate = RATE
+
+    def tone(self, text: str, speaker: str | None, seed: int) -> NDArray[np.float32]:
+        print("a library talks to stdout")
+        if not any(c.isalpha() for c in text):
+            raise ValueError(f"nothing to speak in {text!r}")
+        if speaker not in (None, "anna"):
+            raise ValueError(f"unknown speaker '{speaker}' (known: anna)")
+        pitch = 200 + 10 * seed
+        return np.sin(2 * np.pi * pitch * np.arange(80 * len(text)) / RATE, dtype=np.float32) / 2
+
+    def synthesize(
+        self, texts: list[str], speaker: str | None = None, seed: int = 0
+    ) -> list[Speech]:
+        warnings.warn("dropped 1 characters", UserWarning, stacklevel=2)
+        return [
+            Speech(
+                text=text,
+                wave=self.tone(text, speaker, seed),
+                sample_rate=RATE,
+                mel=np.zeros((20, 4), dtype=np.float32),
+                alignment=np.eye(10, dtype=np.float32),
+                stopped="endless" not in text,
+                warnings=["did not end by itself"] if "endless" in text else [],
+            )
+            for text in texts
+        ]
+
+    def stream(
+        self, text: str, speaker: str | None = None, seed: int = 0
+    ) -> Iterator[NDArray[np.float32]]:
+        yield from np.array_split(self.tone(text, speaker, seed), 3)
+
+
+@pytest.fixture
+def voice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working folder of its own, in which any RUN is a fake voice."""
+    monkeypatch.setattr("tacoskip.synthesis.voice.load_voice", lambda run: FakeVoice())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_speech_goes_to_the_first_free_name(voice: Path) -> None:
+    for name in ("speech.wav", "speech-2.wav", "speech-3.wav"):
+        result = tacoskip("synthesize", "run", "hello there")
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert f"wrote {name}" in result.stderr
+        wave, rate = soundfile.read(voice / name)
+        assert (len(wave), rate) == (80 * len("hello there"), RATE)
+
+
+def test_a_named_file_is_replaced_and_that_is_said(voice: Path) -> None:
+    assert "wrote a.wav" in tacoskip("synthesize", "run", "hello", "-o", "a.wav").stderr
+    assert "replaced a.wav" in tacoskip("synthesize", "run", "hello", "-o", "a.wav").stderr
+
+
+def test_the_seed_reaches_the_voice(voice: Path) -> None:
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        tacoskip("synthesize", "run", "hello", "-o", f"{name}.wav", "--seed", seed)
+    a, b, c = (Path(f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_lines_of_a_file_follow_one_another_in_one_wav(voice: Path) -> None:
+    Path("two.txt").write_bytes(b"\xef\xbb\xbfhello\r\n\r\n  there you are \r\n")
+    assert tacoskip("synthesize", "run", "--file", "two.txt", "-o", "two.wav").exit_code == 0
+    wave, _ = soundfile.read("two.wav")
+    first, second = 80 * len("hello"), 80 * len("there you are")
+    pause = len(wave) - first - second
+    assert pause > 0
+    assert np.abs(wave[first : first + pause]).max() == 0
+    assert np.abs(wave[first + pause :]).max() > 0.4
+
+
+def test_a_folder_takes_a_file_for_each_line(voice: Path) -> None:
+    lines = [f"line number {chr(97 + n)}" for n in range(20)]  # more than are spoken at once
+    result = tacoskip("synthesize", "run", "-", "-o", "out", stdin="\n".join(lines).encode())
+    assert result.exit_code == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == [f"{n:04d}.wav" for n in range(1, 21)]
+
+
+def test_plots_stand_beside_the_audio(voice: Path) -> None:
+    tacoskip("synthesize", "run", "hello", "-o", "a.wav", "--plot")
+    tacoskip("synthesize", "run", "-", "-o", "b.wav", "--plot", stdin=b"one\ntwo")
+    for name in ("a.png", "b-0001.png", "b-0002.png"):
+        assert Path(name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_warnings_are_lines_said_once(voice: Path) -> None:
+    result = tacoskip("synthesize", "run", "-", "-o", "a.wav", stdin=b"an endless text\n" * 17)
+    assert result.exit_code == 0
+    lines = result.stderr.splitlines()
+    assert lines.count("warning: dropped 1 characters") == 1
+    assert "warning: 'an endless text': did not end by itself" in lines
+
+
+def test_json_stands_alone_on_stdout(voice: Path) -> None:
+    result = tacoskip("synthesize", "run", "endless", "-o", "a.wav", "--plot", "--json")
+    told = json.loads(result.stdout)
+    assert result.stdout.count("\n") == 1
+    assert told["sample_rate"] == RATE
+    (speech,) = told["speech"]
+    assert (speech["file"], speech["plot"], speech["stopped"]) == ("a.wav", "a.png", False)
+    assert speech["seconds"] == pytest.approx(0.07)
+    assert "a library talks to stdout" in result.stderr
+
+
+def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
+    result = tacoskip("synthesize", "run", "-", "-o", "-", stdin=b"hello\nthere")
+    wave, rate = soundfile.read(io.BytesIO(result.stdout_bytes))
+    tacoskip("synthesize", "run", "-", "-o", "whole.wav", stdin=b"hello\nthere")
+    whole, _ = soundfile.read("whole.wav")
+    assert rate == RATE
+    np.testing.assert_array_equal(wave, whole)
+    assert sorted(p.name for p in voice.iterdir()) == ["whole.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (["hello", "--file", "x.txt"], None, "got a text and --file"),
+        ([], None, "got none of them"),
+        (["--file", "txet.txt"], None, "no such file: txet.txt; did you mean 'text.txt'?"),
+        (["-"], b"\n \n", "standard input: expected a line of text, found none"),
+        (["-"], b"caf\xe9", "expected UTF-8 text, got byte 0xe9 at 3"),
+        ([""], None, "nothing to speak in ''"),
+        (["?!"], None, "nothing to speak in '?!'"),
+        (["?!", "-o", "-"], None, "nothing to speak in '?!'"),
+        (["hello", "-s", "bob"], None, "unknown speaker 'bob' (known: anna)"),
+        (["hello", "-o", "a.mp3"], None, "expected -o FILE.wav, FILE.flac, a folder or -"),
+        (["hello", "-o", "text.txt"], None, "expected -o FILE.wav, FILE.flac, a folder or -"),
+        (["hello", "-o", "plain"], None, "got the file 'plain'"),
+        (["hello", "-o", "/dev/null"], None, "got the file '/dev/null'"),
+        (["hello", "-o", "gone/a.wav"], None, "no folder 'gone'"),
+        (["hello", "-o", "dir.wav"], None, "expected a file for -o dir.wav, got a folder"),
+        (["hello", "-o", "-", "--plot"], None, "expected -o FILE with --plot or --json"),
+        (["hello", "-o", "-", "--json"], None, "expected -o FILE with --plot or --json"),
+    ],
+)
+def test_a_wrong_text_or_place_is_refused(
+    voice: Path, arguments: list[str], stdin: bytes | None, said: str
+) -> None:
+    Path("text.txt").write_text("hello")
+    Path("plain").write_text("hello")
+    Path("dir.wav").mkdir()
+    before = sorted(voice.iterdir())
+    result = tacoskip("synthesize", "run", *arguments, stdin=stdin)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert sorted(voice.iterdir()) == before

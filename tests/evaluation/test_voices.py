@@ -1,0 +1,203 @@
+"""Evaluation of voices that are parrots: what they get wrong is known."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tacoskip.audio import AudioSettings, FrontEnd, read_audio, write_audio
+from tacoskip.config import Config
+from tacoskip.data.corpus import Corpus
+from tacoskip.data.prepare import prepare
+from tacoskip.data.settings import DataSettings
+from tacoskip.evaluation import voices as module
+from tacoskip.evaluation.voices import (
+    FIGURES,
+    evaluate,
+    metrics_path,
+    summary,
+    table,
+    write_metrics,
+)
+from tacoskip.synthesis.voice import Speech
+
+RATE = 8000
+
+
+def buzz(text: str, f0: float) -> np.ndarray:
+    time = np.arange(int(RATE * 0.08 * len(text))) / RATE
+    harmonics = np.arange(1, 12)[:, None]
+    tones = (np.sin(2 * np.pi * f0 * harmonics * time) / harmonics).sum(axis=0)
+    # A vowel that opens and closes, so that frames differ and can be aligned.
+    return np.asarray(0.1 * tones * (1 + np.sin(2 * np.pi * 4 * time)), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """Settings of a prepared corpus: two speakers, twelve clips, six of them the test split."""
+    root = tmp_path_factory.mktemp("corpus")
+    lines = ["path,text,speaker"]
+    for number, word in enumerate(
+        "bark cedar elm fir hazel ivy larch maple oak pine rowan yew".split()
+    ):
+        text, speaker = f"{word} {word}s here", ("ann", "bob")[number % 2]
+        write_audio(root / f"{word}.wav", buzz(text, 110 + 60 * (number % 2)), RATE)
+        lines.append(f"{word}.wav,{text},{speaker}")
+    (root / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = DataSettings("folder", str(root), str(root / "prepared"), validation=2, test=6)
+    config = Config(audio=AudioSettings(sample_rate=RATE, n_mels=40), data=data)
+    prepare(config.data, config.audio, config.text, jobs=1)
+    return config
+
+
+class Parrot:
+    """Plays the recording back: `cents` higher, or stuck half-way through its attention."""
+
+    def __init__(self, config: Config, cents: float = 0, stuck: bool = False) -> None:
+        self.config, self.cents, self.stuck = config, cents, stuck
+        self.speakers, self.sample_rate = ["ann", "bob"], RATE
+        self.front_end = FrontEnd(config.audio)
+        corpus = Corpus(config.data.dir)
+        cuts = [*corpus.train, *corpus.validation, *corpus.test]
+        self.paths = {
+            c.supervisions[0].custom["normalized"]: c.recording.sources[0].source for c in cuts
+        }
+
+    def synthesize(self, text: str, speaker: str, seed: int) -> Speech:
+        wave, _ = read_audio(self.paths[text])
+        places = np.arange(0, len(wave) - 1, 2 ** (self.cents / 1200))
+        if self.cents:
+            wave = np.interp(places, np.arange(len(wave)), wave).astype(np.float32)
+        alignment = np.eye(20, dtype=np.float32)
+        if self.stuck:
+            alignment[10:] = alignment[9]
+        warnings = ["attention stuck at symbol 10 of 20"] if self.stuck else []
+        return Speech(text, wave, RATE, np.zeros((1, 40)), alignment, not self.stuck, warnings)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.pt").touch()
+    return tmp_path / "run"
+
+
+def judged(
+    run: Path, voice: Parrot, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> dict[str, Any]:
+    monkeypatch.setattr(module, "load_voice", lambda checkpoint: voice)
+    return evaluate(run, **options)
+
+
+def test_the_recording_itself_is_perfect(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = judged(run, Parrot(config), monkeypatch)
+    for name, perfect in (
+        ("mcd_db", 0),
+        ("f0_rmse_cents", 0),
+        ("alignment", 1),
+        ("stop_failures", 0),
+    ):
+        assert found[name] == {"mean": perfect, "low": perfect, "high": perfect, "n": 6}
+    assert 0 < found["rtf"]["mean"] < 1 and found["troubles"] == []
+    assert found["checkpoint"] == "best.pt"
+
+
+def test_a_higher_voice_is_heard_as_such(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = judged(run, Parrot(config, cents=100), monkeypatch)
+    assert found["f0_rmse_cents"]["mean"] == pytest.approx(100, abs=15)
+    assert found["mcd_db"]["low"] > 0
+    assert set(found["speakers"]) == {"ann", "bob"}
+    each = [found["speakers"][name] for name in ("ann", "bob")]
+    pooled = sum(one["n"] * one["mcd_db"] for one in each) / 6
+    assert pooled == pytest.approx(found["mcd_db"]["mean"])
+
+
+def test_speech_that_sticks_is_counted_and_named(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = judged(run, Parrot(config, stuck=True), monkeypatch)
+    assert found["stop_failures"]["mean"] == 1 and found["alignment"]["mean"] == pytest.approx(0.5)
+    assert len(found["troubles"]) == 6
+    assert found["troubles"][0]["warnings"] == ["attention stuck at symbol 10 of 20"]
+
+
+def test_silence_leaves_f0_unmeasured(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = Parrot(config)
+    nothing = Speech("", np.zeros(0, np.float32), RATE, np.zeros((0, 40)), np.eye(9), False)
+    monkeypatch.setattr(voice, "synthesize", lambda text, speaker, seed: nothing)
+    found = judged(run, voice, monkeypatch, limit=2)
+    assert found["f0_rmse_cents"]["n"] == 0 and math.isnan(found["f0_rmse_cents"]["mean"])
+    assert found["mcd_db"]["n"] == 2
+    saved = json.loads((run / "metrics.json").read_text())
+    assert saved["test"]["f0_rmse_cents"] == {"mean": None, "low": None, "high": None, "n": 0}
+
+
+def test_metrics_json_keeps_the_other_splits(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "metrics.json").write_text("half a fi")  # a crash of some other writer
+    heard: list[tuple[float, str]] = []
+    voice = Parrot(config)
+    judged(run, voice, monkeypatch, progress=lambda share, note: heard.append((share, note)))
+    judged(run, voice, monkeypatch, split="validation")
+    saved = json.loads((run / "metrics.json").read_text())
+    assert (saved["test"]["mcd_db"]["n"], saved["validation"]["mcd_db"]["n"]) == (6, 2)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "metrics.json"]
+    assert [share for share, _ in heard] == pytest.approx([*np.arange(6) / 6, 1])
+
+
+def test_a_limit_spreads_over_the_split(config: Config) -> None:
+    corpus = Corpus(config.data.dir)
+    every = [clip.id for clip in module.clips_of(corpus, "test")]
+    assert every == sorted(every) and len(every) == 6
+    assert [clip.id for clip in module.clips_of(corpus, "test", 3)] == every[::2]
+
+
+def test_wrong_requests_are_refused(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="expected a split of train, validation, test, got 'tset'"):
+        evaluate(run, split="tset")
+    with pytest.raises(ValueError, match="no run folder or checkpoint"):
+        evaluate(run / "absent")
+    stranger = Parrot(config)
+    stranger.speakers = ["cat", "dog"]
+    with pytest.raises(ValueError, match=r"by a speaker of cat, dog, got '(ann|bob)'"):
+        judged(run, stranger, monkeypatch)
+    assert not (run / "metrics.json").exists()
+
+
+def test_a_checkpoint_elsewhere_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("somebody else's")
+    write_metrics(tmp_path / "voice.pt", "test", {"n": 1})
+    assert metrics_path(tmp_path / "voice.pt") == tmp_path / "voice.metrics.json"
+    assert json.loads((tmp_path / "voice.metrics.json").read_text()) == {"test": {"n": 1}}
+    assert (tmp_path / "metrics.json").read_text() == "somebody else's"
+
+
+def test_the_interval_is_scipys() -> None:
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(1).gamma(2.0, size=60)
+    expected = bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=2000, rng=np.random.default_rng(2)
+    ).confidence_interval
+    found = summary([*values, math.nan])
+    assert found["n"] == 60 and found["mean"] == pytest.approx(values.mean())
+    assert (found["low"], found["high"]) == pytest.approx(tuple(expected), abs=0.05)
+
+
+def test_the_table_has_a_row_for_each_figure() -> None:
+    value = {"mean": 5.123456, "low": 5.0, "high": 5.25, "n": 40}
+    rows = table(dict.fromkeys(FIGURES, value))
+    assert rows[0] == ["mcd_db", "5.123", "5 to 5.25", "40"]
+    assert [row[0] for row in rows] == list(FIGURES)

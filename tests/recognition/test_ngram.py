@@ -1,0 +1,93 @@
+"""N-gram models: probabilities that sum to one, the textbook's values, and KenLM's own reading."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tacoskip.recognition.arpa import arpa_words
+from tacoskip.recognition.ngram import END, FALLBACK, START, UNKNOWN, NGram, train_file
+
+WORDS = "a b c d e f g".split()
+
+
+def sentences(count: int = 60) -> list[list[str]]:
+    rng = random.Random(0)
+    weights = [13, 8, 5, 3, 2, 1, 1]
+    return [rng.choices(WORDS, weights, k=rng.randint(1, 8)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_probabilities_sum_to_one_after_any_context(order: int) -> None:
+    model = NGram(sentences(), order)
+    for context in ((), (START,), ("a",), ("a", "b"), ("g", "g"), (START, "a", "a"), ("x", "a")):
+        total = sum(model.prob(word, context) for word in [*WORDS, END, UNKNOWN])
+        assert total == pytest.approx(1, abs=1e-9)
+
+
+def test_a_bigram_by_hand() -> None:
+    """Kneser-Ney by the formula for "a b" and "a c", with the discounts of tiny texts."""
+    model = NGram([["a", "b"], ["a", "c"]], 2)
+    # Unigrams count the words before: a 1 (<s>), b 1 (a), c 1 (a), </s> 2 (b, c); five outcomes.
+    one, two = FALLBACK[0], FALLBACK[1]
+    gamma = (3 * one + two) / 5
+    b = (1 - one) / 5 + gamma / 5
+    assert model.prob("b") == pytest.approx(b)
+    assert model.prob("b", ("a",)) == pytest.approx((1 - one) / 2 + (2 * one) / 2 * b)
+    assert model.prob("a", (START,)) == pytest.approx(
+        (2 - two) / 2 + two / 2 * ((1 - one) / 5 + gamma / 5)
+    )
+
+
+def test_seen_beats_unseen_and_more_context_helps() -> None:
+    text = [["the", "cat", "sat"], ["the", "dog", "ran"]] * 5
+    model = NGram(text, 3)
+    assert model.prob("sat", ("the", "cat")) > 10 * model.prob("ran", ("the", "cat"))
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_kenlm_reads_the_file_and_finds_the_same_probabilities(tmp_path: Path, order: int) -> None:
+    from flashlight.lib.text.decoder import KenLM
+    from flashlight.lib.text.dictionary import create_word_dict
+
+    model = NGram(sentences(), order)
+    model.write(tmp_path / "lm.arpa")
+    known = create_word_dict({word: [[word]] for word in [*WORDS, UNKNOWN]})
+    reader = KenLM(str(tmp_path / "lm.arpa"), known)
+    for sentence in (["a", "b", "a"], ["g", "f", "e"], ["d"]):
+        state, context = reader.start(False), (START,)
+        for word in sentence:
+            state, score = reader.score(state, known.get_index(word))
+            assert 10**score == pytest.approx(model.prob(word, context), rel=1e-3)
+            context = (*context, word)
+        assert 10 ** reader.finish(state)[1] == pytest.approx(model.prob(END, context), rel=1e-3)
+
+
+def test_texts_are_read_as_they_are_spoken(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("He saw 2 dogs!\n\n-- \nA dog; he saw.\n")
+    told = train_file([text], tmp_path / "lm.arpa", 2)
+    assert told["sentences"] == 2
+    assert sorted(arpa_words(tmp_path / "lm.arpa")) == ["a", "dog", "dogs", "he", "saw", "two"]
+    train_file([text], tmp_path / "characters.arpa", 4, characters=True)
+    assert "|" in set(arpa_words(tmp_path / "characters.arpa"))
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("...\n")
+    with pytest.raises(ValueError, match="expected a text with words"):
+        train_file([tmp_path / "empty.txt"], tmp_path / "lm.arpa", 2)
+    with pytest.raises(ValueError, match="no such file"):
+        train_file([tmp_path / "none.txt"], tmp_path / "lm.arpa", 2)
+    with pytest.raises(ValueError, match=r"expected an ARPA language model"):
+        list(arpa_words(tmp_path / "empty.txt"))
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="expected a text file, got the folder"):
+        train_file([tmp_path / "folder"], tmp_path / "lm.arpa", 2)
+    with pytest.raises(ValueError, match="expected a file to write, got the folder"):
+        train_file([tmp_path / "text.txt"], tmp_path / "folder", 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "text.txt"]

@@ -1,0 +1,173 @@
+"""Exported runs say and hear what their networks do, at sizes that were not recorded."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+pytest.importorskip("onnx", reason="no onnx (pip install 'tacoskip[export]')")
+pytest.importorskip("onnxruntime", reason="no onnxruntime (pip install 'tacoskip[export]')")
+
+from tacoskip.blocks.gates import prune
+from tacoskip.cli import app
+from tacoskip.config import Config, load_config, to_dict
+from tacoskip.export import export, rows, summary
+from tacoskip.run_folder import Checkpoint, RunError, build_network, save_checkpoint
+from tacoskip.synthesis.voice import Voice, load, load_listener, load_voice
+from tacoskip.text import Tokenizer
+from tacoskip.text.letters import Letters
+
+TEXTS = ["one", "a somewhat longer text than the one before", "three. And a second sentence"]
+
+
+def saved(folder: Path, config: Config, speakers: list[str]) -> Path:
+    """A run of random weights, whose listener hears much and whose voice has statistics."""
+    torch.manual_seed(0)
+    n_symbols = len(Letters()) if config.task == "asr" else len(Tokenizer(config.text))
+    model = build_network(config, n_symbols, len(speakers))
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.endswith(("_mean", "running_mean", "bias")):
+            value.add_(0.3 * torch.rand_like(value))
+        if name == "units.weight":
+            value.mul_(20)
+    kept = Checkpoint(to_dict(config), speakers, n_symbols, 4.0, 1, state, {})
+    save_checkpoint(kept, folder / "checkpoints" / "best.pt")
+    return folder
+
+
+def voice_run(folder: Path, speakers: list[str], attention: str, **config: str) -> Path:
+    base = load_config("smoke")
+    base = replace(base, tts=replace(base.tts, attention=attention), **config)
+    return saved(folder, base, speakers)
+
+
+def check_says_the_same(run: Path, exported: Path) -> None:
+    ours, theirs = load_voice(run), load_voice(exported)
+    for speaker in ours.speakers:
+        for text in (TEXTS[0], TEXTS):
+            pairs = zip(
+                np.atleast_1d(ours.synthesize(text, speaker)),
+                np.atleast_1d(theirs.synthesize(text, speaker)),
+                strict=True,
+            )
+            for a, b in pairs:
+                assert a.mel.shape == b.mel.shape and a.stopped == b.stopped
+                np.testing.assert_allclose(a.mel, b.mel, atol=2e-3)
+                np.testing.assert_allclose(a.alignment, b.alignment, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("attention", "block"),
+    [
+        ("forward", "highway"),
+        ("bahdanau", "dynamic"),
+        ("location", "unet"),
+        ("gmm", "nonlocal"),
+        ("stepwise_monotonic", "reversible"),
+    ],
+)
+def test_an_exported_voice_says_what_its_run_says(
+    attention: str, block: str, tmp_path: Path
+) -> None:
+    speakers = ["anna", "ben"] if attention == "forward" else ["anna"]
+    run = voice_run(tmp_path / "run", speakers, attention, block=block)
+    found = export(run, tmp_path / "onnx")
+    assert found["mel_difference_db_max"] < 0.1 and found["frames"] == found["torch_frames"]
+    check_says_the_same(run, tmp_path / "onnx")
+
+
+def test_an_exported_listener_hears_what_its_run_hears(tmp_path: Path) -> None:
+    run = saved(tmp_path / "run", load_config("smoke_asr"), [])
+    found = export(run, tmp_path / "onnx", int8=True)
+    assert found["graphs"]["network"]["difference"] < 1e-3
+    ours, theirs = load_listener(run), load_listener(tmp_path / "onnx")
+    noise = np.random.default_rng(0).standard_normal
+    waves = [0.1 * noise(n).astype(np.float32) for n in (9000, 2000, 30000)]
+    if found["graphs"]["network"]["kept"] == "fp32":
+        for a, b in zip(ours.posteriors(waves), theirs.posteriors(waves), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+        heard = [[t.text for t in one.transcribe_waves(waves)] for one in (ours, theirs)]
+        assert heard[0] == heard[1] and any(heard[0])
+
+
+def test_closed_units_are_not_exported(tmp_path: Path) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "forward", block="deactivable")
+    path = run / "checkpoints" / "best.pt"
+    values = torch.load(path, weights_only=True)
+    whole = export(run, tmp_path / "whole")["graphs"]["encoder"]["bytes"]
+    for name, value in values["weights"].items():
+        if name.endswith("log_alpha"):
+            value.fill_(-4.0)
+    torch.save(values, path)
+    assert not prune(load_voice(run).model)  # `load` has taken them out
+    assert export(run, tmp_path / "pruned")["graphs"]["encoder"]["bytes"] < whole
+    check_says_the_same(run, tmp_path / "pruned")
+
+
+def test_eight_bits_are_kept_where_they_pay(tmp_path: Path) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "forward")
+    found = export(run, tmp_path / "onnx", int8=True)
+    for name, graph in found["graphs"].items():
+        small, kept = graph["int8"], graph["kept"]
+        size = (tmp_path / "onnx" / f"{name}.onnx").stat().st_size
+        assert size == (small if kept == "int8" else graph)["bytes"]
+        assert kept == "fp32" or (small["bytes"] < graph["bytes"] and small["ms"] < graph["ms"])
+        assert 0 < small["difference"] < 0.5
+    assert len(rows(found)) == 6 and "times as fast" in summary(found)
+    assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == [
+        *("encoder.onnx", "export.json", "postnet.onnx", "step.onnx")
+    ]
+
+
+def test_the_command_exports_and_synthesize_takes_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    voice_run(tmp_path / "run", ["anna"], "forward")
+    result = CliRunner().invoke(app, ["export", "run", "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["out"] == "run/onnx"
+    manifest = json.loads((tmp_path / "run" / "onnx" / "export.json").read_text())
+    assert manifest["symbols"] == Tokenizer().symbols
+    assert manifest["config"]["audio"]["sample_rate"] == 8000
+    result = CliRunner().invoke(app, ["synthesize", "run/onnx", "one two", "-o", "a.wav"])
+    assert result.exit_code == 0 and (tmp_path / "a.wav").stat().st_size > 1000
+    assert isinstance(load("run/onnx"), Voice)
+
+
+def refusal(*arguments: str) -> str:
+    """The one line of a request that was wrong."""
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2, result.stderr
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_what_cannot_be_exported_gets_one_line(tmp_path: Path) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "dynamic_convolution")
+    assert "got dynamic_convolution" in refusal("export", str(run))
+    smoke = load_config("smoke_asr")
+    spelling = replace(smoke, asr=replace(smoke.asr, decoder="attention"))
+    run = saved(tmp_path / "listener", spelling, [])
+    assert "asr.decoder=ctc to export, got attention" in refusal("export", str(run))
+    assert "no run folder or checkpoint" in refusal("export", str(tmp_path / "nothing"))
+    (tmp_path / "file").write_text("")
+    assert "expected a folder" in refusal("export", str(run), "-o", str(tmp_path / "file"))
+
+
+def test_a_damaged_export_gets_one_line(tmp_path: Path) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "forward")
+    export(run, tmp_path / "onnx")
+    with pytest.raises(RunError, match="got a folder that was exported"):
+        export(tmp_path / "onnx", tmp_path / "again")
+    (tmp_path / "onnx" / "step.onnx").write_bytes(b"not a graph")
+    with pytest.raises(RunError, match=r"step\.onnx: no graph that onnxruntime reads"):
+        load(tmp_path / "onnx")
+    (tmp_path / "onnx" / "export.json").write_text('{"format": 1}')
+    with pytest.raises(RunError, match=r"export\.json: damaged"):
+        load(tmp_path / "onnx")

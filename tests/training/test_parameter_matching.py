@@ -1,0 +1,88 @@
+"""Networks of equal size: every family at the widths that cost what highway costs."""
+
+import pytest
+import torch
+
+from tacoskip.blocks import BLOCKS
+from tacoskip.blocks.cost import macs, parameters
+from tacoskip.config import Config, load_config
+from tacoskip.models.tacotron import Tacotron
+from tacoskip.run_folder import build_tacotron
+from tacoskip.training.parameter_matching import baseline_of, matched
+
+# Narrow but for the stacks, so that they weigh as they do in a real network.
+NARROW = [
+    *("tts.decoder_channels=32", "tts.attention_rnn_channels=32", "tts.embedding_channels=32"),
+    *("tts.prenet_channels=[32,32]", "tts.attention_channels=16", "audio.n_mels=20"),
+    *("cbhg.bank_size=2", "cbhg.bank_channels=32", "cbhg.channels=64", "cbhg.gru_channels=32"),
+    *("postnet.bank_size=2", "postnet.bank_channels=32", "postnet.channels=48"),
+    *("postnet.gru_channels=32", "audio.sample_rate=8000"),
+    *("cbhg.depth=2", "postnet.depth=2", "tts.frames_per_step=8"),
+]
+
+
+def build(config: Config) -> Tacotron:
+    return build_tacotron(config, 30, 1)
+
+
+def settings(*overrides: str) -> Config:
+    return load_config("ljspeech", [*NARROW, *overrides])
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_family_has_highway_s_parameters(name: str) -> None:
+    found, match = matched(settings(f"block={name}", "match=params"), build)
+    with torch.device("meta"):
+        own, highway = parameters(build(found)), parameters(build(settings()))
+    assert match.reference == highway
+    assert match.reached == own
+    assert own == pytest.approx(highway, rel=0.02)
+    assert match.within
+    assert found.match == "none"
+
+
+@pytest.mark.parametrize("name", ["plain", "shuffle", "nonlocal", "reversible", "wide", "unet"])
+def test_a_family_has_highway_s_macs(name: str) -> None:
+    found, match = matched(settings(f"block={name}", "match=macs"), build)
+    network, highway = build(found), build(settings())
+    own = macs(network, *network.example())
+    assert own == match.reached
+    assert own == pytest.approx(macs(highway, *highway.example()), rel=0.02)
+
+
+def test_only_what_differs_is_resized() -> None:
+    config = settings("postnet.block=residual", "match=params")
+    found, match = matched(config, build)
+    assert found.cbhg.channels == config.cbhg.channels
+    assert found.postnet.channels != config.postnet.channels
+    assert match.settings == {"postnet.channels": found.postnet.channels}
+
+
+def test_a_deep_stack_can_be_held_to_a_shallow_one() -> None:
+    config = settings("block=residual", "cbhg.depth=8", "postnet.depth=8", "match=params")
+    found, match = matched(config, build, settings())
+    assert match.within
+    assert match.reference == parameters(build(settings()))
+    assert found.cbhg.channels < matched(config, build)[0].cbhg.channels
+
+
+def test_a_dense_stack_in_a_narrow_network_grows_more_slowly() -> None:
+    found, match = matched(settings("block=dense", "match=params"), build)
+    assert found.cbhg.block_options["growth"] < 32
+    assert found.cbhg.channels > 10
+    assert match.settings["cbhg.block_options.growth"] == found.cbhg.block_options["growth"]
+
+
+def test_what_cannot_get_small_enough_says_by_how_much() -> None:
+    config = settings("block=resnext", "cbhg.depth=80", "postnet.depth=80", "match=params")
+    _, match = matched(config, build, settings("cbhg.depth=0", "postnet.depth=0"))
+    assert not match.within
+    assert match.percent > 2
+
+
+def test_the_baseline_keeps_all_but_the_block() -> None:
+    config = settings("block=dense", "cbhg.skip=concat", "cbhg.depth=7", "postnet.gru=false")
+    baseline = baseline_of(config)
+    assert (baseline.block, baseline.cbhg.skip, baseline.cbhg.depth) == ("highway", "", 7)
+    assert not baseline.postnet.gru
+    assert matched(settings("match=params"), build)[1].percent == 0
