@@ -18,7 +18,7 @@ help:
 	@echo "make test-faults   kills, full disks, damaged and hostile files: up to twenty minutes"
 	@echo "make test-load   an hour of work on good and bad input"
 	@echo "make lint    ruff and mypy"
-	@echo "make demo    train a voice and a listener in minutes, write demo.wav and demo.png"
+	@echo "make demo    train a voice and a recognizer in minutes, write demo.wav and demo.png"
 	@echo "make bench   speed beside the peers, whom it installs: half an hour (FSDD=folder LJSPEECH=folder)"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
 
@@ -55,15 +55,15 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The listener learns beside the voice, on the second core.
+# The recognizer learns beside the voice, on the second core.
 demo: setup
 	$(BIN)/tacoskip prepare recipe=demo
 	@mkdir -p runs
-	@echo "a listener learns beside the voice, its progress is in runs/demo_asr.log"
-	@$(BIN)/tacoskip train recipe=demo_asr >runs/demo_asr.log 2>&1 & listener=$$!; \
-	trap 'kill $$listener 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
+	@echo "a recognizer learns beside the voice, its progress is in runs/demo_asr.log"
+	@$(BIN)/tacoskip train recipe=demo_asr >runs/demo_asr.log 2>&1 & recognizer=$$!; \
+	trap 'kill $$recognizer 2>/dev/null' EXIT; trap 'exit 130' INT TERM; \
 	$(BIN)/tacoskip train recipe=demo && \
-	{ wait $$listener || { cat runs/demo_asr.log; false; }; }
+	{ wait $$recognizer || { cat runs/demo_asr.log; false; }; }
 	$(BIN)/tacoskip synthesize runs/demo "$(SENTENCE)" -o demo.wav --plot
 	@echo "what runs/demo_asr hears in demo.wav:"
 	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav

@@ -162,7 +162,7 @@ def show(rows: dict[str, dict[str, Any]]) -> str:
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     clips, held_out = read_clips(arguments.root)
-    steps = (arguments.classifier_steps, arguments.listener_steps)
+    steps = (arguments.classifier_steps, arguments.recognizer_steps)
     judge = train_judge(clips, steps, arguments.seed, lambda line: print(line, file=sys.stderr))
     seconds = time.perf_counter() - started
     front_end = FrontEnd(AudioSettings(sample_rate=SAMPLE_RATE, n_mels=60))
@@ -213,7 +213,7 @@ def main(words: list[str] | None = None) -> int:
     one = commands.add_parser("train", help="teach a judge with real takes")
     one.add_argument("--out", type=Path, required=True, help="folder for the judge's weights")
     one.add_argument("--classifier-steps", type=int, default=1500)
-    one.add_argument("--listener-steps", type=int, default=2000)
+    one.add_argument("--recognizer-steps", type=int, default=2000)
     one.add_argument("--strings", type=int, default=300, help="held-out strings to score")
     two = commands.add_parser("judge", help="let it listen to a voice")
     two.add_argument("run", type=Path, help="run folder or checkpoint of the voice")

@@ -1,6 +1,6 @@
 """The two nets of the FSDD judge: which digits does a wave say?
 
-`DigitClassifier` names the one digit of a clip, `DigitListener` writes down a string of digits
+`DigitClassifier` names the one digit of a clip, `DigitRecognizer` writes down a string of digits
 (CTC, Graves et al. 2006). `Judge` holds both and travels as one safetensors file.
 B batch, N samples at 8 kHz, T frames, M mels.
 """
@@ -79,7 +79,7 @@ class DigitClassifier(nn.Module):
         return logits
 
 
-class DigitListener(nn.Module):
+class DigitRecognizer(nn.Module):
     """Four convolutions and a bidirectional GRU: digits or blank (class 10) every 40 ms."""
 
     def __init__(self, channels: int = 128, gru: int = 96) -> None:
@@ -110,8 +110,8 @@ def collapse(classes: list[int]) -> list[int]:
 class Judge:
     """Both nets, in eval mode; `facts` says what they scored on real takes."""
 
-    def __init__(self, classifier: DigitClassifier, listener: DigitListener) -> None:
-        self.classifier, self.listener = classifier.eval(), listener.eval()
+    def __init__(self, classifier: DigitClassifier, recognizer: DigitRecognizer) -> None:
+        self.classifier, self.recognizer = classifier.eval(), recognizer.eval()
         self.facts: dict[str, Any] = {}
         self.ear = Ear()
 
@@ -128,7 +128,7 @@ class Judge:
     @torch.inference_mode()
     def string(self, wave: Wave, sample_rate: int = SAMPLE_RATE) -> list[int]:
         """Write down the digits that a wave (N,) says."""
-        log_probabilities, _ = self.listener(*self._hear(wave, sample_rate))
+        log_probabilities, _ = self.recognizer(*self._hear(wave, sample_rate))
         return collapse(log_probabilities[0].argmax(dim=1).tolist())
 
     def save(self, folder: Path) -> Path:
@@ -136,7 +136,7 @@ class Judge:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {
             f"{name}.{key}": value.contiguous()
-            for name, net in (("classifier", self.classifier), ("listener", self.listener))
+            for name, net in (("classifier", self.classifier), ("recognizer", self.recognizer))
             for key, value in net.state_dict().items()
         }
         save_file(weights, folder / WEIGHTS, metadata={"facts": json.dumps(self.facts)})
@@ -150,11 +150,11 @@ class Judge:
             raise ValueError(
                 f"expected a judge in {path}, got none: make it with `fsdd_judge.py train`"
             )
-        judge = cls(DigitClassifier(), DigitListener())
+        judge = cls(DigitClassifier(), DigitRecognizer())
         with safe_open(path, framework="pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             judge.facts = json.loads(file.metadata()["facts"])
-        for name, net in (("classifier", judge.classifier), ("listener", judge.listener)):
+        for name, net in (("classifier", judge.classifier), ("recognizer", judge.recognizer)):
             net.load_state_dict(
                 {
                     k.removeprefix(f"{name}."): v

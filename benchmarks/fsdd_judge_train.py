@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fsdd_judge_model import BLANK, SAMPLE_RATE, DigitClassifier, DigitListener, Ear, Judge, Wave
+from fsdd_judge_model import BLANK, SAMPLE_RATE, DigitClassifier, DigitRecognizer, Ear, Judge, Wave
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -84,8 +84,8 @@ def classifier_loss(
     return functional.cross_entropy(logits, torch.tensor([clip.digit for clip in chosen]))
 
 
-def listener_loss(
-    net: DigitListener, ear: Ear, clips: list[Clip], rng: np.random.Generator
+def recognizer_loss(
+    net: DigitRecognizer, ear: Ear, clips: list[Clip], rng: np.random.Generator
 ) -> Tensor:
     """CTC loss of 16 strings of 1 to 9 digits, some spoken without a breath, some slowly."""
     strings = [random_string(clips, rng) for _ in range(16)]
@@ -128,10 +128,10 @@ def fit(
 def train_judge(
     clips: list[Clip], steps: tuple[int, int], seed: int, say: Callable[[str], None]
 ) -> Judge:
-    """Train the classifier and the listener for their steps, on one thread."""
+    """Train the classifier and the recognizer for their steps, on one thread."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    ear, classifier, listener = Ear(), DigitClassifier(), DigitListener()
+    ear, classifier, recognizer = Ear(), DigitClassifier(), DigitRecognizer()
     fit(classifier, lambda rng: classifier_loss(classifier, ear, clips, rng), steps[0], seed, say)
-    fit(listener, lambda rng: listener_loss(listener, ear, clips, rng), steps[1], seed, say)
-    return Judge(classifier, listener)
+    fit(recognizer, lambda rng: recognizer_loss(recognizer, ear, clips, rng), steps[1], seed, say)
+    return Judge(classifier, recognizer)

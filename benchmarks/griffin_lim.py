@@ -43,7 +43,7 @@ from tacoskip.audio.inversion import sharpen
 from tacoskip.data import Corpus
 from tacoskip.evaluation.error_rates import cer
 from tacoskip.evaluation.voices import clips_of
-from tacoskip.synthesis.voice import load_listener, load_voice
+from tacoskip.synthesis.voice import load_recognizer, load_voice
 
 Wave = NDArray[np.float32]
 Method = Callable[[Tensor], Wave]
@@ -170,7 +170,7 @@ def measure(files: list[Path], from_mel: bool) -> list[Row]:
     return rows_of(magnitudes, audio, score)
 
 
-def measure_voice(run: str, listener: str | None, clips: int) -> list[Row]:
+def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
     """What a trained voice predicts for texts of its test split."""
     voice = load_voice(run)
     config = voice.config
@@ -180,7 +180,7 @@ def measure_voice(run: str, listener: str | None, clips: int) -> list[Row]:
         speaker = clip.speaker if clip.speaker in voice.speakers else None
         (sentence,) = voice._speak(voice.tokenizer.encode_many([clip.text]), speaker)
         magnitudes.append(sharpen(sentence.linear, config.audio, config.griffin_lim.sharpening))
-    hears = load_listener(listener) if listener else None
+    hears = load_recognizer(recognizer) if recognizer else None
     said = [clip.text.lower() for clip in chosen]
 
     def score(waves: list[Wave]) -> dict[str, float]:
@@ -200,14 +200,14 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=12, help="clips of each folder")
     parser.add_argument("--mel", action="store_true", help="invert magnitudes rebuilt from mels")
     parser.add_argument("--voice", metavar="RUN", help="invert what a trained voice predicts")
-    parser.add_argument("--listener", metavar="RUN", help="with --voice: who writes it down")
+    parser.add_argument("--recognizer", metavar="RUN", help="with --voice: who writes it down")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
     options = parser.parse_args()
     if not options.folders and not options.voice:
         parser.error("expected folders of recordings, or --voice RUN")
     result: dict[str, list[Row]] = {}
     if options.voice:
-        result[options.voice] = measure_voice(options.voice, options.listener, options.clips)
+        result[options.voice] = measure_voice(options.voice, options.recognizer, options.clips)
     for folder in options.folders:
         files = sorted(folder.glob("*.wav"))
         if not files:

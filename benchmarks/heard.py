@@ -1,10 +1,10 @@
-"""What does an independent recogniser hear when a voice speaks?
+"""What does an independent recognizer hear when a voice speaks?
 
     python benchmarks/heard.py runs/ljspeech [--limit 20] [--json]
 
 Speaks the test split (or, with --demo, the ten unseen sentences of the demo corpus, whose
 reference is the corpus' own voice) and lets PocketSphinx's English model transcribe both the
-recording and the voice. The recogniser is a small one of the 2000s: read the voice's word error
+recording and the voice. The recognizer is a small one of the 2000s: read the voice's word error
 rate beside its error on the recordings, never alone. Extra: bench.
 """
 

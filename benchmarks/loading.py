@@ -4,11 +4,11 @@
 
 PREPARED is a folder that `tacoskip prepare` has left; its shards are written beforehand, into
 FOLDER if it is given, where they stay. Every contestant builds the same batches, of a voice (mel
-and linear spectrogram) and of a listener (mel alone), nothing kept from one to the next; the server
-is a process of its own on this machine, whose answers wait --delay-ms where it stands for one that
-is far away. The pages of the files are in memory: what a disk gives is not measured. "hours" are
-hours of audio a second by the clock and a second of processor time, of the first, unseen run;
-"opened" is how long the corpus took to open, "MB" the memory that it holds.
+and linear spectrogram) and of a recognizer (mel alone), nothing kept from one to the next; the
+server is a process of its own on this machine, whose answers wait --delay-ms where it
+stands for one that is far away. The pages of the files are in memory: what a disk gives is not
+measured. "hours" are hours of audio a second by the clock and a second of processor time, of the
+first, unseen run; "opened" is how long the corpus took to open, "MB" the memory that it holds.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def races(options: argparse.Namespace) -> Iterator[Race]:
         served(shards, 0) as near,
         served(shards, options.delay_ms) as far,
     ):
-        for name, linear in (("a voice", True), ("a listener", False)):
+        for name, linear in (("a voice", True), ("a recognizer", False)):
             places = {
                 "files": str(options.prepared),
                 "shards, folder": str(shards),

@@ -40,10 +40,10 @@ def hear(run: str, path: str) -> None:
     """Transcribe one file; prints seconds, processor seconds, peak MB, words."""
     import tacoskip
 
-    listener = tacoskip.load(run)
-    listener.transcribe(np.zeros(listener.sample_rate, np.float32))
+    recognizer = tacoskip.load(run)
+    recognizer.transcribe(np.zeros(recognizer.sample_rate, np.float32))
     began, wall = time.process_time(), time.perf_counter()
-    heard = listener.transcribe(path)
+    heard = recognizer.transcribe(path)
     spent, passed = time.process_time() - began, time.perf_counter() - wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(heard.seconds, spent, passed, peak, len(heard.words))

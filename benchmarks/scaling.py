@@ -106,15 +106,15 @@ def synthesis(what: str, size: int, room: Path) -> Callable[[], object]:
 
 def transcription(what: str, size: int, room: Path) -> Callable[[], object]:
     from tacoskip.config import load_config
-    from tacoskip.recognition.recognizer import Listener
+    from tacoskip.recognition.recognizer import SpeechRecognizer
     from tacoskip.run_folder import build_recognizer
-    from tacoskip.text.letters import Letters
+    from tacoskip.text.subwords import Characters
 
     config = load_config("ljspeech_asr", ["cbhg.channels=64", "cbhg.gru_channels=64"])
-    listener = Listener(build_recognizer(config, 29), config, Letters())
+    recognizer = SpeechRecognizer(build_recognizer(config, 29), config, Characters())
     path = room / "noise.wav"
     write_noise(path, size, config.audio.sample_rate)
-    return lambda: listener.transcribe(path)
+    return lambda: recognizer.transcribe(path)
 
 
 def write_noise(path: Path, seconds: float, rate: int) -> None:

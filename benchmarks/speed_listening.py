@@ -5,7 +5,7 @@
 transcribe: two minutes of speech at 16 kHz, features, network and greedy decoding. tacoskip's
 network is `recipe=ljspeech_asr`'s; speechbrain's chain is its Fbank and CRDNN (as in its recipes),
 torchaudio's its MelSpectrogram and a Conformer of equal size in four layers; all with random
-weights, one minute at a time. pocketsphinx is a whole recogniser with its own English model. The
+weights, one minute at a time. pocketsphinx is a whole recognizer with its own English model. The
 networks differ: read it as what a user waits for. `parameters` are in millions.
 
 prepare: 400 clips of 3 s, wav at 22,050 Hz, into a new folder. The rate, seconds of audio a second,
@@ -48,21 +48,21 @@ from torch import nn
 from tacoskip.config import load_config
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import DataSettings
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import build_recognizer
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 
 RATE, UNITS = 16000, 29
 Wave = NDArray[np.float32]
 
 
 def ours() -> tuple[Callable[[Wave], object], float]:
-    """Return tacoskip's listener with random weights, and its parameters in millions."""
+    """Return tacoskip's recognizer with random weights, and its parameters in millions."""
     torch.manual_seed(0)
     config = load_config("ljspeech_asr")
     model = build_recognizer(config, UNITS)
-    listener = Listener(model, config, Letters())
-    return listener.transcribe, millions(model)
+    recognizer = SpeechRecognizer(model, config, Characters())
+    return recognizer.transcribe, millions(model)
 
 
 def millions(model: nn.Module) -> float:

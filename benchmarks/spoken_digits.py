@@ -1,4 +1,4 @@
-"""A corpus of digits that a voice speaks: does synthetic speech help a recogniser with little real?
+"""A corpus of digits that a voice speaks: does synthetic speech help a recognizer with little real?
 
     tacoskip train recipe=fsdd     data.root=FSDD data.train_share=0.1 run=runs/voice10
     tacoskip train recipe=fsdd_asr data.root=FSDD data.train_share=0.1 run=runs/ears10

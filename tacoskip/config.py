@@ -69,7 +69,7 @@ class TrainSettings:
         have torch.compile fuse batch norms and stacks without convolutions.
     keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
         mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
-        of a listener cer | wer | loss. judge: run of a listener that hears a voice (cer_by_asr).
+        of a recognizer cer | wer | loss. judge: run of a recognizer for cer_by_asr.
     sentences: what TensorBoard lets you hear of a voice.
     """
 
@@ -100,12 +100,12 @@ class TrainSettings:
 class Config:
     """Everything a run is made of.
 
-    task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a listener: `asr`, `augment`).
+    task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a recognizer: `asr`, `augment`).
     run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
         names none of its own; skip and topology replace the family's. match: none | params | macs,
         in which the network is made to cost what it would cost with highway
         (`tacoskip.training.parameter_matching`).
-        cbhg is the encoder's (a voice's or a listener's), postnet the one behind a voice's decoder.
+        cbhg is the encoder's, postnet the one behind a voice's decoder.
         ablation: what `tacoskip ablate` changes in the recipe before anything else, by dotted key:
         a budget it can be run in often.
     """

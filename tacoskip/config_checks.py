@@ -26,7 +26,7 @@ CHOICES = {
     "task": ("tts", "asr"),
     "match": ("none", "params", "macs"),
     "asr.decoder": ("ctc", "attention"),
-    "asr.units": ("characters", "bpe"),
+    "asr.tokens": ("characters", "bpe"),
     "text.symbols": ("characters", "phonemes"),
     "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
     "train.precision": ("auto", "fp32", "bf16", "fp16"),

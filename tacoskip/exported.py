@@ -4,7 +4,7 @@
     encoder.onnx     symbols (B, S), lengths (B,), speakers (B,) -> memory, keys, speaker
     step.onnx        one decoder step: the last frame and the state -> R frames, stop logit, state
     postnet.onnx     mel (B, T, M), lengths (B,) -> mel and linear, log10 magnitudes
-    network.onnx     a listener: mel (B, T, M), lengths (B,) -> log probabilities, lengths
+    network.onnx     a recognizer: mel (B, T, M), lengths (B,) -> log probabilities, lengths
 
 Batch, text and time are of any size. The loop over decoder steps runs here, in numpy; `inference`
 puts these networks in the place of the trained ones. B batch, S symbols, T mel frames, L steps.
@@ -35,17 +35,17 @@ STATE = ("hidden", "context", "gru0", "gru1")
 
 @dataclass
 class Manifest:
-    """What export.json holds. units: a listener's pieces of words, "" for letters. reduction: R.
-    graphs: name to file. A voice's state before the first step is zeros: of `widths` channels the
-    tensors of STATE, of `state_sizes` (0: one for each symbol) those of the attention, whose first
-    reads symbol 0 where it is `one_hot`.
+    """What export.json holds. vocabulary: a recognizer's subword model, "" for characters.
+    reduction: R. graphs: name to file. A voice's state before the first step is zeros: of `widths`
+    channels the tensors of STATE, of `state_sizes` (0: one for each symbol) those of the
+    attention, whose first reads symbol 0 where it is `one_hot`.
     """
 
     config: dict[str, Any]
     symbols: list[str]
     speakers: list[str]
     frames_per_symbol: float
-    units: str
+    vocabulary: str
     reduction: int
     graphs: dict[str, str]
     widths: list[int]
@@ -186,7 +186,7 @@ class ExportedTacotron(nn.Module):
 
 
 class ExportedRecognizer(nn.Module):
-    """A listener's graph behind `Recognizer.forward`."""
+    """A recognizer's graph behind `Recognizer.forward`."""
 
     mel_mean: Tensor
     speller = None

@@ -42,7 +42,7 @@ class RunError(ValueError):
 @dataclass
 class Checkpoint:
     """What a checkpoint holds. `weights` are what to use (averaged), `training` what a resume
-    needs, `units` a recogniser's pieces of words (`tacoskip.text.subwords`), "" where it has none.
+    needs, `vocabulary` a recognizer's subword model (`tacoskip.text.subwords`), "" for characters.
     """
 
     config: dict[str, Any]
@@ -52,7 +52,7 @@ class Checkpoint:
     step: int
     weights: dict[str, Tensor]
     training: dict[str, Any]
-    units: str = ""
+    vocabulary: str = ""
 
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
@@ -68,12 +68,12 @@ def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
     )
 
 
-def build_recognizer(config: Config, n_units: int) -> Recognizer:
-    """Build the recogniser a config describes, freshly initialised."""
+def build_recognizer(config: Config, n_tokens: int) -> Recognizer:
+    """Build the recognizer a config describes, freshly initialised."""
     audio = config.audio
     return Recognizer(
         audio.n_mels,
-        n_units,
+        n_tokens,
         audio.sample_rate / audio.hop_length,
         config.asr,
         with_block(config.cbhg, config),
@@ -168,7 +168,7 @@ def _is_sound(checkpoint: Checkpoint) -> bool:
         for name, value in c.weights.items()
     )
     others = isinstance(c.config, dict) and isinstance(c.training, dict)
-    return texts and numbers and ratio and tensors and others and isinstance(c.units, str)
+    return texts and numbers and ratio and tensors and others and isinstance(c.vocabulary, str)
 
 
 def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recognizer, Config]:

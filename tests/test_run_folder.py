@@ -186,7 +186,7 @@ def test_safetensors_whose_headers_lie(
         ({"weights": {"a": 1}}, "damaged"),
         ({"weights": {"a": torch.zeros(1).expand(10**12)}}, "damaged"),
         ({"training": None}, "damaged"),
-        ({"units": 1}, "damaged"),
+        ({"vocabulary": 1}, "damaged"),
         ({"n_symbols": 10**15}, "made by another version"),
         ({"n_symbols": -1}, "made by another version"),
         ({"speakers": ["a"] * 1000}, "made by another version"),
@@ -219,7 +219,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["best.pt"]
 
 
-def test_a_listener_of_another_versions_defaults_for_voices_is_read() -> None:
+def test_a_recognizer_of_another_versions_defaults_for_voices_is_read() -> None:
     config = load_config("smoke_asr")
     values = to_dict(config) | {"griffin_lim": {"iterations": 30, "since gone": 1}}
     assert from_dict(values) == config

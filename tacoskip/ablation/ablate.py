@@ -20,7 +20,7 @@ from tacoskip.config import Config, ConfigError, load_config, to_dict
 from tacoskip.data import Corpus
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 from tacoskip.training.parameter_matching import Match, matched
 
 # What every run of an ablation does without; the recipe's `ablation` and the command line may say
@@ -111,7 +111,7 @@ def _plan(request: Request, base: Config, chosen: list[Variant], refused: dict[s
 def _symbols(base: Config) -> int:
     if base.task == "tts":
         return len(Tokenizer(base.text))
-    return base.asr.bpe_size if base.asr.units == "bpe" else len(Letters())
+    return base.asr.bpe_size if base.asr.tokens == "bpe" else len(Characters())
 
 
 def _match(

@@ -66,8 +66,8 @@ def work(run: Path) -> dict[str, Any]:
 def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     """What a network costs: parameters, MACs of a mel frame, ms of encoder and post-net.
 
-    Both are of `model.example()`: 40 symbols and 200 frames, for a listener 400 frames. latency_ms
-    leaves the decoder out: no block stands in it, and its time would hide theirs.
+    Both are of `model.example()`: 40 symbols and 200 frames, for a recognizer 400 frames.
+    latency_ms leaves the decoder out: no block stands in it, and its time would hide theirs.
     """
     if isinstance(model, Recognizer):
         mel, lengths = model.example()

@@ -16,7 +16,7 @@ from tacoskip.cli.console import WRONG, say
 # Its name, what it runs, its line in `tacoskip --help` (None: the first of its own help).
 COMMANDS: tuple[tuple[str, Callable[..., None], str | None], ...] = (
     ("prepare", training.prepare_corpus, "Fetch, check and normalise a corpus."),
-    ("train", training.train, "Train a voice or a listener; run again = resume."),
+    ("train", training.train, "Train a voice or a recognizer; run again = resume."),
     ("synthesize", speech.synthesize, None),
     ("transcribe", speech.transcribe, "Write down what is said in audio files."),
     ("align", speech.align, "Say when each word of a known text is spoken."),

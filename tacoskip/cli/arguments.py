@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tacoskip.recognition.recognizer import Listener
+    from tacoskip.recognition.recognizer import SpeechRecognizer
 
 Settings = Annotated[
     list[str] | None,
@@ -27,19 +27,19 @@ WordScore = Annotated[float, typer.Option(help="Added for each word of a model o
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def searching_listener(
+def searching_recognizer(
     run: str, beam: int, lm: str, lm_weight: float, word_score: float
-) -> "Listener":
-    """Load a listener; with a beam it searches, else it takes the best unit of each frame."""
+) -> "SpeechRecognizer":
+    """Load a recognizer; with a beam it searches, else it takes the best unit of each frame."""
     from tacoskip.recognition.beam import BeamSettings
-    from tacoskip.synthesis.voice import load_listener
+    from tacoskip.synthesis.voice import load_recognizer
 
     if lm and not beam:
         raise ValueError("expected --beam N with --lm, got --beam 0")
-    listener = load_listener(run)
+    recognizer = load_recognizer(run)
     if beam:
-        listener.search(BeamSettings(beam, lm, lm_weight, word_score))
-    return listener
+        recognizer.search(BeamSettings(beam, lm, lm_weight, word_score))
+    return recognizer
 
 
 def require_runs(path: str) -> None:

@@ -14,7 +14,7 @@ from tacoskip.cli.arguments import (
     WordScore,
     require_place,
     require_runs,
-    searching_listener,
+    searching_recognizer,
 )
 from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, say, show_table, working
 from tacoskip.cli.training import require_corpus
@@ -26,11 +26,11 @@ def judge(
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     limit: Annotated[int, typer.Option(help="At most so many clips (0: all).", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
-    listener: Annotated[
-        str, typer.Option("--judge", metavar="ASR_RUN", help="A listener that hears a voice.")
+    recognizer: Annotated[
+        str, typer.Option("--judge", metavar="ASR_RUN", help="A recognizer that hears a voice.")
     ] = "",
     join: Annotated[
-        str, typer.Option(metavar="LOW-HIGH", help="A listener hears strings of so many clips.")
+        str, typer.Option(metavar="LOW-HIGH", help="A recognizer hears strings of so many clips.")
     ] = "",
     beam: Beam = 0,
     lm: LanguageModel = "",
@@ -40,8 +40,8 @@ def judge(
 ) -> None:
     """Judge a run on clips of its corpus; the figures go into RUN/metrics.json as well.
 
-    A voice speaks the texts and is set beside the recordings; with --judge a listener writes down
-    both. A listener writes down the recordings.
+    A voice speaks the texts and is set beside the recordings; with --judge a recognizer writes down
+    both. A recognizer writes down the recordings.
     """
     from tacoskip.config_checks import nearest
 
@@ -49,19 +49,19 @@ def judge(
     if split not in splits:
         raise ValueError(f"unknown split '{split}'{nearest(split, splits)} ({', '.join(splits)})")
     with working():
-        from tacoskip.evaluation import recognizers as evaluate_listener
+        from tacoskip.evaluation import recognizers as evaluate_recognizer
         from tacoskip.evaluation import voices as evaluate
         from tacoskip.run_folder import task_of
 
         hears = task_of(run) == "asr"
-        if hears and listener:
-            raise ValueError("expected --judge with a voice (task=tts), got a listener")
+        if hears and recognizer:
+            raise ValueError("expected --judge with a voice (task=tts), got a recognizer")
         if not hears and (join or beam or lm):
-            raise ValueError("expected --join, --beam and --lm with a listener, got a voice")
+            raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
         with Bar("evaluate") as bar:
             if hears:
-                figures = evaluate_listener.evaluate(
-                    searching_listener(run, beam, lm, lm_weight, word_score),
+                figures = evaluate_recognizer.evaluate(
+                    searching_recognizer(run, beam, lm, lm_weight, word_score),
                     run,
                     split=split,
                     limit=limit,
@@ -69,10 +69,10 @@ def judge(
                     join=_low_high(join),
                     progress=bar.show,
                 )
-                rows = evaluate_listener.table(figures)
+                rows = evaluate_recognizer.table(figures)
             else:
                 figures = evaluate.evaluate(
-                    run, split=split, limit=limit, seed=seed, judge=listener, progress=bar.show
+                    run, split=split, limit=limit, seed=seed, judge=recognizer, progress=bar.show
                 )
                 rows = evaluate.table(figures)
     if json:
@@ -82,8 +82,8 @@ def judge(
         say(f"warning: {trouble['id']}: {'; '.join(trouble['warnings'])}")
     emit_table(["figure", "mean", "95 % interval", "clips"], rows)
     if hears:
-        emit_table(["speaker", "cer", "wer", "words"], evaluate_listener.speaker_rows(figures))
-        emit_table(["worst", "said", "heard"], evaluate_listener.worst_rows(figures))
+        emit_table(["speaker", "cer", "wer", "words"], evaluate_recognizer.speaker_rows(figures))
+        emit_table(["worst", "said", "heard"], evaluate_recognizer.worst_rows(figures))
 
 
 @guarded

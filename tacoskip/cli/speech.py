@@ -13,7 +13,7 @@ from tacoskip.cli.arguments import (
     LanguageModelWeight,
     Run,
     WordScore,
-    searching_listener,
+    searching_recognizer,
 )
 from tacoskip.cli.console import WRONG, emit_json, emit_table, guarded, say, working
 
@@ -95,8 +95,8 @@ def transcribe(
 
     check_request(format, TRANSCRIPT_FORMATS, out, len(audio))
     with working():
-        listener = searching_listener(run, beam, lm, lm_weight, word_score)
-        text, errors = hear(listener, audio, format, out)
+        recognizer = searching_recognizer(run, beam, lm, lm_weight, word_score)
+        text, errors = hear(recognizer, audio, format, out)
     if text or (out is None and not errors):
         print(text)
     for error in errors:
@@ -120,9 +120,9 @@ def align(
 
     check_request(format, ALIGNMENT_FORMATS, out)
     with working():
-        from tacoskip.synthesis.voice import load_listener
+        from tacoskip.synthesis.voice import load_recognizer
 
-        transcript = load_listener(run).align(audio, text)
+        transcript = load_recognizer(run).align(audio, text)
         if out is not None:
             write([transcript], format, Path(out))
     if out is None:

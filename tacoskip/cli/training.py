@@ -51,7 +51,7 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
 
 @guarded
 def train(settings: Settings = None, json: Json = False) -> None:
-    """Train a voice or, with a recipe of task=asr, a listener.
+    """Train a voice or, with a recipe of task=asr, a recognizer.
 
     Run again = resume; Ctrl-C saves first.
 

@@ -10,7 +10,7 @@ from tacoskip.cli.console import Bar, say
 from tacoskip.config_checks import nearest
 
 if TYPE_CHECKING:
-    from tacoskip.recognition.recognizer import Listener, Transcript
+    from tacoskip.recognition.recognizer import SpeechRecognizer, Transcript
 
 TRANSCRIPT_FORMATS = ("text", "json", "srt", "vtt")
 ALIGNMENT_FORMATS = ("json", "textgrid")
@@ -31,7 +31,7 @@ def check_request(kind: str, known: tuple[str, ...], out: str | None, files: int
 
 
 def transcribe(
-    listener: "Listener", paths: list[str], kind: str, out: str | None
+    recognizer: "SpeechRecognizer", paths: list[str], kind: str, out: str | None
 ) -> tuple[str, list[str]]:
     """Transcribe files; returns what goes to standard output, and the errors, a line a file.
 
@@ -40,7 +40,7 @@ def transcribe(
     errors, heard = [], list["Transcript"]()
     seconds, began = 0.0, time.monotonic()
     with Bar("transcribe") as bar:
-        for number, transcript in enumerate(listener.transcribe_files(paths), 1):
+        for number, transcript in enumerate(recognizer.transcribe_files(paths), 1):
             bar.show(number / len(paths), transcript.source)
             if transcript.error:
                 errors.append(transcript.error)

@@ -35,7 +35,7 @@ TEXTS = 50_000
 
 
 class Encoder(Protocol):
-    """What turns a text into numbers: a `Tokenizer`'s symbols, a recogniser's units."""
+    """What turns a text into numbers: a `Tokenizer`'s symbols, a recognizer's units."""
 
     def encode(self, text: str, normalized: bool = False) -> list[int]: ...
 

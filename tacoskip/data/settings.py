@@ -16,7 +16,7 @@ class DataSettings:
     validation, test: clips in these splits (0: the corpus' own split, or about 2 %).
     leave_out: speakers that are neither trained on nor validated with; the test split keeps them.
     train_share: share of the other training clips that is used. extra: folders of other prepared
-    corpora whose training clips a listener learns from too.
+    corpora whose training clips a recognizer learns from too.
     join: least and most clips of one speaker joined into a training utterance ([1, 1]: none).
     workers: threads that build batches ahead (0: none). cache_mb: memory for features of clips
     that come again every epoch.

@@ -1,4 +1,4 @@
-"""Judging a trained listener: it writes a split's recordings down, and the texts are compared.
+"""Judging a trained recognizer: it writes a split's recordings down, and the texts are compared.
 
 N samples. docs/listen.md defines the figures.
 """
@@ -20,7 +20,7 @@ from tacoskip.evaluation.error_rates import (
     word_errors,
 )
 from tacoskip.evaluation.voices import SPLITS, Progress, metrics_path, write_metrics
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.text.letters import plain_words
 
@@ -28,7 +28,7 @@ WORST, CONFUSED = 10, 20
 
 
 def evaluate(
-    listener: Listener,
+    recognizer: SpeechRecognizer,
     run: str | Path,
     split: str = "test",
     limit: int = 0,
@@ -36,7 +36,7 @@ def evaluate(
     join: tuple[int, int] = (1, 1),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write down a split of the listener's corpus and score it; add to RUN/metrics.json.
+    """Write down a split of the recognizer's corpus and score it; add to RUN/metrics.json.
 
     limit: at most so many utterances (0: all), evenly spread. join: least and most clips of one
     speaker in an utterance. `cer` and `wer` are dicts of mean (errors over length, all utterances
@@ -46,15 +46,15 @@ def evaluate(
     """
     if split not in SPLITS:
         raise ValueError(f"expected a split of {', '.join(SPLITS)}, got '{split}'")
-    config = listener.config
+    config = recognizer.config
     corpus = Corpus.of(config.data, config.audio, config.text)
     cuts = utterances(corpus, split, limit, join, config.data.max_seconds)
     said = [plain_words(spoken(cut), normalized=True) for cut in cuts]
     waves = [cut_wave(cut) for cut in cuts]
-    seconds = sum(map(len, waves)) / listener.sample_rate
-    listener.transcribe(waves[0])  # the first call pays for threads and buffers: it is not timed
+    seconds = sum(map(len, waves)) / recognizer.sample_rate
+    recognizer.transcribe(waves[0])  # the first call pays for threads and buffers: it is not timed
     began, heard = time.perf_counter(), list[str]()
-    for number, transcript in enumerate(listener.transcribe_waves(waves)):
+    for number, transcript in enumerate(recognizer.transcribe_waves(waves)):
         heard.append(transcript.text)
         if progress:
             progress(number / len(cuts), cuts[number].id)
@@ -76,13 +76,13 @@ def evaluate(
         "checkpoint": checkpoint.name,
         "split": split,
         "join": list(join),
-        "decoding": listener.decoding,
+        "decoding": recognizer.decoding,
         "seed": seed,
         **scores(rows, seed),
         "rtf": work / seconds,
     }
     name = split if join == (1, 1) else f"{split}, strings of {join[0]}-{join[1]}"
-    name += "" if listener.decoding == "greedy" else f", {listener.decoding}"
+    name += "" if recognizer.decoding == "greedy" else f", {recognizer.decoding}"
     write_metrics(checkpoint, name, figures)
     if progress:
         progress(1.0, f"wrote {metrics_path(checkpoint)}")

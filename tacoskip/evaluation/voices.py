@@ -20,9 +20,9 @@ from tacoskip.data.corpus import Corpus
 from tacoskip.data.shards import clip_wave
 from tacoskip.evaluation.error_rates import character_errors, interval
 from tacoskip.evaluation.metrics import alignment_score, compare_speech
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
-from tacoskip.synthesis.voice import Speech, Voice, load_listener, load_voice
+from tacoskip.synthesis.voice import Speech, Voice, load_recognizer, load_voice
 from tacoskip.text.letters import plain_words
 
 SPLITS = ("train", "validation", "test")
@@ -58,7 +58,7 @@ def evaluate(
     the split. progress: called with the share done and a note. Each of FIGURES is a dict of mean,
     low and high (a 95 % bootstrap interval over clips) and n, the clips it could be measured on;
     `speakers` has the means of each speaker when there are several, `troubles` the clips whose
-    speech came with a warning. judge: a listener's run; it writes down the speech (`cer_by_asr`)
+    speech came with a warning. judge: a recognizer's run; it writes down the speech (`cer_by_asr`)
     and, for comparison, the recordings (`cer_of_recordings`), and `heard` has both. Raises RunError
     for a run that cannot be used, CorpusError when its corpus is not prepared, ValueError for
     another split or one without clips.
@@ -67,7 +67,7 @@ def evaluate(
         raise ValueError(f"expected a split of {', '.join(SPLITS)}, got '{split}'")
     checkpoint = find_checkpoint(run)
     voice = load_voice(checkpoint)
-    listener = load_listener(judge) if judge else None
+    recognizer = load_recognizer(judge) if judge else None
     config = voice.config
     clips = clips_of(Corpus.of(config.data, config.audio, config.text), split, limit)
     _say(voice, clips[0], seed)  # the first call pays for threads and buffers: it is not timed
@@ -75,7 +75,7 @@ def evaluate(
     for number, clip in enumerate(clips):
         if progress:
             progress(number / len(clips), clip.id)
-        rows.append(score(voice, clip, seed, listener))
+        rows.append(score(voice, clip, seed, recognizer))
     figures: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.name,
@@ -91,7 +91,7 @@ def evaluate(
         for row in rows
         if row["warnings"]
     ]
-    if listener:
+    if recognizer:
         figures |= {"judge": str(judge)} | _heard(rows, seed)
     write_metrics(checkpoint, split, figures)
     if progress:
@@ -120,10 +120,12 @@ def clips_of(corpus: Corpus, split: str, limit: int = 0) -> list[Clip]:
     return clips
 
 
-def score(voice: Voice, clip: Clip, seed: int, listener: Listener | None = None) -> dict[str, Any]:
+def score(
+    voice: Voice, clip: Clip, seed: int, recognizer: SpeechRecognizer | None = None
+) -> dict[str, Any]:
     """Speak one clip's text and compare; the mel of the speech is taken from its samples.
 
-    So every figure is of what is heard, the inversion included. A listener adds what it heard in
+    So every figure is of what is heard, the inversion included. A recognizer adds what it heard in
     the speech and in the recording.
     """
     started = time.perf_counter()
@@ -150,15 +152,15 @@ def score(voice: Voice, clip: Clip, seed: int, listener: Listener | None = None)
         "stop_failures": float(not speech.stopped),
         "rtf": work / max(speech.seconds, 1 / rate),
         "warnings": speech.warnings,
-        **(_written(listener, clip, rate, candidate, reference) if listener else {}),
+        **(_written(recognizer, clip, rate, candidate, reference) if recognizer else {}),
     }
 
 
 def _written(
-    listener: Listener, clip: Clip, rate: int, *waves: NDArray[np.float32]
+    recognizer: SpeechRecognizer, clip: Clip, rate: int, *waves: NDArray[np.float32]
 ) -> dict[str, Any]:
-    """What a listener hears in the speech and in the recording of one clip, and its errors."""
-    speech, recording = (listener.transcribe(wave, rate).text for wave in waves)
+    """What a recognizer hears in the speech and in the recording of one clip, and its errors."""
+    speech, recording = (recognizer.transcribe(wave, rate).text for wave in waves)
     said = plain_words(clip.text, normalized=True)
     return {
         "said": said,

@@ -9,7 +9,7 @@ from tacoskip.data.errors import CorpusError
 from tacoskip.data.joining import cut_wave, spoken
 from tacoskip.evaluation.error_rates import NONE, character_errors
 from tacoskip.evaluation.recognizers import utterances
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text.letters import plain_words
 
@@ -41,11 +41,13 @@ def compare_voices(voice: Voice, exported: Voice) -> dict[str, float]:
     }
 
 
-def compare_listeners(listener: Listener, exported: Listener) -> dict[str, float]:
+def compare_recognizers(
+    recognizer: SpeechRecognizer, exported: SpeechRecognizer
+) -> dict[str, float]:
     """Character error rate of both on at most `CLIPS` test clips of the run's corpus, and seconds
     of work a second of speech; nothing where that corpus is not prepared here.
     """
-    config = listener.config
+    config = recognizer.config
     try:
         corpus = Corpus.of(config.data, config.audio, config.text)
         cuts = utterances(corpus, "test", CLIPS, (1, 1), config.data.max_seconds)
@@ -53,9 +55,9 @@ def compare_listeners(listener: Listener, exported: Listener) -> dict[str, float
         return {}
     waves = [cut_wave(cut) for cut in cuts]
     said = [plain_words(spoken(cut), normalized=True) for cut in cuts]
-    seconds = sum(map(len, waves)) / listener.sample_rate
+    seconds = sum(map(len, waves)) / recognizer.sample_rate
     result: dict[str, float] = {"clips": len(cuts)}
-    for name, one in (("torch_", listener), ("", exported)):
+    for name, one in (("torch_", recognizer), ("", exported)):
         one.transcribe(waves[0])
         began = time.perf_counter()
         heard = [transcript.text for transcript in one.transcribe_waves(waves)]

@@ -42,8 +42,8 @@ def graphs_of(
         return voice_graphs(model)
     if isinstance(model, Recognizer):
         if model.speller is not None:
-            raise RunError("expected a listener with asr.decoder=ctc to export, got attention")
-        return listener_graphs(model)
+            raise RunError("expected a recognizer with asr.decoder=ctc to export, got attention")
+        return recognizer_graphs(model)
     raise RunError("expected a run to export, got a folder that was exported")
 
 
@@ -103,7 +103,7 @@ class PostnetGraph(nn.Module):
         return model.restore(mel, model.linear(model.postnet(mel, mask)))
 
 
-class ListenerGraph(nn.Module):
+class RecognizerGraph(nn.Module):
     """mel (B, T, M), lengths (B,) -> log_probs (B, L, U), lengths (B,)."""
 
     def __init__(self, model: Recognizer) -> None:
@@ -175,8 +175,8 @@ def voice_graphs(model: Tacotron) -> list[Graph]:
     return [encoder, step, postnet]
 
 
-def listener_graphs(model: Recognizer) -> list[Graph]:
-    """Return the one graph of a listener."""
+def recognizer_graphs(model: Recognizer) -> list[Graph]:
+    """Return the one graph of a recognizer."""
 
     def mels(batch: int, length: int) -> tuple[Tensor, ...]:
         noise = torch.randn(batch, 4 * length, model.n_mels) - 3
@@ -185,7 +185,7 @@ def listener_graphs(model: Recognizer) -> list[Graph]:
     of_batch, of_frames = {0: "batch"}, {0: "batch", 1: "frames"}
     sizes = {"mel": of_frames, "lengths": of_batch}
     sizes |= {"log_probs": {0: "batch", 1: "steps"}, "steps": of_batch}
-    graph = ListenerGraph(model)
+    graph = RecognizerGraph(model)
     return [Graph("network", graph, ["mel", "lengths"], ["log_probs", "steps"], mels, sizes)]
 
 

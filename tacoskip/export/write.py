@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from tacoskip.config import to_dict
-from tacoskip.export.compare import compare_listeners, compare_voices
+from tacoskip.export.compare import compare_recognizers, compare_voices
 from tacoskip.export.graphs import Graph, graphs_of, state_sizes, widths
 from tacoskip.exported import MANIFEST, Manifest, session
 from tacoskip.exported import run as run_graph
 from tacoskip.models.tacotron import Tacotron
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import RunError
 from tacoskip.synthesis.voice import Voice, load
 
@@ -44,8 +44,8 @@ def export(run: str | Path, folder: Path, int8: bool = False) -> dict[str, Any]:
 
     int8: each graph also with weights of 8 bits, kept instead where that pays. The result has for
     each graph bytes, ms, torch's ms and the largest relative difference to torch, bytes, ms and
-    difference of int8, and which was kept; then what `compare_voices` or `compare_listeners` found
-    of the whole. Raises ValueError when onnx is not installed, RunError for what cannot be
+    difference of int8, and which was kept; then what `compare_voices` or `compare_recognizers`
+    found of the whole. Raises ValueError when onnx is not installed, RunError for what cannot be
     exported, RuntimeError for a graph that differs from its network.
     """
     _require()
@@ -66,8 +66,8 @@ def export(run: str | Path, folder: Path, int8: bool = False) -> dict[str, Any]:
     if isinstance(loaded, Voice):
         assert isinstance(again, Voice)
         return result | {"task": "tts"} | compare_voices(loaded, again)
-    assert isinstance(again, Listener)
-    return result | {"task": "asr"} | compare_listeners(loaded, again)
+    assert isinstance(again, SpeechRecognizer)
+    return result | {"task": "asr"} | compare_recognizers(loaded, again)
 
 
 def write(graph: Graph, path: Path) -> None:
@@ -192,12 +192,12 @@ def _require() -> None:
         raise ValueError(f"export needs {error.name}: pip install 'tacoskip[export]'") from None
 
 
-def _manifest(loaded: Voice | Listener, files: dict[str, str]) -> Manifest:
+def _manifest(loaded: Voice | SpeechRecognizer, files: dict[str, str]) -> Manifest:
     config = to_dict(loaded.config)
-    if isinstance(loaded, Listener):
-        units = getattr(loaded.vocabulary, "model", "")
+    if isinstance(loaded, SpeechRecognizer):
+        vocabulary = loaded.vocabulary.model
         symbols = list(loaded.vocabulary.symbols)
-        return Manifest(config, symbols, [], 0.0, units, 0, files, [], [], False)
+        return Manifest(config, symbols, [], 0.0, vocabulary, 0, files, [], [], False)
     model = loaded.model
     assert isinstance(model, Tacotron)
     with torch.no_grad():

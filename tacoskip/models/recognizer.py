@@ -1,4 +1,4 @@
-"""A recogniser: log mels in, CTC posteriors of letters out, on the same CBHG as the voice.
+"""A recognizer: log mels in, CTC posteriors of letters out, on the same CBHG as the voice.
 
     mel -> normalised by its utterance and the corpus -> SpecAugment -> strided convolutions
         -> CBHG x layers -> linear -> log softmax over units, the first of them CTC's blank (Graves

@@ -58,10 +58,10 @@ class TacotronSettings:
 
 @dataclass
 class RecognizerSettings:
-    """A recogniser's own parts; each of its `layers` is a CBHG with the recipe's `cbhg` settings.
+    """A recognizer's own parts; each of its `layers` is a CBHG with the recipe's `cbhg` settings.
 
-    units: what it writes, characters or bpe, `bpe_size` pieces of words learnt from the training
-    texts, CTC's blank among them.
+    tokens: what it writes, characters or bpe: `bpe_size` subwords learnt from the training texts,
+    CTC's blank among them.
     subsampling: mel frames to one of the encoder's, a power of two; a strided convolution halves
     their number. dropout: behind each CBHG. SpecAugment (Park et al. 2019), in training only:
     `time_masks` stretches of at most `time_mask_share` of an utterance and `frequency_masks` of at
@@ -72,7 +72,7 @@ class RecognizerSettings:
     of CTC's texts is chosen.
     """
 
-    units: str = "characters"
+    tokens: str = "characters"
     bpe_size: int = 500
     decoder: str = "ctc"
     ctc_weight: float = 0.3

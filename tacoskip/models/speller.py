@@ -1,4 +1,4 @@
-"""The attention decoder of a hybrid recogniser: it spells what the encoder heard, unit by unit.
+"""The attention decoder of a hybrid recognizer: it spells what the encoder heard, unit by unit.
 
     last unit -> embedding -> GRU with the last context -> attention over the memory -> next unit
 

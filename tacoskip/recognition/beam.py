@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tacoskip.recognition.arpa import arpa_words
 from tacoskip.recognition.decode import Unit
-from tacoskip.text.subwords import Units
+from tacoskip.text.subwords import Vocabulary
 
 SPACE = "|"  # how lexicon, tokens and language models of characters write a space
 
@@ -44,7 +44,7 @@ class BeamDecoder:
     characters where units are longer.
     """
 
-    def __init__(self, vocabulary: Units, settings: BeamSettings, nbest: int = 1) -> None:
+    def __init__(self, vocabulary: Vocabulary, settings: BeamSettings, nbest: int = 1) -> None:
         from torchaudio.models.decoder import ctc_decoder
 
         tokens = [symbol.replace(" ", SPACE) for symbol in vocabulary.symbols]
@@ -53,7 +53,7 @@ class BeamDecoder:
         # A model of words knows words of several letters.
         self.lexicon = any(len(word) > 1 for word in words)
         if words and not self.lexicon and vocabulary.model:
-            raise ValueError(f"{settings.lm}: expected a model of words with asr.units=bpe")
+            raise ValueError(f"{settings.lm}: expected a model of words with asr.tokens=bpe")
         # Where a word's spelling ends in a space, the last word's must too.
         self.closing = self.lexicon and not vocabulary.model
         options: dict[str, Any] = {

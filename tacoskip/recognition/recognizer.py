@@ -1,4 +1,4 @@
-"""A trained recogniser with all it needs to listen: to a wave, a file of hours, many files.
+"""A trained recognizer with all it needs to listen: to a wave, a file of hours, many files.
 
 N samples, T mel frames, L encoder frames, U units.
 """
@@ -23,7 +23,7 @@ from tacoskip.recognition.align import forced_units
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.recognition.decode import Unit, Word, confidence, greedy, words_of
 from tacoskip.recognition.windows import Segmenter, Window, windows
-from tacoskip.text.subwords import Units
+from tacoskip.text.subwords import Vocabulary
 
 # Windows that go through the network together.
 BATCH_SECONDS = 80.0
@@ -53,7 +53,9 @@ class Transcript:
 class _Recording:
     """One recording on its way: what was read of it, what was heard in it."""
 
-    def __init__(self, source: str, blocks: Iterable[NDArray[np.float32]], own: "Listener") -> None:
+    def __init__(
+        self, source: str, blocks: Iterable[NDArray[np.float32]], own: "SpeechRecognizer"
+    ) -> None:
         self.source, self._blocks = source, blocks
         self.segmenter = Segmenter(own.frame_seconds, own.silent, len(own.vocabulary))
         self.windows = windows(self._counted(), own.sample_rate, own.frame_samples)
@@ -67,13 +69,13 @@ class _Recording:
             yield block
 
 
-class Listener:
+class SpeechRecognizer:
     """A network, its settings and its units. Until `search` is called, it takes the best unit of
     each frame, or, with a speller, the best of SPELLED texts.
     """
 
     def __init__(
-        self, model: Recognizer | ExportedRecognizer, config: Config, vocabulary: Units
+        self, model: Recognizer | ExportedRecognizer, config: Config, vocabulary: Vocabulary
     ) -> None:
         self.model = model.eval()
         self.config = config

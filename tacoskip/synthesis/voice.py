@@ -25,10 +25,10 @@ from tacoskip.evaluation.metrics import alignment_warnings
 from tacoskip.exported import ExportedRecognizer, ExportedTacotron, is_exported, read_manifest
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
 from tacoskip.text import Tokenizer, split_sentences
-from tacoskip.text.subwords import units_of
+from tacoskip.text.subwords import vocabulary_from
 
 SENTENCE_CHARACTERS = 200
 SENTENCE_BATCH = 32
@@ -219,8 +219,8 @@ class Voice:
         )
 
 
-def load(run: str | Path, device: str = "auto") -> Voice | Listener:
-    """Load a voice or a listener from a run folder, a checkpoint file or a folder of `export`.
+def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
+    """Load a voice or a recognizer from a run folder, a checkpoint file or a folder of `export`.
 
     device: auto | cpu | cuda; what was exported runs on the CPU. Raises RunError (a ValueError) for
     a run that is not there, has no checkpoint, or whose checkpoint is damaged or wants to run code.
@@ -235,17 +235,19 @@ def load(run: str | Path, device: str = "auto") -> Voice | Listener:
     prune(model)
     if isinstance(model, Recognizer):
         try:
-            return Listener(model.to(device), config, units_of(checkpoint.units))
+            return SpeechRecognizer(
+                model.to(device), config, vocabulary_from(checkpoint.vocabulary)
+            )
         except ValueError as error:
             raise RunError(f"{path}: damaged ({error})") from None
     return Voice(model.to(device), config, checkpoint.speakers, checkpoint.frames_per_symbol)
 
 
-def _load_exported(folder: Path) -> Voice | Listener:
+def _load_exported(folder: Path) -> Voice | SpeechRecognizer:
     manifest, config = read_manifest(folder)
     if config.task == "asr":
         recognizer = ExportedRecognizer(folder, manifest, config.asr.subsampling)
-        return Listener(recognizer, config, units_of(manifest.units))
+        return SpeechRecognizer(recognizer, config, vocabulary_from(manifest.vocabulary))
     tacotron = ExportedTacotron(folder, manifest)
     return Voice(tacotron, config, manifest.speakers, manifest.frames_per_symbol)
 
@@ -254,16 +256,16 @@ def load_voice(run: str | Path, device: str = "auto") -> Voice:
     """Load a run that must be a voice; raises RunError as `load` does."""
     voice = load(run, device)
     if not isinstance(voice, Voice):
-        raise RunError(f"{run}: expected a voice, got a listener (task=asr); try: transcribe")
+        raise RunError(f"{run}: expected a voice, got a recognizer (task=asr); try: transcribe")
     return voice
 
 
-def load_listener(run: str | Path, device: str = "auto") -> Listener:
-    """Load a run that must be a listener; raises RunError as `load` does."""
-    listener = load(run, device)
-    if not isinstance(listener, Listener):
-        raise RunError(f"{run}: expected a listener, got a voice (task=tts); try: synthesize")
-    return listener
+def load_recognizer(run: str | Path, device: str = "auto") -> SpeechRecognizer:
+    """Load a run that must be a recognizer; raises RunError as `load` does."""
+    recognizer = load(run, device)
+    if not isinstance(recognizer, SpeechRecognizer):
+        raise RunError(f"{run}: expected a recognizer, got a voice (task=tts); try: synthesize")
+    return recognizer
 
 
 def plot_speech(speech: Speech, path: str | Path) -> None:

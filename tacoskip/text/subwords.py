@@ -1,5 +1,6 @@
-"""A recogniser's units as pieces of words: byte pair encoding (Sennrich et al. 2016), by
-sentencepiece.
+"""A recognizer's tokens: characters, or subwords by byte pair encoding (Sennrich et al. 2016).
+
+Token 0 is CTC's blank.
 """
 
 import base64
@@ -7,16 +8,57 @@ import binascii
 import io
 import re
 from collections.abc import Iterable
+from typing import Protocol
 
-from tacoskip.text.letters import BLANK, LETTERS, Letters, plain_words
+from tacoskip.text.letters import BLANK, LETTERS, plain_words
 
 WORD_START = "\u2581"  # how sentencepiece writes a space; it stands before each word
 
 
-class Pieces:
-    """Units of one or more letters; a space in one begins a word. Index 0 is CTC's blank.
+class Vocabulary(Protocol):
+    """Tokens by index. model: what `Subwords.train` learnt, as text for checkpoints, else ""."""
 
-    model: what `of` learnt, as text that travels in checkpoints. Raises ValueError when it is none.
+    model: str
+    symbols: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def encode(self, text: str, normalized: bool = False) -> list[int]:
+        """Return the tokens of a text; none where it holds no letters."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of tokens, without blanks."""
+
+    def spell(self, word: str) -> list[int]:
+        """Return the tokens of one word within a text, with the space that belongs to it."""
+
+
+class Characters:
+    """One token a character; the space belongs to the word before it."""
+
+    model = ""
+
+    def __init__(self, symbols: tuple[str, ...] = LETTERS) -> None:
+        self.symbols = symbols
+        self._ids = {symbol: index for index, symbol in enumerate(symbols)}
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    def encode(self, text: str, normalized: bool = False) -> list[int]:
+        return [self._ids[c] for c in plain_words(text, normalized)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(self.symbols[i] for i in ids if i)
+
+    def spell(self, word: str) -> list[int]:
+        return [*self.encode(word, normalized=True), self._ids[" "]]
+
+
+class Subwords:
+    """Tokens of one or more letters; a space in one begins a word.
+
+    Raises ValueError when `model` is not what `train` learnt.
     """
 
     def __init__(self, model: str) -> None:
@@ -28,15 +70,15 @@ class Pieces:
                 raise RuntimeError
             self._processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
         except (RuntimeError, binascii.Error):
-            raise ValueError("expected a model of word pieces, got something else") from None
+            raise ValueError("expected a subword model, got something else") from None
         pieces = (self._processor.id_to_piece(i) for i in range(1, len(self._processor)))
         self.symbols = (BLANK, *(piece.replace(WORD_START, " ") for piece in pieces))
 
     @classmethod
-    def of(cls, texts: Iterable[str], size: int) -> "Pieces":
-        """Learn `size` units, the blank and every letter among them, from texts in spoken words.
+    def train(cls, texts: Iterable[str], size: int) -> "Subwords":
+        """Learn `size` tokens, the blank and every letter among them, from normalized texts.
 
-        Raises ValueError when the texts have too few different pieces for it.
+        Raises ValueError when the texts do not have so many different subwords.
         """
         from sentencepiece import SentencePieceTrainer
 
@@ -70,21 +112,15 @@ class Pieces:
         return len(self.symbols)
 
     def encode(self, text: str, normalized: bool = False) -> list[int]:
-        """Return the units of a text; none where it holds no letters."""
         return list(self._processor.encode(plain_words(text, normalized)))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of units, the blank left out."""
         return "".join(self.symbols[i] for i in ids if i).removeprefix(" ")
 
     def spell(self, word: str) -> list[int]:
-        """Return the units of one word as it stands in a text, the space before it included."""
         return self.encode(word, normalized=True)
 
 
-Units = Letters | Pieces
-
-
-def units_of(model: str) -> Units:
-    """Return the units of a model of pieces; letters where there is none, ""."""
-    return Pieces(model) if model else Letters()
+def vocabulary_from(model: str) -> Vocabulary:
+    """Return the vocabulary of a subword model, that of characters for ""."""
+    return Subwords(model) if model else Characters()

@@ -22,7 +22,7 @@ KINDS = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 
 
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
-    """Train a voice or a listener on its prepared corpus until `max_steps` or `max_minutes`.
+    """Train a voice or a recognizer on its prepared corpus until `max_steps` or `max_minutes`.
 
     Returns a summary of the run.
 

@@ -365,7 +365,7 @@ class Session:
             step=self.step,
             weights=self.average.weights,
             training=state if training else {},
-            units=self.task.units,
+            vocabulary=self.task.vocabulary_model,
         )
 
     def _resume(self) -> Checkpoint | None:
@@ -394,8 +394,8 @@ class Session:
                     f"{path}: a run with task={task}, this one has task={self.config.task}; "
                     "train into another folder with run=..."
                 )
-            mine = self.speakers, self.n_symbols, self.task.units
-            if mine != (found.speakers, found.n_symbols, found.units):
+            mine = self.speakers, self.n_symbols, self.task.vocabulary_model
+            if mine != (found.speakers, found.n_symbols, found.vocabulary):
                 raise RunError(
                     f"{path}: made with other speakers or symbols; "
                     "train into another folder with run=..."

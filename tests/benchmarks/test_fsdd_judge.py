@@ -120,7 +120,9 @@ def test_the_commands_train_save_and_judge(
     bench: Any, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     words = ["train", "--root", str(corpus), "--out", str(tmp_path), "--strings", "3"]
-    assert bench.main([*words, "--classifier-steps", "30", "--listener-steps", "2", "--json"]) == 0
+    assert (
+        bench.main([*words, "--classifier-steps", "30", "--recognizer-steps", "2", "--json"]) == 0
+    )
     facts = json.loads(capsys.readouterr().out)
     assert facts["real"]["single"]["accuracy"] > 0.9  # tones are easy: chance is 0.1
 

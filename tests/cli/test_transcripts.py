@@ -1,4 +1,4 @@
-"""transcribe, align, ngram and a listener's evaluate, as a user meets them."""
+"""transcribe, align, ngram and a recognizer's evaluate, as a user meets them."""
 
 import json
 from dataclasses import asdict
@@ -24,7 +24,7 @@ def tacoskip(*arguments: str | Path) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
-    """A run of a listener with random weights, a prepared corpus, some audio."""
+    """A run of a recognizer with random weights, a prepared corpus, some audio."""
     folder = tmp_path_factory.mktemp("hear")
     config = load_config("smoke_asr", [f"data.root={tiny_corpus}", f"data.dir={folder / 'data'}"])
     torch.manual_seed(0)
@@ -126,7 +126,7 @@ def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
         (["transcribe", "RUM", "a.wav"], "no run folder or checkpoint"),
         (["align", "RUN", "a.wav", "..."], "expected a text with letters"),
         (["align", "RUN", "none.wav", "one"], "none.wav: no such file"),
-        (["synthesize", "RUN", "one"], "expected a voice, got a listener"),
+        (["synthesize", "RUN", "one"], "expected a voice, got a recognizer"),
         (["evaluate", "RUN", "--judge", "RUN"], "expected --judge with a voice"),
         (["evaluate", "RUN", "--join", "7-3"], "expected --join LOW-HIGH"),
         (["ngram", "none.txt"], "no such file"),
@@ -142,6 +142,6 @@ def test_a_wrong_request_is_refused_in_one_line(
     assert reason in result.stderr
 
 
-def test_a_checkpoint_of_a_listener_is_plain_values(folder: Path) -> None:
+def test_a_checkpoint_of_a_recognizer_is_plain_values(folder: Path) -> None:
     values = torch.load(folder / "run" / "checkpoints" / "best.pt", weights_only=True)
     assert values["config"]["asr"] == asdict(load_config("smoke_asr").asr)

@@ -37,8 +37,8 @@ from tacoskip.run_folder import (
     save_checkpoint,
 )
 from tacoskip.synthesis.voice import load
-from tacoskip.text.letters import Letters
 from tacoskip.text.settings import TextSettings
+from tacoskip.text.subwords import Characters
 
 from .conftest import Fuzz
 
@@ -232,17 +232,17 @@ def test_overrides(fuzz: Fuzz) -> None:
 
 
 @pytest.fixture(scope="module")
-def listener() -> Checkpoint:
-    """A listener with random weights."""
+def recognizer() -> Checkpoint:
+    """A recognizer with random weights."""
     config = load_config("smoke_asr")
     model = build_recognizer(config, 29)
     return Checkpoint(to_dict(config), ["s"], 29, 1.0, 1, model.state_dict(), {})
 
 
-def test_checkpoints_with_wrong_bytes(fuzz: Fuzz, listener: Checkpoint, tmp_path: Path) -> None:
+def test_checkpoints_with_wrong_bytes(fuzz: Fuzz, recognizer: Checkpoint, tmp_path: Path) -> None:
     """Each is refused, or is what was saved: never something else."""
     path = tmp_path / "a.pt"
-    save_checkpoint(listener, path)
+    save_checkpoint(recognizer, path)
     whole = path.read_bytes()
 
     def check(content: bytes) -> None:
@@ -252,16 +252,18 @@ def test_checkpoints_with_wrong_bytes(fuzz: Fuzz, listener: Checkpoint, tmp_path
         except RunError as error:
             one_line(error)
             return
-        assert found.config == listener.config and found.weights.keys() == listener.weights.keys()
+        assert (
+            found.config == recognizer.config and found.weights.keys() == recognizer.weights.keys()
+        )
         for name, value in found.weights.items():
-            assert torch.equal(value, listener.weights[name])
+            assert torch.equal(value, recognizer.weights[name])
 
     fuzz("checkpoints: bytes", check, damaged([whole]), share=0.4)
 
 
-def test_checkpoints_with_wrong_values(fuzz: Fuzz, listener: Checkpoint, tmp_path: Path) -> None:
+def test_checkpoints_with_wrong_values(fuzz: Fuzz, recognizer: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    plain = vars(listener)
+    plain = vars(recognizer)
 
     def check(changed: tuple[str, str, Any]) -> None:
         field, key, value = changed
@@ -272,8 +274,8 @@ def test_checkpoints_with_wrong_values(fuzz: Fuzz, listener: Checkpoint, tmp_pat
             (config[section] if section else config)[name] = value
             values["config"] = config
         elif field == "weights":
-            name = sorted(listener.weights)[len(key) % len(listener.weights)]
-            values["weights"] = {**listener.weights, name: value}
+            name = sorted(recognizer.weights)[len(key) % len(recognizer.weights)]
+            values["weights"] = {**recognizer.weights, name: value}
         else:
             values[field] = value
         torch.save(values, path)
@@ -404,7 +406,7 @@ def test_language_models(fuzz: Fuzz, tmp_path: Path) -> None:
         path.write_bytes(content)
         try:
             arpa_words(path)
-            BeamDecoder(Letters(), BeamSettings(3, str(path)))(log_probs)
+            BeamDecoder(Characters(), BeamSettings(3, str(path)))(log_probs)
         except ValueError as error:
             one_line(error, path)
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from tacoskip.text import Tokenizer, dropped_characters, normalize, split_sentences
 from tacoskip.text.folding import clean, fold
-from tacoskip.text.letters import LETTERS, Letters, plain_words
+from tacoskip.text.letters import LETTERS, plain_words
 from tacoskip.text.settings import TextSettings
+from tacoskip.text.subwords import Characters
 from tacoskip.text.symbols import CHARACTERS, END, PADDING
 
 from .conftest import Fuzz
@@ -49,7 +50,7 @@ def test_what_is_folded_stays_so(fuzz: Fuzz) -> None:
         words = plain_words(text)
         assert set(words) <= {*LETTERS[1:]}
         assert plain_words(words, normalized=True) == words
-        letters = Letters()
+        letters = Characters()
         assert letters.decode(letters.encode(text)) == words
 
     fuzz("text: folding, letters", check, TEXTS)

@@ -22,7 +22,7 @@ import torch
 
 from tacoskip.config import load_config, to_dict
 from tacoskip.run_folder import Checkpoint, build_network, save_checkpoint
-from tacoskip.synthesis.voice import load_listener, load_voice
+from tacoskip.synthesis.voice import load_recognizer, load_voice
 
 from .conftest import Ledger
 
@@ -38,10 +38,10 @@ WORDLESS = ("", "...", "☃", "\0", "-- !?")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A voice and a listener with random weights, recordings that are sound and that are not."""
+    """A voice and a recognizer with random weights, recordings that are sound and that are not."""
     folder = tmp_path_factory.mktemp("load")
     torch.manual_seed(0)
-    for name, recipe, symbols in (("voice", "smoke", 38), ("listener", "smoke_asr", 29)):
+    for name, recipe, symbols in (("voice", "smoke", 38), ("recognizer", "smoke_asr", 29)):
         config = load_config(recipe)
         model = build_network(config, symbols, 1)
         values = Checkpoint(to_dict(config), ["s"], symbols, 0.5, 1, model.state_dict(), {})
@@ -99,7 +99,10 @@ def rounds(minutes: float) -> Iterator[random.Random]:
     ],
 )
 def test_python(minutes: float, folder: Path, inject: Ledger) -> None:
-    voice, listener = load_voice(folder / "voice", "cpu"), load_listener(folder / "listener", "cpu")
+    voice, recognizer = (
+        load_voice(folder / "voice", "cpu"),
+        load_recognizer(folder / "recognizer", "cpu"),
+    )
     texts: dict[str, str] = {}
     waves: dict[str, np.ndarray] = {}
     memory, files, spoken = list[float](), 0, 0
@@ -108,7 +111,7 @@ def test_python(minutes: float, folder: Path, inject: Ledger) -> None:
         names = draw.choices([*GOOD, *BAD], k=20)
         bad = sum(name in BAD for name in names)
         with inject("load: bad recordings", bad):
-            found = list(listener.transcribe_files(folder / name for name in names))
+            found = list(recognizer.transcribe_files(folder / name for name in names))
             assert [Path(t.source).name for t in found] == names, "each once, in order"
             for name, transcript in zip(names, found, strict=True):
                 assert bool(transcript.error) == (name in BAD)
@@ -154,7 +157,7 @@ def test_command_line(minutes: float, folder: Path, tmp_path: Path, inject: Ledg
         files += len(names)
         with inject("load: bad recordings", len(bad)):
             told = tacoskip(
-                *("transcribe", str(folder / "listener"), "--format", "json"),
+                *("transcribe", str(folder / "recognizer"), "--format", "json"),
                 *(str(folder / name) for name in names),
             )
             assert told.returncode == (2 if bad else 0), told.stderr

@@ -1,4 +1,4 @@
-"""The recogniser: padding reaches nothing, loudness neither, every weight learns."""
+"""The recognizer: padding reaches nothing, loudness neither, every weight learns."""
 
 from typing import Any
 

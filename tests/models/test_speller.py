@@ -11,7 +11,7 @@ from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 from tacoskip.training.losses import spelling_loss
 
 MEMORY = torch.randn(3, 9, 6, generator=torch.Generator().manual_seed(1))
@@ -85,7 +85,7 @@ def test_every_parameter_of_the_hybrid_learns() -> None:
 
 
 def test_a_speller_can_overrule_ctc_and_its_weight_says_how_easily() -> None:
-    letters = Letters(("_", " ", "a", "b"))
+    letters = Characters(("_", " ", "a", "b"))
     row = torch.tensor([0.05, 0.01, 0.5, 0.44])
     log_probs = torch.stack([row, torch.tensor([0.97, 0.01, 0.01, 0.01])]).log()
     beam = BeamDecoder(letters, BeamSettings(10), nbest=4)

@@ -9,7 +9,7 @@ import torch
 from tacoskip.recognition.arpa import arpa_words
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings
 from tacoskip.recognition.ngram import NGram
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 
 TEXT = [["the", "cat"], ["a", "cat", "sat"], ["the", "dog"]]
 
@@ -25,7 +25,7 @@ def test_a_sound_model_is_read_whole(model: Path) -> None:
     assert sorted(arpa_words(model)) == words
     model.write_bytes(model.read_bytes().replace(b"\n", b"\r\n"))
     assert sorted(arpa_words(model)) == words
-    BeamDecoder(Letters(), BeamSettings(3, str(model)))(torch.randn(9, 29).log_softmax(-1))
+    BeamDecoder(Characters(), BeamSettings(3, str(model)))(torch.randn(9, 29).log_softmax(-1))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_a_sound_model_is_read_whole(model: Path) -> None:
 def test_what_is_no_model_is_refused(model: Path, change: Callable[[str], str], said: str) -> None:
     model.write_text(change(model.read_text()))
     with pytest.raises(ValueError, match="expected an ARPA language model") as refused:
-        BeamDecoder(Letters(), BeamSettings(3, str(model)))
+        BeamDecoder(Characters(), BeamSettings(3, str(model)))
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert str(model) in str(refused.value) and len(str(refused.value)) < 300
 
@@ -59,5 +59,5 @@ def test_what_is_no_model_is_refused(model: Path, change: Callable[[str], str], 
 def test_what_only_kenlm_finds_is_one_line_too(model: Path) -> None:
     model.write_text(model.read_text().replace("\tcat", "\tdog"))
     with pytest.raises(ValueError, match="not readable as ARPA") as refused:
-        BeamDecoder(Letters(), BeamSettings(3, str(model)))
+        BeamDecoder(Characters(), BeamSettings(3, str(model)))
     assert "\n" not in str(refused.value) and ".hh" not in str(refused.value)

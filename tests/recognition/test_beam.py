@@ -9,8 +9,7 @@ import torch
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings
 from tacoskip.recognition.decode import greedy
 from tacoskip.recognition.ngram import NGram
-from tacoskip.text.letters import Letters
-from tacoskip.text.subwords import Pieces
+from tacoskip.text.subwords import Characters, Subwords
 
 NAMES = ("_", " ", "a", "b")
 
@@ -26,7 +25,7 @@ def best_text(log_probs: torch.Tensor) -> tuple[int, ...]:
 
 
 def test_it_finds_the_likeliest_text_where_greedy_does_not() -> None:
-    decoder = BeamDecoder(Letters(NAMES), BeamSettings(size=200))
+    decoder = BeamDecoder(Characters(NAMES), BeamSettings(size=200))
     differs = 0
     for seed in range(30):
         torch.manual_seed(seed)
@@ -60,14 +59,16 @@ def test_a_language_model_decides_what_is_unclear(tmp_path: Path, characters: bo
     NGram(text, 2).write(tmp_path / "lm.arpa")
     posteriors = heard("ab", doubt="a")
     assert [NAMES[unit.index] for unit in greedy(posteriors)] == ["a", "a"]
-    decoder = BeamDecoder(Letters(NAMES), BeamSettings(20, str(tmp_path / "lm.arpa"), lm_weight=2))
+    decoder = BeamDecoder(
+        Characters(NAMES), BeamSettings(20, str(tmp_path / "lm.arpa"), lm_weight=2)
+    )
     units = decoder(posteriors)
     assert [NAMES[unit.index] for unit in units] == ["a", "b"]
     assert [unit.first for unit in units] == [0, 2], "at the frames where they were heard"
 
 
 def test_a_model_of_words_spells_them_in_pieces(tmp_path: Path) -> None:
-    pieces = Pieces.of(["the cat sat", "the hat sat", "that cat"] * 3, 40)
+    pieces = Subwords.train(["the cat sat", "the hat sat", "that cat"] * 3, 40)
     NGram([["the", "hat"]] * 5 + [["the", "cat"]], 2).write(tmp_path / "words.arpa")
     rows = []
     for unit in pieces.encode("the cat"):
@@ -80,13 +81,13 @@ def test_a_model_of_words_spells_them_in_pieces(tmp_path: Path) -> None:
     found = decoder(torch.stack(rows).log())
     assert pieces.decode(unit.index for unit in found) == "the hat"
     NGram([list("the|hat")], 2).write(tmp_path / "letters.arpa")
-    with pytest.raises(ValueError, match=r"expected a model of words with asr\.units=bpe"):
+    with pytest.raises(ValueError, match=r"expected a model of words with asr\.tokens=bpe"):
         BeamDecoder(pieces, BeamSettings(5, str(tmp_path / "letters.arpa")))
 
 
 def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such language model"):
-        BeamDecoder(Letters(NAMES), BeamSettings(5, str(tmp_path / "none.arpa")))
+        BeamDecoder(Characters(NAMES), BeamSettings(5, str(tmp_path / "none.arpa")))
     (tmp_path / "bad.arpa").write_text("\\data\\\nngram 1=2\n\n\\1-grams:\n-1\ta\nrubbish line\n")
     with pytest.raises(ValueError, match=r"bad.arpa"):
-        BeamDecoder(Letters(NAMES), BeamSettings(5, str(tmp_path / "bad.arpa")))
+        BeamDecoder(Characters(NAMES), BeamSettings(5, str(tmp_path / "bad.arpa")))

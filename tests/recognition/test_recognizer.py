@@ -1,4 +1,4 @@
-"""A listener on files: any rate, any length, several together, errors that stop no other file."""
+"""A recognizer on files: any rate, any length, several together, errors that stop no other file."""
 
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,22 @@ import torch
 
 from tacoskip.config import load_config
 from tacoskip.recognition.decode import greedy, words_of
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import build_recognizer
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 
 RATE = 8000
 
 
 @pytest.fixture(scope="module")
-def listener() -> Listener:
+def recognizer() -> SpeechRecognizer:
     """Random weights, made talkative: what it hears means nothing, but it depends on the sound."""
     torch.manual_seed(0)
     config = load_config("smoke_asr")
     model = build_recognizer(config, 29)
     with torch.no_grad():
         model.units.weight.mul_(20)
-    return Listener(model, config, Letters())
+    return SpeechRecognizer(model, config, Characters())
 
 
 def sound(seconds: float, seed: int = 0) -> np.ndarray:
@@ -38,37 +38,39 @@ def sound(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.3 * level * rng.standard_normal(len(level))).astype(np.float32)
 
 
-def test_files_together_are_heard_as_alone(listener: Listener, tmp_path: Path) -> None:
+def test_files_together_are_heard_as_alone(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     paths = []
     for number, seconds in enumerate((0.4, 3.0, 45.0, 1.5)):
         paths.append(tmp_path / f"{number}.wav")
         soundfile.write(paths[-1], sound(seconds, number), RATE)
-    together = list(listener.transcribe_files(paths))
+    together = list(recognizer.transcribe_files(paths))
     assert [t.seconds for t in together] == [0.4, 3.0, 45.0, 1.5]
     for path, transcript in zip(paths, together, strict=True):
-        assert transcript.text and transcript.text == listener.transcribe(path).text
+        assert transcript.text and transcript.text == recognizer.transcribe(path).text
         assert transcript.source == str(path)
         assert 0 < transcript.confidence <= 1
 
 
-def test_a_short_file_is_heard_as_one_wave(listener: Listener, tmp_path: Path) -> None:
+def test_a_short_file_is_heard_as_one_wave(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     wave = sound(4.0)
     soundfile.write(tmp_path / "a.flac", wave, RATE, subtype="PCM_24")
-    (log_probs,) = listener.posteriors([wave])
-    expected = words_of(greedy(log_probs), listener.name, listener.frame_seconds)
-    assert listener.transcribe(wave).text == " ".join(word.text for word in expected)
-    assert listener.transcribe(tmp_path / "a.flac").text == listener.transcribe(wave).text
+    (log_probs,) = recognizer.posteriors([wave])
+    expected = words_of(greedy(log_probs), recognizer.name, recognizer.frame_seconds)
+    assert recognizer.transcribe(wave).text == " ".join(word.text for word in expected)
+    assert recognizer.transcribe(tmp_path / "a.flac").text == recognizer.transcribe(wave).text
 
 
-def test_windows_have_the_posteriors_of_the_whole(listener: Listener, tmp_path: Path) -> None:
+def test_windows_have_the_posteriors_of_the_whole(
+    recognizer: SpeechRecognizer, tmp_path: Path
+) -> None:
     """But for each window's own loudness, taken out here, and the far ends of its context."""
     wave = sound(40.0)
-    (whole,) = listener.posteriors([wave])
+    (whole,) = recognizer.posteriors([wave])
     from tacoskip.recognition.windows import windows
 
     found = [
-        listener.posteriors([w.wave])[0][w.keep : w.end]
-        for w in windows([wave], RATE, listener.frame_samples)
+        recognizer.posteriors([w.wave])[0][w.keep : w.end]
+        for w in windows([wave], RATE, recognizer.frame_samples)
     ]
     stitched = torch.cat(found)
     assert stitched.shape == whole.shape
@@ -76,15 +78,17 @@ def test_windows_have_the_posteriors_of_the_whole(listener: Listener, tmp_path: 
     assert agree > 0.8  # by chance 1 in 29
 
 
-def test_times_grow_and_stay_inside(listener: Listener, tmp_path: Path) -> None:
+def test_times_grow_and_stay_inside(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sound(50.0), RATE)
-    found = listener.transcribe(tmp_path / "a.wav")
+    found = recognizer.transcribe(tmp_path / "a.wav")
     starts = [word.start for word in found.words]
-    assert starts == sorted(starts) and found.words[-1].end <= 50.0 + listener.frame_seconds
+    assert starts == sorted(starts) and found.words[-1].end <= 50.0 + recognizer.frame_seconds
     assert starts[-1] > 30
 
 
-def test_another_rate_and_stereo_are_the_same_sound(listener: Listener, tmp_path: Path) -> None:
+def test_another_rate_and_stereo_are_the_same_sound(
+    recognizer: SpeechRecognizer, tmp_path: Path
+) -> None:
     import soxr
 
     wave = sound(2.0)
@@ -92,19 +96,21 @@ def test_another_rate_and_stereo_are_the_same_sound(listener: Listener, tmp_path
     wave = soxr.resample(soxr.resample(wave, RATE, RATE // 2), RATE // 2, RATE)
     faster = soxr.resample(wave, RATE, 44100)
     soundfile.write(tmp_path / "a.wav", np.stack([faster, faster], 1), 44100, subtype="FLOAT")
-    heard = listener.transcribe(tmp_path / "a.wav")
+    heard = recognizer.transcribe(tmp_path / "a.wav")
     assert heard.seconds == pytest.approx(2.0, abs=0.01)
-    assert heard.text[:5] == listener.transcribe(wave).text[:5]
+    assert heard.text[:5] == recognizer.transcribe(wave).text[:5]
 
 
-def test_wrong_files_have_one_line_and_stop_no_other(listener: Listener, tmp_path: Path) -> None:
+def test_wrong_files_have_one_line_and_stop_no_other(
+    recognizer: SpeechRecognizer, tmp_path: Path
+) -> None:
     (tmp_path / "text.wav").write_text("no sound\n")
     (tmp_path / "empty.wav").touch()
     (tmp_path / "broken.mp3").write_bytes(b"ID3" + bytes(100))
     soundfile.write(tmp_path / "nan.wav", np.full(800, np.nan), RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "good.wav", sound(1.0), RATE)
     names = ["text.wav", "good.wav", "empty.wav", "broken.mp3", "none.wav", "nan.wav", "good.wav"]
-    found = list(listener.transcribe_files([tmp_path / name for name in names]))
+    found = list(recognizer.transcribe_files([tmp_path / name for name in names]))
     assert [bool(t.error) for t in found] == [name != "good.wav" for name in names]
     for name, transcript in zip(names, found, strict=True):
         if transcript.error:
@@ -112,32 +118,34 @@ def test_wrong_files_have_one_line_and_stop_no_other(listener: Listener, tmp_pat
             assert transcript.text == ""
     assert found[1].text == found[6].text != ""
     with pytest.raises(ValueError, match=r"none.wav: no such file"):
-        listener.transcribe(tmp_path / "none.wav")
+        recognizer.transcribe(tmp_path / "none.wav")
 
 
-def test_a_file_that_breaks_off_late_leaves_nothing(listener: Listener, tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_late_leaves_nothing(
+    recognizer: SpeechRecognizer, tmp_path: Path
+) -> None:
     wave = sound(60.0)
     wave[-10:] = np.inf
     soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", sound(1.0), RATE)
-    broken, good = listener.transcribe_files([tmp_path / "a.wav", tmp_path / "b.wav"])
+    broken, good = recognizer.transcribe_files([tmp_path / "a.wav", tmp_path / "b.wav"])
     assert "NaN or infinite" in broken.error and broken.text == ""
     assert good.text
 
 
 @pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((2, 800))])
-def test_what_is_no_wave_is_refused(listener: Listener, wave: Any) -> None:
+def test_what_is_no_wave_is_refused(recognizer: SpeechRecognizer, wave: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a wave \(N,\)"):
-        listener.transcribe(wave)
+        recognizer.transcribe(wave)
 
 
-def test_silence_is_heard_as_something_or_nothing(listener: Listener) -> None:
-    assert listener.transcribe(np.zeros(RATE, np.float32)).seconds == 1.0
+def test_silence_is_heard_as_something_or_nothing(recognizer: SpeechRecognizer) -> None:
+    assert recognizer.transcribe(np.zeros(RATE, np.float32)).seconds == 1.0
 
 
-def test_alignment_says_the_text_in_order(listener: Listener, tmp_path: Path) -> None:
+def test_alignment_says_the_text_in_order(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sound(30.0), RATE)
-    found = listener.align(tmp_path / "a.wav", "One, two -- three!")
+    found = recognizer.align(tmp_path / "a.wav", "One, two -- three!")
     assert [word.text for word in found.words] == ["one", "two", "three"]
     times = [t for word in found.words for s in word.symbols for t in (s.start, s.end)]
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= 30.1
@@ -145,18 +153,20 @@ def test_alignment_says_the_text_in_order(listener: Listener, tmp_path: Path) ->
     assert all(0 <= word.confidence <= 1 for word in found.words)
 
 
-def test_an_alignment_that_cannot_be_is_refused(listener: Listener, tmp_path: Path) -> None:
+def test_an_alignment_that_cannot_be_is_refused(
+    recognizer: SpeechRecognizer, tmp_path: Path
+) -> None:
     soundfile.write(tmp_path / "a.wav", sound(0.2), RATE)
     with pytest.raises(ValueError, match="too short for the text: 11 frames"):
-        listener.align(tmp_path / "a.wav", "this is a long text")
+        recognizer.align(tmp_path / "a.wav", "this is a long text")
     with pytest.raises(ValueError, match="expected a text with letters"):
-        listener.align(tmp_path / "a.wav", "...")
+        recognizer.align(tmp_path / "a.wav", "...")
 
 
-def test_a_listener_with_a_speller_hears_files_alone_and_together(tmp_path: Path) -> None:
+def test_a_recognizer_with_a_speller_hears_files_alone_and_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
-    hybrid = Listener(build_recognizer(config, 29), config, Letters())
+    hybrid = SpeechRecognizer(build_recognizer(config, 29), config, Characters())
     with torch.no_grad():
         hybrid.model.units.weight.mul_(20)
     assert hybrid.decoding == "beam 8, respelled"

@@ -17,17 +17,17 @@ from tacoskip.cli import app
 from tacoskip.config import Config, load_config, to_dict
 from tacoskip.export import export, rows, summary
 from tacoskip.run_folder import Checkpoint, RunError, build_network, save_checkpoint
-from tacoskip.synthesis.voice import Voice, load, load_listener, load_voice
+from tacoskip.synthesis.voice import Voice, load, load_recognizer, load_voice
 from tacoskip.text import Tokenizer
-from tacoskip.text.letters import Letters
+from tacoskip.text.subwords import Characters
 
 TEXTS = ["one", "a somewhat longer text than the one before", "three. And a second sentence"]
 
 
 def saved(folder: Path, config: Config, speakers: list[str]) -> Path:
-    """A run of random weights, whose listener hears much and whose voice has statistics."""
+    """A run of random weights, whose recognizer hears much and whose voice has statistics."""
     torch.manual_seed(0)
-    n_symbols = len(Letters()) if config.task == "asr" else len(Tokenizer(config.text))
+    n_symbols = len(Characters()) if config.task == "asr" else len(Tokenizer(config.text))
     model = build_network(config, n_symbols, len(speakers))
     state = model.state_dict()
     for name, value in state.items():
@@ -81,11 +81,11 @@ def test_an_exported_voice_says_what_its_run_says(
     check_says_the_same(run, tmp_path / "onnx")
 
 
-def test_an_exported_listener_hears_what_its_run_hears(tmp_path: Path) -> None:
+def test_an_exported_recognizer_hears_what_its_run_hears(tmp_path: Path) -> None:
     run = saved(tmp_path / "run", load_config("smoke_asr"), [])
     found = export(run, tmp_path / "onnx", int8=True)
     assert found["graphs"]["network"]["difference"] < 1e-3
-    ours, theirs = load_listener(run), load_listener(tmp_path / "onnx")
+    ours, theirs = load_recognizer(run), load_recognizer(tmp_path / "onnx")
     noise = np.random.default_rng(0).standard_normal
     waves = [0.1 * noise(n).astype(np.float32) for n in (9000, 2000, 30000)]
     if found["graphs"]["network"]["kept"] == "fp32":
@@ -153,7 +153,7 @@ def test_what_cannot_be_exported_gets_one_line(tmp_path: Path) -> None:
     assert "got dynamic_convolution" in refusal("export", str(run))
     smoke = load_config("smoke_asr")
     spelling = replace(smoke, asr=replace(smoke.asr, decoder="attention"))
-    run = saved(tmp_path / "listener", spelling, [])
+    run = saved(tmp_path / "recognizer", spelling, [])
     assert "asr.decoder=ctc to export, got attention" in refusal("export", str(run))
     assert "no run folder or checkpoint" in refusal("export", str(tmp_path / "nothing"))
     (tmp_path / "file").write_text("")

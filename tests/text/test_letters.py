@@ -1,8 +1,9 @@
-"""A recogniser's units: what is left of a text, and back."""
+"""A recognizer's units: what is left of a text, and back."""
 
 import pytest
 
-from tacoskip.text.letters import LETTERS, Letters, plain_words
+from tacoskip.text.letters import LETTERS, plain_words
+from tacoskip.text.subwords import Characters
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ def test_words_without_case_and_punctuation(text: str, words: str) -> None:
 
 
 def test_decoding_undoes_encoding() -> None:
-    letters = Letters()
+    letters = Characters()
     ids = letters.encode("It's 3 o'clock.")
     assert letters.decode(ids) == "it's three o'clock"
     assert letters.decode([0, *ids, 0]) == "it's three o'clock"
@@ -27,5 +28,5 @@ def test_decoding_undoes_encoding() -> None:
 
 
 def test_a_text_in_words_is_not_normalised_again() -> None:
-    letters = Letters()
+    letters = Characters()
     assert letters.decode(letters.encode("st. mary", normalized=True)) == "st mary"

@@ -1,4 +1,4 @@
-"""Training a listener on a tiny corpus: what it leaves, resuming, clips too short, learning."""
+"""Training a recognizer on a tiny corpus: what it leaves, resuming, clips too short, learning."""
 
 import shutil
 from pathlib import Path
@@ -11,9 +11,9 @@ from tacoskip.config import Config, load_config
 from tacoskip.data import CorpusError
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import AugmentSettings
-from tacoskip.recognition.recognizer import Listener
+from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
-from tacoskip.synthesis.voice import load, load_listener, load_voice
+from tacoskip.synthesis.voice import load, load_recognizer, load_voice
 from tacoskip.training import Progress, train
 
 from .conftest import Prepared
@@ -40,11 +40,11 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
     assert "validation/mel_and_ctc_peaks" in tags["images"]
     (heard,) = events.Tensors("validation/heard/text_summary")[:1]
     assert b"| said | heard |" in heard.tensor_proto.string_val[0]
-    listener = load(run)
-    assert isinstance(listener, Listener)
-    assert isinstance(listener.transcribe(torch.randn(8000).numpy()).text, str)
-    assert load_listener(run).sample_rate == 8000
-    with pytest.raises(RunError, match="expected a voice, got a listener"):
+    recognizer = load(run)
+    assert isinstance(recognizer, SpeechRecognizer)
+    assert isinstance(recognizer.transcribe(torch.randn(8000).numpy()).text, str)
+    assert load_recognizer(run).sample_rate == 8000
+    with pytest.raises(RunError, match="expected a voice, got a recognizer"):
         load_voice(run)
 
 
@@ -62,16 +62,16 @@ def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> No
 
 
 def test_pieces_of_words_travel_with_the_checkpoint(settings: Config) -> None:
-    settings.asr.units, settings.asr.bpe_size, settings.train.max_steps = "bpe", 32, 2
+    settings.asr.tokens, settings.asr.bpe_size, settings.train.max_steps = "bpe", 32, 2
     train(settings)
-    listener = load_listener(settings.run)
-    assert len(listener.vocabulary) == 32 == listener.model.units.out_features
-    assert isinstance(listener.transcribe(torch.randn(8000).numpy()).text, str)
+    recognizer = load_recognizer(settings.run)
+    assert len(recognizer.vocabulary) == 32 == recognizer.model.units.out_features
+    assert isinstance(recognizer.transcribe(torch.randn(8000).numpy()).text, str)
     newest = checkpoints(Path(settings.run))[-1]
-    damaged = torch.load(newest, weights_only=True) | {"units": "rubbish"}
+    damaged = torch.load(newest, weights_only=True) | {"vocabulary": "rubbish"}
     torch.save(damaged, newest.with_name("other.pt"))
-    with pytest.raises(RunError, match=r"other.pt: damaged \(expected a model of word pieces"):
-        load_listener(newest.with_name("other.pt"))
+    with pytest.raises(RunError, match=r"other.pt: damaged \(expected a subword model"):
+        load_recognizer(newest.with_name("other.pt"))
     settings.asr.bpe_size = 31
     with pytest.raises(RunError, match="made with other speakers or symbols"):
         train(settings)
@@ -122,7 +122,7 @@ def test_it_learns_a_batch_by_heart(settings: Config) -> None:
     assert seen[0]["ctc_loss"] > 5 and seen[-1]["ctc_loss"] < 1.25
 
 
-def test_a_listener_chooses_a_voice_and_does_not_change_it(
+def test_a_recognizer_chooses_a_voice_and_does_not_change_it(
     settings: Config, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     settings.train.max_steps = 1
@@ -171,6 +171,6 @@ def test_settings_that_mean_nothing_are_refused(pair: str, reason: str) -> None:
     assert reason in str(refused.value)
 
 
-def test_a_voice_has_no_use_for_a_listeners_settings() -> None:
+def test_a_voice_has_no_use_for_a_recognizers_settings() -> None:
     with pytest.raises(ValueError, match=r"'augment\.speed' is of task=asr"):
         load_config("smoke", ["augment.speed=[0.9]"])

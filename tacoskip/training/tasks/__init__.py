@@ -1,4 +1,4 @@
-"""What differs between training a voice and training a listener; the session has the rest."""
+"""What differs between training a voice and training a recognizer; the session has the rest."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tacoskip.config import Config
 from tacoskip.data import Batch, Corpus, TrainBatches
 from tacoskip.training.board import Board
-from tacoskip.training.tasks.asr import ListenerTask
+from tacoskip.training.tasks.asr import RecognizerTask
 from tacoskip.training.tasks.tts import VoiceTask
 
 __all__ = ["TASKS", "Task"]
@@ -19,15 +19,15 @@ Figures = dict[str, float]
 class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
-    n_symbols: symbols of the texts. units: their pieces of words, where they are
-    (`tacoskip.text.subwords`). tell: says a line to whoever watches, a warning where True. The
-    session sets config and model once the network's widths are settled.
+    n_symbols: symbols of the texts. vocabulary_model: a recognizer's subwords
+    (`tacoskip.text.subwords`), or "". tell: says a line to whoever watches, a warning where True.
+    The session sets config and model once the network's widths are settled.
     """
 
     config: Config
     model: Any
     n_symbols: int
-    units: str
+    vocabulary_model: str
     batches: TrainBatches
     validation: list[Batch]
 
@@ -74,4 +74,4 @@ class Task(Protocol):
         """Say what to do about an evaluation that is not as it should be; "" for nothing."""
 
 
-TASKS: dict[str, type[Task]] = {"tts": VoiceTask, "asr": ListenerTask}
+TASKS: dict[str, type[Task]] = {"tts": VoiceTask, "asr": RecognizerTask}

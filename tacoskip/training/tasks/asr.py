@@ -1,4 +1,4 @@
-"""Training a listener: CTC, and what it writes of validation clips.
+"""Training a recognizer: CTC, and what it writes of validation clips.
 
 B batch, T mel frames, L encoder frames, U units.
 """
@@ -26,8 +26,8 @@ from tacoskip.evaluation.error_rates import cer, wer
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.run_folder import build_recognizer
-from tacoskip.text.letters import Letters, plain_words
-from tacoskip.text.subwords import Pieces, Units
+from tacoskip.text.letters import plain_words
+from tacoskip.text.subwords import Characters, Subwords, Vocabulary
 from tacoskip.training.board import Board
 from tacoskip.training.losses import ctc_loss, spelling_loss
 
@@ -36,8 +36,8 @@ SHOWN = 8  # decoded validation utterances in TensorBoard
 DEAF_STEPS, DEAF_CER = 2000, 0.8
 
 
-class ListenerTask:
-    """A recogniser in training; see `Task`."""
+class RecognizerTask:
+    """A recognizer in training; see `Task`."""
 
     def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
@@ -47,7 +47,7 @@ class ListenerTask:
         if extras or not cuts:  # shards alone stay where they are
             cuts = [cut for one in (corpus, *extras) for cut in one.train]
         self.vocabulary = _vocabulary(config, cuts)
-        self.n_symbols, self.units = len(self.vocabulary), self.vocabulary.model
+        self.n_symbols, self.vocabulary_model = len(self.vocabulary), self.vocabulary.model
         self.batches = TrainBatches(
             self._long_enough(cuts),
             config.data,
@@ -186,11 +186,11 @@ class ListenerTask:
         return picked(cuts, kept)
 
 
-def _vocabulary(config: Config, cuts: Sequence[Any]) -> Units:
-    if config.asr.units == "characters":
-        return Letters()
+def _vocabulary(config: Config, cuts: Sequence[Any]) -> Vocabulary:
+    if config.asr.tokens == "characters":
+        return Characters()
     try:
-        return Pieces.of((spoken(cut) for cut in cuts), config.asr.bpe_size)
+        return Subwords.train((spoken(cut) for cut in cuts), config.asr.bpe_size)
     except ValueError as error:
         raise CorpusError(str(error)) from None
 

@@ -20,7 +20,7 @@ from tacoskip.evaluation.metrics import alignment_score, mcd_db
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron
-from tacoskip.synthesis.voice import Speech, Voice, load_listener
+from tacoskip.synthesis.voice import Speech, Voice, load_recognizer
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
@@ -49,7 +49,7 @@ def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, Tacotron
 class VoiceTask:
     """A Tacotron in training; see `Task`."""
 
-    units = ""
+    vocabulary_model = ""
 
     def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
@@ -66,7 +66,7 @@ class VoiceTask:
         with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
             judge = config.train.judge
             try:
-                self.listener = load_listener(judge, config.train.device) if judge else None
+                self.recognizer = load_recognizer(judge, config.train.device) if judge else None
             except RunError as error:
                 raise RunError(f"train.judge: {error}") from error
         self.model: Tacotron
@@ -207,9 +207,9 @@ class VoiceTask:
             scores.append(alignment_score(speech.alignment).score)
             distances.append(mcd_db(truth, speech.mel))
             failures.append(not speech.stopped)
-            if self.listener:
+            if self.recognizer:
                 wave = speech.wave if speech.wave.size else np.zeros(1, np.float32)
-                heard = self.listener.transcribe(wave, speech.sample_rate).text
+                heard = self.recognizer.transcribe(wave, speech.sample_rate).text
                 misheard += character_errors(plain_words(first.texts[row], True), heard)
             if row == 0:
                 board.picture(
@@ -220,7 +220,7 @@ class VoiceTask:
             "alignment": float(np.mean(scores)),
             "mcd_db": float(np.mean(distances)),
             "stop_failures": float(np.mean(failures)),
-            **({"cer_by_asr": misheard.rate} if self.listener else {}),
+            **({"cer_by_asr": misheard.rate} if self.recognizer else {}),
         }
 
 
