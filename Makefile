@@ -1,4 +1,4 @@
-# make setup | test | lint | demo | bench | clean       (PYTHON=python3.12 picks another Python)
+# make setup | test | lint | docs | demo | bench | clean       (PYTHON=python3.12 picks another Python)
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,7 @@ FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The queen gave my sister a yellow box.
 
-.PHONY: help setup test test-faults test-load lint demo bench clean
+.PHONY: help setup test test-faults test-load lint docs demo bench clean
 
 help:
 	@echo "make setup   install everything into $(VENV)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-faults   kills, full disks, damaged and hostile files: up to twenty minutes"
 	@echo "make test-load   an hour of work on good and bad input"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation as a site in build/site; fails on a broken link"
 	@echo "make demo    train a voice and a recognizer in minutes, write demo.wav and demo.png"
 	@echo "make bench   speed beside the peers, whom it installs: half an hour (FSDD=folder LJSPEECH=folder)"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
@@ -54,6 +55,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs:
+	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "documentation: build/site/index.html"
 
 # The recognizer learns beside the voice, on the second core.
 demo: setup
