@@ -25,21 +25,23 @@ from tacoskip.config_checks import (
     field_kinds,
     flatten,
     kind_name,
-    nearest,
 )
 from tacoskip.data.settings import AugmentSettings, DataSettings
+from tacoskip.messages import nearest
 from tacoskip.models.settings import (
     CBHGSettings,
+    CBHGSizes,
     LossSettings,
     RecognizerSettings,
     TacotronSettings,
 )
+from tacoskip.settings import setting
 from tacoskip.text.settings import TextSettings
+from tacoskip.training.settings import TrainSettings
 
 __all__ = [
     "Config",
     "ConfigError",
-    "TrainSettings",
     "find_recipe",
     "from_dict",
     "known_recipes",
@@ -48,88 +50,86 @@ __all__ = [
     "load_saved",
     "save_config",
     "to_dict",
+    "with_block",
 ]
 
 Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
 
+PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
 MOST_NODES = 100_000  # of a yaml; a recipe has a hundred
 
 
-@dataclass
-class TrainSettings:
-    """How a run learns, and when it stops: at `max_steps`, or after `max_minutes` where not 0.
+def _blocks() -> tuple[str, ...]:
+    from tacoskip.blocks import BLOCKS
 
-    max_minutes: training minutes of the run, counted over all its resumes.
-    learning_rate: rises over `warmup_steps`, then falls along a cosine to
-        `final_learning_rate_ratio` of itself at `decay_steps` (0: at the end of the run).
-    precision: auto (bf16 on a GPU, else fp32) | fp32 | bf16 | fp16.
-    device: auto | cpu | cuda. threads: of torch on the CPU (0: its own choice). deterministic: only
-        algorithms that give the same bits each time; it takes a budget of steps, not of minutes.
-    graph: on a GPU, hand the steps of a voice's attention over as CUDA graphs, one a shape, and
-        have torch.compile fuse batch norms and stacks without convolutions.
-    keep: newest checkpoints left on disk. select: the figure that names the best one; of a voice
-        mcd_db | alignment | loss | cer_by_asr, among evaluations whose speech is aligned and ends;
-        of a recognizer cer | wer | loss. judge: run of a recognizer for cer_by_asr.
-    sentences: what TensorBoard lets you hear of a voice.
-    """
+    return tuple(BLOCKS)
 
-    max_steps: int = 100_000
-    max_minutes: float = 0.0
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    decay_steps: int = 0
-    final_learning_rate_ratio: float = 0.05
-    clip_norm: float = 1.0
-    weight_decay: float = 1e-6
-    ema_decay: float = 0.999
-    precision: str = "auto"
-    device: str = "auto"
-    threads: int = 0
-    deterministic: bool = False
-    graph: bool = False
-    log_every: int = 20
-    evaluate_every: int = 500
-    keep: int = 3
-    checkpoint_minutes: float = 5.0
-    select: str = "mcd_db"
-    judge: str = ""
-    sentences: list[str] = field(default_factory=list)
+
+def _skips() -> tuple[str, ...]:
+    from tacoskip.blocks import SKIPS
+
+    return ("", *SKIPS)
+
+
+def _topologies() -> tuple[str, ...]:
+    from tacoskip.blocks import TOPOLOGIES
+
+    return ("", *TOPOLOGIES)
 
 
 @dataclass
 class Config:
-    """Everything a run is made of.
+    """Everything a run is made of. recipe: its name, which no recipe sets.
 
-    task: tts (a voice: `tts`, `postnet`, `griffin_lim`) | asr (a recognizer: `asr`, `augment`).
-    run: the run folder ("" is runs/<recipe>). block: family of the stack in every CBHG that
-        names none of its own; skip and topology replace the family's. match: none | params | macs,
-        in which the network is made to cost what it would cost with highway
-        (`tacoskip.training.parameter_matching`).
-        cbhg is the encoder's, postnet the one behind a voice's decoder.
-        ablation: what `tacoskip ablate` changes in the recipe before anything else, by dotted key:
-        a budget it can be run in often.
+    cbhg: sizes of the encoder (a voice's or a recognizer's), postnet: of the CBHG behind a voice's
+    decoder. tts, postnet and griffin_lim are of task=tts, asr and augment of task=asr.
     """
 
     recipe: str = ""
-    task: str = "tts"
-    run: str = ""
-    seed: int = 0
-    block: str = "highway"
-    skip: str = ""
-    topology: str = ""
-    match: str = "none"
+    task: str = setting("tts", "What is trained: a voice or a recognizer.", choices=("tts", "asr"))
+    run: str = setting("", "The run folder; empty: runs/<recipe>.")
+    seed: int = setting(0, "Seed of all random numbers.", most=2**32 - 1)
+    block: str = setting("highway", "Family of the stack in every CBHG.", choices=_blocks)
+    skip: str = setting("", "Skip in place of the family's own.", choices=_skips)
+    topology: str = setting("", "Topology in place of the family's own.", choices=_topologies)
+    block_options: dict[str, float | int | str | bool] = setting(
+        {}, "Options of transform and topology by name, of the skip as skip_<name>."
+    )
+    without: list[str] = setting(
+        [], "Parts taken out of every CBHG: bank, stack, gru, residual.", choices=PARTS
+    )
+    match: str = setting(
+        "none",
+        "Solve the stacks' widths so that the network costs what it costs with highway.",
+        choices=("none", "params", "macs"),
+    )
     audio: AudioSettings = field(default_factory=AudioSettings)
     text: TextSettings = field(default_factory=TextSettings)
     data: DataSettings = field(default_factory=DataSettings)
     griffin_lim: GriffinLimSettings = field(default_factory=GriffinLimSettings)
-    cbhg: CBHGSettings = field(default_factory=CBHGSettings)
-    postnet: CBHGSettings = field(default_factory=lambda: CBHGSettings(bank_size=8))
+    cbhg: CBHGSizes = field(default_factory=CBHGSizes)
+    postnet: CBHGSizes = field(default_factory=lambda: CBHGSizes(bank_size=8))
     tts: TacotronSettings = field(default_factory=TacotronSettings)
     asr: RecognizerSettings = field(default_factory=RecognizerSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
-    ablation: dict[str, float | int | str | bool] = field(default_factory=dict)
+    ablation: dict[str, float | int | str | bool] = setting(
+        {}, "What `tacoskip ablate` changes in the recipe first, by dotted key: a smaller budget."
+    )
+
+
+def with_block(sizes: CBHGSizes, config: Config) -> CBHGSettings:
+    """Return a CBHG's sizes with the config's block, and without the parts it takes out."""
+    without = config.without
+    return CBHGSettings(
+        **vars(sizes) | {"depth": 0 if "stack" in without else sizes.depth},
+        block=config.block,
+        skip=config.skip,
+        topology=config.topology,
+        block_options=config.block_options,
+        **{part: part not in without for part in ("bank", "residual", "gru")},
+    )
 
 
 def known_recipes() -> list[str]:
@@ -165,7 +165,7 @@ def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
     config.recipe = name
     config.run = config.run or f"runs/{name}"
     _find_home(config)
-    check_values(config)
+    _check(config)
     return config
 
 
@@ -202,9 +202,9 @@ def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
     if "${" in str(values):
         raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
     others = [s for task, own in SECTIONS.items() if task != values.get("task", "tts") for s in own]
-    config = _compose([(f"{source}: ", {k: v for k, v in values.items() if k not in others})])
     try:
-        check_values(config)
+        config = _compose([("", {k: v for k, v in values.items() if k not in others})])
+        _check(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return config
@@ -213,6 +213,10 @@ def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as nested dicts of plain values."""
     return asdict(config)
+
+
+def _check(config: Config) -> None:
+    check_values(config, [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)])
 
 
 def _find_home(config: Config) -> None:
@@ -341,5 +345,6 @@ def _compose(layers: list[Layer]) -> Config:
             values[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         except (OmegaConfBaseException, ValueError, OverflowError) as error:
             reason = str(error).partition("\n")[0]
-            raise ConfigError(f"{name}: {reason}") from None
+            where = "" if f"{name}." in reason else f"{name}: "
+            raise ConfigError(f"{where}{reason}") from None
     return Config(**values)

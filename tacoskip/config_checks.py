@@ -1,18 +1,23 @@
-"""What a recipe or a command line may not say, and the one line that tells its author.
+"""Checks of settings that span several of them, on dotted keys (`train.max_steps`).
 
-Used by `config.py` alone; it works on dotted keys (`train.max_steps`) and plain values.
+A setting's own bounds and choices stand in its field's metadata (`tacoskip.settings`).
 """
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, is_dataclass, replace
-from difflib import get_close_matches
+from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from tacoskip.messages import nearest, nearest_name
 from tacoskip.models.settings import CBHGSettings
+from tacoskip.settings import check
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
+
+SELECT = {"tts": ("mcd_db", "alignment", "loss", "cer_by_asr"), "asr": ("cer", "wer", "loss")}
+
+# Sections that only one task uses: for the other task they keep their defaults.
+SECTIONS = {"tts": ("tts", "postnet", "griffin_lim"), "asr": ("asr", "augment")}
 
 
 class ConfigError(ValueError):
@@ -20,44 +25,6 @@ class ConfigError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))  # also where a key or value holds lines
-
-
-CHOICES = {
-    "task": ("tts", "asr"),
-    "match": ("none", "params", "macs"),
-    "asr.decoder": ("ctc", "attention"),
-    "asr.tokens": ("characters", "bpe"),
-    "text.symbols": ("characters", "phonemes"),
-    "data.corpus": ("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
-    "train.precision": ("auto", "fp32", "bf16", "fp16"),
-    "train.device": ("auto", "cpu", "cuda"),
-}
-
-SELECT = {"tts": ("mcd_db", "alignment", "loss", "cer_by_asr"), "asr": ("cer", "wer", "loss")}
-
-# Sections that only one task reads: what is said there to the other is refused.
-SECTIONS = {"tts": ("tts", "postnet", "griffin_lim"), "asr": ("asr", "augment")}
-
-MAY_BE_NEGATIVE = ("audio.floor_db", "data.level_db")
-
-ABOVE_ZERO = (
-    *("data.max_seconds", "data.batch_seconds", "data.max_batch"),
-    *("cbhg.bank_size", "cbhg.bank_channels", "cbhg.projection_channels"),
-    *("cbhg.channels", "cbhg.gru_channels"),
-    *("postnet.bank_size", "postnet.bank_channels", "postnet.projection_channels"),
-    *("postnet.channels", "postnet.gru_channels"),
-    *("tts.embedding_channels", "tts.attention_channels", "tts.attention_rnn_channels"),
-    *("tts.decoder_channels", "tts.frames_per_step"),
-    *("asr.channels", "asr.layers", "asr.subsampling"),
-    *("asr.attention_channels", "asr.decoder_channels"),
-    *("train.max_steps", "train.learning_rate", "train.clip_norm", "train.keep"),
-    *("train.log_every", "train.evaluate_every"),
-)
-
-# The largest width, depth or count of a network's section, and any other number: what asks for
-# more is a slip, or would take a machine's memory.
-LARGEST_SIZE, LARGEST = 65_536, 1e12
-LARGEST_SEED = 2**32 - 1  # numpy's generators take no more
 
 
 def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
@@ -71,7 +38,7 @@ def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
 
 
 def kind_name(kind: Any) -> str:
-    """Say a field's type in words."""
+    """Return a field's type in words."""
     if get_origin(kind) is list:
         many = {int: "whole numbers", float: "numbers", str: "texts"}
         return f"a list [...] of {many.get(get_args(kind)[0], 'lists')}"
@@ -114,150 +81,79 @@ def check_items(value: Any, kind: Any) -> None:
             check_items(item, inner)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'X'?", or nothing when no known name is near."""
-    near = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def check_values(config: "Config", cbhgs: list[CBHGSettings]) -> None:
+    """Raise ConfigError for a value of the right type that no run can have.
 
-
-def with_block(place: CBHGSettings, config: "Config") -> CBHGSettings:
-    """Return a CBHG's settings with the recipe's block where it names none of its own."""
-    return replace(
-        place,
-        block=place.block or config.block,
-        # The recipe's skip and topology were said of the recipe's block.
-        skip=place.skip or ("" if place.block else config.skip),
-        topology=place.topology or ("" if place.block else config.topology),
-    )
-
-
-def check_values(config: "Config") -> None:
-    """Raise ConfigError for a value of the right type that means nothing."""
-    import torch
-
-    from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES, build_block  # these import torch
-    from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
-
-    values = dict(flatten(asdict(config), field_kinds(type(config))))
-    choices = {**CHOICES, "block": tuple(BLOCKS), "tts.attention": tuple(ATTENTIONS)}
-    choices |= dict.fromkeys(("cbhg.block", "postnet.block"), ("", *BLOCKS))
-    # A unit lasts several encoder frames, which these would have to pass one by one.
-    choices["asr.attention"] = tuple(a for a in ATTENTIONS if a not in ONE_SYMBOL_A_STEP)
-    choices["train.select"] = SELECT.get(config.task, ())
-    for place in ("", "cbhg.", "postnet."):
-        choices |= {f"{place}skip": ("", *SKIPS), f"{place}topology": ("", *TOPOLOGIES)}
-    for key, known in choices.items():
-        if values[key] not in known:
-            names = [name for name in known if name]
-            hint = f"{nearest(values[key], names)} (known: {', '.join(names)})"
-            raise ConfigError(f"unknown {key} '{values[key]}'{hint}")
-    for key, value in values.items():
-        if not isinstance(value, int | float) or key in MAY_BE_NEGATIVE:
-            continue
-        if not 0 <= value < math.inf:  # false for NaN too
-            raise ConfigError(f"expected {key} of at least 0, got {value}")
-        size = key.startswith(("cbhg.", "postnet.", "tts.", "asr.")) and isinstance(value, int)
-        most = LARGEST_SIZE if size else LARGEST_SEED if key == "seed" else LARGEST
-        if value > most:
-            said = f"{most:g}, got {value:g}" if most == LARGEST else f"{most}, got {value}"
-            raise ConfigError(f"expected {key} of at most {said}")
-        if value == 0 and key in ABOVE_ZERO:
-            raise ConfigError(f"expected {key} above 0, got 0")
+    cbhgs: the network's CBHGs with their stacks; each stack is built once, without memory.
+    """
+    try:
+        check(config)
+        for name, section in vars(config).items():
+            if is_dataclass(section):
+                check(section, f"{name}.")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     _check_task(config)
     for key in config.ablation:
         try:
             check_key(key, field_kinds(type(config)))
         except ConfigError as error:
             raise ConfigError(f"ablation: {error}") from None
-    _check_relations(config)
-    for settings in (config.cbhg, config.postnet):
-        stack = with_block(settings, config)
-        depth = min(stack.depth, 2)
-        with torch.device("meta"):  # refused here, before a corpus is prepared for it
-            try:
-                build_block(
-                    stack.block,
-                    stack.channels,
-                    depth,
-                    stack.skip,
-                    stack.topology,
-                    **stack.block_options,
-                )
-            except ValueError as error:
-                raise ConfigError(str(error)) from None
-            except (RuntimeError, TypeError, ArithmeticError) as error:
-                reason = str(error).partition("\n")[0]
-                raise ConfigError(f"block '{stack.block}' cannot be built: {reason}") from None
+    for settings in cbhgs:
+        _check_stack(settings)
+
+
+def _check_task(config: "Config") -> None:
+    values, plain, this = asdict(config), asdict(type(config)()), f"this is task={config.task}"
+    for task, sections in SECTIONS.items():
+        for section in sections if task != config.task else ():
+            for key, value in flatten(values[section], {}, f"{section}."):
+                if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
+                    raise ConfigError(f"'{key}' is of task={task}, and {this}")
+    select, names = config.train.select, SELECT[config.task]
+    if select not in names:
+        hint = f"{nearest(select, names)} (known: {', '.join(names)})"
+        raise ConfigError(f"unknown train.select '{select}'{hint}")
+    if select == "cer_by_asr" and not config.train.judge:
+        raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
+    if config.task == "asr" and config.train.judge:
+        raise ConfigError(f"'train.judge' is of task=tts, and {this}")
+    if config.task == "tts" and config.data.extra:
+        raise ConfigError(f"'data.extra' is of task=asr, and {this}")
+    if config.task == "asr" and config.text.symbols != "characters":
+        raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
+
+
+def _check_stack(settings: CBHGSettings) -> None:
+    import torch
+
+    from tacoskip.blocks import build_block
+
+    with torch.device("meta"):
+        try:
+            build_block(
+                settings.block,
+                settings.channels,
+                min(settings.depth, 2),
+                settings.skip,
+                settings.topology,
+                **settings.block_options,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        except (RuntimeError, TypeError, ArithmeticError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"block '{settings.block}' cannot be built: {reason}") from None
 
 
 def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
     """Name the field meant: the section forgotten, a slip anywhere, a slip and a wrong section."""
     leaf = key.rpartition(".")[2]
-    near = [known for known in kinds if known.endswith(f".{leaf}")]
-    near = near or get_close_matches(key, kinds, n=1, cutoff=0.7)
+    near = next((known for known in kinds if known.endswith(f".{leaf}")), "")
+    near = near or nearest_name(key, kinds, cutoff=0.7)
     if not near:
         leaves = {known.rpartition(".")[2]: known for known in kinds}
-        near = [leaves[name] for name in get_close_matches(leaf, leaves, n=1, cutoff=0.6)]
+        near = leaves.get(nearest_name(leaf, leaves, cutoff=0.6), "")
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{near}'?"
     return f" (sections: {', '.join(name for name, kind in kinds.items() if is_dataclass(kind))})"
-
-
-def _check_task(config: "Config") -> None:
-    values, plain = asdict(config), asdict(type(config)())
-    for task, sections in SECTIONS.items():
-        for section in sections if task != config.task else ():
-            for key, value in flatten(values[section], {}, f"{section}."):
-                if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
-                    raise ConfigError(f"'{key}' is of task={task}, and this is task={config.task}")
-    if config.train.select == "cer_by_asr" and not config.train.judge:
-        raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
-    if config.task == "asr" and config.train.judge:
-        raise ConfigError("'train.judge' is of task=tts, and this is task=asr")
-    if config.task == "tts" and config.data.extra:
-        raise ConfigError("'data.extra' is of task=asr, and this is task=tts")
-    if config.task == "asr" and config.text.symbols != "characters":
-        raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
-
-
-def _check_relations(config: "Config") -> None:
-    join, schedule = config.data.join, config.tts.reduction_schedule
-    if len(join) != 2 or not 1 <= join[0] <= join[1]:
-        raise ConfigError(f"expected data.join = [least, most] clips, got {join}")
-    if config.data.min_seconds >= config.data.max_seconds:
-        got = f"{config.data.min_seconds:g} and {config.data.max_seconds:g}"
-        raise ConfigError(f"expected data.min_seconds < data.max_seconds, got {got}")
-    if config.tts.prenet_dropout >= 1:
-        raise ConfigError(f"expected tts.prenet_dropout below 1, got {config.tts.prenet_dropout:g}")
-    if not 0 < config.data.train_share <= 1:
-        share = config.data.train_share
-        raise ConfigError(f"expected data.train_share above 0 and up to 1, got {share:g}")
-    if config.train.deterministic and config.train.max_minutes:
-        minutes = config.train.max_minutes
-        raise ConfigError(
-            "expected train.max_minutes=0 with train.deterministic=true (by the clock no two runs "
-            f"are the same), got {minutes:g}; use train.max_steps"
-        )
-    if config.train.ema_decay >= 1:
-        raise ConfigError(f"expected train.ema_decay below 1, got {config.train.ema_decay:g}")
-    if config.asr.ctc_weight > 1 or config.asr.ctc_weight == 0:
-        weight = config.asr.ctc_weight
-        raise ConfigError(f"expected asr.ctc_weight above 0 and up to 1, got {weight:g}")
-    if config.asr.subsampling & (config.asr.subsampling - 1):
-        raise ConfigError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {config.asr.subsampling}")
-    for key in ("dropout", "time_mask_share"):
-        if getattr(config.asr, key) >= 1:
-            raise ConfigError(f"expected asr.{key} below 1, got {getattr(config.asr, key):g}")
-    if not all(0.5 <= factor <= 2 for factor in config.augment.speed):
-        raise ConfigError(f"expected augment.speed from 0.5 to 2, got {config.augment.speed}")
-    noise = config.augment.noise_db
-    if noise and not (len(noise) == 2 and noise[0] <= noise[1]):
-        raise ConfigError(f"expected augment.noise_db = [least, most], got {noise}")
-    if not all(1 <= channels <= LARGEST_SIZE for channels in config.tts.prenet_channels):
-        widths = config.tts.prenet_channels
-        expected = f"expected tts.prenet_channels of at least 1, at most {LARGEST_SIZE}"
-        raise ConfigError(f"{expected}, got {widths}")
-    steps = [pair[0] for pair in schedule if len(pair) == 2 and pair[1] >= 1]
-    if len(steps) != len(schedule) or steps != sorted(set(steps)) or steps[:1] not in ([], [0]):
-        expected = "tts.reduction_schedule = [[0, r], [step, r], ...]"
-        raise ConfigError(f"expected {expected} with rising steps, got {schedule}")

@@ -25,8 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacoskip.config import Config, from_dict
-from tacoskip.config_checks import with_block
+from tacoskip.config import Config, from_dict, with_block
 from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron

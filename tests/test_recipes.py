@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tacoskip.config import find_recipe, known_recipes, load_config
-from tacoskip.config_checks import ConfigError
+from tacoskip.config import ConfigError, find_recipe, known_recipes, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]

@@ -13,7 +13,7 @@ from typing import Any
 from tacoskip.ablation.collect import DONE, Run, collect, differing, flatten
 from tacoskip.ablation.plan import PLANNED
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, Analysis, analyse
-from tacoskip.config_checks import nearest
+from tacoskip.messages import nearest
 
 # What the figures of docs/evaluation.md want: 1 higher, -1 lower.
 DIRECTIONS = {

@@ -2,22 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from itertools import product
 
 from tacoskip.ablation.statistics import AA
 from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES
-from tacoskip.config import Config, ConfigError, load_config
-from tacoskip.config_checks import field_kinds, nearest
+from tacoskip.config import PARTS, Config, ConfigError, load_config
+from tacoskip.config_checks import field_kinds
+from tacoskip.messages import nearest
 
 LAUNCHERS = ("local", "ray")
-# Parts of CBHG that `without=` takes out, one at a time, and how.
-PARTS = {
-    "bank": ("bank=false",),
-    "stack": ("depth=0",),
-    "gru": ("gru=false",),
-    "residual": ("residual=false",),
-}
 ALL = "all"
 
 
@@ -72,9 +65,8 @@ def read_request(pairs: list[str]) -> Request:
             plural = {"topology": "topologies"}.get(key, f"{key}s")
             raise ConfigError(f"'{key}' is what varies in an ablation; say {plural}={value}")
         else:
-            near = get_close_matches(key, axes, n=1, cutoff=0.7)
-            if near and key not in field_kinds(Config):
-                raise ConfigError(f"unknown key '{key}'; did you mean '{near[0]}'?")
+            if key not in field_kinds(Config) and (near := nearest(key, axes, cutoff=0.7)):
+                raise ConfigError(f"unknown key '{key}'{near}")
             overrides.append(pair)
     for key, example in (("recipe", "fsdd"), ("blocks", "plain,residual (or all)")):
         if not own.get(key):
@@ -137,8 +129,8 @@ def variants(request: Request, base: Config) -> tuple[list[Variant], dict[str, s
         else:
             chosen.append(variant)
     for part in request.without:
-        off = tuple(f"{place}.{how}" for place in ("cbhg", "postnet") for how in PARTS[part])
-        chosen.append(Variant(f"without-{part}", (*chosen[0].overrides, *off), sized=False))
+        overrides = (*chosen[0].overrides, f"without=[{part}]")
+        chosen.append(Variant(f"without-{part}", overrides, sized=False))
     for block in request.aa:
         again = next((one for one in chosen if one.name == block), None)
         if again is None:

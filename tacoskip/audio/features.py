@@ -18,7 +18,7 @@ from torch.nn import functional
 from tacoskip.audio.emphasis import deemphasis, preemphasis
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.inversion import invert, sharpen
-from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
+from tacoskip.audio.settings import FLOOR_DB, AudioSettings, GriffinLimSettings
 from tacoskip.kernels.cpu import spectra
 
 
@@ -39,15 +39,15 @@ class FrontEnd(nn.Module):
         if empty:
             warnings.warn(
                 f"{empty} of {settings.n_mels} mel bands lie between two bins of an FFT of "
-                f"{settings.fft_length} and stay silent: lower n_mels or raise n_fft",
+                f"{settings.fft_length} and stay silent: lower n_mels or raise window_ms",
                 stacklevel=2,
             )
         self.register_buffer("mel_basis", torch.from_numpy(basis).float(), persistent=False)
 
     @property
     def floor(self) -> float:
-        """The smallest log10 magnitude, `floor_db / 20`: what silence has."""
-        return self.settings.floor_db / 20
+        """The smallest log10 magnitude: what silence has."""
+        return FLOOR_DB / 20
 
     @torch.no_grad()
     def magnitudes(self, wave: Tensor | ArrayLike) -> Tensor:

@@ -43,7 +43,7 @@ def judge(
     A voice speaks the texts and is set beside the recordings; with --judge a recognizer writes down
     both. A recognizer writes down the recordings.
     """
-    from tacoskip.config_checks import nearest
+    from tacoskip.messages import nearest
 
     splits = ("train", "validation", "test")
     if split not in splits:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tacoskip.cli.console import Bar, say
-from tacoskip.config_checks import nearest
+from tacoskip.messages import nearest
 
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer, Transcript

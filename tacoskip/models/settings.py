@@ -4,29 +4,48 @@ torch.
 
 from dataclasses import dataclass, field
 
+from tacoskip.settings import LARGEST_SIZE, setting, size
+
+
+def _attentions() -> tuple[str, ...]:
+    from tacoskip.models.attention import ATTENTIONS
+
+    return tuple(ATTENTIONS)
+
+
+def _subword_attentions() -> tuple[str, ...]:
+    """Attentions that may skip encoder frames: a token lasts several of them."""
+    from tacoskip.models.attention import ONE_SYMBOL_A_STEP
+
+    return tuple(name for name in _attentions() if name not in ONE_SYMBOL_A_STEP)
+
 
 @dataclass
-class CBHGSettings:
-    """One CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults).
+class CBHGSizes:
+    """Widths of one CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults)."""
 
-    bank_size: K, the widest convolution of the bank. projection_channels: width of the first
-    projection; the second returns to the input's width, so that the residual can be added. block,
-    skip, topology: family of the stack between projections and GRU, and what replaces its own skip
-    and topology ("" takes the recipe's `block`, `skip`, `topology`); their options go in
-    `block_options`. bank, residual, gru: False takes that part out, as depth 0 does the stack: a
-    linear layer stands where the GRU was, the projections read the input itself.
+    bank_size: int = size(16, "K: width of the widest convolution in the bank.")
+    bank_channels: int = size(128, "Channels of each convolution in the bank.")
+    projection_channels: int = size(
+        128, "Channels of the first projection; the second returns to the input's."
+    )
+    depth: int = size(4, "Units in the stack of blocks; 0 takes the stack out.", least=0)
+    channels: int = size(128, "Channels of the stack.")
+    gru_channels: int = size(128, "Channels of the GRU, in each direction.")
+
+
+@dataclass
+class CBHGSettings(CBHGSizes):
+    """One CBHG with its stack: the recipe's `block`, `skip`, `topology` and `block_options`.
+
+    skip, topology: "" is the family's own. bank, residual, gru: False takes that part out: without
+    the bank the projections read the input, a linear layer replaces the GRU.
     """
 
-    bank_size: int = 16
-    bank_channels: int = 128
-    projection_channels: int = 128
-    block: str = ""
+    block: str = "highway"
     skip: str = ""
     topology: str = ""
     block_options: dict[str, float | int | str | bool] = field(default_factory=dict)
-    depth: int = 4
-    channels: int = 128
-    gru_channels: int = 128
     bank: bool = True
     residual: bool = True
     gru: bool = True
@@ -34,76 +53,97 @@ class CBHGSettings:
 
 @dataclass
 class TacotronSettings:
-    """Tacotron's widths. `frames_per_step` is r; `reduction_schedule` lowers it while training.
+    """Tacotron's own widths, dropouts and attention."""
 
-    reduction_schedule: pairs [step, r], the first at step 0; empty keeps `frames_per_step`
-    throughout. The largest r is the number of frames the output layer has room for. frame_dropout:
-    share of the true last frames that training hides from the decoder, so that it learns to read
-    the text instead of only going on with what it hears (Liu et al. 2019, "Maximizing mutual
-    information for Tacotron"). attention: a name in `tacoskip.models.attention.ATTENTIONS`.
-    """
+    embedding_channels: int = size(256, "Channels of a symbol's embedding.")
+    prenet_channels: list[int] = setting(
+        [256, 128], "Channels of the pre-nets' layers.", least=1, most=LARGEST_SIZE
+    )
+    prenet_dropout: float = setting(0.5, "Dropout of the pre-nets.", below=1)
+    frame_dropout: float = setting(
+        0.5,
+        "Share of the true previous frames hidden from the decoder in training, so that it reads "
+        "the text (Liu et al. 2019).",
+        most=1,
+    )
+    attention: str = setting("forward", "Kind of attention.", choices=_attentions)
+    attention_channels: int = size(128, "Channels of the attention's energies.")
+    attention_rnn_channels: int = size(256, "Channels of the attention GRU.")
+    decoder_channels: int = size(256, "Channels of the decoder GRUs.")
+    speaker_channels: int = size(64, "Channels of a speaker's embedding.", least=0)
+    frames_per_step: int = size(2, "r: frames a decoder step emits.")
+    reduction_schedule: list[list[int]] = setting(
+        [], "Pairs [step, r], the first at step 0, that lower r in training; empty: none."
+    )
 
-    embedding_channels: int = 256
-    prenet_channels: list[int] = field(default_factory=lambda: [256, 128])
-    prenet_dropout: float = 0.5
-    frame_dropout: float = 0.5
-    attention: str = "forward"
-    attention_channels: int = 128
-    attention_rnn_channels: int = 256
-    decoder_channels: int = 256
-    speaker_channels: int = 64
-    frames_per_step: int = 2
-    reduction_schedule: list[list[int]] = field(default_factory=list)
+    def __post_init__(self) -> None:
+        schedule = self.reduction_schedule
+        steps = [pair[0] for pair in schedule if len(pair) == 2 and pair[1] >= 1]
+        if len(steps) != len(schedule) or steps != sorted(set(steps)) or steps[:1] not in ([], [0]):
+            expected = "tts.reduction_schedule = [[0, r], [step, r], ...]"
+            raise ValueError(f"expected {expected} with rising steps, got {schedule}")
 
 
 @dataclass
 class RecognizerSettings:
     """A recognizer's own parts; each of its `layers` is a CBHG with the recipe's `cbhg` settings.
 
-    tokens: what it writes, characters or bpe: `bpe_size` subwords learnt from the training texts,
-    CTC's blank among them.
-    subsampling: mel frames to one of the encoder's, a power of two; a strided convolution halves
-    their number. dropout: behind each CBHG. SpecAugment (Park et al. 2019), in training only:
-    `time_masks` stretches of at most `time_mask_share` of an utterance and `frequency_masks` of at
-    most `frequency_mask_bands` mel bands are hidden. corpus_seconds: how much of the corpus counts
-    beside an utterance when its bands are normalised; 0 leaves it to the utterance alone. decoder:
-    ctc, or attention: a second decoder spells the text with an `attention` of the voice's; the loss
-    is `ctc_weight` of CTC's and the rest of the speller's, and so are the scores by which the best
-    of CTC's texts is chosen.
+    SpecAugment (Park et al. 2019) hides parts of an utterance, in training only.
     """
 
-    tokens: str = "characters"
-    bpe_size: int = 500
-    decoder: str = "ctc"
-    ctc_weight: float = 0.3
-    attention: str = "location"
-    attention_channels: int = 128
-    decoder_channels: int = 256
-    corpus_seconds: float = 3.0
-    subsampling: int = 2
-    channels: int = 128
-    layers: int = 1
-    dropout: float = 0.1
-    time_masks: int = 2
-    time_mask_share: float = 0.1
-    frequency_masks: int = 2
-    frequency_mask_bands: int = 8
+    tokens: str = setting(
+        "characters",
+        "What it writes: characters, or subwords learnt from the training texts.",
+        choices=("characters", "bpe"),
+    )
+    bpe_size: int = setting(500, "Number of subwords, with CTC's blank.")
+    decoder: str = setting(
+        "ctc",
+        "ctc, or attention: a second decoder spells the text and rescores CTC's best texts.",
+        choices=("ctc", "attention"),
+    )
+    ctc_weight: float = setting(
+        0.3, "CTC's share of the loss and of the scores with decoder=attention.", above=0, most=1
+    )
+    attention: str = setting(
+        "location", "Attention of the second decoder.", choices=_subword_attentions
+    )
+    attention_channels: int = size(128, "Channels of that attention's energies.")
+    decoder_channels: int = size(256, "Channels of the second decoder's GRU.")
+    corpus_seconds: float = setting(
+        3.0,
+        "Weight of the corpus' statistics when an utterance's bands are normalised, as seconds of "
+        "speech; 0: the utterance's alone.",
+    )
+    subsampling: int = size(2, "Mel frames to an encoder frame: a power of two.")
+    channels: int = size(128, "Channels between the layers.")
+    layers: int = size(1, "CBHGs one behind the other.")
+    dropout: float = setting(0.1, "Dropout behind each CBHG.", below=1)
+    time_masks: int = setting(2, "SpecAugment: stretches of time hidden.", most=LARGEST_SIZE)
+    time_mask_share: float = setting(
+        0.1, "SpecAugment: largest share of an utterance that one stretch hides.", below=1
+    )
+    frequency_masks: int = setting(2, "SpecAugment: groups of mel bands hidden.", most=LARGEST_SIZE)
+    frequency_mask_bands: int = setting(
+        8, "SpecAugment: most mel bands in a group.", most=LARGEST_SIZE
+    )
+
+    def __post_init__(self) -> None:
+        if self.subsampling & (self.subsampling - 1):
+            raise ValueError(f"expected asr.subsampling 1, 2, 4, 8, ..., got {self.subsampling}")
 
 
 @dataclass
 class LossSettings:
-    """Weights of the losses; a weight of 0 leaves its loss out.
+    """Weights of the losses; a weight of 0 leaves its loss out."""
 
-    guided: pull of the attention to the diagonal (Tachibana et al. 2017), `guided_sigma` wide,
-    faded out linearly over `guided_steps` (0: kept). sparsity: price of every unit that a block
-    with hard gates (dynamic, deactivable) keeps in use.
-    """
-
-    mel: float = 1.0
-    linear: float = 1.0
-    stop: float = 0.5
-    stop_positive: float = 5.0
-    guided: float = 2.0
-    guided_sigma: float = 0.2
-    guided_steps: int = 0
-    sparsity: float = 0.05
+    mel: float = setting(1.0, "Weight of the mel frames' loss.")
+    linear: float = setting(1.0, "Weight of the linear frames' loss.")
+    stop: float = setting(0.5, "Weight of the stop token's loss.")
+    stop_positive: float = setting(5.0, "Weight of a true stop within the stop token's loss.")
+    guided: float = setting(2.0, "Pull of the attention to the diagonal (Tachibana et al. 2017).")
+    guided_sigma: float = setting(0.2, "Width of the guided attention.", above=0)
+    guided_steps: int = setting(0, "Steps over which the pull fades out; 0: it stays.")
+    sparsity: float = setting(
+        0.05, "Price of every unit that a block with hard gates keeps in use."
+    )

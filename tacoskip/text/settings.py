@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 
+from tacoskip.settings import setting
+
 
 @dataclass
 class TextSettings:
-    """What a text becomes before a network reads it; travels with the weights.
+    """How a text becomes symbols; travels with the weights."""
 
-    symbols: "characters", or "phonemes" (espeak-ng, with the `espeak` extra). voice: the espeak
-    voice, which is also the language: normalize applies to voices that begin with "en".
-    """
-
-    symbols: str = "characters"
-    voice: str = "en-us"
+    symbols: str = setting(
+        "characters",
+        "What a network reads: phonemes need espeak-ng (the extra `espeak`).",
+        choices=("characters", "phonemes"),
+    )
+    voice: str = setting(
+        "en-us",
+        "The espeak voice, and so the language; numbers are spelled out for voices in 'en'.",
+    )

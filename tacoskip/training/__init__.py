@@ -1,5 +1,18 @@
-"""Training on accelerate: one loop, its session, what it shows."""
+"""Training: one loop, its state, what it shows.
 
-from tacoskip.training.loop import Progress, train
+Names load on first use, so that the settings, which every command reads, need no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tacoskip.training.loop import Progress, train
 
 __all__ = ["Progress", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.loop"), name)

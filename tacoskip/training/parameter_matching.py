@@ -15,8 +15,7 @@ import torch
 
 from tacoskip.blocks import BLOCKS, TOPOLOGIES, build_block
 from tacoskip.blocks.cost import macs, parameters
-from tacoskip.config import Config
-from tacoskip.config_checks import with_block
+from tacoskip.config import Config, with_block
 from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings
 
@@ -60,8 +59,7 @@ class Match:
 
 def baseline_of(config: Config) -> Config:
     """Return the same network with highway in every place, at the same depths and widths."""
-    cbhg, postnet = _highway(config.cbhg), _highway(config.postnet)
-    return replace(config, block="highway", skip="", topology="", cbhg=cbhg, postnet=postnet)
+    return replace(config, block="highway", skip="", topology="", block_options={})
 
 
 def matched(config: Config, build: Build, baseline: Config | None = None) -> tuple[Config, Match]:
@@ -79,15 +77,14 @@ def matched(config: Config, build: Build, baseline: Config | None = None) -> tup
     free = [place for place in places if _stack(config, place) != _stack(baseline, place)]
     found = _resized(config, baseline, free, cost, reference) if free else config
     while cost(found) > (1 + TOLERANCE) * reference:
-        thinner = _halved_growth(config, free)
+        thinner = _halved_growth(config)
         if thinner == config:
             break
         config = thinner
         found = _resized(config, baseline, free, cost, reference)
     solved = {f"{place}.channels": getattr(found, place).channels for place in free}
-    for place in free:
-        growth = getattr(found, place).block_options.get("growth")
-        solved |= {f"{place}.block_options.growth": growth} if growth else {}
+    growth = found.block_options.get("growth")
+    solved |= {"block_options.growth": int(growth)} if free and growth else {}
     return replace(found, match="none"), Match(config.match, reference, cost(found), solved)
 
 
@@ -123,18 +120,13 @@ def _resized(
     return _with_widths(config, dict(zip(free, best, strict=True)))
 
 
-def _halved_growth(config: Config, free: list[str]) -> Config:
+def _halved_growth(config: Config) -> Config:
     """Return the config with half the growth in its dense stacks; the same where that is over."""
-    changed = {}
-    for place in free:
-        stack, own = _stack(config, place), getattr(config, place)
-        if (stack.topology or BLOCKS[stack.block].topology) == "dense":
-            default = inspect.signature(TOPOLOGIES["dense"]).parameters["growth"].default
-            growth = int(own.block_options.get("growth", default))
-            options = {**own.block_options, "growth": max(1, growth // 2)}
-            if growth > 1:
-                changed[place] = replace(own, block_options=options)
-    return replace(config, **changed)  # type: ignore[arg-type]
+    if (config.topology or BLOCKS[config.block].topology) != "dense":
+        return config
+    default = inspect.signature(TOPOLOGIES["dense"]).parameters["growth"].default
+    growth = int(config.block_options.get("growth", default))
+    return replace(config, block_options={**config.block_options, "growth": max(1, growth // 2)})
 
 
 def _bisect(
@@ -195,10 +187,6 @@ def _fitting(stack: CBHGSettings) -> Callable[[int], int]:
         return next(near, width)
 
     return nearest
-
-
-def _highway(place: CBHGSettings) -> CBHGSettings:
-    return replace(place, block="", skip="", topology="", block_options={})
 
 
 def _stack(config: Config, place: str) -> CBHGSettings:

@@ -2,8 +2,8 @@
 
 import math
 
-from tacoskip.config import TrainSettings
 from tacoskip.models.settings import LossSettings, TacotronSettings
+from tacoskip.training.settings import TrainSettings
 
 
 def progress(settings: TrainSettings, step: int, minutes: float) -> float:

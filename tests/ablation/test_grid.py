@@ -4,7 +4,7 @@ import pytest
 
 from tacoskip.ablation.grid import read_request, variants
 from tacoskip.blocks import BLOCKS
-from tacoskip.config import ConfigError, load_config
+from tacoskip.config import ConfigError, load_config, with_block
 
 
 def names(*pairs: str) -> list[str]:
@@ -36,12 +36,13 @@ def test_axes_multiply_and_name_what_differs_from_the_recipe() -> None:
 def test_parts_go_out_of_the_baseline_one_by_one() -> None:
     request = read_request(["recipe=smoke", "blocks=plain", "without=bank,stack,gru,residual"])
     found = {one.name: one for one in variants(request, load_config("smoke"))[0]}
-    places = {
-        name: load_config("smoke", list(found[name].overrides)).postnet
+    configs = {
+        name: load_config("smoke", list(found[name].overrides))
         for name in found
         if name.startswith("without-")
     }
-    assert {one.block for one in places.values()} == {""}
+    places = {name: with_block(config.postnet, config) for name, config in configs.items()}
+    assert {one.block for one in places.values()} == {"highway"}
     assert not places["without-bank"].bank
     assert places["without-stack"].depth == 0
     assert not places["without-gru"].gru

@@ -22,13 +22,10 @@ def test_window_of_a_power_of_two_needs_no_longer_fft() -> None:
         ({"sample_rate": 0}, "sample_rate"),
         ({"hop_ms": 0.0}, "hop_ms"),
         ({"hop_ms": 30.0}, "window_ms"),
-        ({"n_fft": 512}, "n_fft"),
-        ({"n_fft": 2047}, "n_fft"),
         ({"n_mels": 0}, "n_mels"),
         ({"f_max": 12000.0}, "f_max"),
         ({"f_min": 9000.0, "f_max": 8000.0}, "f_min"),
         ({"preemphasis": 1.0}, "preemphasis"),
-        ({"floor_db": 10.0}, "floor_db"),
     ],
 )
 def test_impossible_audio_settings_are_named(values: dict[str, float], word: str) -> None:

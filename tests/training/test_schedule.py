@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tacoskip.config import TrainSettings
 from tacoskip.models.settings import LossSettings, TacotronSettings
 from tacoskip.training import schedule
 from tacoskip.training.ema import WeightAverage
+from tacoskip.training.settings import TrainSettings
 
 
 def test_learning_rate_warms_up_and_falls_to_its_floor() -> None:

@@ -1,0 +1,32 @@
+"""Parts of messages: the nearest known name, durations and sizes in human units."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return the known name most like `name`, or "" when none is near."""
+    near = get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return near[0] if near else ""
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return "; did you mean 'X'?", or "" when no known name is near."""
+    near = nearest_name(name, known, cutoff)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def human_duration(seconds: float) -> str:
+    """Return a duration as people say it: 42 s, 1.5 min, 3.2 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def human_bytes(count: float) -> str:
+    """Return a size with a decimal unit: 512 B, 4.2 MB, 1.3 GB."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,58 @@
+"""Settings of training."""
+
+from dataclasses import dataclass
+
+from tacoskip.settings import LARGEST_SIZE, setting
+
+
+@dataclass
+class TrainSettings:
+    """How a run trains, and when it stops: at `max_steps`, or after `max_minutes` where not 0."""
+
+    max_steps: int = setting(100_000, "Steps of the run.", above=0)
+    max_minutes: float = setting(
+        0.0, "Training minutes of the run, counted over all its resumes; 0: no limit."
+    )
+    learning_rate: float = setting(1e-3, "Highest learning rate, after the warm-up.", above=0)
+    warmup_steps: int = setting(200, "Steps over which the learning rate rises.")
+    decay_steps: int = setting(
+        0, "Step at which the learning rate has fallen along a cosine; 0: the end of the run."
+    )
+    final_learning_rate_ratio: float = setting(
+        0.05, "The final learning rate as a share of the highest."
+    )
+    clip_norm: float = setting(1.0, "Largest norm of the gradient.", above=0)
+    weight_decay: float = setting(1e-6, "Weight decay of Adam.")
+    ema_decay: float = setting(0.999, "Decay of the weights' moving average.", below=1)
+    precision: str = setting(
+        "auto",
+        "Arithmetic of the networks; auto: bf16 on a GPU, else fp32.",
+        choices=("auto", "fp32", "bf16", "fp16"),
+    )
+    device: str = setting("auto", "Where to train.", choices=("auto", "cpu", "cuda"))
+    threads: int = setting(0, "CPU threads of torch; 0: torch's choice.", most=LARGEST_SIZE)
+    deterministic: bool = setting(
+        False, "Use only algorithms that give the same bits each time; needs max_minutes=0."
+    )
+    graph: bool = setting(
+        False, "On a GPU: capture decoder steps as CUDA graphs and compile the rest."
+    )
+    log_every: int = setting(20, "Steps between two logged losses.", above=0)
+    evaluate_every: int = setting(500, "Steps between two evaluations.", above=0)
+    keep: int = setting(3, "Newest checkpoints kept on disk, beside the best.", above=0)
+    checkpoint_minutes: float = setting(5.0, "Minutes between two checkpoints.")
+    select: str = setting(
+        "mcd_db",
+        "Figure that names the best checkpoint: mcd_db, alignment, loss or cer_by_asr of a voice; "
+        "cer, wer or loss of a recognizer.",
+        choices=("mcd_db", "alignment", "cer_by_asr", "loss", "cer", "wer"),
+    )
+    judge: str = setting("", "Run of a recognizer that transcribes a voice, for cer_by_asr.")
+    sentences: list[str] = setting([], "Sentences a voice synthesizes for TensorBoard.")
+
+    def __post_init__(self) -> None:
+        if self.deterministic and self.max_minutes:
+            raise ValueError(
+                "expected train.max_minutes=0 with train.deterministic=true (a clock stops no two "
+                f"runs at the same step), got {self.max_minutes:g}; use train.max_steps"
+            )
