@@ -82,7 +82,6 @@ bench:
 	$(BIN)/python benchmarks/speed.py --save build/speed.json $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/step_parts.py --precision bf16
-	$(BIN)/python benchmarks/graph.py
 	$(BENCH)/scaling.py
 	$(BENCH)/reversible_memory.py
 	$(BENCH)/gates.py

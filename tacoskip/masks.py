@@ -11,10 +11,12 @@ def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
     """Return bool (B, T), True on the first `lengths[b]` frames of each row.
 
     lengths: (B,) integers. max_length: T, by default the largest length.
-    Raises ValueError when a length exceeds `max_length`.
+    Raises ValueError when a length exceeds `max_length`, on a CPU: elsewhere the check would wait
+    for the device.
     """
     if max_length is None:
         max_length = int(lengths.max())
-    elif not torch.compiler.is_compiling() and int(lengths.max()) > max_length:
+    checked = lengths.device.type == "cpu" and not torch.compiler.is_compiling()
+    if checked and int(lengths.max()) > max_length:
         raise ValueError(f"expected lengths <= {max_length}, got {int(lengths.max())}")
     return torch.arange(max_length, device=lengths.device) < lengths[:, None]

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 COMMON = {"files", "messages", "settings"}  # every room may import them
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data", "training")}
-GROUND = {"text", "audio", "masks", "kernels", "blocks", "models", "data"}
+GROUND = {"text", "audio", "masks", "precision", "kernels", "blocks", "models", "data"}
 CONFIG = GROUND | {"config", "config_checks"}
 USE = CONFIG | {"run_folder", "synthesis", "recognition"}
 EVALUATION = USE | {"evaluation", "export"}
@@ -27,9 +27,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "audio": {"kernels.cpu"},
     "masks": set(),
-    "kernels": {"models", "blocks", "masks"},
-    "blocks": {"masks", "kernels"},
-    "models": {"blocks", "masks", "kernels"},
+    "precision": set(),
+    "kernels": {"models", "blocks", "masks", "precision"},
+    "blocks": {"masks", "precision"},
+    "models": {"blocks", "masks", "precision"},
     "data": {"text", "audio", "masks"},
     "config": SETTINGS | {"blocks", "config_checks"},
     "config_checks": {"config", "blocks", "models.settings"},

@@ -2,11 +2,8 @@
 
 from torch import Tensor, nn
 
-from tacoskip.blocks.highway import highway, takes
 from tacoskip.blocks.skips.base import Skip
-from tacoskip.blocks.skips.coupled import Coupled
 from tacoskip.blocks.transforms.base import Transform
-from tacoskip.blocks.transforms.linear import Linear
 
 
 class Unit(nn.Module):
@@ -17,9 +14,5 @@ class Unit(nn.Module):
         self.transform, self.skip = transform, skip
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        if isinstance(self.skip, Coupled) and isinstance(self.transform, Linear):
-            layers = self.transform.linear, self.skip.gate
-            if takes(x, layers[0]):
-                return highway(x, *layers, mask)
         y = self.transform.after(self.skip(x, self.transform, mask))
         return y.masked_fill(~mask[:, :, None], 0.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tacoskip.exported import STATE, ExportedRecognizer, ExportedTacotron
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import DynamicConvolution
+from tacoskip.models.attention_loop import LoopState
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import RunError
@@ -36,7 +37,7 @@ def graphs_of(
 ) -> list[Graph]:
     """Return a network's graphs; RunError for one whose graphs would not be the network."""
     if isinstance(model, Tacotron):
-        if isinstance(model.decoder.attention, DynamicConvolution):
+        if isinstance(model.decoder.loop.attention, DynamicConvolution):
             # ONNX has no convolution whose kernels differ from item to item.
             raise RunError("expected another attention to export, got dynamic_convolution")
         return voice_graphs(model)
@@ -61,7 +62,7 @@ class EncoderGraph(nn.Module):
             shown.append(model.speakers(speakers))
             memory = memory + torch.tanh(model.speaker_memory(shown[0]))[:, None]
         memory = memory.masked_fill(~mask[:, :, None], 0.0)
-        return memory, model.decoder.attention.keys(memory), *shown
+        return memory, model.decoder.loop.attention.keys(memory), *shown
 
 
 class StepGraph(nn.Module):
@@ -80,14 +81,14 @@ class StepGraph(nn.Module):
         hidden, context, first, second, *attention = rest
         mask = lengths_to_mask(lengths, memory.shape[1])
         prenet = self.decoder.prenet(frame)
-        hidden, context, state = self.decoder.attend(
-            prenet, hidden, context, memory, keys, mask, tuple(attention)
-        )
-        mel, stop, after = self.decoder.expand(
+        state = LoopState(memory, mask, keys, hidden, context, tuple(attention))
+        state = self.decoder.loop.step(prenet, state)
+        hidden, context = state.hidden, state.context
+        mel, stop, after = self.decoder.outputs(
             hidden[:, None], context[:, None], self.reduction, [first[None], second[None]]
         )
         grus = [one[0] for one in after if one is not None]
-        return mel, stop[:, 0], hidden, context, *grus, *state
+        return mel, stop[:, 0], hidden, context, *grus, *state.attention
 
 
 class PostnetGraph(nn.Module):
@@ -129,14 +130,15 @@ def voice_graphs(model: Tacotron) -> list[Graph]:
     def moment(batch: int, length: int) -> tuple[Tensor, ...]:
         """The second step: the state is no longer zeros."""
         memory, keys, *shown = EncoderGraph(model)(*text(batch, length))
-        hidden, context, _, state = decoder.start(memory)
+        state = first_state(model, memory)
+        hidden, context = state.hidden, state.context
         grus = [torch.zeros(batch, width) for width in widths(model)[2:]]
         fixed = (memory, keys, _lengths(batch, length), *shown)
         frame = torch.randn(batch, mels)
-        after = StepGraph(model)(frame, *fixed, hidden, context, *grus, *state)
+        after = StepGraph(model)(frame, *fixed, hidden, context, *grus, *state.attention)
         return (after[0][:, -1], *fixed, *after[2:])
 
-    states = len(decoder.start(torch.zeros(1, 2, model.encoder.out_channels))[3])
+    states = len(state_sizes(model))
     names = [*STATE, *(f"attention{i}" for i in range(states))]
     following = [f"next_{name}" for name in names]
     of_batch, of_time = {0: "batch"}, {0: "batch", 1: "symbols"}
@@ -189,18 +191,23 @@ def recognizer_graphs(model: Recognizer) -> list[Graph]:
     return [Graph("network", graph, ["mel", "lengths"], ["log_probs", "steps"], mels, sizes)]
 
 
+def first_state(model: Tacotron, memory: Tensor) -> LoopState:
+    """Return the attention loop's state before the first step on a memory (B, S, C)."""
+    return model.decoder.loop.start(memory, torch.ones(memory.shape[:2], dtype=torch.bool))
+
+
 def widths(model: Tacotron) -> list[int]:
     """Return the channels of each tensor of STATE."""
     with torch.no_grad():
-        hidden, context = model.decoder.start(torch.zeros(1, 2, model.encoder.out_channels))[:2]
-    grus = [gru.hidden_size for gru in model.decoder.grus if isinstance(gru, nn.GRU)]
-    return [hidden.shape[1], context.shape[1], *grus]
+        state = first_state(model, torch.zeros(1, 2, model.encoder.out_channels))
+    grus = [model.decoder.width] * len(model.decoder.grus)
+    return [state.hidden.shape[1], state.context.shape[1], *grus]
 
 
 def state_sizes(model: Tacotron) -> list[int]:
     """Return the width of each tensor of the attention's state; 0: one for each symbol."""
     first, second = (
-        model.decoder.start(torch.zeros(1, length, model.encoder.out_channels))[3]
+        first_state(model, torch.zeros(1, length, model.encoder.out_channels)).attention
         for length in (2, 3)
     )
     return [0 if a.shape != b.shape else a.shape[1] for a, b in zip(first, second, strict=True)]

@@ -10,22 +10,15 @@ B batch, S symbols, C channels.
 
 import math
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tacoskip.precision import at_least_float32
+
 State = tuple[Tensor, ...]
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Raise half precision to float32; float64 stays."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def tanh(x: Tensor) -> Tensor:
-    """tanh, to 1e-7: by way of the sigmoid, which torch has vectorised on every processor."""
-    return torch.sigmoid(2 * x).mul(2).sub(1)
 
 
 def masked_softmax(energies: Tensor, mask: Tensor) -> Tensor:
@@ -75,7 +68,7 @@ class Bahdanau(Attention):
         return (keys.new_zeros(keys.shape[:2]),)
 
     def energies(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self.energy(tanh(self.query(query)[:, None] + keys))[:, :, 0]
+        return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
 
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
@@ -113,7 +106,7 @@ class LocationSensitive(Bahdanau):
             1, 2
         )  # (B, C, S) -> (B, S, C)
         hidden = self.query(query)[:, None] + keys + self.location_out(location)
-        return self.energy(tanh(hidden))[:, :, 0]
+        return self.energy(torch.tanh(hidden))[:, :, 0]
 
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
@@ -307,3 +300,14 @@ ATTENTIONS: dict[str, Callable[[int, int, int], Attention]] = {
 
 # These never move on by more than one symbol a step, so a step must not be longer than a symbol.
 ONE_SYMBOL_A_STEP = ("forward", "stepwise_monotonic")
+
+
+def build_attention(
+    name: str, query_channels: int, memory_channels: int, channels: int
+) -> Attention:
+    """Build the attention `name` of `ATTENTIONS`; ValueError for an unknown name."""
+    if name not in ATTENTIONS:
+        near = get_close_matches(name, ATTENTIONS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"unknown attention '{name}'{hint} (known: {', '.join(ATTENTIONS)})")
+    return ATTENTIONS[name](query_channels, memory_channels, channels)

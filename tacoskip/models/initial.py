@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
-def own_draws() -> Iterator[None]:
+def independent_init() -> Iterator[None]:
     """Draw what is built inside from a generator of its own, seeded by one draw from the common
     one.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.blocks.layers import MaskedBatchNorm1d, convolve, masked_mean
+from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
@@ -106,14 +106,14 @@ class StridedConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         self.stride = stride
-        self.conv = nn.Conv1d(in_channels, out_channels, 5, bias=False)
-        self.norm = MaskedBatchNorm1d(out_channels)
+        self.conv = nn.Conv1d(in_channels, out_channels, 5, stride, padding=2, bias=False)
+        self.norm = MaskedBatchNorm1d(out_channels, relu=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         x = x.masked_fill(~lengths_to_mask(lengths, x.shape[1])[:, :, None], 0.0)
-        x = convolve(functional.pad(x, (0, 0, 2, 2)), self.conv.weight, stride=self.stride)
+        x = self.conv(x.transpose(1, 2)).transpose(1, 2)  # (B, T, C) -> (B, C, T) and back
         lengths = subsampled(lengths, self.stride)
-        return self.norm(x, lengths_to_mask(lengths, x.shape[1]), rectify=True), lengths
+        return self.norm(x, lengths_to_mask(lengths, x.shape[1])), lengths
 
 
 class Recognizer(nn.Module):

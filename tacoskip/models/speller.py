@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.models.attention import ATTENTIONS, at_least_float32
-from tacoskip.models.reading import read
+from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.models.settings import RecognizerSettings
+from tacoskip.precision import at_least_float32
 
 
 class Speller(nn.Module):
@@ -26,21 +26,17 @@ class Speller(nn.Module):
         super().__init__()
         channels = settings.decoder_channels
         self.embedding = nn.Embedding(n_units, channels)
-        self.rnn = nn.GRUCell(channels + memory_channels, channels)
-        self.attention = ATTENTIONS[settings.attention](
-            channels, memory_channels, settings.attention_channels
+        self.loop = AttentionLoop(
+            channels, memory_channels, channels, settings.attention, settings.attention_channels
         )
         self.dropout = nn.Dropout(settings.dropout)
         self.units = nn.Linear(channels + memory_channels, n_units)
 
     def forward(self, memory: Tensor, mask: Tensor, symbols: Tensor) -> Tensor:
-        shown = self.dropout(self.embedding(functional.pad(symbols, (1, 0))))
-        # As in the voice's decoder: many small products, where casts cost more than they save.
-        with torch.autocast(memory.device.type, enabled=False):
-            memory, shown = at_least_float32(memory), at_least_float32(shown)
-            hidden, context, _ = read(shown, memory, mask, self.rnn, self.attention)
-            out = self.units(self.dropout(torch.cat([hidden, context], 2)))
-        return functional.log_softmax(out, dim=2)
+        previous = self.dropout(self.embedding(functional.pad(symbols, (1, 0))))
+        hidden, context, _ = self.loop(previous, memory, mask)
+        out = self.units(self.dropout(torch.cat([hidden, context], 2)))
+        return functional.log_softmax(at_least_float32(out), dim=2)
 
     def score(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
         """Log probability (N,) of each of N texts, lists of units, in one memory (L, C)."""

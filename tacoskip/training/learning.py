@@ -80,7 +80,7 @@ class Learning:
         if processes.count > 1:
             for module in model.modules():
                 if isinstance(module, MaskedBatchNorm1d):
-                    module.total = processes.total
+                    module.sync = True
 
     def gradients(self, batch: Batch, stand_in: bool, step: int) -> Learnt:
         """Replace the gradients by those of the processes' batches together, before clipping.

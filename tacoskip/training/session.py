@@ -27,8 +27,6 @@ from tacoskip.config import Config, save_config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.data import Batch, Corpus
 from tacoskip.kernels import cpu as native
-from tacoskip.models.capture import Captured, fuse
-from tacoskip.models.tacotron import Tacotron
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import (
     Checkpoint,
@@ -117,7 +115,6 @@ class Session:
         self.last: dict[str, float] = {}
         # The steps that `last` and the study are of: a run resumed there has their events.
         self.evaluated = self.studied = -1
-        self.fused = False  # whether parts of the network are compiled
         # The event files of the checkpoint that was resumed, and how much of them it vouches for.
         self.vouched: dict[str, int] | None = None
         self.frames_per_second: deque[float] = deque(maxlen=50)
@@ -144,25 +141,9 @@ class Session:
         return Board(self.run, self.step if resumed else None, self.vouched)
 
     def _hasten(self) -> None:
-        """Have the attention's steps handed over as CUDA graphs, and norms and stacks compiled, if
-        asked and where they can be; on a CPU say what is not compiled.
-        """
-        gpu = self.processes.device.type == "cuda"
-        if not gpu and native.loops() is None:
+        """Say what is not compiled on a CPU."""
+        if self.processes.device.type != "cuda" and native.loops() is None:
             self.tell(f"no compiled loops, recurrent layers will be slower: {native.why()}")
-        if not self.config.train.graph:
-            return
-        if not gpu:
-            self.tell("train.graph=true: no GPU here, nothing is captured or compiled")
-            return
-        if isinstance(self.model, Tacotron):
-            self.model.decoder.loop = Captured()
-        why_not = "several processes share them" if self.processes.count > 1 else fuse(self.model)
-        self.fused = not why_not
-        if why_not:
-            self.tell(f"train.graph=true: norms and stacks are not compiled: {why_not}")
-        else:
-            self.tell("train.graph=true: compiling norms and stacks, the first steps take longer")
 
     @property
     def share(self) -> float:
@@ -182,13 +163,8 @@ class Session:
         self.on_progress(Progress(self.step, self.share, self.minutes, {}, message, warning))
 
     def listen(self) -> None:
-        """Have the probes listen to the coming step, if it is one that is logged: not compiled, or
-        there would be nothing to hear inside.
-        """
-        listens = (self.step + 1) % self.config.train.log_every == 0
-        if self.fused:
-            torch.compiler.set_stance("force_eager" if listens else "default")
-        if listens:
+        """Have the probes watch the coming step, if it is one that is logged."""
+        if (self.step + 1) % self.config.train.log_every == 0:
             self.gradients.watch()
 
     def accept(self, loss: float, norm: Tensor, ids: Sequence[str]) -> bool:
@@ -313,8 +289,6 @@ class Session:
 
     def close(self) -> None:
         """Let go of what is open, however the run ended."""
-        if self.fused:
-            torch.compiler.set_stance("default")
         if self.processes.main:
             self.board.close()
 

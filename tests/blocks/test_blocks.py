@@ -122,7 +122,7 @@ def test_options_are_known_and_reach_their_place() -> None:
     with pytest.raises(ValueError, match="stages change the width"):
         build_block("residual", 4, 2, stages=2)
     wide = build_block("residual", 4, 1, kernel_size=7)
-    assert wide.units[0].transform.conv1.conv.kernel_size == (7,)  # type: ignore[index,union-attr]
+    assert wide.units[0].transform.conv1.kernel_size == (7,)  # type: ignore[index,union-attr]
     gate = build_block("highway", 4, 1, skip_gate_bias=-3.0)
     assert gate.units[0].skip.gate.bias[0].item() == -3  # type: ignore[index,union-attr,arg-type]
     # A replaced skip does not inherit what the family said of its own.

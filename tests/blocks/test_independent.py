@@ -170,9 +170,9 @@ def test_the_channel_shuffle_is_torchvisions() -> None:
     torch.manual_seed(0)
     unit, channels = Shuffle(24, 24, reduction=1, groups=4).eval(), 24
     with torch.no_grad():
-        for conv in (unit.conv1.conv, unit.conv3.conv):
+        for conv in (unit.conv1, unit.conv3):
             conv.weight.copy_(torch.eye(channels // 4).repeat(4, 1)[:, :, None])
-        unit.conv2.conv.weight.copy_(torch.tensor([0.0, 1.0, 0.0]))
+        unit.conv2.weight.copy_(torch.tensor([0.0, 1.0, 0.0]))
         for norm in (unit.norm1, unit.norm2, unit.norm3):
             norm.eps = 0.0
     x = torch.rand(BATCH, FRAMES, channels)

@@ -89,9 +89,9 @@ def plain_cbhg(cbhg: CBHG, x: Tensor) -> Tensor:
         torch.maximum(stacked[t], stacked[t + 1]) if t + 1 < len(stacked) else stacked[t]
         for t in range(len(stacked))
     ]
-    h = normalised(convolved(pooled, cbhg.project1.conv.weight), cbhg.norm1)
+    h = normalised(convolved(pooled, cbhg.project1.weight), cbhg.norm1)
     h = [torch.clamp(frame, min=0) for frame in h]
-    h = normalised(convolved(h, cbhg.project2.conv.weight), cbhg.norm2)
+    h = normalised(convolved(h, cbhg.project2.weight), cbhg.norm2)
     h = [residual + frame for residual, frame in zip(frames, h, strict=True)]
     h = [cbhg.widen.weight @ frame + cbhg.widen.bias for frame in h]
     for layer in cbhg.stack.units:

@@ -212,7 +212,7 @@ def test_the_reuse_map_reads_the_weights(transform: str) -> None:
 def test_lesions_find_the_unit_that_matters() -> None:
     model = network("preact").eval()
     with torch.no_grad():
-        model.stack.units[2].transform.conv2.conv.weight.zero_()  # it adds nothing
+        model.stack.units[2].transform.conv2.weight.zero_()  # it adds nothing
     torch.manual_seed(1)
     x = torch.randn(3, 9, 8, dtype=torch.float64)
     with torch.no_grad():

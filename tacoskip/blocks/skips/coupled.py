@@ -9,7 +9,6 @@ input.
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.products import Linear
 from tacoskip.blocks.skips.base import Skip, Transforming
 
 
@@ -18,7 +17,7 @@ class Coupled(Skip):
 
     def __init__(self, in_channels: int, out_channels: int, gate_bias: float = -1.0):
         super().__init__(in_channels, out_channels)
-        self.gate = Linear(in_channels, out_channels)
+        self.gate = nn.Linear(in_channels, out_channels)
         nn.init.constant_(self.gate.bias, gate_bias)
 
     def forward(self, x: Tensor, transform: Transforming, mask: Tensor) -> Tensor:

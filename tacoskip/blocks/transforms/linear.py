@@ -6,9 +6,8 @@ Frame by frame: it sees no neighbour.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tacoskip.blocks import products
 from tacoskip.blocks.transforms.base import Transform
 
 
@@ -17,7 +16,7 @@ class Linear(Transform):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.linear = products.Linear(in_channels, out_channels)
+        self.linear = nn.Linear(in_channels, out_channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.relu(self.linear(x))
