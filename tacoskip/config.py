@@ -164,20 +164,29 @@ def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
     config = _compose(layers)
     config.recipe = name
     config.run = config.run or f"runs/{name}"
-    _find_home(config)
-    _check(config)
-    return config
+    return _finished(config)
 
 
 def load_arguments(pairs: list[str]) -> Config:
-    """Load the `recipe=NAME key=value ...` of a command line."""
+    """Load the `recipe=NAME key=value ...` of a command line.
+
+    Without a recipe, `run=RUN` loads the settings that the run was trained with.
+    """
     names = [pair.partition("=")[2] for pair in pairs if pair.startswith("recipe=")]
-    if not names:
-        known, word = known_recipes(), next((pair for pair in pairs if "=" not in pair), "")
-        meant = next((name for name in known if name == word), "")
-        got = f"'{word}'; did you mean 'recipe={meant}'?" if meant else "none"
-        raise ConfigError(f"expected recipe=NAME, got {got} (known: {', '.join(known)})")
-    return load_config(names[-1], [pair for pair in pairs if not pair.startswith("recipe=")])
+    others = [pair for pair in pairs if not pair.startswith("recipe=")]
+    if len(names) > 1:
+        raise ConfigError(f"expected one recipe=NAME, got {len(names)}: {', '.join(names)}")
+    if names:
+        return load_config(names[0], others)
+    run = next((pair.partition("=")[2] for pair in pairs if pair.startswith("run=")), "")
+    saved = Path(os.path.expanduser(run)) / "config.yaml"
+    if run and saved.is_file():
+        return _finished(from_dict(_read_yaml(saved, resolve=False), str(saved), others))
+    known, word = known_recipes(), next((pair for pair in pairs if "=" not in pair), "")
+    got = f"'{word}'; did you mean 'recipe={word}'?" if word in known else "none"
+    if run:
+        got += f", and '{run}' is no run folder to resume"
+    raise ConfigError(f"expected recipe=NAME, got {got} (known: {', '.join(known)})")
 
 
 def save_config(config: Config, path: str | Path) -> None:
@@ -193,17 +202,20 @@ def load_saved(path: str | Path) -> Config:
     return from_dict(_read_yaml(Path(path), resolve=False), source=str(path))
 
 
-def from_dict(values: dict[str, Any], source: str = "settings") -> Config:
+def from_dict(
+    values: dict[str, Any], source: str = "settings", overrides: list[str] | None = None
+) -> Config:
     """Read what `to_dict` gave; a key that is absent keeps its default. `source` leads the errors.
 
-    Sections that only the other task reads hold the defaults of the version that wrote them, which
-    say nothing, and are left out. Raises ConfigError for an unknown key or a bad value.
+    Sections of the other task hold the defaults of the version that wrote them and are left out.
+    overrides: `key=value` pairs laid over it. Raises ConfigError for an unknown key or a bad value.
     """
     if "${" in str(values):
         raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
     others = [s for task, own in SECTIONS.items() if task != values.get("task", "tts") for s in own]
+    typed = [("", _parse_override(pair)) for pair in overrides or []]
     try:
-        config = _compose([("", {k: v for k, v in values.items() if k not in others})])
+        config = _compose([("", {k: v for k, v in values.items() if k not in others}), *typed])
         _check(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -219,16 +231,18 @@ def _check(config: Config) -> None:
     check_values(config, [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)])
 
 
-def _find_home(config: Config) -> None:
-    """Read `~` in paths: a shell leaves it as it is behind the `=` of `data.root=~/corpus`."""
+def _finished(config: Config) -> Config:
+    """Expand `~` in paths, which a shell leaves in `data.root=~/corpus`, and check the values."""
 
-    def found(path: str) -> str:
+    def expanded(path: str) -> str:
         return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
 
-    config.run, config.train.judge = found(config.run), found(config.train.judge)
+    config.run, config.train.judge = expanded(config.run), expanded(config.train.judge)
     for key in ("root", "dir", "shards"):
-        setattr(config.data, key, found(getattr(config.data, key)))
-    config.data.extra = [found(place) for place in config.data.extra]
+        setattr(config.data, key, expanded(getattr(config.data, key)))
+    config.data.extra = [expanded(folder) for folder in config.data.extra]
+    _check(config)
+    return config
 
 
 def _recipe_folders() -> list[Path]:
@@ -246,6 +260,11 @@ def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
         base = layer.pop("base", None)
         layers.insert(0, (f"{path}: ", layer))
         if base is None:
+            if not any("task" in layer for _, layer in layers):
+                raise ConfigError(
+                    f"{find_recipe(recipe)}: expected a base or a task, got neither; add "
+                    "'base: base/tts' for a voice or 'base: base/asr' for a recognizer"
+                )
             return name, layers
         if not isinstance(base, str):
             raise ConfigError(f"{path}: expected a recipe's name for 'base', got {base!r}")

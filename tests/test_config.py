@@ -45,7 +45,7 @@ def refusal(recipe: str, *overrides: str) -> str:
 
 
 def test_the_later_layer_wins(recipes: Path) -> None:
-    write(recipes, low="train: {keep: 5, log_every: 7, max_steps: 1}\nseed: 3")
+    write(recipes, low="task: tts\ntrain: {keep: 5, log_every: 7, max_steps: 1}\nseed: 3")
     write(recipes, middle="base: low\ntrain: {keep: 6, log_every: 8}")
     write(recipes, high="base: middle\ntrain: {keep: 9}")
     config = load_config("high", ["train.keep=11"])
@@ -69,7 +69,7 @@ def test_bases_in_a_circle_are_refused(recipes: Path) -> None:
 def test_a_list_is_replaced_and_options_are_merged(recipes: Path) -> None:
     write(
         recipes,
-        low="data: {join: [1, 5]}\nblock: bottleneck\nblock_options: {reduction: 2}",
+        low="task: tts\ndata: {join: [1, 5]}\nblock: bottleneck\nblock_options: {reduction: 2}",
     )
     write(recipes, high="base: low\ndata: {join: [2, 3]}")
     config = load_config("high", ["block_options.kernel_size=5"])
@@ -251,6 +251,20 @@ def test_the_recipe_may_stand_anywhere() -> None:
     assert load_arguments(["seed=4", "recipe=smoke"]).seed == 4
 
 
+def test_two_recipes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="expected one recipe=NAME, got 2: smoke, fsdd"):
+        load_arguments(["recipe=smoke", "recipe=fsdd"])
+
+
+def test_a_run_alone_loads_the_settings_it_was_trained_with(tmp_path: Path) -> None:
+    config = load_config("smoke", [f"run={tmp_path}", "seed=7"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_arguments([f"run={tmp_path}"]) == config
+    assert load_arguments([f"run={tmp_path}", "train.max_steps=9"]).train.max_steps == 9
+    with pytest.raises(ConfigError, match="'nowhere' is no run folder to resume"):
+        load_arguments(["run=nowhere"])
+
+
 def test_a_recipe_file_that_is_not_there() -> None:
     assert "no recipe file 'gone.yaml'" in refusal("gone.yaml")
 
@@ -258,9 +272,10 @@ def test_a_recipe_file_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("train: {max_step: 5}", "did you mean 'train.max_steps'?"),
-        ("train: {max_steps: many}", "expected a whole number"),
-        ("train: 5", "is a section"),
+        ("task: tts\ntrain: {max_step: 5}", "did you mean 'train.max_steps'?"),
+        ("task: tts\ntrain: {max_steps: many}", "expected a whole number"),
+        ("task: tts\ntrain: 5", "is a section"),
+        ("seed: 1", "expected a base or a task, got neither; add 'base: base/tts'"),
         ("a: b: c", "(line 1)"),
         ("- a list", "expected lines of 'key: value', got list"),
         ("|\n  1", "expected lines of 'key: value', got '1'"),
@@ -290,7 +305,7 @@ def test_bytes_that_are_no_text_are_refused(recipes: Path) -> None:
 
 
 def test_an_empty_section_changes_nothing(recipes: Path) -> None:
-    write(recipes, bare="seed: 5\ntrain:\n")
+    write(recipes, bare="task: tts\nseed: 5\ntrain:\n")
     assert load_config("bare").train == Config().train
 
 
