@@ -82,14 +82,12 @@ bench:
 	$(BIN)/python benchmarks/speed.py --save build/speed.json $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/step_parts.py --precision bf16
-	$(BENCH)/scaling.py
 	$(BENCH)/reversible_memory.py
 	$(BENCH)/gates.py
 	$(call bench,$(FSDD)/recordings,metric_anchors.py --root $(FSDD))
 	$(call bench,$(FSDD)/recordings,griffin_lim.py $(FSDD)/recordings)
 	$(call bench,$(LJSPEECH)/wavs,griffin_lim.py $(LJSPEECH)/wavs)
 	$(call bench,$(LJSPEECH)/metadata.csv,text_ljspeech.py $(LJSPEECH)/metadata.csv)
-	$(call bench,$(LJSPEECH)/metadata.csv,preparing.py $(LJSPEECH))
 
 BENCH = OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench = @if [ -e "$(1)" ]; then echo "== $(2)"; $(BENCH)/$(2); \

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = (
-    *("training", "cbhg", "products", "decoder", "griffin_lim"),
-    *("features", "synthesis", "listening", "startup"),
+    *("training", "cbhg", "decoder", "griffin_lim"),
+    *("features", "synthesis", "recognition", "startup"),
 )
-WITH_WAVS = ("griffin_lim", "features", "listening")
+WITH_WAVS = ("griffin_lim", "features", "recognition")
 
 
 def measured(name: str, options: argparse.Namespace) -> dict[str, Any] | None:

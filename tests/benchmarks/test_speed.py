@@ -3,13 +3,10 @@
 import importlib
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
-import soundfile
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -81,53 +78,9 @@ def test_the_table_holds_each_row_to_the_best_peer(script: object) -> None:
     assert "| quick, 4000 ms | 2.00 | 25 % |" in line
 
 
-def test_an_exponent_is_fitted_to_the_larger_sizes(script: object) -> None:
-    scaling = script("scaling")
-    sizes = [10, 20, 40, 80]
-    assert scaling.exponent(sizes, [1, 1, 1600, 6400]) == pytest.approx(2.0)
-    assert scaling.exponent(sizes, [s * 3.0 for s in sizes]) == pytest.approx(1.0)
-
-
-def test_a_point_is_measured(script: object, tmp_path: Path) -> None:
-    found = script("scaling").point("features", 1)
-    assert found["size"] == 1 and found["seconds"] > 0 and found["memory_mb"] >= 0
-    assert script("scaling").plot({"features": [found, found]}, tmp_path).stat().st_size > 1000
-
-
-def test_preparing_and_its_peers(
-    script: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    found = script("preparing_peers")
-    (tmp_path / "wavs").mkdir()
-    wave = 0.2 * np.sin(np.arange(8000) / 5)
-    for id, sound in (("a", wave), ("b", np.sign(wave)), ("c", 0 * wave)):
-        soundfile.write(tmp_path / "wavs" / f"{id}.wav", sound, 8000)
-    (tmp_path / "metadata.csv").write_text("a|one\nb|clipped\nc|silent\n")
-    found.load_trim_write(tmp_path, tmp_path / "bare")
-    assert len(list((tmp_path / "bare").glob("*.wav"))) == 3
-    rows = [found.checked(tmp_path, *clip) for clip in found.clips_of(tmp_path)]
-    assert [row["id"] for row in rows if row] == ["a"]
-    levelled, _ = soundfile.read(tmp_path / "a.flac")
-    assert 20 * np.log10(np.sqrt(np.mean(levelled**2))) == pytest.approx(-26, abs=0.01)
-    assert found.by_librosa() is None and found.by_lhotse() is None  # no peer is there
-
-
 def test_an_absent_peer_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     peers, timing = importlib.import_module("peers"), importlib.import_module("timing")
     monkeypatch.setitem(sys.modules, "tacotron_pytorch", None)
     assert peers.load("r9y9", "tacotron_pytorch") is None
     assert "git+https" in timing.ABSENT.pop("r9y9")
-
-
-def test_fused_parts_are_measured(
-    script: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = script("graph")
-    monkeypatch.setattr(graph, "fuse", partial(graph.fuse, backend="aot_eager"))
-    chosen = importlib.import_module("timing").parser(graph.__doc__).parse_args(["--quick"])
-    chosen.device, chosen.json = "cpu", True
-    assert importlib.import_module("timing").main(chosen, graph.races(chosen)) == 0
-    found = json.loads(capsys.readouterr().out)["races"]
-    assert [[row["name"] for row in race["rows"]] for race in found] == [["plain", "fused"]] * 2

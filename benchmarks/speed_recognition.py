@@ -1,53 +1,30 @@
-"""Recognition and corpora, times real time: `transcribe` and `prepare` beside the peers' chains.
+"""Recognition, times real time: `transcribe` beside the peers.
 
-    python benchmarks/speed_listening.py [--wavs LJSpeech-1.1/wavs] [--rounds 3] [--json]
+    python benchmarks/speed_recognition.py [--wavs LJSpeech-1.1/wavs] [--rounds 3] [--json]
 
-transcribe: two minutes of speech at 16 kHz, features, network and greedy decoding. tacoskip's
+Two minutes of speech at 16 kHz, features, network and greedy decoding. tacoskip's
 network is `recipe=ljspeech_asr`'s; speechbrain's chain is its Fbank and CRDNN (as in its recipes),
 torchaudio's its MelSpectrogram and a Conformer of equal size in four layers; all with random
 weights, one minute at a time. pocketsphinx is a whole recognizer with its own English model. The
 networks differ: read it as what a user waits for. `parameters` are in millions.
-
-prepare: 400 clips of 3 s, wav at 22,050 Hz, into a new folder. The rate, seconds of audio a second,
-is how many times real time it is. Who does what:
-
-- tacoskip, `recipe=ljspeech`, as many threads as torch has: checks each file for being whole,
-  finite and not clipped; trims, levels to an RMS, writes 16-bit flac, each file whole or not at
-  all; normalises and phonemizes the text and counts what the voice has no symbol for; refuses
-  speaking rates that cannot be true; splits; writes manifests, a journal to go on from, statistics
-  and a picture.
-- "librosa, all of it": the same results from librosa (load, trim), numpy (finite, clipped, silent,
-  too long; the same level), soundfile (flac), coqui-tts' English cleaners, phonemizer (all texts at
-  once), json (manifests of three splits, statistics) and matplotlib (the picture); one thread, and
-  as many as torch has. No journal, no whole-or-nothing, no refusal of rates or truncated files.
-- lhotse: cuts from files, levelled by pyloudnorm (to LUFS, which costs more than an RMS), saved as
-  flac with their manifest. No trimming, no checks, no text, no picture.
-- "librosa" in the last table is the bare loop of public Tacotrons: load, trim, write wav.
 """
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import peers
-import soundfile
 import torch
 import torchaudio
 from numpy.typing import NDArray
-from preparing_peers import by_lhotse, by_librosa, load_trim_write
 from sound import stretch
 from timing import Contestant, Race, main, parser
 from torch import nn
 
 from tacoskip.config import load_config
-from tacoskip.data.prepare import prepare
-from tacoskip.data.settings import DataSettings
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.subwords import Characters
@@ -149,45 +126,8 @@ def transcribing(seconds: float, wavs: Path | None) -> Race:
     return Race(f"transcribe {seconds:g} s", "s of audio", seconds, contestants)
 
 
-def preparing(room: Path, clips: int, wavs: Path | None) -> Iterator[Race]:
-    source, numbers = room / "corpus", count()
-    (source / "wavs").mkdir(parents=True)
-    wave, lines = stretch(3.0 * clips, 22050, wavs), []
-    for number, part in enumerate(np.array_split(wave, clips)):
-        soundfile.write(source / "wavs" / f"clip{number}.wav", part, 22050)
-        lines.append(f"clip{number}|a clip of three seconds of speech, number {number}\n")
-    (source / "metadata.csv").write_text("".join(lines), encoding="utf-8")
-    config = load_config("ljspeech")
-
-    def tacoskip(source: Path, target: Path) -> None:
-        data = DataSettings(corpus="folder", root=str(source), dir=str(target))
-        report = prepare(data, config.audio, config.text, jobs=torch.get_num_threads())
-        assert report.done == clips and report.kept
-
-    def contestant(name: str, run: Callable[[Path, Path], None], peer: bool = True) -> Contestant:
-        """Each run fills a folder that was not there, and leaves it."""
-        return Contestant(name, lambda: run(source, room / f"done{next(numbers)}"), peer)
-
-    same, lhotse = by_librosa(), by_lhotse()
-    equal = [contestant("tacoskip", tacoskip, peer=False)]
-    if same:
-        equal.append(contestant("librosa, all of it", same))
-        threads = torch.get_num_threads()
-        if threads > 1:
-            shared = partial(same, threads=threads)
-            equal.append(contestant(f"librosa, all of it, {threads} threads", shared))
-    if lhotse:
-        equal.append(contestant("lhotse", lhotse))
-    claim, seconds = f"prepare {clips} clips of 3 s", 3.0 * clips
-    yield Race(claim, "s of audio", seconds, equal)
-    bare = [contestant("tacoskip", tacoskip, peer=False), contestant("librosa", load_trim_write)]
-    yield Race(f"{claim}, beside a bare loop", "s of audio", seconds, bare)
-
-
 def races(options: argparse.Namespace) -> Iterator[Race]:
     yield transcribing(2.0 if options.quick else 120.0, options.wavs)
-    with tempfile.TemporaryDirectory() as room:
-        yield from preparing(Path(room), 2 if options.quick else 400, options.wavs)
 
 
 if __name__ == "__main__":
