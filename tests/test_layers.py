@@ -94,7 +94,8 @@ def offences(source: str, module: str) -> list[str]:
             if target != room and not exact:
                 found.append(name)
             continue
-        foreign = room in TORCH_ONLY and top != "torch" and top not in sys.stdlib_module_names
+        usual = {"torch"} | ({"triton"} if room == "kernels" else set())
+        foreign = room in TORCH_ONLY and top not in usual | sys.stdlib_module_names
         if foreign or room not in HOMES.get(top, {room}):
             found.append(name)
     return found
