@@ -22,9 +22,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tacoskip.config import load_config
 from tacoskip.data import Corpus
 from tacoskip.data.prepare import prepare
-from tacoskip.evaluation.metrics import alignment_score
+from tacoskip.load import load
 from tacoskip.models.attention import ATTENTIONS
-from tacoskip.synthesis.voice import REST_SECONDS, Voice, load
+from tacoskip.synthesis.alignment import alignment_score
+from tacoskip.synthesis.voice import REST_SECONDS, Voice
 from tacoskip.training import train
 
 ALIGNED = 0.5

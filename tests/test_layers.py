@@ -17,7 +17,7 @@ COMMON = {"files", "messages", "settings"}  # every room may import them
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data", "training")}
 GROUND = {"text", "audio", "masks", "precision", "kernels", "blocks", "models", "data"}
 CONFIG = GROUND | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "synthesis", "recognition"}
+USE = CONFIG | {"run_folder", "synthesis", "recognition", "load"}
 EVALUATION = USE | {"evaluation", "export"}
 LAB = EVALUATION | {"probes", "training"}
 
@@ -35,10 +35,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": SETTINGS | {"blocks", "config_checks"},
     "config_checks": {"config", "blocks", "models.settings"},
     "run_folder": CONFIG,
-    "recognition": CONFIG | {"run_folder", "exported"},
-    "synthesis": CONFIG | {"run_folder", "recognition", "exported", "evaluation.metrics"},
-    "exported": CONFIG | {"run_folder"},
-    "export": USE | {"exported", "evaluation"},
+    "recognition": CONFIG | {"run_folder"},
+    "synthesis": CONFIG | {"run_folder"},
+    "load": CONFIG | {"run_folder", "synthesis", "recognition"},
+    "export": USE,
     "evaluation": USE,
     "probes": {"blocks", "models", "masks"},
     "training": EVALUATION | {"probes"},

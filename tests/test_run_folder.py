@@ -112,7 +112,7 @@ def test_a_checkpoint_with_code_is_refused_in_one_line_and_not_executed(
 
 
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> None:
-    from tacoskip.synthesis.voice import load
+    from tacoskip.load import load
 
     found = checkpoint()
     found.weights.popitem()
@@ -197,7 +197,7 @@ def test_safetensors_whose_headers_lie(
 def test_fields_that_cannot_be_are_refused_before_they_take_memory(
     change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    from tacoskip.synthesis.voice import load
+    from tacoskip.load import load
 
     torch.save(vars(checkpoint()) | change, tmp_path / "a.pt")
     with pytest.raises(RunError, match=said) as refused:

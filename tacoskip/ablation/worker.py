@@ -20,10 +20,10 @@ import torch
 from tacoskip.ablation.plan import RESULT
 from tacoskip.blocks.cost import best_ms, macs, parameters
 from tacoskip.config import from_dict
+from tacoskip.load import load
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints
-from tacoskip.synthesis.voice import load
 from tacoskip.training import Progress, train
 
 REQUEST, PROGRESS = "request.json", "progress"

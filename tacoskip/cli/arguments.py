@@ -31,8 +31,8 @@ def searching_recognizer(
     run: str, beam: int, lm: str, lm_weight: float, word_score: float
 ) -> "SpeechRecognizer":
     """Load a recognizer; with a beam it searches, else it takes the best unit of each frame."""
+    from tacoskip.load import load_recognizer
     from tacoskip.recognition.beam import BeamSettings
-    from tacoskip.synthesis.voice import load_recognizer
 
     if lm and not beam:
         raise ValueError("expected --beam N with --lm, got --beam 0")

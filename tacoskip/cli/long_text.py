@@ -3,7 +3,6 @@
 N samples.
 """
 
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -11,17 +10,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tacoskip.cli.console import Bar, say
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tacoskip.synthesis.voice import Speech, Voice
 
 DEFAULT_OUT = "speech.wav"
 AUDIO_SUFFIXES = (".wav", ".flac")
-PAUSE_SECONDS = 0.4
 TEXTS_AT_ONCE = 16
 
 
@@ -79,12 +77,14 @@ def speak(
 
     Returns what was written and how it went, text by text.
     """
+    from tacoskip.synthesis.long_text import TEXT_PAUSE_SECONDS, join_waves
+
     target, work = Path(out), 0.0
     folder = target.suffix not in AUDIO_SUFFIXES
     if folder:
         target.mkdir(exist_ok=True)
     results: list[dict[str, Any]] = []
-    pieces: list[NDArray[np.float32]] = []
+    waves = list["NDArray[np.float32]"]()
     for number, (speech, spent) in enumerate(_spoken(voice, texts, speaker, seed), 1):
         work += spent
         for warning in speech.warnings:
@@ -95,7 +95,7 @@ def speak(
             picture = path.with_name(f"{path.stem}-{number:04d}.png")
         if folder:
             _write(path, speech.wave, speech.sample_rate)
-        pieces.append(speech.wave)
+        waves.append(speech.wave)
         results.append({"text": speech.text, "file": str(path), "seconds": speech.seconds})
         results[-1] |= {"stopped": speech.stopped, "warnings": speech.warnings}
         if plot:
@@ -103,8 +103,7 @@ def speak(
             results[-1]["plot"] = str(picture)
     rate = voice.sample_rate
     if not folder:
-        pause = np.zeros(round(PAUSE_SECONDS * rate), dtype=np.float32)
-        _write(target, np.concatenate([x for p in pieces for x in (p, pause)][:-1]), rate)
+        _write(target, join_waves(waves, rate, TEXT_PAUSE_SECONDS), rate)
     seconds = sum(result["seconds"] for result in results)
     say(f"{seconds:.2f} s of speech in {work:.2f} s")
     return {
@@ -120,19 +119,10 @@ def speak(
 def stream(
     voice: "Voice", texts: list[str], speaker: str | None, seed: int, sink: BinaryIO
 ) -> None:
-    """Write a 16-bit wav to `sink` while it is being spoken; its header leaves the length open."""
-    rate = voice.sample_rate
-    pause = np.zeros(round(PAUSE_SECONDS * rate), dtype=np.float32)
-    begun = False
-    for number, text in enumerate(texts):
-        if number:
-            sink.write(_pcm(pause))
-        for wave in voice.stream(text, speaker=speaker, seed=seed):
-            if not begun:  # only now, so that a refused text leaves nothing on standard output
-                sink.write(_open_header(rate))
-                begun = True
-            sink.write(_pcm(wave))
-            sink.flush()
+    """Write a 16-bit wav to `sink` while it is synthesized."""
+    from tacoskip.synthesis.stream import stream_texts, write_wav
+
+    write_wav(stream_texts(voice, texts, speaker, seed), voice.sample_rate, sink)
 
 
 def _spoken(
@@ -161,7 +151,7 @@ def _read_bytes(path: Path) -> bytes:
         raise ValueError(f"no such file: {path}{hint}") from None
 
 
-def _write(path: Path, wave: NDArray[np.float32], sample_rate: int) -> None:
+def _write(path: Path, wave: "NDArray[np.float32]", sample_rate: int) -> None:
     from tacoskip.audio import write_audio
 
     verb = "replaced" if path.exists() else "wrote"
@@ -170,7 +160,7 @@ def _write(path: Path, wave: NDArray[np.float32], sample_rate: int) -> None:
 
 
 def _plot(speech: "Speech", path: Path) -> None:
-    from tacoskip.synthesis.voice import plot_speech
+    from tacoskip.synthesis.plot import plot_speech
 
     verb = "replaced" if path.exists() else "wrote"
     plot_speech(speech, path)
@@ -179,13 +169,3 @@ def _plot(speech: "Speech", path: Path) -> None:
 
 def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:37]}...")
-
-
-def _pcm(wave: NDArray[np.float32]) -> bytes:
-    return np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2").tobytes()
-
-
-def _open_header(rate: int) -> bytes:
-    """Return the 44 bytes before mono 16-bit samples; both lengths say "until the end"."""
-    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return b"RIFF\xff\xff\xff\xffWAVE" + form + b"data\xff\xff\xff\xff"

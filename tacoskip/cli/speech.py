@@ -61,9 +61,9 @@ def synthesize(
     texts = read_texts(text, file)
     sink = sys.stdout.buffer
     with working():
-        from tacoskip.synthesis import voice as inference
+        from tacoskip.load import load_voice
 
-        voice = inference.load_voice(run)
+        voice = load_voice(run)
         if out == "-":
             stream(voice, texts, speaker, seed, sink)
             return
@@ -90,13 +90,13 @@ def transcribe(
     A file that cannot be read is named in one line, the others are still done, and the exit code
     is 2.
     """
-    from tacoskip.cli.transcripts import TRANSCRIPT_FORMATS, check_request
-    from tacoskip.cli.transcripts import transcribe as hear
+    from tacoskip.cli import transcripts
+    from tacoskip.recognition.formats import TRANSCRIPT_FORMATS
 
-    check_request(format, TRANSCRIPT_FORMATS, out, len(audio))
+    transcripts.check_request(format, TRANSCRIPT_FORMATS, out, len(audio))
     with working():
         recognizer = searching_recognizer(run, beam, lm, lm_weight, word_score)
-        text, errors = hear(recognizer, audio, format, out)
+        text, errors = transcripts.transcribe(recognizer, audio, format, out)
     if text or (out is None and not errors):
         print(text)
     for error in errors:
@@ -116,15 +116,16 @@ def align(
     ] = None,
 ) -> None:
     """Say when each word and character of TEXT is spoken in AUDIO (forced alignment)."""
-    from tacoskip.cli.transcripts import ALIGNMENT_FORMATS, check_request, render, write
+    from tacoskip.cli.transcripts import check_request, write
+    from tacoskip.recognition.formats import ALIGNMENT_FORMATS, render
 
     check_request(format, ALIGNMENT_FORMATS, out)
     with working():
-        from tacoskip.synthesis.voice import load_recognizer
+        from tacoskip.load import load_recognizer
 
         transcript = load_recognizer(run).align(audio, text)
         if out is not None:
-            write([transcript], format, Path(out))
+            write([transcript], format, out)
     if out is None:
         print(render(transcript, format))
 
@@ -135,15 +136,12 @@ def export(
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="A folder. [default: RUN/onnx]")
     ] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Weights of 8 bits where they are smaller and faster.")
-    ] = False,
     json: Json = False,
 ) -> None:
     """Write a run as ONNX graphs, which synthesize and transcribe take in RUN's place.
 
-    Each graph is held to its network on other sizes than it was recorded with; beside it stand its
-    size, its time, and what is lost. Needs the extra `export` (onnx, onnxruntime).
+    Each graph is compared with its network on other sizes than it was traced with; the table has
+    its size, its time and the difference. Needs the extra `export` (onnx, onnxruntime).
     """
     target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
     if target.is_file():
@@ -153,13 +151,14 @@ def export(
     with working():
         from tacoskip import export as exported
 
-        result = exported.export(run, target, int8)
+        result = exported.export(run, target)
     say(f"wrote {target}")
     if json:
         emit_json(result)
         return
     emit_table(["graph", "MB", "ms", "x torch", "difference"], exported.rows(result))
-    print(exported.summary(result))
+    if "rtf" in result:
+        print(exported.summary(result))
 
 
 @guarded

@@ -8,9 +8,6 @@ Kawahara, JASA 111(4) 2002. Both compare frames that dynamic time warping put to
 Chiba 1978). docs/evaluation.md has the definitions in full.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
-
 import numpy as np
 from torch import Tensor
 
@@ -20,8 +17,6 @@ N_CEPSTRA = 13
 F0_MIN, F0_MAX = 60.0, 500.0  # Hz: from a low male creak to an excited child
 VOICED_CORRELATION = 0.5
 VOICED_RANGE_DB = 40.0
-REACH = 4  # symbols one decoder step may advance and still have read what it passed
-STEADY, SHARP = 0.8, 0.2  # below these `alignment_warnings` speaks up
 
 
 def _array(values: Array, dimensions: str) -> np.ndarray:
@@ -168,119 +163,3 @@ def compare_speech(
     path, distortion = mel_path(mel_reference, mel_candidate)
     cents = f0_rmse_cents(wave_reference, wave_candidate, sample_rate, hop_length, path)
     return {"mcd_db": float(distortion.mean()), "f0_rmse_cents": cents}
-
-
-def spectral_convergence(reference: Array, candidate: Array) -> float:
-    """Return the Frobenius norm of a difference of magnitudes (T, F) over the reference's norm."""
-    expected, got = _array(reference, "(T, F)"), _array(candidate, "(T, F)")
-    if expected.shape != got.shape:
-        raise ValueError(f"expected magnitudes of shape {expected.shape}, got {got.shape}")
-    return float(np.linalg.norm(expected - got) / max(float(np.linalg.norm(expected)), 1e-12))
-
-
-@dataclass(frozen=True)
-class AlignmentScore:
-    """How attention read the text, measured on the best path that never goes back.
-
-    sharpness: mean weight on the path. coverage: share of symbols read. monotonic: share of steps
-    whose largest weight is on the path (within one symbol) and that do not jump. reached_end:
-    whether the last symbols were read. score: the product of the three shares, the figure called
-    `alignment`. last_symbol: index of the last symbol read. skipped: first and last index of each
-    run of symbols that a jump left out.
-    """
-
-    sharpness: float
-    coverage: float
-    monotonic: float
-    reached_end: bool
-    score: float
-    last_symbol: int
-    skipped: tuple[tuple[int, int], ...]
-
-
-def monotonic_path(weights: np.ndarray) -> np.ndarray:
-    """Return the symbol (T,) of each step on the heaviest path through (T, S) that never goes back.
-
-    Dynamic programming; jumps forward are free, so that they can be seen and counted. Ties stay
-    where they are.
-    """
-    steps, symbols = weights.shape
-    index = np.arange(symbols)
-    before = np.zeros((steps, symbols), dtype=int)
-    total = weights[0]
-    for step in range(1, steps):
-        best = np.maximum.accumulate(total)
-        before[step] = np.maximum.accumulate(np.where(total >= best, index, 0))
-        total = best + weights[step]
-    path = np.zeros(steps, dtype=int)
-    path[-1] = int(total.argmax())
-    for step in range(steps - 1, 0, -1):
-        path[step - 1] = before[step, path[step]]
-    return path
-
-
-def alignment_score(
-    alignment: Array, frames: int | None = None, symbols: int | None = None
-) -> AlignmentScore:
-    """Score attention weights (T, S); the first `frames` steps and `symbols` are real (or all).
-
-    A symbol is read when the path rests on it with at least half of that step's largest weight, or
-    is passed in an advance of up to 4 symbols (half the text when that is less), as a silent letter
-    or a quick word would be. Random sharp attention scores low because no path that never goes back
-    holds its weight. NaN weighs nothing. Raises ValueError when `frames` or `symbols` are outside
-    1..T and 1..S.
-    """
-    weights = np.nan_to_num(_array(alignment, "(T, S)"))
-    frames = weights.shape[0] if frames is None else int(frames)
-    symbols = weights.shape[1] if symbols is None else int(symbols)
-    if not (1 <= frames <= weights.shape[0] and 1 <= symbols <= weights.shape[1]):
-        raise ValueError(f"expected frames, symbols in 1..{weights.shape}, got {(frames, symbols)}")
-    weights = weights[:frames, :symbols]
-    path = monotonic_path(weights)
-    on_path = weights[np.arange(frames), path]
-    firm = (on_path >= 0.5 * weights.max(axis=1)) & (on_path > 0)
-    read = np.unique(path[firm])
-    reach = min(REACH, max(1, symbols // 2))
-    edges = np.concatenate([[-1], read, [symbols]])
-    unread = [(int(a) + 1, int(b) - 1) for a, b in pairwise(edges) if b - a > reach]
-    last = int(edges[-2])
-    reached_end = symbols - last <= reach
-    coverage = 1 - sum(b - a + 1 for a, b in unread) / symbols
-    steady = (np.abs(weights.argmax(axis=1) - path) <= 1) & (
-        np.diff(path, prepend=path[0]) <= reach
-    )
-    sharpness, monotonic = float(on_path.mean()), float(steady.mean())
-    return AlignmentScore(
-        sharpness=sharpness,
-        coverage=coverage,
-        monotonic=monotonic,
-        reached_end=reached_end,
-        score=sharpness * coverage * monotonic,
-        last_symbol=max(last, 0),
-        skipped=tuple(unread if reached_end else unread[:-1]),
-    )
-
-
-def alignment_warnings(alignment: Array, stopped: bool) -> list[str]:
-    """Say in plain words what went wrong with attention (T, S); an empty list when nothing did.
-
-    alignment: cut to its real steps and symbols, which are counted from 1 in the words.
-    stopped: whether the decoder ended by itself.
-    """
-    found = alignment_score(alignment)
-    steps, symbols = alignment.shape
-    warnings = []
-    for first, last in found.skipped:
-        where = f"symbol {first + 1}" if first == last else f"symbols {first + 1} to {last + 1}"
-        warnings.append(f"attention skipped {where} of {symbols}")
-    if not found.reached_end:
-        verb = "speech stopped early" if stopped else "attention stuck"
-        warnings.append(f"{verb} at symbol {found.last_symbol + 1} of {symbols}")
-    if found.monotonic < STEADY:
-        lost = round(steps * (1 - found.monotonic))
-        warnings.append(f"attention went back or jumped in {lost} of {steps} steps")
-    if found.sharpness < SHARP:
-        warnings.append(f"attention is blurred (mean weight {found.sharpness:.2f})")
-    if not stopped:
-        warnings.append("speech did not stop by itself")
-    return warnings

@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from tacoskip.data.corpus import Corpus
 from tacoskip.data.shards import clip_wave
 from tacoskip.evaluation.error_rates import character_errors, interval
-from tacoskip.evaluation.metrics import alignment_score, compare_speech
+from tacoskip.evaluation.metrics import compare_speech
+from tacoskip.load import load_recognizer, load_voice
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
-from tacoskip.synthesis.voice import Speech, Voice, load_recognizer, load_voice
+from tacoskip.synthesis.alignment import alignment_score
+from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text.letters import plain_words
 
 SPLITS = ("train", "validation", "test")

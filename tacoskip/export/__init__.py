@@ -1,7 +1,4 @@
-"""The work of `tacoskip export`: a run as ONNX graphs; `tacoskip.exported` runs them.
-
-A voice becomes an encoder, a decoder step and a post-net, a recognizer one network.
-"""
+"""`tacoskip export`: a run as ONNX graphs that `tacoskip.load` takes in the run's place."""
 
 from tacoskip.export.write import export, rows, summary
 

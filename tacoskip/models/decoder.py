@@ -96,7 +96,7 @@ class Decoder(nn.Module):
             after.append(last)
         mel = self.frames(x)[:, :, : reduction * self.n_mels]
         stop = self.stop(torch.cat([x, context], 2))[:, :, 0]
-        return mel.reshape(len(mel), -1, self.n_mels), stop, after
+        return mel.reshape(mel.shape[0], -1, self.n_mels), stop, after
 
     def forward(
         self, memory: Tensor, mask: Tensor, mel: Tensor, speaker: Tensor, reduction: int

@@ -144,14 +144,14 @@ class Tacotron(nn.Module):
         """The inverse of `standardize`."""
         return mel * self.mel_std + self.mel_mean, linear * self.linear_std + self.linear_mean
 
-    def _memory(self, symbols: Tensor, mask: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, symbols: Tensor, mask: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
         memory = self.encoder(symbols, mask)
         speaker = self.speakers(speakers)
         if self.speaker_memory is not None:
             memory = memory + torch.tanh(self.speaker_memory(speaker))[:, None]
         return memory.masked_fill(~mask[:, :, None], 0.0), speaker
 
-    def _spectrogram(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def spectrogram(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         mel = mel.masked_fill(~mask[:, :, None], 0.0)
         return mel, self.linear(self.postnet(mel, mask))
 
@@ -169,12 +169,12 @@ class Tacotron(nn.Module):
         """
         symbol_mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
         mel_mask = lengths_to_mask(mel_lengths, mel.shape[1])
-        memory, speaker = self._memory(symbols, symbol_mask, speakers)
+        memory, speaker = self.encode(symbols, symbol_mask, speakers)
         reduction, frames = self.reduction, mel.shape[1]
         mel = mel.masked_fill(~mel_mask[:, :, None], 0.0)
         mel = functional.pad(mel, (0, 0, 0, -frames % reduction))
         out, stop_logits, alignments = self.decoder(memory, symbol_mask, mel, speaker, reduction)
-        out, linear = self._spectrogram(out[:, :frames], mel_mask)
+        out, linear = self.spectrogram(out[:, :frames], mel_mask)
         stopped = torch.ones_like(mel_lengths, dtype=torch.bool)
         return TacotronOutput(out, linear, stop_logits, alignments, mel_lengths, stopped)
 
@@ -192,7 +192,7 @@ class Tacotron(nn.Module):
         failed.
         """
         mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
-        memory, speaker = self._memory(symbols, mask, speakers)
+        memory, speaker = self.encode(symbols, mask, speakers)
         reduction = self.reduction
         max_steps = torch.div(max_frames + reduction - 1, reduction, rounding_mode="floor").clamp(
             min=1
@@ -200,5 +200,5 @@ class Tacotron(nn.Module):
         mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
             memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)
         )
-        mel, linear = self._spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
+        mel, linear = self.spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
         return TacotronOutput(mel, linear, stop_logits, alignments, steps * reduction, stopped)

@@ -1,6 +1,6 @@
-"""Forced alignment: when each word and character of a known text is said (torchaudio's).
+"""Forced alignment: when each token of a known text is spoken (by torchaudio).
 
-L encoder frames, U units.
+L encoder frames, V tokens of the vocabulary.
 """
 
 from collections.abc import Sequence
@@ -8,31 +8,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tacoskip.recognition.decode import Unit, frames_needed
+from tacoskip.recognition.decode import Token, frames_needed, merge_repeats
 
 
-def forced_units(log_probs: Tensor, units: Sequence[int]) -> list[Unit]:
-    """Return the units, each with the frames of (L, U) that the likeliest path gives it.
+def align_tokens(log_probs: Tensor, tokens: Sequence[int]) -> list[Token]:
+    """Return the tokens, each with the frames of (L, V) on the likeliest path through the text.
 
-    Raises ValueError where the recording is too short for them, or there are none.
+    Raises ValueError where there are no tokens or the recording is too short for them.
     """
     from torchaudio.functional import forced_align
 
-    needed = frames_needed(units)
-    if not units:
+    needed = frames_needed(tokens)
+    if not tokens:
         raise ValueError("expected a text with letters to align, got none")
     if len(log_probs) < needed:
         raise ValueError(
             f"the recording is too short for the text: {len(log_probs)} frames, {needed} needed"
         )
-    path, scores = forced_align(log_probs.float()[None], torch.tensor([units], dtype=torch.int32))
-    found: list[Unit] = []
-    before = 0
-    for frame, (index, score) in enumerate(zip(path[0].tolist(), scores[0].tolist(), strict=True)):
-        if index and index == before:
-            run = found[-1]
-            found[-1] = Unit(index, run.first, frame, max(run.score, score))
-        elif index:
-            found.append(Unit(index, frame, frame, score))
-        before = index
-    return found
+    path, scores = forced_align(log_probs.float()[None], torch.tensor([tokens], dtype=torch.int32))
+    return merge_repeats(path[0].tolist(), scores[0].tolist())

@@ -6,7 +6,7 @@ number of words seen before it, and D one of three discounts by c:
 
     p(w | h) = (c(h w) - D(c(h w))) / c(h .) + gamma(h) p(w | h')
 
-Below the words stands the uniform distribution over all that may follow, `<unk>` among it.
+The unigrams back off to the uniform distribution over all words and `<unk>`.
 """
 
 import math
@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tacoskip.recognition.beam import SPACE
+from tacoskip.recognition.arpa import SPACE
 from tacoskip.text.letters import plain_words
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
-# For texts so small that the counts of counts say nothing.
+# For texts too small to estimate discounts from the counts of counts.
 FALLBACK = (0.5, 1.0, 1.5)
 
 Gram = tuple[str, ...]
@@ -69,7 +69,7 @@ class NGram:
             below = level
 
     def prob(self, word: str, context: Gram = ()) -> float:
-        """Return p(word | context), backing off as a reader of the ARPA file does."""
+        """Return p(word | context) by the back-off rule of ARPA files."""
         if (word,) not in self.probability[0]:
             word = UNKNOWN
         weight, context = 1.0, context[max(0, len(context) - self.order + 1) :]
@@ -111,7 +111,7 @@ def train_file(
     characters: model characters, a space written as "|". Raises ValueError for files that cannot be
     read or hold no words.
     """
-    sentences = [units for path in texts for units in _sentences(Path(path), characters)]
+    sentences = [words for path in texts for words in _sentences(Path(path), characters)]
     if Path(out).is_dir():
         raise ValueError(f"expected a file to write, got the folder '{out}'")
     if not Path(out).absolute().parent.is_dir():
@@ -138,7 +138,7 @@ def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
 
 
 def _counts(sentences: Iterable[Iterable[str]], order: int) -> list[Counter[Gram]]:
-    """Raw counts of the highest order; below it, of how many words each n-gram was seen after."""
+    """Raw counts of the highest order; below it, the number of words before each n-gram."""
     raw: list[Counter[Gram]] = [Counter() for _ in range(order)]
     for sentence in sentences:
         words = (START, *sentence, END)

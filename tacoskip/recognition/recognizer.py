@@ -1,12 +1,10 @@
-"""A trained recognizer with all it needs to listen: to a wave, a file of hours, many files.
+"""A trained recognizer: a wave, a file of hours or many files in, transcripts out.
 
-N samples, T mel frames, L encoder frames, U units.
+N samples, T mel frames, L encoder frames, V tokens of the vocabulary, C channels.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,137 +15,85 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
-from tacoskip.exported import ExportedRecognizer
 from tacoskip.models.recognizer import Recognizer
-from tacoskip.recognition.align import forced_units
+from tacoskip.recognition.align import align_tokens
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
-from tacoskip.recognition.decode import Unit, Word, confidence, greedy, words_of
-from tacoskip.recognition.windows import Segmenter, Window, windows
+from tacoskip.recognition.decode import Token, greedy
+from tacoskip.recognition.long_audio import Recording, Segmenter, Window
+from tacoskip.recognition.onnx import OnnxRecognizer
+from tacoskip.recognition.transcript import Transcript, words_of
 from tacoskip.text.subwords import Vocabulary
 
-# Windows that go through the network together.
-BATCH_SECONDS = 80.0
-# Texts that a speller chooses from.
-SPELLED = 8
-
-
-@dataclass
-class Transcript:
-    """What was heard in a recording of `seconds`: text, and its words with times.
-
-    error: why the file could not be read, in one line; then nothing of it was kept.
-    """
-
-    source: str
-    text: str
-    seconds: float
-    words: list[Word] = field(default_factory=list)
-    error: str = ""
-
-    @property
-    def confidence(self) -> float:
-        """Geometric mean of the words' confidences; 0 where nothing was heard."""
-        return confidence(self.words)
-
-
-class _Recording:
-    """One recording on its way: what was read of it, what was heard in it."""
-
-    def __init__(
-        self, source: str, blocks: Iterable[NDArray[np.float32]], own: "SpeechRecognizer"
-    ) -> None:
-        self.source, self._blocks = source, blocks
-        self.segmenter = Segmenter(own.frame_seconds, own.silent, len(own.vocabulary))
-        self.windows = windows(self._counted(), own.sample_rate, own.frame_samples)
-        self.words: list[Word] = []
-        self.samples, self.waiting = 0, 0  # waiting: windows that are not heard yet
-        self.read, self.error = False, ""
-
-    def _counted(self) -> Iterator[NDArray[np.float32]]:
-        for block in self._blocks:
-            self.samples += len(block)
-            yield block
+BATCH_SECONDS = 80.0  # of the windows that go through the network together
+RESCORED_TEXTS = 8  # that the attention decoder chooses from
 
 
 class SpeechRecognizer:
-    """A network, its settings and its units. Until `search` is called, it takes the best unit of
-    each frame, or, with a speller, the best of SPELLED texts.
+    """A network with its settings and vocabulary.
+
+    Until `search` is called it takes the likeliest token of each frame or, with an attention
+    decoder (asr.decoder=attention), the best of RESCORED_TEXTS texts.
     """
 
     def __init__(
-        self, model: Recognizer | ExportedRecognizer, config: Config, vocabulary: Vocabulary
+        self, model: Recognizer | OnnxRecognizer, config: Config, vocabulary: Vocabulary
     ) -> None:
         self.model = model.eval()
         self.config = config
         self.vocabulary = vocabulary
         self.front_end = FrontEnd(config.audio)
         self.device = model.mel_mean.device
-        self.silent = [i for i, text in enumerate(self.vocabulary.symbols) if i == 0 or text == " "]
-        self.decode: Callable[[Tensor], list[Unit]] = greedy
+        self.sample_rate = config.audio.sample_rate
+        self.frame_samples = model.subsampling * config.audio.hop_length  # of an encoder frame
+        self.frame_seconds = self.frame_samples / self.sample_rate
+        self.decode: Callable[[Tensor], list[Token]] = greedy
         self.decoding = "greedy"
         if model.speller is not None:
-            self.search(BeamSettings(size=SPELLED))
+            self.search(BeamSettings(size=RESCORED_TEXTS))
 
     def search(self, beam: BeamSettings) -> None:
-        """Decode by beam search from now on. Raises ValueError for a language model that is not
-        there.
+        """Decode by beam search from now on.
+
+        Raises ValueError for a language model that cannot be used.
         """
         self.decoding = f"beam {beam.size}"
-        speller = self.model.speller
-        self.decode = decoder = BeamDecoder(
-            self.vocabulary, beam, nbest=1 if speller is None else min(SPELLED, beam.size)
-        )
-        if speller is not None:
-            rescorer = Rescorer(decoder, self._spelled, self.config.asr.ctc_weight)
-            self.decode = partial(self._split, rescorer)
-            self.decoding += ", respelled"
+        if self.model.speller is None:
+            self.decode = BeamDecoder(self.vocabulary, beam)
+        else:
+            decoder = BeamDecoder(self.vocabulary, beam, nbest=min(RESCORED_TEXTS, beam.size))
+            rescorer = Rescorer(decoder, self._spelling_scores, self.config.asr.ctc_weight)
+            n_tokens = len(self.vocabulary)
+            self.decode = lambda rows: rescorer(rows[:, :n_tokens], rows[:, n_tokens:])
+            self.decoding += ", rescored"
         if beam.lm:
             self.decoding += f", {Path(beam.lm).name} x {beam.lm_weight:g}"
 
-    @property
-    def sample_rate(self) -> int:
-        return self.config.audio.sample_rate
-
-    @property
-    def frame_samples(self) -> int:
-        """Samples from one encoder frame to the next."""
-        return self.model.subsampling * self.config.audio.hop_length
-
-    @property
-    def frame_seconds(self) -> float:
-        return self.frame_samples / self.sample_rate
-
     def posteriors(self, waves: Sequence[NDArray[np.float32]]) -> list[Tensor]:
-        """Return log probabilities (L, U) of each wave (N,), on the CPU, computed in one batch."""
+        """Return log probabilities (L, V) of each wave (N,), on the CPU, computed in one batch."""
         return [rows[:, : len(self.vocabulary)] for rows in self._rows(waves)]
 
     @torch.inference_mode()
     def _rows(self, waves: Sequence[NDArray[np.float32]]) -> list[Tensor]:
-        """Posteriors, beside them the memory that a speller reads: (L, U) or (L, U + C)."""
+        """Posteriors (L, V); with an attention decoder (L, V + C), the encoder's memory beside."""
         mels = [self.front_end.features(torch.from_numpy(wave))[1] for wave in waves]
         lengths = torch.tensor([len(mel) for mel in mels])
-        output = self.model(
-            pad_sequence(mels, batch_first=True).to(self.device), lengths.to(self.device)
-        )
+        mel = pad_sequence(mels, batch_first=True)
+        output = self.model(mel.to(self.device), lengths.to(self.device))
         rows = output.log_probs
         if self.model.speller is not None:
             rows = torch.cat([rows, output.memory.float()], 2)
         counts = output.lengths.tolist()
         return [row[:count].cpu() for row, count in zip(rows, counts, strict=True)]
 
-    def _split(self, rescorer: Rescorer, rows: Tensor) -> list[Unit]:
-        n_units = len(self.vocabulary)
-        return rescorer(rows[:, :n_units], rows[:, n_units:])
-
     @torch.inference_mode()
-    def _spelled(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
+    def _spelling_scores(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
         assert self.model.speller is not None
         return self.model.speller.score(memory.to(self.device), texts).cpu()
 
     def transcribe(
         self, audio: str | Path | ArrayLike, sample_rate: int | None = None
     ) -> Transcript:
-        """Write down what is said in a file, or in a wave (N,) at `sample_rate` (by default ours).
+        """Transcribe a file, or a wave (N,) at `sample_rate` (by default the recognizer's).
 
         Raises ValueError, in one line, for a file that cannot be read or a wave without samples.
         """
@@ -167,7 +113,7 @@ class SpeechRecognizer:
         return found
 
     def transcribe_files(self, paths: Iterable[str | Path]) -> Iterator[Transcript]:
-        """Yield the transcript of each file, in their order, as soon as it is whole.
+        """Yield the transcript of each file, in their order, as soon as it is complete.
 
         Windows of several files go through the network together; memory does not grow with their
         length. A file that cannot be read has an `error` and stops none of the others.
@@ -177,72 +123,68 @@ class SpeechRecognizer:
         )
 
     def transcribe_waves(self, waves: Iterable[NDArray[np.float32]]) -> Iterator[Transcript]:
-        """Yield the transcript of each wave (N,) at our rate, several of them in a batch."""
+        """Yield the transcript of each wave (N,) at the recognizer's rate, several in a batch."""
         return self._transcripts(("wave", [wave]) for wave in waves)
 
     def align(self, audio: str | Path, text: str) -> Transcript:
-        """Say when each word of a known text is spoken in a file; their confidence tells how well
-        it fits.
+        """Return a known text with the times of its words in a file (forced alignment).
 
-        Raises ValueError for a file that cannot be read or is too short for the text, and for a
-        text without letters.
+        The words' confidences tell how well the text fits. Raises ValueError for a file that cannot
+        be read or is too short for the text, and for a text without letters.
         """
-        recording = _Recording(str(audio), stream_audio(audio, self.sample_rate), self)
-        kept = [
+        recording = self._recording(str(audio), stream_audio(audio, self.sample_rate))
+        rows = [
             self.posteriors([window.wave])[0][window.keep : window.end]
             for window in recording.windows
         ]
-        units = forced_units(torch.cat(kept), self.vocabulary.encode(text))
-        recording.words = words_of(units, self.name, self.frame_seconds)
-        return self._transcript(recording)
+        tokens = align_tokens(torch.cat(rows), self.vocabulary.encode(text))
+        recording.words = words_of(tokens, self.vocabulary.symbols, self.frame_seconds)
+        return recording.transcript()
+
+    def _recording(self, source: str, blocks: Iterable[NDArray[np.float32]]) -> Recording:
+        symbols = self.vocabulary.symbols
+        silent = [i for i, text in enumerate(symbols) if i == 0 or text == " "]
+        segmenter = Segmenter(self.frame_seconds, silent, len(symbols))
+        return Recording(source, blocks, self.sample_rate, self.frame_samples, segmenter)
 
     def _transcripts(
         self, sources: Iterable[tuple[str, Iterable[NDArray[np.float32]]]]
     ) -> Iterator[Transcript]:
-        queue: deque[_Recording] = deque()
-        pending: list[tuple[_Recording, Window]] = []
+        queue: deque[Recording] = deque()
+        batch: list[tuple[Recording, Window]] = []
         for source, blocks in sources:
-            recording = _Recording(source, blocks, self)
+            recording = self._recording(source, blocks)
             queue.append(recording)
             try:
                 for window in recording.windows:
-                    pending.append((recording, window))
-                    recording.waiting += 1
-                    held = sum(len(window.wave) for _, window in pending)
-                    if held >= BATCH_SECONDS * self.sample_rate:
-                        self._hear(pending)
-                        pending.clear()
+                    batch.append((recording, window))
+                    recording.pending += 1
+                    samples = sum(len(window.wave) for _, window in batch)
+                    if samples >= BATCH_SECONDS * self.sample_rate:
+                        self._recognize(batch)
+                        batch.clear()
             except ValueError as error:
                 recording.error = str(error)
-            recording.read = True
-            while queue and queue[0].read and not queue[0].waiting:
-                yield self._transcript(queue.popleft())
-        self._hear(pending)
+            recording.is_read = True
+            while queue and queue[0].is_read and not queue[0].pending:
+                yield self._finish(queue.popleft())
+        self._recognize(batch)
         for recording in queue:
-            yield self._transcript(recording)
+            yield self._finish(recording)
 
-    def _hear(self, pending: list[tuple[_Recording, Window]]) -> None:
+    def _recognize(self, batch: list[tuple[Recording, Window]]) -> None:
         """Run windows through the network and decode the segments that they complete."""
-        found = self._rows([window.wave for _, window in pending]) if pending else []
-        for (recording, window), rows in zip(pending, found, strict=True):
-            for segment in recording.segmenter.push(rows[window.keep : window.end]):
-                self._decode(recording, *segment)
-            recording.waiting -= 1
+        found = self._rows([window.wave for _, window in batch]) if batch else []
+        for (recording, window), rows in zip(batch, found, strict=True):
+            self._decode(recording, recording.segmenter.push(rows[window.keep : window.end]))
+            recording.pending -= 1
 
-    def _decode(self, recording: _Recording, first: int, rows: Tensor) -> None:
-        recording.words += words_of(
-            self.decode(rows), self.name, self.frame_seconds, first * self.frame_seconds
-        )
+    def _decode(self, recording: Recording, segments: Iterable[tuple[int, Tensor]]) -> None:
+        symbols, second = self.vocabulary.symbols, self.frame_seconds
+        for first, rows in segments:
+            recording.words += words_of(self.decode(rows), symbols, second, first * second)
 
-    def _transcript(self, recording: _Recording) -> Transcript:
-        seconds = recording.samples / self.sample_rate
-        if recording.error:
-            return Transcript(recording.source, "", seconds, [], recording.error)
-        for segment in recording.segmenter.flush():
-            self._decode(recording, *segment)
-        text = " ".join(word.text for word in recording.words)
-        return Transcript(recording.source, text, seconds, recording.words)
-
-    def name(self, unit: int) -> str:
-        """The text of a unit."""
-        return self.vocabulary.symbols[unit]
+    def _finish(self, recording: Recording) -> Transcript:
+        if not recording.error:
+            self._decode(recording, recording.segmenter.flush())
+        return recording.transcript()

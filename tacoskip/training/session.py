@@ -340,6 +340,7 @@ class Session:
             weights=self.average.weights,
             training=state if training else {},
             vocabulary=self.task.vocabulary_model,
+            seen_symbols=self.task.seen_symbols,
         )
 
     def _resume(self) -> Checkpoint | None:

@@ -13,11 +13,12 @@ from tacoskip.blocks.gates import Passed
 from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
 from tacoskip.config import load_config, to_dict
+from tacoskip.load import load
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import Checkpoint, build_tacotron, save_checkpoint
-from tacoskip.synthesis.voice import Speech, Voice, load
+from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text import Tokenizer
 
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))

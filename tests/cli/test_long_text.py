@@ -62,7 +62,7 @@ class FakeVoice:
 @pytest.fixture
 def voice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A working folder of its own, in which any RUN is a fake voice."""
-    monkeypatch.setattr("tacoskip.synthesis.voice.load_voice", lambda run: FakeVoice())
+    monkeypatch.setattr("tacoskip.load.load_voice", lambda run: FakeVoice())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

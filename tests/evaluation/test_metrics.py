@@ -1,19 +1,16 @@
-"""Metrics against librosa, scipy, tones of known pitch and alignments drawn by hand."""
+"""Metrics against librosa, scipy and tones of known pitch."""
 
 import numpy as np
 import pytest
 import torch
 
 from tacoskip.evaluation.metrics import (
-    alignment_score,
-    alignment_warnings,
     compare_speech,
     dtw_path,
     f0_hz,
     f0_rmse_cents,
     mcd_db,
     mel_cepstra,
-    spectral_convergence,
 )
 
 SAMPLE_RATE, HOP = 8000, 100
@@ -32,12 +29,6 @@ def tone(f0: float, seconds: float = 1.0) -> np.ndarray:
 
 def straight(frames: int) -> np.ndarray:
     return np.stack([np.arange(frames)] * 2, axis=1)
-
-
-def diagonal(steps: int, symbols: int, peak: float = 1.0) -> np.ndarray:
-    weights = np.full((steps, symbols), (1 - peak) / (symbols - 1))
-    weights[np.arange(steps), np.arange(steps) * symbols // steps] = peak
-    return weights
 
 
 # Mel-cepstral distortion
@@ -136,106 +127,3 @@ def test_compare_speech_follows_the_mel_path() -> None:
     assert set(found) == {"mcd_db", "f0_rmse_cents"}
     assert found["f0_rmse_cents"] < 50 < 300 < unaligned
     assert 0 < found["mcd_db"] < 3
-
-
-# Alignment
-
-
-@pytest.mark.parametrize(("steps", "symbols"), [(120, 60), (60, 60), (30, 60), (5, 3), (1, 1)])
-def test_a_perfect_diagonal_scores_one(steps: int, symbols: int) -> None:
-    found = alignment_score(np.eye(1) if symbols == 1 else diagonal(steps, symbols))
-    assert found.score == pytest.approx(1) and found.reached_end and not found.skipped
-
-
-def test_blur_lowers_the_score_and_nothing_else() -> None:
-    found = alignment_score(diagonal(120, 60, peak=0.6))
-    assert found.sharpness == pytest.approx(0.6)
-    assert found.coverage == found.monotonic == 1
-
-
-def test_uniform_random_and_backward_attention_score_low() -> None:
-    rng = np.random.default_rng(0)
-    assert alignment_score(np.full((120, 60), 1 / 60)).score < 0.01
-    for steps, symbols in [(120, 60), (40, 10), (60, 100)]:
-        random_sharp = np.eye(symbols)[rng.integers(symbols, size=steps)]
-        assert alignment_score(random_sharp).score < 0.2
-    backwards = alignment_score(diagonal(120, 60)[::-1])
-    assert backwards.score < 0.01 and backwards.monotonic < 0.1
-
-
-def test_stuck_half_way() -> None:
-    weights = diagonal(120, 60)
-    weights[61:] = weights[60]
-    weights += np.random.default_rng(0).random(weights.shape) * 1e-3  # a path may leak along noise
-    found = alignment_score(weights)
-    assert found.coverage == pytest.approx(31 / 60) and not found.reached_end
-    assert found.last_symbol == 30 and found.score < 0.55
-    assert alignment_warnings(weights, stopped=False) == [
-        "attention stuck at symbol 31 of 60",
-        "speech did not stop by itself",
-    ]
-    assert alignment_warnings(weights, stopped=True) == ["speech stopped early at symbol 31 of 60"]
-
-
-def test_a_skip_is_found_and_named() -> None:
-    weights = np.delete(diagonal(120, 60), np.s_[40:60], axis=0)  # symbols 20 to 29
-    found = alignment_score(weights)
-    assert found.skipped == ((20, 29),) and found.reached_end
-    assert found.coverage == pytest.approx(50 / 60) and found.monotonic == pytest.approx(99 / 100)
-    assert alignment_warnings(weights, stopped=True) == ["attention skipped symbols 21 to 30 of 60"]
-
-
-def test_a_start_that_is_skipped_is_named() -> None:
-    assert alignment_score(diagonal(120, 60)[40:]).skipped == ((0, 19),)
-
-
-def test_quick_symbols_are_no_skip() -> None:
-    """Three symbols may be passed in one step, as the silent letters of `thoughts` are."""
-    weights = np.delete(diagonal(120, 60), np.s_[40:46], axis=0)
-    assert alignment_score(weights).skipped == ()
-
-
-def test_a_repeat_counts_against_monotonic() -> None:
-    once = diagonal(120, 60)
-    weights = np.concatenate([once[:80], once[40:]])
-    found = alignment_score(weights)
-    assert found.monotonic == pytest.approx(1 - 40 / 160, abs=0.03)
-    assert alignment_warnings(weights, stopped=True)[0].startswith("attention went back or jumped")
-
-
-def test_one_stray_step_costs_one_step() -> None:
-    weights = diagonal(120, 60)
-    weights[0] = np.eye(60)[59]
-    assert alignment_score(weights).monotonic == pytest.approx(119 / 120)
-
-
-def test_padding_is_cut_away() -> None:
-    padded = np.zeros((150, 80))
-    padded[:120, :60] = diagonal(120, 60)
-    padded[:, 70] = 5
-    assert alignment_score(torch.from_numpy(padded), 120, 60).score == pytest.approx(1)
-    with pytest.raises(ValueError, match=r"expected frames, symbols in 1\.\.\(150, 80\)"):
-        alignment_score(padded, 151, 60)
-
-
-def test_nan_attention_scores_zero_and_is_blurred() -> None:
-    weights = np.full((20, 10), np.nan)
-    assert alignment_score(weights).score == 0
-    assert "attention is blurred (mean weight 0.00)" in alignment_warnings(weights, stopped=True)
-
-
-def test_a_good_alignment_has_no_warnings() -> None:
-    assert alignment_warnings(torch.from_numpy(diagonal(120, 60, 0.7)), stopped=True) == []
-
-
-# Spectral convergence
-
-
-def test_spectral_convergence() -> None:
-    magnitude = np.abs(mel())
-    assert spectral_convergence(magnitude, magnitude) == 0
-    assert spectral_convergence(magnitude, 1.1 * magnitude) == pytest.approx(0.1)
-    with pytest.raises(
-        ValueError, match=r"expected magnitudes of shape \(60, 40\), got \(59, 40\)"
-    ):
-        spectral_convergence(magnitude, magnitude[:-1])

@@ -75,7 +75,8 @@ class Parrot:
         if self.stuck:
             alignment[10:] = alignment[9]
         warnings = ["attention stuck at symbol 10 of 20"] if self.stuck else []
-        return Speech(text, wave, RATE, np.zeros((1, 40)), alignment, not self.stuck, warnings)
+        mel = np.zeros((1, 40))
+        return Speech(text, wave, RATE, mel, alignment, not self.stuck, warnings=warnings)
 
 
 @pytest.fixture

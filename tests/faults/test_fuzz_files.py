@@ -26,6 +26,7 @@ from tacoskip.data.journal import Journal
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
+from tacoskip.load import load
 from tacoskip.recognition.arpa import arpa_words
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings
 from tacoskip.recognition.ngram import NGram
@@ -36,7 +37,6 @@ from tacoskip.run_folder import (
     load_checkpoint,
     save_checkpoint,
 )
-from tacoskip.synthesis.voice import load
 from tacoskip.text.settings import TextSettings
 from tacoskip.text.subwords import Characters
 

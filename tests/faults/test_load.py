@@ -21,8 +21,8 @@ import soundfile
 import torch
 
 from tacoskip.config import load_config, to_dict
+from tacoskip.load import load_recognizer, load_voice
 from tacoskip.run_folder import Checkpoint, build_network, save_checkpoint
-from tacoskip.synthesis.voice import load_recognizer, load_voice
 
 from .conftest import Ledger
 

@@ -29,7 +29,7 @@ def test_a_sound_model_is_read_whole(model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda t: "", "ends too soon"),
         (lambda t: t.replace("\\data", "data"), "found no"),
@@ -48,15 +48,17 @@ def test_a_sound_model_is_read_whole(model: Path) -> None:
         (lambda t: t.replace("the cat", "the cat sat"), "with a 2-gram in line"),
     ],
 )
-def test_what_is_no_model_is_refused(model: Path, change: Callable[[str], str], said: str) -> None:
+def test_invalid_arpa_file_is_refused(
+    model: Path, change: Callable[[str], str], message: str
+) -> None:
     model.write_text(change(model.read_text()))
     with pytest.raises(ValueError, match="expected an ARPA language model") as refused:
         BeamDecoder(Characters(), BeamSettings(3, str(model)))
-    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
     assert str(model) in str(refused.value) and len(str(refused.value)) < 300
 
 
-def test_what_only_kenlm_finds_is_one_line_too(model: Path) -> None:
+def test_errors_only_kenlm_finds_are_one_line(model: Path) -> None:
     model.write_text(model.read_text().replace("\tcat", "\tdog"))
     with pytest.raises(ValueError, match="not readable as ARPA") as refused:
         BeamDecoder(Characters(), BeamSettings(3, str(model)))

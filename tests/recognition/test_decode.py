@@ -5,28 +5,22 @@ import math
 import pytest
 import torch
 
-from tacoskip.recognition.decode import (
-    Unit,
-    confidence,
-    frames_needed,
-    greedy,
-    greedy_batch,
-    words_of,
-)
+from tacoskip.recognition.decode import Token, frames_needed, greedy, greedy_batch
+from tacoskip.recognition.transcript import confidence, words_of
 
 NAMES = ["_", " ", "a", "b"]
 
 
-def path(units: list[int], share: float = 0.7) -> torch.Tensor:
-    """Log probabilities (L, 4) that give `share` to one unit a frame."""
-    probabilities = torch.full((len(units), 4), (1 - share) / 3)
-    probabilities[torch.arange(len(units)), torch.tensor(units)] = share
+def path(tokens: list[int], share: float = 0.7) -> torch.Tensor:
+    """Log probabilities (L, 4) that give `share` to one token a frame."""
+    probabilities = torch.full((len(tokens), 4), (1 - share) / 3)
+    probabilities[torch.arange(len(tokens)), torch.tensor(tokens)] = share
     return probabilities.log()
 
 
-def test_repeats_merge_and_a_blank_between_keeps_both() -> None:
-    units = greedy(path([0, 2, 2, 0, 2, 3, 3, 3, 1]))
-    assert [(u.index, u.first, u.last) for u in units] == [
+def test_repeats_merge_unless_a_blank_stands_between() -> None:
+    tokens = greedy(path([0, 2, 2, 0, 2, 3, 3, 3, 1]))
+    assert [(token.index, token.first, token.last) for token in tokens] == [
         (2, 1, 2),
         (2, 4, 4),
         (3, 5, 7),
@@ -34,14 +28,14 @@ def test_repeats_merge_and_a_blank_between_keeps_both() -> None:
     ]
 
 
-def test_a_batch_reads_real_frames_only() -> None:
+def test_greedy_batch_ignores_padding() -> None:
     rows = [[2, 2, 0, 2, 3, 1], [3, 0, 3, 2, 2, 2]]
     batch = torch.stack([path(row) for row in rows])
     assert greedy_batch(batch, torch.tensor([6, 3])) == [[2, 2, 3, 1], [3, 3]]
 
 
 def test_words_have_times_and_confidence() -> None:
-    words = words_of(greedy(path([0, 2, 2, 3, 0, 1, 1, 3])), NAMES.__getitem__, 0.1, offset=5)
+    words = words_of(greedy(path([0, 2, 2, 3, 0, 1, 1, 3])), NAMES, 0.1, offset=5)
     assert [word.text for word in words] == ["ab", "b"]
     assert (words[0].start, words[0].end) == pytest.approx((5.1, 5.4))
     assert [s.text for s in words[0].symbols] == ["a", "b"]
@@ -49,28 +43,28 @@ def test_words_have_times_and_confidence() -> None:
 
 
 def test_confidence_is_a_geometric_mean() -> None:
-    units = [Unit(2, 0, 0, math.log(0.5)), Unit(3, 1, 1, math.log(0.125))]
-    words = words_of(units, NAMES.__getitem__, 0.1)
+    tokens = [Token(2, 0, 0, math.log(0.5)), Token(3, 1, 1, math.log(0.125))]
+    words = words_of(tokens, NAMES, 0.1)
     assert words[0].confidence == pytest.approx(0.25)
     assert confidence([]) == 0
 
 
 def test_a_unit_of_several_characters_shares_its_time() -> None:
-    (word,) = words_of([Unit(0, 2, 3, 0.0)], lambda index: " ab", 0.3)
+    (word,) = words_of([Token(0, 2, 3, 0.0)], [" ab"], 0.3)
     assert [s.text for s in word.symbols] == ["a", "b"]
     assert word.symbols[0].end == pytest.approx(word.symbols[1].start) == pytest.approx(1.0)
 
 
-def test_frames_that_ctc_needs() -> None:
+def test_frames_needed_by_ctc() -> None:
     """As many as the shortest path has: checked against torch's own loss."""
-    for units in ([2], [2, 2], [2, 3, 3, 3, 2]):
-        needed = frames_needed(units)
+    for tokens in ([2], [2, 2], [2, 3, 3, 3, 2]):
+        needed = frames_needed(tokens)
         for frames, possible in ((needed, True), (needed - 1, False)):
             if frames:
                 loss = torch.nn.functional.ctc_loss(
                     torch.zeros(frames, 1, 4).log_softmax(2),
-                    torch.tensor([units]),
+                    torch.tensor([tokens]),
                     torch.tensor([frames]),
-                    torch.tensor([len(units)]),
+                    torch.tensor([len(tokens)]),
                 )
                 assert bool(torch.isfinite(loss)) is possible

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tacoskip.recognition.decode import Symbol, Word
-from tacoskip.recognition.formats import cues, srt, textgrid, vtt, word_rows
+from tacoskip.recognition.formats import cues, srt, textgrid, to_dict, vtt
+from tacoskip.recognition.transcript import Symbol, Transcript, Word
 
 
 def word(text: str, start: float, end: float) -> Word:
@@ -38,7 +38,7 @@ def test_cues_are_short() -> None:
 
 
 def test_rows_have_words_and_their_characters() -> None:
-    rows = word_rows(WORDS)
+    rows = to_dict(Transcript("a.wav", "one two three", 3662.0, WORDS))["words"]
     assert rows[0]["text"] == "one" and rows[0]["end"] == 0.9
     assert [c["text"] for c in rows[2]["characters"]] == list("three")
 
@@ -55,8 +55,8 @@ def test_a_textgrid_covers_the_recording_without_gap_or_overlap() -> None:
     assert re.findall('text = "(.*)"', tiers[0]) == ["", "one", "", "two", "late"]
 
 
-def test_units_of_a_stranger_begin_no_cue_of_their_own() -> None:
-    """What a word may hold depends on a checkpoint's units, which may be anything."""
+def test_words_with_markup_or_line_breaks_add_no_cue() -> None:
+    """A checkpoint's vocabulary may hold anything."""
     odd = [word("a\n\n2", 0, 1), word("-->", 1, 2), word("\n", 2, 3), word('<b>&"', 9, 10)]
     assert srt(odd).splitlines()[2] == "a 2 ->" and len(srt(odd).split("\n\n")) == 2
     assert vtt(odd).count("-->") == 2 and "&lt;b&gt;&amp;" in vtt(odd)

@@ -1,4 +1,4 @@
-"""A recognizer on files: any rate, any length, several together, errors that stop no other file."""
+"""A recognizer on files of any rate and length, alone and together, readable or not."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ import soundfile
 import torch
 
 from tacoskip.config import load_config
-from tacoskip.recognition.decode import greedy, words_of
+from tacoskip.recognition.decode import greedy
 from tacoskip.recognition.recognizer import SpeechRecognizer
+from tacoskip.recognition.transcript import words_of
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.subwords import Characters
 
@@ -19,7 +20,7 @@ RATE = 8000
 
 @pytest.fixture(scope="module")
 def recognizer() -> SpeechRecognizer:
-    """Random weights, made talkative: what it hears means nothing, but it depends on the sound."""
+    """Random weights, scaled up so that the text depends on the sound."""
     torch.manual_seed(0)
     config = load_config("smoke_asr")
     model = build_recognizer(config, 29)
@@ -38,7 +39,7 @@ def sound(seconds: float, seed: int = 0) -> np.ndarray:
     return (0.3 * level * rng.standard_normal(len(level))).astype(np.float32)
 
 
-def test_files_together_are_heard_as_alone(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
+def test_batched_files_match_single_files(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     paths = []
     for number, seconds in enumerate((0.4, 3.0, 45.0, 1.5)):
         paths.append(tmp_path / f"{number}.wav")
@@ -51,22 +52,20 @@ def test_files_together_are_heard_as_alone(recognizer: SpeechRecognizer, tmp_pat
         assert 0 < transcript.confidence <= 1
 
 
-def test_a_short_file_is_heard_as_one_wave(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
+def test_short_file_matches_its_wave(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     wave = sound(4.0)
     soundfile.write(tmp_path / "a.flac", wave, RATE, subtype="PCM_24")
     (log_probs,) = recognizer.posteriors([wave])
-    expected = words_of(greedy(log_probs), recognizer.name, recognizer.frame_seconds)
+    expected = words_of(greedy(log_probs), recognizer.vocabulary.symbols, recognizer.frame_seconds)
     assert recognizer.transcribe(wave).text == " ".join(word.text for word in expected)
     assert recognizer.transcribe(tmp_path / "a.flac").text == recognizer.transcribe(wave).text
 
 
-def test_windows_have_the_posteriors_of_the_whole(
-    recognizer: SpeechRecognizer, tmp_path: Path
-) -> None:
-    """But for each window's own loudness, taken out here, and the far ends of its context."""
+def test_windows_match_the_whole_recording(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
+    """Not exactly: each window is normalised by itself and its context ends."""
     wave = sound(40.0)
     (whole,) = recognizer.posteriors([wave])
-    from tacoskip.recognition.windows import windows
+    from tacoskip.recognition.long_audio import windows
 
     found = [
         recognizer.posteriors([w.wave])[0][w.keep : w.end]
@@ -78,7 +77,7 @@ def test_windows_have_the_posteriors_of_the_whole(
     assert agree > 0.8  # by chance 1 in 29
 
 
-def test_times_grow_and_stay_inside(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
+def test_word_times_grow_within_the_recording(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sound(50.0), RATE)
     found = recognizer.transcribe(tmp_path / "a.wav")
     starts = [word.start for word in found.words]
@@ -86,7 +85,7 @@ def test_times_grow_and_stay_inside(recognizer: SpeechRecognizer, tmp_path: Path
     assert starts[-1] > 30
 
 
-def test_another_rate_and_stereo_are_the_same_sound(
+def test_other_rate_and_stereo_give_the_same_text(
     recognizer: SpeechRecognizer, tmp_path: Path
 ) -> None:
     import soxr
@@ -96,12 +95,12 @@ def test_another_rate_and_stereo_are_the_same_sound(
     wave = soxr.resample(soxr.resample(wave, RATE, RATE // 2), RATE // 2, RATE)
     faster = soxr.resample(wave, RATE, 44100)
     soundfile.write(tmp_path / "a.wav", np.stack([faster, faster], 1), 44100, subtype="FLOAT")
-    heard = recognizer.transcribe(tmp_path / "a.wav")
-    assert heard.seconds == pytest.approx(2.0, abs=0.01)
-    assert heard.text[:5] == recognizer.transcribe(wave).text[:5]
+    found = recognizer.transcribe(tmp_path / "a.wav")
+    assert found.seconds == pytest.approx(2.0, abs=0.01)
+    assert found.text[:5] == recognizer.transcribe(wave).text[:5]
 
 
-def test_wrong_files_have_one_line_and_stop_no_other(
+def test_unreadable_files_get_one_line_and_stop_no_other(
     recognizer: SpeechRecognizer, tmp_path: Path
 ) -> None:
     (tmp_path / "text.wav").write_text("no sound\n")
@@ -121,7 +120,7 @@ def test_wrong_files_have_one_line_and_stop_no_other(
         recognizer.transcribe(tmp_path / "none.wav")
 
 
-def test_a_file_that_breaks_off_late_leaves_nothing(
+def test_file_damaged_near_its_end_has_no_text(
     recognizer: SpeechRecognizer, tmp_path: Path
 ) -> None:
     wave = sound(60.0)
@@ -134,16 +133,16 @@ def test_a_file_that_breaks_off_late_leaves_nothing(
 
 
 @pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((2, 800))])
-def test_what_is_no_wave_is_refused(recognizer: SpeechRecognizer, wave: Any) -> None:
+def test_invalid_wave_is_refused(recognizer: SpeechRecognizer, wave: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a wave \(N,\)"):
         recognizer.transcribe(wave)
 
 
-def test_silence_is_heard_as_something_or_nothing(recognizer: SpeechRecognizer) -> None:
+def test_silence_has_a_transcript(recognizer: SpeechRecognizer) -> None:
     assert recognizer.transcribe(np.zeros(RATE, np.float32)).seconds == 1.0
 
 
-def test_alignment_says_the_text_in_order(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
+def test_alignment_returns_the_text_in_order(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sound(30.0), RATE)
     found = recognizer.align(tmp_path / "a.wav", "One, two -- three!")
     assert [word.text for word in found.words] == ["one", "two", "three"]
@@ -153,9 +152,7 @@ def test_alignment_says_the_text_in_order(recognizer: SpeechRecognizer, tmp_path
     assert all(0 <= word.confidence <= 1 for word in found.words)
 
 
-def test_an_alignment_that_cannot_be_is_refused(
-    recognizer: SpeechRecognizer, tmp_path: Path
-) -> None:
+def test_impossible_alignment_is_refused(recognizer: SpeechRecognizer, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", sound(0.2), RATE)
     with pytest.raises(ValueError, match="too short for the text: 11 frames"):
         recognizer.align(tmp_path / "a.wav", "this is a long text")
@@ -163,13 +160,13 @@ def test_an_alignment_that_cannot_be_is_refused(
         recognizer.align(tmp_path / "a.wav", "...")
 
 
-def test_a_recognizer_with_a_speller_hears_files_alone_and_together(tmp_path: Path) -> None:
+def test_attention_decoder_matches_alone_and_batched(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
     hybrid = SpeechRecognizer(build_recognizer(config, 29), config, Characters())
     with torch.no_grad():
         hybrid.model.units.weight.mul_(20)
-    assert hybrid.decoding == "beam 8, respelled"
+    assert hybrid.decoding == "beam 8, rescored"
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for number, path in enumerate(paths):
         soundfile.write(path, sound(25.0 + number, number), RATE)

@@ -20,14 +20,16 @@ class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
     n_symbols: symbols of the texts. vocabulary_model: a recognizer's subwords
-    (`tacoskip.text.subwords`), or "". tell: says a line to whoever watches, a warning where True.
-    The session sets config and model once the network's widths are settled.
+    (`tacoskip.text.subwords`), or "". seen_symbols: ids that occur in a voice's training texts.
+    tell: says a line to whoever watches, a warning where True. The session sets config and model
+    once the network's widths are settled.
     """
 
     config: Config
     model: Any
     n_symbols: int
     vocabulary_model: str
+    seen_symbols: list[int]
     batches: TrainBatches
     validation: list[Batch]
 

@@ -42,6 +42,7 @@ class RecognizerTask:
     def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
         self.config, self.tell = config, tell
         self.front_end = FrontEnd(config.audio)
+        self.seen_symbols: list[int] = []
         extras = [_extra(folder, config) for folder in config.data.extra]
         cuts: Sequence[Any] = corpus.train if isinstance(corpus.train, Sequence) else []
         if extras or not cuts:  # shards alone stay where they are

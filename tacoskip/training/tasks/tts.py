@@ -5,6 +5,7 @@ B batch, L decoder steps, S symbols, T mel frames, M mels.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,22 @@ from torch import Tensor, nn
 from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
-from tacoskip.data import Batch, Corpus, TrainBatches, feature_statistics, validation_batches
+from tacoskip.data import (
+    Batch,
+    Corpus,
+    TrainBatches,
+    feature_statistics,
+    spoken,
+    validation_batches,
+)
 from tacoskip.evaluation.error_rates import NONE, character_errors
-from tacoskip.evaluation.metrics import alignment_score, mcd_db
+from tacoskip.evaluation.metrics import mcd_db
+from tacoskip.load import load_recognizer
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron
-from tacoskip.synthesis.voice import Speech, Voice, load_recognizer
+from tacoskip.synthesis.alignment import alignment_score
+from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
@@ -63,6 +73,7 @@ class VoiceTask:
             corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
+        self.tokenizer, self.training_cuts = tokenizer, corpus.train
         with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
             judge = config.train.judge
             try:
@@ -70,6 +81,12 @@ class VoiceTask:
             except RunError as error:
                 raise RunError(f"train.judge: {error}") from error
         self.model: Tacotron
+
+    @cached_property
+    def seen_symbols(self) -> list[int]:
+        """The symbols that occur in the training texts."""
+        texts = sorted({spoken(cut) for cut in self.training_cuts})
+        return sorted({i for ids in self.tokenizer.encode_many(texts, True) for i in ids})
 
     def build(self, config: Config) -> Tacotron:
         return build_tacotron(config, self.n_symbols, len(self.speakers))

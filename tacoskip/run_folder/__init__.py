@@ -17,7 +17,7 @@ import os
 import pickle
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class RunError(ValueError):
 class Checkpoint:
     """What a checkpoint holds. `weights` are what to use (averaged), `training` what a resume
     needs, `vocabulary` a recognizer's subword model (`tacoskip.text.subwords`), "" for characters.
+    seen_symbols: ids of a voice's symbols that occur in its training texts.
     """
 
     config: dict[str, Any]
@@ -52,6 +53,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     training: dict[str, Any]
     vocabulary: str = ""
+    seen_symbols: list[int] = field(default_factory=list)
 
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
@@ -167,7 +169,9 @@ def _is_sound(checkpoint: Checkpoint) -> bool:
         for name, value in c.weights.items()
     )
     others = isinstance(c.config, dict) and isinstance(c.training, dict)
-    return texts and numbers and ratio and tensors and others and isinstance(c.vocabulary, str)
+    seen = isinstance(c.seen_symbols, list) and all(type(i) is int for i in c.seen_symbols)
+    others = others and seen and isinstance(c.vocabulary, str)
+    return texts and numbers and ratio and tensors and others
 
 
 def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recognizer, Config]:

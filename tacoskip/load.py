@@ -1,0 +1,71 @@
+"""Loading a run: a `Voice` or a `SpeechRecognizer`."""
+
+from pathlib import Path
+
+import torch
+
+from tacoskip.blocks import prune
+from tacoskip.models.recognizer import Recognizer
+from tacoskip.recognition.onnx import OnnxRecognizer
+from tacoskip.recognition.recognizer import SpeechRecognizer
+from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
+from tacoskip.run_folder.exported import is_exported, read_manifest
+from tacoskip.synthesis.onnx import OnnxTacotron
+from tacoskip.synthesis.voice import Voice
+from tacoskip.text.subwords import vocabulary_from
+
+
+def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
+    """Load a run folder, a checkpoint file or a folder that `tacoskip export` wrote.
+
+    device: auto | cpu | cuda; an exported run always takes the CPU. Raises RunError (a ValueError)
+    for a run that does not exist, has no checkpoint, is damaged or contains code.
+    """
+    if is_exported(run):
+        return _load_exported(Path(run))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = find_checkpoint(run)
+    checkpoint = load_checkpoint(path, device)
+    model, config = build_trained(checkpoint, path)
+    prune(model)
+    model.to(device)
+    if isinstance(model, Recognizer):
+        try:
+            vocabulary = vocabulary_from(checkpoint.vocabulary)
+        except ValueError as error:
+            raise RunError(f"{path}: damaged ({error})") from None
+        return SpeechRecognizer(model, config, vocabulary)
+    return Voice(
+        model, config, checkpoint.speakers, checkpoint.frames_per_symbol, checkpoint.seen_symbols
+    )
+
+
+def _load_exported(folder: Path) -> Voice | SpeechRecognizer:
+    manifest, config = read_manifest(folder)
+    if config.task == "asr":
+        vocabulary = vocabulary_from(manifest.vocabulary)
+        return SpeechRecognizer(OnnxRecognizer(folder, manifest), config, vocabulary)
+    return Voice(
+        OnnxTacotron(folder, manifest),
+        config,
+        manifest.speakers,
+        manifest.frames_per_symbol,
+        manifest.seen_symbols,
+    )
+
+
+def load_voice(run: str | Path, device: str = "auto") -> Voice:
+    """Load a run that must be a voice; raises RunError as `load` does."""
+    voice = load(run, device)
+    if not isinstance(voice, Voice):
+        raise RunError(f"{run}: expected a voice, got a recognizer (task=asr); try: transcribe")
+    return voice
+
+
+def load_recognizer(run: str | Path, device: str = "auto") -> SpeechRecognizer:
+    """Load a run that must be a recognizer; raises RunError as `load` does."""
+    recognizer = load(run, device)
+    if not isinstance(recognizer, SpeechRecognizer):
+        raise RunError(f"{run}: expected a recognizer, got a voice (task=tts); try: synthesize")
+    return recognizer
