@@ -16,8 +16,7 @@ from tacoskip.audio.phase import integrate_phase
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 from tacoskip.kernels.cpu import spectra
 
-# Iterations between two looks at the spectral convergence, when there is a tolerance.
-CHECK_EVERY = 5
+MOMENTUM = 0.95  # docs/explanation/audio.md compares it with others
 # Sharpening leaves a sine of this amplitude as loud as it is. Clips of LJSpeech keep their level
 # within 1 dB. A fixed amplitude, and not the clip's own, lets a stream sound as the whole does.
 SHARPENING_LEVEL = 0.03
@@ -29,21 +28,18 @@ def griffin_lim(
     hop_length: int,
     window_length: int,
     iterations: int = 10,
-    momentum: float = 0.95,
-    tolerance: float = 0.0,
+    momentum: float = MOMENTUM,
     generator: torch.Generator | None = None,
     initial_phase: Tensor | None = None,
     lengths: Tensor | None = None,
 ) -> Tensor:
     """Find waves (B, N) whose magnitudes (centred, periodic Hann window) come near (B, T, F).
 
-    An item stops early once `CHECK_EVERY` iterations lower its spectral convergence by less than
-    `tolerance` (0: never). `initial_phase` (B, T, F) in radians, as librosa and torch.stft count
+    `initial_phase` (B, T, F) in radians, as librosa and torch.stft count
     it; by default it is integrated from the magnitudes, and `generator` seeds its quiet bins.
     `lengths` (B,) are the real frames: later frames do not count, later samples are zero.
     Raises ValueError when shapes or lengths do not fit, or a magnitude is negative or not finite.
     """
-    settings = GriffinLimSettings(iterations, momentum, tolerance)
     frames = Frames(n_fft, hop_length, window_length, magnitude.device)
     seed = int(torch.randint(2**31, (), generator=generator))
     if initial_phase is not None:
@@ -53,7 +49,8 @@ def griffin_lim(
         bins = torch.arange(frames.n_bins, device=magnitude.device)
         turn = torch.pi * bins * (1 - 2 * frames.lead / n_fft)
         initial_phase = (initial_phase + turn).float()
-    found = invert(magnitude, lengths, frames, settings, seed, initial_phase)
+    settings = GriffinLimSettings(iterations)
+    found = invert(magnitude, lengths, frames, settings, seed, initial_phase, momentum)
     waves = found[0].new_zeros(len(found), (magnitude.shape[1] - 1) * hop_length)
     for i, wave in enumerate(found):
         waves[i, : len(wave)] = wave
@@ -86,6 +83,7 @@ def invert(
     settings: GriffinLimSettings,
     seed: int,
     initial_phase: Tensor | None = None,
+    momentum: float = MOMENTUM,
 ) -> list[Tensor]:
     """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F), one by one on a CPU.
 
@@ -107,11 +105,11 @@ def invert(
         phase = torch.zeros_like(magnitude)
         for i, count in enumerate(counts):
             phase[i, :count] = first_phase(i)
-        return _invert_together(magnitude, counts, frames, settings, phase)
+        return _invert_together(magnitude, counts, frames, phase, settings.iterations, momentum)
     waves = []
     for i, count in enumerate(counts):  # no work on padding
-        item = magnitude[i : i + 1, :count]
-        waves += _invert_together(item, [count], frames, settings, first_phase(i)[None])
+        item, phase = magnitude[i : i + 1, :count], first_phase(i)[None]
+        waves += _invert_together(item, [count], frames, phase, settings.iterations, momentum)
     return waves
 
 
@@ -121,7 +119,8 @@ def project(
     frames: Frames,
     scale: Tensor,
     fixed: Tensor,
-    settings: GriffinLimSettings,
+    iterations: int,
+    momentum: float = MOMENTUM,
 ) -> Tensor:
     """Run Griffin-Lim from a first `phase` (B, T, F), counted from the window's start.
 
@@ -130,7 +129,7 @@ def project(
     `scale` (B, L), one over the sum of squared windows; 0 where there must be silence.
     """
     # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
-    pull = settings.momentum / (1 + settings.momentum)
+    pull = momentum / (1 + momentum)
     if len(magnitude) == 1 and spectra.transforms(magnitude, frames.n_fft):
         buffer = spectra.project(
             magnitude[0],
@@ -140,10 +139,10 @@ def project(
             frames.hop_length,
             scale[0],
             fixed[0],
-            settings.iterations,
+            iterations,
             pull,
-            settings.tolerance,
-            CHECK_EVERY,
+            0.0,
+            0,
         )
         return buffer[None]
     buffer = torch.zeros_like(scale)
@@ -152,43 +151,17 @@ def project(
         frames.overlap_add(buffer, torch.polar(magnitude[:, block], phase[:, block]), block)
     buffer.add_(fixed).mul_(scale)
     previous = torch.zeros_like(magnitude, dtype=torch.complex64)
-    result = torch.empty_like(buffer)
-    going = torch.arange(len(buffer), device=buffer.device)
-    convergence = torch.full_like(scale[:, 0], torch.inf)
-    for i in range(settings.iterations):
-        look = settings.tolerance > 0 and i % CHECK_EVERY == 0
-        error = torch.zeros_like(convergence)
+    for _ in range(iterations):
         following = torch.zeros_like(buffer)
         for block in blocks:
             rebuilt = frames.transform(buffer, block)
-            target = magnitude[:, block]
-            if look:
-                # Frames that are not real count for nothing, or an item would stop elsewhere alone.
-                real = target.amax(2, keepdim=True) > 0
-                error += ((rebuilt.abs() - target) * real).square().sum((1, 2))
             ahead = torch.sub(rebuilt, previous[:, block], alpha=pull)
             previous[:, block] = rebuilt
             power = ahead.real.square().addcmul_(ahead.imag, ahead.imag)
-            ahead *= power.add_(1e-30).rsqrt_().mul_(target)
+            ahead *= power.add_(1e-30).rsqrt_().mul_(magnitude[:, block])
             frames.overlap_add(following, ahead, block)
-        if look:
-            norm = magnitude.square().sum((1, 2)).clamp_min(1e-30)
-            now = (error / norm).sqrt()
-            on = convergence - now >= settings.tolerance
-            result[going[~on]] = buffer[~on]
-            going, magnitude, previous, convergence = (
-                going[on],
-                magnitude[on],
-                previous[on],
-                now[on],
-            )
-            scale, fixed, following = scale[on], fixed[on], following[on]
-            if len(going) == 0:
-                return result
-            blocks = frames.blocks(*magnitude.shape[:2])
         buffer = following.add_(fixed).mul_(scale)
-    result[going] = buffer
-    return result
+    return buffer
 
 
 def _first_phase(
@@ -209,8 +182,9 @@ def _invert_together(
     magnitude: Tensor,
     counts: list[int],
     frames: Frames,
-    settings: GriffinLimSettings,
     phase: Tensor,
+    iterations: int,
+    momentum: float = MOMENTUM,
 ) -> list[Tensor]:
     """Waves of a batch in one run, each as it would be alone."""
     ends = torch.tensor(counts, device=magnitude.device)
@@ -222,6 +196,6 @@ def _invert_together(
     fixed = torch.zeros_like(scale)
     if not real.all():
         magnitude = magnitude * real[..., None]
-    buffer = project(magnitude, phase, frames, scale, fixed, settings)
+    buffer = project(magnitude, phase, frames, scale, fixed, iterations, momentum)
     lengths = [(count - 1) * frames.hop_length for count in counts]
     return [row[frames.lead : frames.lead + n] for row, n in zip(buffer, lengths, strict=True)]

@@ -65,10 +65,6 @@ class GriffinLimSettings:
     """How magnitudes become a wave; `docs/audio.md` has the measurements behind the defaults."""
 
     iterations: int = setting(10, "Iterations of fast Griffin-Lim.")
-    momentum: float = setting(0.95, "Momentum of fast Griffin-Lim; 0: plain.", below=1)
-    tolerance: float = setting(
-        0.0, "Stop once five iterations lower the spectral convergence by less; 0: never."
-    )
     sharpening: float = setting(
         1.2, "Power that predicted magnitudes are raised to (Tacotron: 1.2).", above=0
     )

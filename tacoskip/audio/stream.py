@@ -96,7 +96,12 @@ class GriffinLimStream:
         scale[: max(0, -start)] = 0  # before the utterance there is silence
         phase = torch.from_numpy(self._phase)[None]
         buffer = project(
-            self._magnitude[None], phase, frames, scale[None], fixed[None], self.settings
+            self._magnitude[None],
+            phase,
+            frames,
+            scale[None],
+            fixed[None],
+            self.settings.iterations,
         )
         phase = frames.transform(buffer, slice(0, count))[0].angle()
         spectrum = torch.polar(self._magnitude[:settled], phase[:settled])

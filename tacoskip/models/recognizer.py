@@ -1,13 +1,14 @@
 """A recognizer: log mels in, CTC posteriors of letters out, on the same CBHG as the voice.
 
     mel -> normalised by its utterance and the corpus -> SpecAugment -> strided convolutions
-        -> CBHG x layers -> linear -> log softmax over units, the first of them CTC's blank (Graves
-        et al. 2006)
+        -> CBHG x layers -> linear -> log softmax over tokens, the first of them CTC's blank
+           (Graves et al. 2006)
         -> with asr.decoder=attention also `Speller`
 
 Every layer sees real frames only, so that neither output nor batch statistics depend on padding.
 
-B batch, T mel frames, L encoder frames (T / subsampling, rounded up), M mels, C channels, U units.
+B batch, T mel frames, L encoder frames (T / subsampling, rounded up), M mels, C channels, V
+tokens of the vocabulary.
 """
 
 from collections.abc import Iterable
@@ -25,13 +26,17 @@ from tacoskip.models.speller import Speller
 
 # Deviation (in log10 of magnitude) below which a band counts as silent: 2 dB.
 LEAST_DEVIATION = 0.1
+# Weight of the corpus' statistics in an utterance's normalisation, as seconds of speech. Without
+# them single digits have 23 % of errors (docs/explanation/recognizer.md).
+CORPUS_SECONDS = 3.0
+TIME_MASK_SHARE = 0.1  # of an utterance that one stretch hides at most
 
 
 @dataclass
 class RecognizerOutput:
-    """log_probs (B, L, U) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both.
+    """log_probs (B, L, V) float32, memory (B, L, C) of the last CBHG, lengths (B,) of both.
 
-    spelled (B, S + 1, U): the speller's log probabilities of the given text, where there is one.
+    spelled (B, S + 1, V): the speller's log probabilities of the given text, where there is one.
     """
 
     log_probs: Tensor
@@ -70,10 +75,10 @@ class SpecAugment(nn.Module):
     padding.
     """
 
-    def __init__(self, settings: RecognizerSettings):
+    def __init__(self, time_masks: int, frequency_masks: int, bands: int):
         super().__init__()
-        self.time_masks, self.time_share = settings.time_masks, settings.time_mask_share
-        self.frequency_masks, self.bands = settings.frequency_masks, settings.frequency_mask_bands
+        self.time_masks, self.time_share = time_masks, TIME_MASK_SHARE
+        self.frequency_masks, self.bands = frequency_masks, bands
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         if not self.training:
@@ -127,7 +132,7 @@ class Recognizer(nn.Module):
     def __init__(
         self,
         n_mels: int,
-        n_units: int,
+        n_tokens: int,
         frames_per_second: float,
         settings: RecognizerSettings,
         cbhg: CBHGSettings,
@@ -138,10 +143,12 @@ class Recognizer(nn.Module):
             raise ValueError(
                 f"expected asr.subsampling 1, 2, 4, 8, ..., got {settings.subsampling}"
             )
-        self.prior = settings.corpus_seconds * frames_per_second
+        self.prior = CORPUS_SECONDS * frames_per_second
         self.register_buffer("mel_mean", torch.zeros(n_mels))
         self.register_buffer("mel_std", torch.ones(n_mels))
-        self.augment = SpecAugment(settings)
+        self.augment = SpecAugment(
+            settings.time_masks, settings.frequency_masks, settings.frequency_mask_bands
+        )
         strides = [2] * (settings.subsampling.bit_length() - 1) or [1]
         widths = [n_mels, *([settings.channels] * len(strides))]
         self.convolutions = nn.ModuleList(
@@ -153,9 +160,9 @@ class Recognizer(nn.Module):
             self.layers.append(CBHG(width, cbhg))
             width = 2 * cbhg.gru_channels
         self.dropout = nn.Dropout(settings.dropout)
-        self.units = nn.Linear(width, n_units)
+        self.output = nn.Linear(width, n_tokens)
         self.speller = (
-            Speller(width, n_units, settings) if settings.decoder == "attention" else None
+            Speller(width, n_tokens, settings) if settings.decoder == "attention" else None
         )
 
     def take_statistics(self, mels: Iterable[Tensor]) -> None:
@@ -166,7 +173,7 @@ class Recognizer(nn.Module):
 
     def example(self, frames: int = 400) -> tuple[Tensor, Tensor]:
         """Inputs of `forward` for one utterance of zeros, to count on."""
-        weight = self.units.weight
+        weight = self.output.weight
         return weight.new_zeros(1, frames, self.n_mels), torch.tensor([frames]).to(weight.device)
 
     def forward(
@@ -184,7 +191,7 @@ class Recognizer(nn.Module):
         mask = lengths_to_mask(lengths, x.shape[1])
         for layer in self.layers:
             x = self.dropout(layer(x, mask))
-        log_probs = functional.log_softmax(self.units(x).float(), dim=2)
+        log_probs = functional.log_softmax(self.output(x).float(), dim=2)
         spelled = None
         if self.speller is not None and symbols is not None:
             spelled = self.speller(x, mask, symbols)

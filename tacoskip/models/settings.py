@@ -108,21 +108,14 @@ class RecognizerSettings:
     attention: str = setting(
         "location", "Attention of the second decoder.", choices=_subword_attentions
     )
-    attention_channels: int = size(128, "Channels of that attention's energies.")
-    decoder_channels: int = size(256, "Channels of the second decoder's GRU.")
-    corpus_seconds: float = setting(
-        3.0,
-        "Weight of the corpus' statistics when an utterance's bands are normalised, as seconds of "
-        "speech; 0: the utterance's alone.",
+    decoder_channels: int = size(
+        256, "Channels of the second decoder's GRU; its attention has half as many."
     )
     subsampling: int = size(2, "Mel frames to an encoder frame: a power of two.")
     channels: int = size(128, "Channels between the layers.")
     layers: int = size(1, "CBHGs one behind the other.")
     dropout: float = setting(0.1, "Dropout behind each CBHG.", below=1)
     time_masks: int = setting(2, "SpecAugment: stretches of time hidden.", most=LARGEST_SIZE)
-    time_mask_share: float = setting(
-        0.1, "SpecAugment: largest share of an utterance that one stretch hides.", below=1
-    )
     frequency_masks: int = setting(2, "SpecAugment: groups of mel bands hidden.", most=LARGEST_SIZE)
     frequency_mask_bands: int = setting(
         8, "SpecAugment: most mel bands in a group.", most=LARGEST_SIZE

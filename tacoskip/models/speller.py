@@ -1,11 +1,12 @@
-"""The attention decoder of a hybrid recognizer: it spells what the encoder heard, unit by unit.
+"""The attention decoder of a hybrid recognizer: it spells a text token by token.
 
-    last unit -> embedding -> GRU with the last context -> attention over the memory -> next unit
+    last token -> embedding -> GRU with the last context -> attention over the memory -> next token
 
 Trained beside CTC on the same encoder (Watanabe et al. 2017, "Hybrid CTC/attention architecture"),
-with the attentions of the voice. Unit 0, CTC's blank, stands here for start and end of a text.
+with the attentions of the voice. Token 0, CTC's blank, stands for start and end of a text.
 
-B batch, L encoder frames, S units of the text, C channels, U units.
+B batch, L encoder frames, S tokens of the text, C channels, V tokens of the
+vocabulary.
 """
 
 import torch
@@ -18,28 +19,28 @@ from tacoskip.precision import at_least_float32
 
 
 class Speller(nn.Module):
-    """memory (B, L, C), mask (B, L), symbols (B, S) -> log probabilities (B, S + 1, U) of each
-    next unit, the end included.
+    """memory (B, L, C), mask (B, L), symbols (B, S) -> log probabilities (B, S + 1, V) of each
+    next token, the end included.
     """
 
-    def __init__(self, memory_channels: int, n_units: int, settings: RecognizerSettings):
+    def __init__(self, memory_channels: int, n_tokens: int, settings: RecognizerSettings):
         super().__init__()
         channels = settings.decoder_channels
-        self.embedding = nn.Embedding(n_units, channels)
+        self.embedding = nn.Embedding(n_tokens, channels)
         self.loop = AttentionLoop(
-            channels, memory_channels, channels, settings.attention, settings.attention_channels
+            channels, memory_channels, channels, settings.attention, max(channels // 2, 1)
         )
         self.dropout = nn.Dropout(settings.dropout)
-        self.units = nn.Linear(channels + memory_channels, n_units)
+        self.output = nn.Linear(channels + memory_channels, n_tokens)
 
     def forward(self, memory: Tensor, mask: Tensor, symbols: Tensor) -> Tensor:
         previous = self.dropout(self.embedding(functional.pad(symbols, (1, 0))))
         hidden, context, _ = self.loop(previous, memory, mask)
-        out = self.units(self.dropout(torch.cat([hidden, context], 2)))
+        out = self.output(self.dropout(torch.cat([hidden, context], 2)))
         return functional.log_softmax(at_least_float32(out), dim=2)
 
     def score(self, memory: Tensor, texts: list[list[int]]) -> Tensor:
-        """Log probability (N,) of each of N texts, lists of units, in one memory (L, C)."""
+        """Log probability (N,) of each of N texts, lists of tokens, in one memory (L, C)."""
         lengths = [len(text) for text in texts]
         symbols = torch.zeros(len(texts), max(lengths), dtype=torch.long, device=memory.device)
         for row, text in enumerate(texts):

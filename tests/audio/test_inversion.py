@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings, griffin_lim, read_audio
 from tacoskip.audio.frames import Frames
-from tacoskip.audio.inversion import CHECK_EVERY, SHARPENING_LEVEL, _invert_together
+from tacoskip.audio.inversion import SHARPENING_LEVEL, _invert_together
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
@@ -131,18 +131,16 @@ def test_an_item_alone_equals_itself_in_a_padded_batch(voice: Voice) -> None:
         torch.testing.assert_close(wave, front_end.to_wave(row[None, :length])[0])
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.003])
-def test_items_run_together_equal_items_run_alone(voice: Voice, tolerance: float) -> None:
-    """The way of a GPU, where all items of a batch share each transform and stop by themselves."""
+def test_items_run_together_equal_items_run_alone(voice: Voice) -> None:
+    """The way of a GPU, where all items of a batch share each transform."""
     linear, lengths = batch(voice)
     magnitude, counts = 10**linear, lengths.tolist()
     phase = torch.randn_like(magnitude)
     frames = Frames(512, 100, 400)
-    settings = GriffinLimSettings(40, tolerance=tolerance)
-    together = _invert_together(magnitude, counts, frames, settings, phase)
+    together = _invert_together(magnitude, counts, frames, phase, 40)
     for i, (wave, count) in enumerate(zip(together, counts, strict=True)):
         item = slice(i, i + 1), slice(0, count)
-        (alone,) = _invert_together(magnitude[item], [count], frames, settings, phase[item])
+        (alone,) = _invert_together(magnitude[item], [count], frames, phase[item], 40)
         torch.testing.assert_close(wave, alone, atol=1e-3, rtol=0)
 
 
@@ -155,20 +153,6 @@ def test_lengths_silence_what_follows(voice: Voice) -> None:
     for wave, length in zip(waves, lengths.tolist(), strict=True):
         assert not wave[(length - 1) * 100 :].any()
         assert length == 1 or wave[: (length - 1) * 100].abs().max() > 0
-
-
-def test_tolerance_stops_at_the_first_look_that_is_near_enough(voice: Voice) -> None:
-    magnitude = magnitude_of(voice(8000, 0.4), SHAPES[0])
-
-    def run(iterations: int, tolerance: float) -> Tensor:
-        seeded = torch.Generator().manual_seed(0)
-        return griffin_lim(magnitude, *SHAPES[0], iterations, 0.95, tolerance, seeded)
-
-    torch.testing.assert_close(run(100, 10.0), run(CHECK_EVERY, 0.0))
-    steps = [convergence(run(n, 0.0)[0], magnitude, SHAPES[0]) for n in (0, 5, 10, 15)]
-    between = (steps[1] - steps[2] + steps[2] - steps[3]) / 2
-    assert steps[1] - steps[2] > between > steps[2] - steps[3]
-    torch.testing.assert_close(run(100, between), run(3 * CHECK_EVERY, 0.0))
 
 
 def test_a_seed_repeats_the_wave(voice: Voice) -> None:

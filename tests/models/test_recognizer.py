@@ -51,7 +51,8 @@ def test_more_padding_changes_no_output_and_no_gradient_in_training() -> None:
     """SpecAugment included: what it hides does not depend on padding."""
     results = []
     for extra in (0, 7):
-        model = tiny(time_masks=2, time_mask_share=0.4, frequency_masks=1).double().train()
+        model = tiny(time_masks=2, frequency_masks=1).double().train()
+        model.augment.time_share = 0.4
         torch.manual_seed(3)
         output = model(padded(extra).double(), LENGTHS)
         frames = subsampled(LENGTHS, 2)
@@ -95,10 +96,8 @@ def test_the_corpus_counts_as_so_many_frames_more() -> None:
 
 
 def test_spec_augment_hides_what_it_may_and_no_more() -> None:
-    settings = RecognizerSettings(
-        time_masks=1, time_mask_share=0.25, frequency_masks=1, frequency_mask_bands=3
-    )
-    augment, x = SpecAugment(settings), torch.ones(200, 40, 10)
+    augment, x = SpecAugment(time_masks=1, frequency_masks=1, bands=3), torch.ones(200, 40, 10)
+    augment.time_share = 0.25
     lengths = torch.full((200,), 20)
     torch.manual_seed(0)
     hidden = augment(x, lengths) == 0

@@ -25,7 +25,6 @@ def settings(attention: str = "location", **other: Any) -> RecognizerSettings:
     return RecognizerSettings(
         decoder="attention",
         attention=attention,
-        attention_channels=7,
         decoder_channels=8,
         **{"dropout": 0.0, "time_masks": 0, "frequency_masks": 0, "channels": 6} | other,
     )

@@ -25,7 +25,7 @@ def recognizer() -> SpeechRecognizer:
     config = load_config("smoke_asr")
     model = build_recognizer(config, 29)
     with torch.no_grad():
-        model.units.weight.mul_(20)
+        model.output.weight.mul_(20)
     return SpeechRecognizer(model, config, Characters())
 
 
@@ -165,7 +165,7 @@ def test_attention_decoder_matches_alone_and_batched(tmp_path: Path) -> None:
     config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
     hybrid = SpeechRecognizer(build_recognizer(config, 29), config, Characters())
     with torch.no_grad():
-        hybrid.model.units.weight.mul_(20)
+        hybrid.model.output.weight.mul_(20)
     assert hybrid.decoding == "beam 8, rescored"
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for number, path in enumerate(paths):

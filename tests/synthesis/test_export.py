@@ -34,7 +34,7 @@ def saved(folder: Path, config: Config, speakers: list[str]) -> Path:
     for name, value in state.items():
         if name.endswith(("_mean", "running_mean", "bias")):
             value.add_(0.3 * torch.rand_like(value))
-        if name == "units.weight":
+        if name == "output.weight":
             value.mul_(20)
     kept = Checkpoint(to_dict(config), speakers, n_symbols, 4.0, 1, state, {})
     save_checkpoint(kept, folder / "checkpoints" / "best.pt")

@@ -65,7 +65,7 @@ def test_pieces_of_words_travel_with_the_checkpoint(settings: Config) -> None:
     settings.asr.tokens, settings.asr.bpe_size, settings.train.max_steps = "bpe", 32, 2
     train(settings)
     recognizer = load_recognizer(settings.run)
-    assert len(recognizer.vocabulary) == 32 == recognizer.model.units.out_features
+    assert len(recognizer.vocabulary) == 32 == recognizer.model.output.out_features
     assert isinstance(recognizer.transcribe(torch.randn(8000).numpy()).text, str)
     newest = checkpoints(Path(settings.run))[-1]
     damaged = torch.load(newest, weights_only=True) | {"vocabulary": "rubbish"}
