@@ -4,9 +4,10 @@ Order: the dataclasses' defaults, the chain of base recipes, the recipe, the com
 later wins. Only this file knows OmegaConf: everywhere else settings are plain dataclasses.
 """
 
-import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,25 +57,12 @@ __all__ = [
 Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
 
 PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
-MOST_NODES = 100_000  # of a yaml; a recipe has a hundred
+MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
 
 
-def _blocks() -> tuple[str, ...]:
-    from tacoskip.blocks import BLOCKS
-
-    return tuple(BLOCKS)
-
-
-def _skips() -> tuple[str, ...]:
-    from tacoskip.blocks import SKIPS
-
-    return ("", *SKIPS)
-
-
-def _topologies() -> tuple[str, ...]:
-    from tacoskip.blocks import TOPOLOGIES
-
-    return ("", *TOPOLOGIES)
+def _names_of(registry: str, *more: str) -> Callable[[], tuple[str, ...]]:
+    """Return what looks the names of a registry of `tacoskip.blocks` up: it imports torch."""
+    return lambda: (*more, *getattr(import_module("tacoskip.blocks"), registry))
 
 
 @dataclass
@@ -89,9 +77,13 @@ class Config:
     task: str = setting("tts", "What is trained: a voice or a recognizer.", choices=("tts", "asr"))
     run: str = setting("", "The run folder; empty: runs/<recipe>.")
     seed: int = setting(0, "Seed of all random numbers.", most=2**32 - 1)
-    block: str = setting("highway", "Family of the stack in every CBHG.", choices=_blocks)
-    skip: str = setting("", "Skip in place of the family's own.", choices=_skips)
-    topology: str = setting("", "Topology in place of the family's own.", choices=_topologies)
+    block: str = setting(
+        "highway", "Family of the stack in every CBHG.", choices=_names_of("BLOCKS")
+    )
+    skip: str = setting("", "Skip in place of the family's own.", choices=_names_of("SKIPS", ""))
+    topology: str = setting(
+        "", "Topology in place of the family's own.", choices=_names_of("TOPOLOGIES", "")
+    )
     block_options: dict[str, float | int | str | bool] = setting(
         {}, "Options of transform and topology by name, of the skip as skip_<name>."
     )
@@ -277,11 +269,13 @@ def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
 
 def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-        if _nodes(node) > MOST_NODES:
-            raise ConfigError(f"{path}: expected settings, got aliases that unfold without end")
-        if isinstance(node, yaml.ScalarNode) and not node.tag.endswith(":null"):
-            raise ConfigError(f"{path}: expected lines of 'key: value', got {node.value[:40]!r}")
+        events = list(yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader))
+        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MOST_ALIASES:
+            raise ConfigError(f"{path}: expected at most {MOST_ALIASES} aliases (*name)")
+        for event in events[2:3]:  # behind the starts of stream and document
+            if isinstance(event, yaml.ScalarEvent) and event.value not in ("", "~", "null"):
+                got = repr(event.value[:40])
+                raise ConfigError(f"{path}: expected lines of 'key: value', got {got}")
         loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
     except ConfigError:
         raise
@@ -298,23 +292,6 @@ def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected lines of 'key: value', got {type(loaded).__name__}")
     return {str(key): value for key, value in loaded.items()}
-
-
-def _nodes(node: yaml.Node | None) -> float:
-    """Count the nodes of a yaml with its aliases unfolded; one that holds itself has infinitely
-    many.
-    """
-    counts: dict[int, float] = {}
-
-    def count(node: yaml.Node) -> float:
-        if id(node) not in counts:
-            counts[id(node)] = math.inf
-            inner = node.value if isinstance(node, yaml.CollectionNode) else []
-            pairs = inner if isinstance(node, yaml.MappingNode) else [(each,) for each in inner]
-            counts[id(node)] = 1 + sum(count(each) for pair in pairs for each in pair)
-        return counts[id(node)]
-
-    return count(node) if node else 0
 
 
 def _parse_override(pair: str) -> dict[str, Any]:
