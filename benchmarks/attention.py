@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tacoskip.config import load_config
 from tacoskip.data import Corpus
 from tacoskip.data.prepare import prepare
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.models.attention import ATTENTIONS
 from tacoskip.synthesis.alignment import alignment_score
 from tacoskip.synthesis.voice import REST_SECONDS, Voice

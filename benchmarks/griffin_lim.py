@@ -43,7 +43,7 @@ from tacoskip.audio.inversion import sharpen
 from tacoskip.data import Corpus
 from tacoskip.evaluation.error_rates import cer
 from tacoskip.evaluation.voices import clips_of
-from tacoskip.load import load_recognizer, load_voice
+from tacoskip.loading import load_recognizer, load_voice
 
 Wave = NDArray[np.float32]
 Method = Callable[[Tensor], Wave]

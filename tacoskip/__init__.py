@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tacoskip.load import load
+    from tacoskip.loading import load
 
 __all__ = ["load"]
 
@@ -34,7 +34,7 @@ _MODULES = (
 
 def __getattr__(name: str) -> Any:
     if name == "load":
-        return import_module("tacoskip.load").load
+        return import_module("tacoskip.loading").load
     if name in _MODULES:
         return import_module(f"tacoskip.{name}")
     raise AttributeError(f"module 'tacoskip' has no attribute {name!r}")

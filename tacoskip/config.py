@@ -28,6 +28,7 @@ from tacoskip.config_checks import (
     kind_name,
 )
 from tacoskip.data.settings import AugmentSettings, DataSettings
+from tacoskip.files import write_whole
 from tacoskip.messages import nearest
 from tacoskip.models.settings import (
     CBHGSettings,
@@ -51,6 +52,7 @@ __all__ = [
     "load_saved",
     "save_config",
     "to_dict",
+    "to_yaml",
     "with_block",
 ]
 
@@ -183,7 +185,13 @@ def load_arguments(pairs: list[str]) -> Config:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved settings as plain yaml."""
-    Path(path).write_text(OmegaConf.to_yaml(to_dict(config)), encoding="utf-8")
+    write_whole(path, OmegaConf.to_yaml(to_dict(config)))
+
+
+def to_yaml(config: Config) -> str:
+    """Return the settings of the config's task as yaml: a recipe that stands on no other."""
+    others = [name for task, names in SECTIONS.items() if task != config.task for name in names]
+    return OmegaConf.to_yaml({k: v for k, v in to_dict(config).items() if k not in others})
 
 
 def load_saved(path: str | Path) -> Config:

@@ -4,12 +4,12 @@ A setting's own bounds and choices stand in its field's metadata (`tacoskip.sett
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from tacoskip.messages import nearest, nearest_name
 from tacoskip.models.settings import CBHGSettings
-from tacoskip.settings import check
+from tacoskip.settings import Bounds, check
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
@@ -35,6 +35,16 @@ def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
         if isinstance(kind, type) and is_dataclass(kind):
             kinds |= field_kinds(kind, f"{prefix}{name}.")
     return kinds
+
+
+def all_settings(config: "Config") -> Iterator[tuple[str, Any, Bounds]]:
+    """Yield (dotted key, value, bounds) of every setting."""
+    for name, value in vars(config).items():
+        if is_dataclass(value):
+            for each in fields(value):
+                yield f"{name}.{each.name}", getattr(value, each.name), each.metadata["setting"]
+        elif name != "recipe":
+            yield name, value, type(config).__dataclass_fields__[name].metadata["setting"]
 
 
 def kind_name(kind: Any) -> str:

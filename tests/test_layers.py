@@ -17,7 +17,7 @@ COMMON = {"files", "messages", "settings"}  # every room may import them
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data", "training")}
 GROUND = {"text", "audio", "masks", "precision", "kernels", "blocks", "models", "data"}
 CONFIG = GROUND | {"config", "config_checks"}
-USE = CONFIG | {"run_folder", "synthesis", "recognition", "load"}
+USE = CONFIG | {"run_folder", "synthesis", "recognition", "loading"}
 EVALUATION = USE | {"evaluation", "export"}
 LAB = EVALUATION | {"probes", "training"}
 
@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_folder": CONFIG,
     "recognition": CONFIG | {"run_folder"},
     "synthesis": CONFIG | {"run_folder"},
-    "load": CONFIG | {"run_folder", "synthesis", "recognition"},
+    "loading": CONFIG | {"run_folder", "synthesis", "recognition"},
     "export": USE,
     "evaluation": USE,
     "probes": {"blocks", "models", "masks"},

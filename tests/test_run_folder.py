@@ -112,7 +112,7 @@ def test_a_checkpoint_with_code_is_refused_in_one_line_and_not_executed(
 
 
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path: Path) -> None:
-    from tacoskip.load import load
+    from tacoskip.loading import load
 
     found = checkpoint()
     found.weights.popitem()
@@ -197,7 +197,7 @@ def test_safetensors_whose_headers_lie(
 def test_fields_that_cannot_be_are_refused_before_they_take_memory(
     change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
-    from tacoskip.load import load
+    from tacoskip.loading import load
 
     torch.save(vars(checkpoint()) | change, tmp_path / "a.pt")
     with pytest.raises(RunError, match=said) as refused:
@@ -225,3 +225,9 @@ def test_a_recognizer_of_another_versions_defaults_for_voices_is_read() -> None:
     assert from_dict(values) == config
     with pytest.raises(ConfigError, match="since gone"):
         from_dict(values | {"task": "tts"})
+
+
+def test_load_stays_a_function_after_its_first_use() -> None:
+    import tacoskip
+
+    assert callable(tacoskip.load) and callable(tacoskip.load)

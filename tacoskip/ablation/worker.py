@@ -20,7 +20,7 @@ import torch
 from tacoskip.ablation.plan import RESULT
 from tacoskip.blocks.cost import best_ms, macs, parameters
 from tacoskip.config import from_dict
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints

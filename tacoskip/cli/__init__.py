@@ -1,7 +1,6 @@
 """The command line: which commands there are, in the order of `tacoskip --help`.
 
-Each stands in `commands/` and is a page of its own help. Imports of anything heavy stay inside the
-commands: `tacoskip --help` has no use for torch.
+Imports of anything heavy stay inside the commands: `tacoskip --help` needs no torch.
 """
 
 import sys
@@ -10,40 +9,77 @@ from typing import Annotated
 
 import typer
 
-from tacoskip.cli import judging, looking, speech, training
-from tacoskip.cli.console import WRONG, say
+from tacoskip.cli import evaluation, reference, speech, training
+from tacoskip.cli.console import WRONG, print_error
 
-# Its name, what it runs, its line in `tacoskip --help` (None: the first of its own help).
-COMMANDS: tuple[tuple[str, Callable[..., None], str | None], ...] = (
-    ("prepare", training.prepare_corpus, "Fetch, check and normalise a corpus."),
-    ("train", training.train, "Train a voice or a recognizer; run again = resume."),
-    ("synthesize", speech.synthesize, None),
-    ("transcribe", speech.transcribe, "Write down what is said in audio files."),
-    ("align", speech.align, "Say when each word of a known text is spoken."),
-    ("export", speech.export, "Write a run as ONNX graphs that onnxruntime runs."),
-    ("ngram", speech.ngram, "Train an n-gram language model from text."),
-    ("evaluate", judging.judge, "Judge a run on clips of its corpus."),
-    ("ablate", judging.run_ablation, "Train variants of a recipe side by side."),
-    ("compare", judging.compare_runs, "Compare the runs of a folder, block by block."),
-    ("board", looking.board, None),
-    ("blocks", looking.blocks, "List the families of skip connections."),
-    ("doctor", looking.doctor, None),
-)
+# The order of `tacoskip --help`, whose lines are the first ones of the docstrings.
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": training.prepare,
+    "train": training.train,
+    "synthesize": speech.synthesize,
+    "transcribe": speech.transcribe,
+    "align": speech.align,
+    "export": speech.export,
+    "ngram": speech.ngram,
+    "evaluate": evaluation.evaluate,
+    "ablate": evaluation.ablate,
+    "compare": evaluation.compare,
+    "board": reference.board,
+    "blocks": reference.blocks,
+    "recipes": reference.recipes,
+    "settings": reference.settings,
+    "config": reference.config,
+    "doctor": reference.doctor,
+}
+
+EXAMPLES = """
+tacoskip prepare recipe=fsdd
+tacoskip prepare recipe=mine data.root=~/recordings
+tacoskip train recipe=fsdd block=residual train.max_minutes=10
+tacoskip train run=runs/fsdd
+tacoskip synthesize runs/demo "Six ducks slept." -o ducks.wav --plot
+tacoskip synthesize runs/demo --file story.txt -o story
+tacoskip transcribe runs/demo_asr ducks.wav
+tacoskip transcribe runs/demo_asr *.wav --format srt -o subtitles
+tacoskip align runs/demo_asr ducks.wav "six ducks slept"
+tacoskip align runs/demo_asr ducks.wav "six ducks slept" --format textgrid -o aligned
+tacoskip export runs/demo
+tacoskip export runs/demo_asr -o recognizer
+tacoskip ngram book.txt -o words.arpa
+tacoskip ngram book.txt --characters --order 6 -o letters.arpa
+tacoskip evaluate runs/fsdd --judge runs/fsdd_asr
+tacoskip evaluate runs/fsdd_asr --split validation --limit 100
+tacoskip ablate recipe=fsdd blocks=plain,residual,dense seeds=3
+tacoskip ablate recipe=fsdd blocks=all match=params launcher=ray run=runs/all
+tacoskip compare runs/fsdd-ablation
+tacoskip compare runs/fsdd-ablation --figure mcd_db --json
+tacoskip board
+tacoskip board runs/fsdd-ablation --port 0
+tacoskip blocks
+tacoskip blocks highway --channels 256
+tacoskip recipes
+tacoskip recipes --json
+tacoskip settings
+tacoskip settings learning
+tacoskip config recipe=fsdd
+tacoskip config recipe=fsdd block=dense train.max_steps=500
+tacoskip doctor
+tacoskip doctor --json
+""".splitlines()
 
 app = typer.Typer(
-    help="tacoskip: train voices and compare the skip connections inside them.",
+    help="tacoskip: train voices and recognizers, and compare the skip connections inside them.",
     epilog="Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, "
     "143 terminated.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # rich takes longer to import than --help may take to answer
+    rich_markup_mode=None,  # importing rich takes longer than --help may take
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main() -> None:
-    """Run the command line; what it cannot make out gets one line and exit code 2."""
+    """Run the command line; a request it cannot parse gets one line and exit code 2."""
     try:
         sys.exit(app(standalone_mode=False))
     except Exception as error:
@@ -53,9 +89,9 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(error.format_message())
             sys.exit(WRONG)
-        where = getattr(error, "ctx", None)
-        page = f" (see: {where.command_path} --help)" if where else ""
-        say(f"error: {error.format_message().rstrip('.')}{page}")
+        context = getattr(error, "ctx", None)
+        page = f" (see: {context.command_path} --help)" if context else ""
+        print_error(f"{error.format_message().rstrip('.')}{page}")
         sys.exit(WRONG)
 
 
@@ -79,5 +115,6 @@ def _options(
     """The options before a command."""
 
 
-for name, command, line in COMMANDS:
-    app.command(name, short_help=line)(command)
+for name, command in COMMANDS.items():
+    examples = [f"  {line}" for line in EXAMPLES if line.split()[1:2] == [name]]
+    app.command(name, epilog="\n".join(["\b\nExamples:", *examples]))(command)

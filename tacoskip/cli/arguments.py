@@ -1,69 +1,95 @@
-"""Arguments and options that several commands take, and what is made of them."""
+"""Arguments and options that several commands share."""
 
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tacoskip.messages import nearest_name
+
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer
+
+
+def _complete_setting(typed: str) -> list[str]:
+    """Complete `recipe=NAME` and the keys of settings in a shell."""
+    from tacoskip.config import Config, known_recipes
+    from tacoskip.config_checks import all_settings
+
+    words = [f"recipe={name}" for name in known_recipes()]
+    words += [f"{key}=" for key, _, _ in all_settings(Config())]
+    return [word for word in words if word.startswith(typed)]
+
 
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="recipe=NAME KEY=VALUE",
-        help="The recipe and what to change in it: recipe=ljspeech train.max_steps=500",
+        help="The recipe, and settings to change in it (see `tacoskip settings`).",
         show_default=False,
+        autocompletion=_complete_setting,
     ),
 ]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint file.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 Beam = Annotated[
-    int, typer.Option(help="Hypotheses of a beam search (0: the best unit of each frame).", min=0)
+    int, typer.Option(help="Hypotheses of a beam search; 0: the best token of each frame.", min=0)
 ]
-LanguageModel = Annotated[str, typer.Option("--lm", help="An ARPA file, see `tacoskip ngram`.")]
-LanguageModelWeight = Annotated[float, typer.Option(help="Weight of the language model.")]
-WordScore = Annotated[float, typer.Option(help="Added for each word of a model of words.")]
+LanguageModel = Annotated[
+    str,
+    typer.Option(
+        "--lm",
+        metavar="FILE[:WEIGHT]",
+        help="An ARPA file for the beam search, see `tacoskip ngram`, and its weight. "
+        "[default weight: 1]",
+        show_default=False,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 
-def searching_recognizer(
-    run: str, beam: int, lm: str, lm_weight: float, word_score: float
-) -> "SpeechRecognizer":
-    """Load a recognizer; with a beam it searches, else it takes the best unit of each frame."""
-    from tacoskip.load import load_recognizer
+def searching_recognizer(run: str, beam: int, lm: str, device: str) -> "SpeechRecognizer":
+    """Load a recognizer that searches with a beam, or takes the best token of each frame."""
+    from tacoskip.loading import load_recognizer
     from tacoskip.recognition.beam import BeamSettings
 
     if lm and not beam:
         raise ValueError("expected --beam N with --lm, got --beam 0")
-    recognizer = load_recognizer(run)
+    recognizer = load_recognizer(run, device)
     if beam:
-        recognizer.search(BeamSettings(beam, lm, lm_weight, word_score))
+        recognizer.search(BeamSettings(beam, *_file_and_weight(lm)))
     return recognizer
 
 
 def require_runs(path: str) -> None:
-    """Raise ValueError where a folder of runs should be and is not."""
+    """Raise ValueError unless `path` is a folder."""
     if Path(path).is_file():
         raise ValueError(f"expected a folder of runs, got the file '{path}'")
     if not Path(path).is_dir():
-        hint = nearest_folder(path) or "; train first: tacoskip train recipe=..."
+        hint = nearest_path(path) or "; train first: tacoskip train recipe=..."
         raise ValueError(f"no folder of runs '{path}'{hint}")
 
 
-def require_place(run: str) -> None:
-    """Raise ValueError where a run folder cannot be made, since a file stands in its way."""
+def require_run_folder(run: str) -> None:
+    """Raise ValueError where a file is in the way of a run folder."""
     path = Path(run)
-    there = next((place for place in (path, *path.parents) if place.exists()), Path())
-    if not there.is_dir():
-        raise ValueError(f"expected a folder for run={run}, got the file '{there}'")
+    existing = next((one for one in (path, *path.parents) if one.exists()), Path())
+    if not existing.is_dir():
+        raise ValueError(f"expected a folder for run={run}, got the file '{existing}'")
 
 
-def nearest_folder(path: str) -> str:
-    """Return "; did you mean 'X'?" for a folder that is not there, or nothing."""
+def nearest_path(path: str | Path) -> str:
+    """Return "; did you mean 'X'?" with the name in the same folder most like a missing one."""
     parent = Path(path).parent
-    if not parent.is_dir():
-        return ""
-    names = [other.name for other in parent.iterdir() if other.is_dir()]
-    near = get_close_matches(Path(path).name, names, n=1)
-    return f"; did you mean '{parent / near[0]}'?" if near else ""
+    names = [other.name for other in parent.iterdir()] if parent.is_dir() else []
+    near = nearest_name(Path(path).name, names, cutoff=0.6)
+    return f"; did you mean '{parent / near}'?" if near else ""
+
+
+def _file_and_weight(lm: str) -> tuple[str, float]:
+    """Read FILE or FILE:WEIGHT."""
+    file, colon, weight = lm.rpartition(":")
+    try:
+        return (file, float(weight)) if colon else (lm, 1.0)
+    except ValueError:
+        return lm, 1.0

@@ -1,10 +1,11 @@
 """What all commands share: exit codes, errors of one line, JSON alone on stdout, progress.
 
-A command's work runs with standard output turned to standard error, so that nothing but the
-command's own result can ever stand on standard output.
+A command's work runs with standard output turned to standard error, so that only the command's own
+result is on standard output.
 """
 
 import functools
+import inspect
 import json
 import os
 import signal
@@ -15,17 +16,20 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self
 
 import typer
+
+from tacoskip.messages import human_duration
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FAILED, WRONG = 1, 2
 
-# Exceptions that mean: the request was wrong. Anything else that gets here is work that failed.
+# Exceptions that mean: the request was wrong. Any other exception is work that failed.
 REQUEST_ERRORS = (
     ValueError,
     FileNotFoundError,
@@ -35,29 +39,32 @@ REQUEST_ERRORS = (
     PermissionError,
 )
 
-PLAIN_EVERY_SECONDS = 10.0
+LOG_EVERY_SECONDS = 10.0
 
 P = ParamSpec("P")
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: warnings and errors become lines on stderr, errors become exit codes.
 
-    TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
+    Adds the option --quiet. TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
     """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        quiet = _quiet.set(bool(kwargs.pop("quiet", False)))
         try:
             with _warnings_as_lines(), _threads_as_lines():
                 command(*args, **kwargs)
-                sys.stdout.flush()  # here, where a reader that has gone is still our business
+                sys.stdout.flush()  # a reader that has closed the pipe raises here
         except KeyboardInterrupt as interrupt:
-            say("interrupted; prepare, train and ablate go on from here when they are run again")
+            _print("interrupted; prepare, train and ablate resume when they are run again")
             # Training says which signal it was.
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise typer.Exit(128 + number) from None
-        except BrokenPipeError:  # the reader of our output has gone; nobody is left to tell
+        except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(FAILED) from None
         except (typer.Exit, typer.Abort):
@@ -65,10 +72,25 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if os.environ.get("TACOSKIP_DEBUG"):
                 traceback.print_exc()
-            say(f"error: {_one_line(error)}")
+            print_error(_one_line(error))
             code = WRONG if isinstance(error, REQUEST_ERRORS) else FAILED
             raise typer.Exit(code) from None
+        finally:
+            _quiet.reset(quiet)
 
+    option = typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
+    parameter = inspect.Parameter(
+        "quiet",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, option],
+    )
+    signature = inspect.signature(command)
+    wrapper: Any = run
+    wrapper.__signature__ = signature.replace(
+        parameters=[*signature.parameters.values(), parameter]
+    )
+    wrapper.__annotations__ = {**command.__annotations__, "quiet": parameter.annotation}
     return run
 
 
@@ -79,9 +101,17 @@ def working() -> Iterator[None]:
         yield
 
 
-def say(line: str) -> None:
-    """Print one line for the user on standard error."""
-    print(line, file=sys.stderr, flush=True)
+def log(message: str, warning: bool = False) -> None:
+    """Print one line on standard error; with --quiet warnings only."""
+    if warning:
+        _print(f"warning: {message}")
+    elif not _quiet.get():
+        _print(message)
+
+
+def print_error(message: str) -> None:
+    """Print one line that begins with "error:" on standard error."""
+    _print(f"error: {message}")
 
 
 def emit_json(result: dict[str, Any]) -> None:
@@ -89,37 +119,40 @@ def emit_json(result: dict[str, Any]) -> None:
     print(json.dumps(_plain(result), ensure_ascii=False))
 
 
-def emit_table(columns: list[str], rows: list[list[str]], title: str = "") -> None:
-    """Print a table on standard output, as wide as the terminal or, elsewhere, as it needs."""
+def emit_table(
+    columns: list[str], rows: list[list[str]], title: str = "", wrap: tuple[str, ...] = ()
+) -> None:
+    """Print a table on standard output. Where it is too wide, the columns of `wrap` are folded."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
     table.show_header = any(columns)
-    for number, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column not in wrap)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     show_table(table)
 
 
 def show_table(table: "Table") -> None:
-    """Print a table of rich's on standard output, as wide as the terminal or as it needs."""
+    """Print a table of rich's on standard output, as wide as the terminal, COLUMNS or it needs."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 10_000
-    Console(file=sys.stdout, highlight=False, width=width).print(table)
+    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
+    Console(file=sys.stdout, highlight=False, width=None if limited else 10_000).print(table)
 
 
 class Bar:
-    """Progress on standard error: a live bar on a terminal, now and then a line elsewhere."""
+    """Progress on standard error: a live bar on a terminal, a line every 10 s elsewhere."""
 
     def __init__(self, label: str) -> None:
         from rich import progress
         from rich.console import Console
 
-        self._label, self._shown_at = label, time.monotonic()
+        self._label, self._began = label, time.monotonic()
+        self._logged, self._first = self._began, 0.0
         console = Console(stderr=True)
         self._live = progress.Progress(
             progress.TextColumn("{task.description}"),
@@ -130,7 +163,7 @@ class Bar:
             progress.TextColumn("{task.fields[note]}", markup=False),
             console=console,
             redirect_stdout=False,
-            disable=not console.is_terminal,
+            disable=_quiet.get() or not console.is_terminal,
         )
         self._task = self._live.add_task(label, total=None, note="")
 
@@ -150,10 +183,20 @@ class Bar:
         """Show how much is done, 0..1 (None: not known), and a note."""
         completed = {} if share is None else {"completed": share, "total": 1.0}
         self._live.update(self._task, note=note, **completed)  # type: ignore[arg-type]
-        if self._live.disable and time.monotonic() - self._shown_at >= PLAIN_EVERY_SECONDS:
-            self._shown_at = time.monotonic()
+        now = time.monotonic()
+        self._first = self._first or share or 0.0  # a resumed run begins behind 0
+        if self._live.disable and now - self._logged >= LOG_EVERY_SECONDS:
+            self._logged = now
             percent = "" if share is None else f" {share:4.0%}"
-            say(f"{self._label}{percent} {note}".rstrip())
+            times = f"{human_duration(now - self._began)} elapsed"
+            if share and share > self._first:
+                left = (now - self._began) * (1 - share) / (share - self._first)
+                times += f", {human_duration(left)} left"
+            log(f"{self._label}{percent} {note} ({times})")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
@@ -167,7 +210,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _printable(line: str) -> str:
-    """Return what a stranger's file may have put into a line, without orders to the terminal."""
+    """Return text from a file without control characters, which a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
@@ -176,13 +219,13 @@ def _warnings_as_lines() -> Iterator[None]:
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
-        line = f"warning: {_printable(' '.join(str(message).split()))}"
+        line = _printable(" ".join(str(message).split()))
         if line not in seen:
             seen.add(line)
-            say(line)
+            log(line, warning=True)
 
     with warnings.catch_warnings():
-        # Other packages' talk to their own developers is no use to somebody with a voice to train.
+        # Other packages' notes to their own developers are of no use to users.
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.showwarning = show  # type: ignore[assignment]
@@ -191,11 +234,11 @@ def _warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def _threads_as_lines() -> Iterator[None]:
-    """Say in one line what ended a thread; a full disk is raised again by whoever waits for it."""
+    """Report in one line what ended a thread; its caller raises an OSError again."""
 
     def show(failed: threading.ExceptHookArgs) -> None:
         if isinstance(failed.exc_value, Exception) and not isinstance(failed.exc_value, OSError):
-            say(f"warning: a thread failed: {_one_line(failed.exc_value)}")
+            log(f"a thread failed: {_one_line(failed.exc_value)}", warning=True)
 
     before = threading.excepthook
     if not os.environ.get("TACOSKIP_DEBUG"):

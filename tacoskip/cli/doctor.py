@@ -43,7 +43,7 @@ def examine() -> list[Finding]:
     for check in checks:
         try:
             findings.append(check())
-        except Exception as error:  # a doctor who dies of what the patient has is no help
+        except Exception as error:  # a broken part must not end the report
             name = check.__name__.strip("_").replace("_", " ")
             reason = " ".join(str(error).split())[:300]
             findings.append(Finding(name, False, f"{type(error).__name__}: {reason}"))
@@ -52,7 +52,7 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     supported = (3, 11) <= sys.version_info < (3, 14)
-    hint = "" if supported else "; tacoskip is made for Python 3.11 to 3.13"
+    hint = "" if supported else "; tacoskip supports Python 3.11 to 3.13"
     where = f"{platform.system()} {platform.machine()}"
     return Finding("python", supported, f"{platform.python_version()} on {where}{hint}")
 
@@ -82,7 +82,9 @@ def _device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        cpu = "no GPU: the CPU will do for recipes demo and fsdd, ljspeech and vctk want a GPU"
+        cpu = (
+            "no GPU: a CPU suffices for recipes demo, fsdd and arctic; ljspeech and vctk need a GPU"
+        )
         return Finding("device", None, cpu)
     found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in found)
@@ -167,5 +169,5 @@ def _cores() -> Finding:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     if free < DISK_GB:
-        return Finding("disk", None, f"{free:.1f} GB free: LJSpeech wants about {DISK_GB:.0f} GB")
+        return Finding("disk", None, f"{free:.1f} GB free: LJSpeech needs about {DISK_GB:.0f} GB")
     return Finding("disk", True, f"{free:.1f} GB free")

@@ -1,21 +1,28 @@
-"""`synthesize`, `transcribe`, `align`, `export` and `ngram`: what a run is for."""
+"""`synthesize`, `transcribe`, `align`, `export` and `ngram`: what a run is used for."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tacoskip.cli.arguments import (
     Beam,
+    Device,
     Json,
     LanguageModel,
-    LanguageModelWeight,
     Run,
-    WordScore,
     searching_recognizer,
 )
-from tacoskip.cli.console import WRONG, emit_json, emit_table, guarded, say, working
+from tacoskip.cli.console import (
+    WRONG,
+    emit_json,
+    emit_table,
+    guarded,
+    log,
+    print_error,
+    working,
+)
 
 
 @guarded
@@ -45,29 +52,31 @@ def synthesize(
         bool, typer.Option("--plot", help="Draw mel and alignment into a png beside the audio.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Same text and seed, same bytes.", min=0)] = 0,
+    device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Speak TEXT, the lines of a file, or standard input.
+    """Synthesize speech from text.
 
-    Several lines go into one file one after another, or, where -o names a folder, into
-    FOLDER/0001.wav and so on. A file that -o names is replaced, and that is said. A sentence that
-    did not end by itself or lost its alignment is named in a warning.
+    Reads TEXT, the lines of a file, or standard input. Several lines go into one file, one after
+    another; where -o names a folder, into FOLDER/0001.wav and so on. A file that -o names is
+    replaced, with a message. A warning names each sentence that did not end by itself or lost its
+    alignment.
     """
-    from tacoskip.cli.long_text import choose_out, read_texts, speak, stream
+    from tacoskip.cli import synthesis
 
-    out = choose_out(out)
+    out = synthesis.choose_out(out)
     if out == "-" and (plot or json):
         raise ValueError("expected -o FILE with --plot or --json, got -o -")
-    texts = read_texts(text, file)
+    texts = synthesis.read_texts(text, file)
     sink = sys.stdout.buffer
     with working():
-        from tacoskip.load import load_voice
+        from tacoskip.loading import load_voice
 
-        voice = load_voice(run)
+        voice = load_voice(run, device)
         if out == "-":
-            stream(voice, texts, speaker, seed, sink)
+            synthesis.stream(voice, texts, speaker, seed, sink)
             return
-        result = speak(voice, texts, out, speaker, plot, seed)
+        result = synthesis.synthesize(voice, texts, out, speaker, plot, seed)
     if json:
         emit_json(result)
 
@@ -76,31 +85,31 @@ def synthesize(
 def transcribe(
     run: Run,
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO", help="Files of any length.")],
-    format: Annotated[str, typer.Option(help="text, json, srt or vtt.")] = "text",
+    format: Annotated[
+        Literal["text", "json", "srt", "vtt"], typer.Option(help="What to write.")
+    ] = "text",
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="A folder: one file for each AUDIO.")
     ] = None,
     beam: Beam = 0,
     lm: LanguageModel = "",
-    lm_weight: LanguageModelWeight = 1.0,
-    word_score: WordScore = 0.0,
+    device: Device = "auto",
 ) -> None:
-    """Write down what is said in files that libsndfile reads, of any sample rate and length.
+    """Transcribe audio files.
 
-    A file that cannot be read is named in one line, the others are still done, and the exit code
-    is 2.
+    Files may have any sample rate and length. A file that cannot be read is named in one line, the
+    others are still transcribed, and the exit code is 2.
     """
     from tacoskip.cli import transcripts
-    from tacoskip.recognition.formats import TRANSCRIPT_FORMATS
 
-    transcripts.check_request(format, TRANSCRIPT_FORMATS, out, len(audio))
+    transcripts.check_request(format, out, len(audio))
     with working():
-        recognizer = searching_recognizer(run, beam, lm, lm_weight, word_score)
+        recognizer = searching_recognizer(run, beam, lm, device)
         text, errors = transcripts.transcribe(recognizer, audio, format, out)
     if text or (out is None and not errors):
         print(text)
     for error in errors:
-        say(f"error: {error}")
+        print_error(error)
     if errors:
         raise typer.Exit(WRONG)
 
@@ -110,22 +119,25 @@ def align(
     run: Run,
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording.")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What is said in it.")],
-    format: Annotated[str, typer.Option(help="json or textgrid (Praat).")] = "json",
+    format: Annotated[
+        Literal["json", "textgrid"], typer.Option(help="What to write; textgrid is Praat's.")
+    ] = "json",
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="A folder to write AUDIO's file into.")
     ] = None,
+    device: Device = "auto",
 ) -> None:
-    """Say when each word and character of TEXT is spoken in AUDIO (forced alignment)."""
-    from tacoskip.cli.transcripts import check_request, write
-    from tacoskip.recognition.formats import ALIGNMENT_FORMATS, render
+    """Find when each word of a known text is spoken."""
+    from tacoskip.cli import transcripts
 
-    check_request(format, ALIGNMENT_FORMATS, out)
+    transcripts.check_request(format, out)
     with working():
-        from tacoskip.load import load_recognizer
+        from tacoskip.loading import load_recognizer
+        from tacoskip.recognition.formats import render
 
-        transcript = load_recognizer(run).align(audio, text)
+        transcript = load_recognizer(run, device).align(audio, text)
         if out is not None:
-            write([transcript], format, out)
+            transcripts.write([transcript], format, out)
     if out is None:
         print(render(transcript, format))
 
@@ -138,10 +150,11 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write a run as ONNX graphs, which synthesize and transcribe take in RUN's place.
+    """Write a run as ONNX graphs for onnxruntime.
 
-    Each graph is compared with its network on other sizes than it was traced with; the table has
-    its size, its time and the difference. Needs the extra `export` (onnx, onnxruntime).
+    `synthesize` and `transcribe` accept the folder in place of RUN. Each graph is compared with its
+    network on other sizes than it was traced with; the table lists its size, its time and the
+    largest difference. Needs the extra `export` (onnx, onnxruntime).
     """
     target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
     if target.is_file():
@@ -152,7 +165,7 @@ def export(
         from tacoskip import export as exported
 
         result = exported.export(run, target)
-    say(f"wrote {target}")
+    log(f"wrote {target}")
     if json:
         emit_json(result)
         return
@@ -165,15 +178,16 @@ def export(
 def ngram(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Files, a sentence a line.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The ARPA file to write.")] = "lm.arpa",
-    order: Annotated[int, typer.Option(help="Words (or characters) it looks at.", min=2)] = 3,
+    order: Annotated[int, typer.Option(help="Words (or characters) of an n-gram.", min=2)] = 3,
     characters: Annotated[
-        bool, typer.Option("--characters", help="Model characters, so that any word can be heard.")
+        bool, typer.Option("--characters", help="Model characters, so that no word is unknown.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train an n-gram model (modified Kneser-Ney) for `transcribe --beam N --lm FILE`.
+    """Train an n-gram language model from text.
 
-    Texts are read as they are spoken: numbers as words, no punctuation.
+    For `transcribe --beam N --lm FILE`; smoothed by modified Kneser-Ney. Texts are normalised as
+    for speech: numbers as words, no punctuation.
     """
     from tacoskip.recognition.ngram import train_file
 
@@ -183,4 +197,4 @@ def ngram(
         emit_json(result)
         return
     grams = ", ".join(f"{count:,} of {n}" for n, count in enumerate(result["ngrams"], 1))
-    say(f"wrote {out}: {result['sentences']:,} sentences; n-grams: {grams}")
+    log(f"wrote {out}: {result['sentences']:,} sentences; n-grams: {grams}")

@@ -5,10 +5,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tacoskip.cli.arguments import Json, Settings, nearest_folder, require_place
-from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, say, working
+import typer
+
+from tacoskip.cli.arguments import Json, Settings, nearest_path, require_run_folder
+from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, log, working
+from tacoskip.messages import human_bytes, human_duration
 
 if TYPE_CHECKING:
     from tacoskip.config import Config
@@ -17,20 +20,22 @@ if TYPE_CHECKING:
     from tacoskip.training import Progress
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+KEPT_BY = {"too_short": "lower data.min_seconds", "too_long": "raise data.max_seconds"}
 
 
 @guarded
-def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
-    """Fetch a corpus if it is absent, check every clip, normalise, write the manifest.
+def prepare(settings: Settings = None, json: Json = False) -> None:
+    """Fetch, check and normalise a corpus.
 
-    Run again: only what is missing is done. Clips that are left out are counted by reason, and
-    named one by one in the report.
+    Fetches it if it is absent, checks every clip, and writes audio, manifest and report.
+    Run again to do what is missing. Clips that are left out are counted by reason, and named one
+    by one in the report.
     """
     from tacoskip.config import load_arguments
 
     with working():
         config = load_arguments(settings or [])
-        report, shards = _prepare(config), None
+        report, shards = _prepare_corpus(config), None
         if config.data.shards:
             shards = _write_shards(config, report)
     result = _preparation(report)
@@ -39,32 +44,40 @@ def prepare_corpus(settings: Settings = None, json: Json = False) -> None:
     if json:
         emit_json(result)
         return
-    reasons = [[reason, str(count)] for reason, count in result["dropped"].items()]
-    emit_table(["clips", "count"], [["kept", str(report.kept)], *reasons])
+    rows = [[why, str(n), KEPT_BY.get(why, "")] for why, n in result["dropped"].items()]
+    emit_table(["clips", "count", "to keep them"], [["kept", str(report.kept), ""], *rows])
     splits = ", ".join(f"{name} {count}" for name, count in report.splits.items())
     count = len(report.speakers)
-    print(f"{_duration(report.seconds)} by {count} speaker{'s' * (count != 1)}; {splits}")
+    print(f"{human_duration(report.seconds)} by {count} speaker{'s' * (count != 1)}; {splits}")
     print(f"report: {result['report']}")
     if shards:
-        print(f"shards: {shards.shards} of {shards.bytes / 1e6:,.0f} MB together, {shards.dir}")
+        print(f"shards: {shards.shards} of {human_bytes(shards.bytes)} together, {shards.dir}")
 
 
 @guarded
-def train(settings: Settings = None, json: Json = False) -> None:
-    """Train a voice or, with a recipe of task=asr, a recognizer.
+def train(
+    settings: Settings = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="Where to train; the same as train.device=.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train a voice or a recognizer; run again to resume.
 
-    Run again = resume; Ctrl-C saves first.
-
-    A corpus that is not prepared yet is prepared first. `accelerate launch -m tacoskip.cli train
-    ...` or torchrun trains on several GPUs or machines, with the same batches.
+    To resume, repeat the recipe or give run=RUN alone. Ctrl-C saves first. A corpus that is
+    not prepared is prepared first. `accelerate launch -m tacoskip.cli train ...` or torchrun trains
+    on several GPUs or machines, with the same batches.
     """
     from tacoskip.config import load_arguments
 
     with working(), _awaited():
-        config = load_arguments(settings or [])
+        config = load_arguments(
+            [*(settings or []), *([f"train.device={device}"] if device else [])]
+        )
         from tacoskip.training.processes import started_alone, started_as_main
 
-        require_place(config.run)
+        require_run_folder(config.run)
         run = Path(config.run)
         if (run / "ablation.json").is_file() and not (run / "checkpoints").is_dir():
             raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
@@ -90,7 +103,7 @@ def train(settings: Settings = None, json: Json = False) -> None:
         emit_json(summary)
         return
     figures = ", ".join(f"{name} {value:.3f}" for name, value in summary["best"].items())
-    print(f"best checkpoint: {figures}" if figures else "no checkpoint was judged")
+    print(f"best checkpoint: {figures}" if figures else "no checkpoint was evaluated")
     use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
     print(f"try it: tacoskip {use.format(summary['run'])}")
 
@@ -119,19 +132,26 @@ def require_corpus(config: "Config") -> None:
     try:
         Corpus.of(config.data, config.audio, config.text)
     except CorpusError:
-        report = _prepare(config)
-        left_out = f"{len(report.dropped)} left out" if report.dropped else "none left out"
-        say(f"corpus: {report.kept} clips kept, {left_out}, see {report.dir}/report.json")
+        report = _prepare_corpus(config)
+        left_out = ", ".join(
+            f"{n} {why}" + (f" ({KEPT_BY[why]} to keep them)" if why in KEPT_BY else "")
+            for why, n in report.reasons().items()
+        )
+        log(f"corpus: {report.kept} clips kept, left out: {left_out or 'none'}; {report.dir}")
 
 
-def _prepare(config: "Config") -> "PrepareReport":
-    from tacoskip.data.prepare import prepare
+def _prepare_corpus(config: "Config") -> "PrepareReport":
+    from tacoskip.data import prepare as preparation
     from tacoskip.data.sharding import check_target
     from tacoskip.data.shards import are_shards
 
     root = config.data.root
+    if config.text.symbols == "phonemes":  # checked before any download
+        from tacoskip.text.phonemes import backend
+
+        backend(config.text.voice)
     if are_shards(root):
-        raise ValueError(f"data.root={root} holds shards, which are prepared: train on them")
+        raise ValueError(f"data.root={root} holds prepared shards; train on them")
     if config.data.shards:
         check_target(config.data.shards)
     if Path(root).is_file():
@@ -139,16 +159,16 @@ def _prepare(config: "Config") -> "PrepareReport":
     if "://" in root:
         raise ValueError(f"expected a folder or an http(s) address in data.root, got '{root}'")
     if root and not Path(root).is_dir():
-        raise ValueError(f"no folder '{root}' (data.root){nearest_folder(root)}")
+        raise ValueError(f"no folder '{root}' (data.root){nearest_path(root)}")
     with Bar("prepare") as bar:
-        report = prepare(
+        report = preparation.prepare(
             config.data,
             config.audio,
             config.text,
             progress=lambda done, total, note: bar.show(done / total if total else None, note),
         )
     for warning in report.warnings:
-        say(f"warning: {warning}")
+        log(warning, warning=True)
     return report
 
 
@@ -164,14 +184,11 @@ def _write_shards(config: "Config", report: "PrepareReport") -> "ShardReport":
 
 
 def _preparation(report: "PrepareReport") -> dict[str, Any]:
-    from collections import Counter
-
-    reasons = Counter(clip.reason for clip in report.dropped)
     return {
         "dir": str(report.dir),
         "report": str(report.dir / "report.json"),
         "kept": report.kept,
-        "dropped": dict(reasons.most_common()),
+        "dropped": report.reasons(),
         "seconds": report.seconds,
         "speakers": report.speakers,
         "splits": report.splits,
@@ -181,14 +198,10 @@ def _preparation(report: "PrepareReport") -> dict[str, Any]:
 
 def _show(bar: Bar, progress: "Progress") -> None:
     if progress.message:
-        say(f"warning: {progress.message}" if progress.warning else progress.message)
+        log(progress.message, progress.warning)
     figures = [
         f"{name} {progress.scalars[name]:.3f}"
         for name in ("loss", "alignment")
         if name in progress.scalars
     ]
     bar.show(progress.share, ", ".join([f"step {progress.step}", *figures]))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 60:.1f} minutes" if seconds < 3600 else f"{seconds / 3600:.1f} hours"

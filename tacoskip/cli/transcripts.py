@@ -6,18 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tacoskip.cli.console import Bar, say
-from tacoskip.messages import nearest
+from tacoskip.cli.console import Bar, log
 
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer
     from tacoskip.recognition.transcript import Transcript
 
 
-def check_request(kind: str, known: tuple[str, ...], out: str | None, files: int = 1) -> None:
-    """Raise ValueError for a format nobody has, or subtitles of several files into one place."""
-    if kind not in known:
-        raise ValueError(f"unknown format '{kind}'{nearest(kind, known)} ({', '.join(known)})")
+def check_request(kind: str, out: str | None, files: int = 1) -> None:
+    """Raise ValueError for subtitles of several files on standard output, or no folder in `out`."""
     if out is not None and not Path(out).is_dir():
         if Path(out).exists():
             raise ValueError(f"expected a folder for -o, got the file '{out}'")
@@ -46,7 +43,7 @@ def transcribe(
             else:
                 transcripts.append(transcript)
     spent = time.monotonic() - began
-    say(f"{sum(one.seconds for one in transcripts):.1f} s of speech in {spent:.1f} s")
+    log(f"{sum(one.seconds for one in transcripts):.1f} s of speech in {spent:.1f} s")
     if out is not None:
         write(transcripts, kind, out)
         return "", errors
@@ -63,4 +60,4 @@ def write(transcripts: Iterable["Transcript"], kind: str, folder: str) -> None:
     from tacoskip.recognition.formats import write_files
 
     for path in write_files(transcripts, kind, Path(folder)):
-        say(f"wrote {path}")
+        log(f"wrote {path}")

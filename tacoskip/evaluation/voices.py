@@ -20,7 +20,7 @@ from tacoskip.data.corpus import Corpus
 from tacoskip.data.shards import clip_wave
 from tacoskip.evaluation.error_rates import character_errors, interval
 from tacoskip.evaluation.metrics import compare_speech
-from tacoskip.load import load_recognizer, load_voice
+from tacoskip.loading import load_recognizer, load_voice
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.synthesis.alignment import alignment_score

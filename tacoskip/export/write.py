@@ -17,7 +17,7 @@ import torch
 from tacoskip.config import to_dict
 from tacoskip.export.graphs import SIZES, Graph, graphs_of
 from tacoskip.files import write_whole
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.run_folder import EXPORT, RunError
 from tacoskip.run_folder.exported import ExportManifest, OnnxGraph
 from tacoskip.synthesis.voice import Speech, Voice

@@ -13,7 +13,7 @@ from tacoskip.blocks.gates import Passed
 from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
 from tacoskip.config import load_config, to_dict
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron

@@ -18,7 +18,8 @@ from tacoskip.cli import app, main
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     *("prepare", "train", "synthesize", "transcribe", "align", "export", "ngram"),
-    *("evaluate", "ablate", "compare", "board", "blocks", "doctor"),
+    *("evaluate", "ablate", "compare", "board", "blocks"),
+    *("recipes", "settings", "config", "doctor"),
 ]
 
 
@@ -42,7 +43,10 @@ def test_help_lists_the_promised_commands() -> None:
     listed = [line.split()[0] for line in result.stdout.split("Commands:")[1].splitlines() if line]
     assert listed[: len(COMMANDS)] == COMMANDS
     for command in COMMANDS:
-        assert tacoskip(command, "--help").exit_code == 0
+        page = tacoskip(command, "--help")
+        assert page.exit_code == 0
+        assert page.stdout.count(f"\n    tacoskip {command}") == 2, "two examples"
+        assert "--quiet" in page.stdout
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -182,10 +186,6 @@ def test_a_corpus_with_nothing_left_is_failed_work(
     assert "Traceback" not in result.stderr
 
 
-def test_evaluate_knows_its_splits() -> None:
-    assert "did you mean 'validation'?" in refused(tacoskip("evaluate", "run", "--split", "valid"))
-
-
 def test_blocks_lists_every_family() -> None:
     from tacoskip.blocks import BLOCKS
 
@@ -193,8 +193,66 @@ def test_blocks_lists_every_family() -> None:
     assert list(told["blocks"]) == list(BLOCKS)
     # Two highway layers, each with a transform and a gate: (8 + 1) x 8 weights apiece.
     assert told["blocks"]["highway"]["parameters"] == 2 * 2 * (8 + 1) * 8
-    table = tacoskip("blocks").stdout
-    assert all(name in table for name in BLOCKS)
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_blocks_keeps_names_and_whole_numbers(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tacoskip.blocks import BLOCKS, build_block, cost
+
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = [line.split() for line in tacoskip("blocks", "--channels", "64").stdout.splitlines()]
+    for name in BLOCKS:
+        parameters = f"{cost.parameters(build_block(name, 64, 4)):,}"
+        assert any(line[:1] == [name] and parameters in line for line in lines)
+
+
+def test_blocks_describes_one_family() -> None:
+    told = tacoskip("blocks", "highway").stdout
+    assert "Srivastava 2015" in told and "block_options.skip_gate_bias" in told
+    assert "tacoskip train recipe=fsdd block=highway" in told
+    assert "did you mean 'highway'?" in refused(tacoskip("blocks", "higway"))
+
+
+def test_settings_lists_what_contains_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = tacoskip("settings", "precision").stdout
+    assert "train.precision" in told and "train.keep" not in told
+    listed = json.loads(tacoskip("settings", "--json").stdout)["settings"]
+    assert {"block", "audio.hop_ms", "cbhg.channels"} <= {one["setting"] for one in listed}
+    (task,) = (one for one in listed if one["setting"] == "task")
+    assert (task["default"], task["choices"]) == ("tts", ["tts", "asr"])
+    assert "did you mean 'train.keep'?" in refused(tacoskip("settings", "trainkeep"))
+
+
+def test_recipes_are_listed_with_task_and_corpus() -> None:
+    listed = json.loads(tacoskip("recipes", "--json").stdout)["recipes"]
+    (fsdd,) = (one for one in listed if one["name"] == "fsdd_asr")
+    assert (fsdd["task"], fsdd["corpus"]) == ("asr", "fsdd")
+    assert all(one["summary"].endswith(".") for one in listed)
+
+
+def test_config_prints_a_recipe_that_resolves_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = tacoskip("config", "recipe=smoke_asr", "train.keep=9").stdout
+    assert "\n  keep: 9\n" in text and "griffin_lim" not in text
+    Path("again.yaml").write_text(text)
+    assert tacoskip("config", "recipe=again.yaml").stdout == text.replace(
+        "recipe: smoke_asr", "recipe: again"
+    )
+
+
+def test_quiet_leaves_results_warnings_and_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("one two\nthree\n")
+    assert tacoskip("ngram", "words.txt").stderr.startswith("wrote lm.arpa")
+    assert tacoskip("ngram", "words.txt", "--quiet").stderr == ""
+    assert "no such file" in refused(tacoskip("ngram", "gone.txt", "--quiet"))
 
 
 def test_blocks_counts_the_frames_that_a_stack_really_sees() -> None:
@@ -228,6 +286,8 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
         ("synthesize", "Missing argument 'RUN'"),
         ("evaluate runs/x --limit few", "Invalid value for '--limit'"),
         ("blocks --depth 99999", "Invalid value for '--depth'"),
+        ("evaluate run --split valid", "'valid' is not one of 'train', 'validation', 'test'"),
+        ("transcribe run a.wav --format srv", "'srv' is not one of 'text', 'json', 'srt', 'vtt'"),
         ("board --port 65536", "Invalid value for '--port'"),
     ],
 )
@@ -257,7 +317,7 @@ def test_board_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.Monkey
     result = tacoskip("board", ".", "--host", "203.0.113.1", "--port", "0")  # of nobody
     lines = result.stderr.splitlines()
     assert result.exit_code == 2 and "Traceback" not in result.stderr
-    assert "warning: no run in '.' has curves yet: they appear when one writes them" in lines
+    assert "warning: no run in '.' has curves yet; they appear when a run logs them" in lines
     assert lines[-1].startswith("error: expected --host, an address of this machine, got '203.0.")
 
 

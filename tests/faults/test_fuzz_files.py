@@ -26,7 +26,7 @@ from tacoskip.data.journal import Journal
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.recognition.arpa import arpa_words
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings
 from tacoskip.recognition.ngram import NGram

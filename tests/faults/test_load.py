@@ -21,7 +21,7 @@ import soundfile
 import torch
 
 from tacoskip.config import load_config, to_dict
-from tacoskip.load import load_recognizer, load_voice
+from tacoskip.loading import load_recognizer, load_voice
 from tacoskip.run_folder import Checkpoint, build_network, save_checkpoint
 
 from .conftest import Ledger

@@ -16,7 +16,7 @@ from tacoskip.blocks.gates import prune
 from tacoskip.cli import app
 from tacoskip.config import Config, load_config, to_dict
 from tacoskip.export import export, rows, summary
-from tacoskip.load import load, load_recognizer, load_voice
+from tacoskip.loading import load, load_recognizer, load_voice
 from tacoskip.run_folder import Checkpoint, RunError, build_network, save_checkpoint
 from tacoskip.synthesis.voice import Voice
 from tacoskip.text import Tokenizer

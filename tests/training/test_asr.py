@@ -11,7 +11,7 @@ from tacoskip.config import Config, load_config
 from tacoskip.data import CorpusError
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import AugmentSettings
-from tacoskip.load import load, load_recognizer, load_voice
+from tacoskip.loading import load, load_recognizer, load_voice
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint
 from tacoskip.training import Progress, train

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tacoskip.config import Config, load_config
-from tacoskip.load import load
+from tacoskip.loading import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
 from tacoskip.training import Progress, loop, train
 from tacoskip.training.board import Board

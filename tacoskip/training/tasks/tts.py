@@ -25,7 +25,7 @@ from tacoskip.data import (
 )
 from tacoskip.evaluation.error_rates import NONE, character_errors
 from tacoskip.evaluation.metrics import mcd_db
-from tacoskip.load import load_recognizer
+from tacoskip.loading import load_recognizer
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron

@@ -1,16 +1,13 @@
-"""The work of `tacoskip synthesize`: which texts, into which files, or down a pipe.
-
-N samples.
-"""
+"""The work of `tacoskip synthesize`: which texts, into which files, or down a pipe."""
 
 import sys
 import time
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tacoskip.cli.console import Bar, say
+from tacoskip.cli.arguments import nearest_path
+from tacoskip.cli.console import Bar, log
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,9 +21,9 @@ TEXTS_AT_ONCE = 16
 
 
 def read_texts(text: str | None, file: str | None) -> list[str]:
-    """Return the texts to speak: TEXT itself, or each line that is not blank of a file or stdin.
+    """Return the texts: TEXT itself, or each line that is not blank of a file or standard input.
 
-    Raises ValueError unless there is exactly one source, and something in it.
+    Raises ValueError unless there is exactly one source with text in it.
     """
     if (text is None) == (file is None):
         got = "none of them" if text is None else "a text and --file"
@@ -42,12 +39,12 @@ def read_texts(text: str | None, file: str | None) -> list[str]:
         raise ValueError(f"{name}: expected UTF-8 text, got {byte}") from None
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
-        raise ValueError(f"{name}: expected a line of text, found none")
+        raise ValueError(f"{name}: expected a line of text, got none")
     return texts
 
 
 def choose_out(out: str | None) -> str:
-    """Return where to write: `out` once it makes sense, by default the first free speech*.wav."""
+    """Return where to write: `out` if it is valid, by default the first free speech*.wav."""
     if out == "-":
         if sys.stdout.isatty():
             raise ValueError("expected a pipe or a file for -o -, got a terminal")
@@ -70,12 +67,12 @@ def choose_out(out: str | None) -> str:
     return out
 
 
-def speak(
+def synthesize(
     voice: "Voice", texts: list[str], out: str, speaker: str | None, plot: bool, seed: int
 ) -> dict[str, Any]:
-    """Speak the texts into `out`: one file, or a folder with a file for each text.
+    """Synthesize the texts into `out`: one file, or a folder with a file for each text.
 
-    Returns what was written and how it went, text by text.
+    Returns for each text the file, its length, and whether the speech ended by itself.
     """
     from tacoskip.synthesis.long_text import TEXT_PAUSE_SECONDS, join_waves
 
@@ -85,10 +82,10 @@ def speak(
         target.mkdir(exist_ok=True)
     results: list[dict[str, Any]] = []
     waves = list["NDArray[np.float32]"]()
-    for number, (speech, spent) in enumerate(_spoken(voice, texts, speaker, seed), 1):
+    for number, (speech, spent) in enumerate(_speeches(voice, texts, speaker, seed), 1):
         work += spent
         for warning in speech.warnings:
-            say(f"warning: {_excerpt(speech.text)}: {warning}")
+            log(f"{_excerpt(speech.text)}: {warning}", warning=True)
         path = target / f"{number:04d}.wav" if folder else target
         picture = path.with_suffix(".png")
         if not folder and len(texts) > 1:
@@ -105,7 +102,7 @@ def speak(
     if not folder:
         _write(target, join_waves(waves, rate, TEXT_PAUSE_SECONDS), rate)
     seconds = sum(result["seconds"] for result in results)
-    say(f"{seconds:.2f} s of speech in {work:.2f} s")
+    log(f"{seconds:.2f} s of speech in {work:.2f} s")
     return {
         "out": out,
         "sample_rate": rate,
@@ -125,7 +122,7 @@ def stream(
     write_wav(stream_texts(voice, texts, speaker, seed), voice.sample_rate, sink)
 
 
-def _spoken(
+def _speeches(
     voice: "Voice", texts: list[str], speaker: str | None, seed: int
 ) -> Iterator[tuple["Speech", float]]:
     """Yield each text's speech and the seconds of work it took."""
@@ -145,10 +142,7 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        around = path.parent.iterdir() if path.parent.is_dir() else iter(())
-        near = get_close_matches(path.name, [other.name for other in around], n=1)
-        hint = f"; did you mean '{path.parent / near[0]}'?" if near else ""
-        raise ValueError(f"no such file: {path}{hint}") from None
+        raise ValueError(f"no such file: {path}{nearest_path(path)}") from None
 
 
 def _write(path: Path, wave: "NDArray[np.float32]", sample_rate: int) -> None:
@@ -156,7 +150,7 @@ def _write(path: Path, wave: "NDArray[np.float32]", sample_rate: int) -> None:
 
     verb = "replaced" if path.exists() else "wrote"
     write_audio(path, wave, sample_rate)
-    say(f"{verb} {path}")
+    log(f"{verb} {path}")
 
 
 def _plot(speech: "Speech", path: Path) -> None:
@@ -164,7 +158,7 @@ def _plot(speech: "Speech", path: Path) -> None:
 
     verb = "replaced" if path.exists() else "wrote"
     plot_speech(speech, path)
-    say(f"{verb} {path}")
+    log(f"{verb} {path}")
 
 
 def _excerpt(text: str) -> str:

@@ -62,7 +62,7 @@ class FakeVoice:
 @pytest.fixture
 def voice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A working folder of its own, in which any RUN is a fake voice."""
-    monkeypatch.setattr("tacoskip.load.load_voice", lambda run: FakeVoice())
+    monkeypatch.setattr("tacoskip.loading.load_voice", lambda run, device: FakeVoice())
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -148,7 +148,7 @@ def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
         (["hello", "--file", "x.txt"], None, "got a text and --file"),
         ([], None, "got none of them"),
         (["--file", "txet.txt"], None, "no such file: txet.txt; did you mean 'text.txt'?"),
-        (["-"], b"\n \n", "standard input: expected a line of text, found none"),
+        (["-"], b"\n \n", "standard input: expected a line of text, got none"),
         (["-"], b"caf\xe9", "expected UTF-8 text, got byte 0xe9 at 3"),
         ([""], None, "nothing to speak in ''"),
         (["?!"], None, "nothing to speak in '?!'"),

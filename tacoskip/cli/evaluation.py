@@ -1,0 +1,175 @@
+"""`evaluate`, `ablate` and `compare`: how good a run is, alone and beside others."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from tacoskip.cli.arguments import (
+    Beam,
+    Device,
+    Json,
+    LanguageModel,
+    Run,
+    require_run_folder,
+    require_runs,
+    searching_recognizer,
+)
+from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, log, show_table, working
+from tacoskip.cli.training import require_corpus
+
+
+@guarded
+def evaluate(
+    run: Run,
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Clips to measure on.")
+    ] = "test",
+    limit: Annotated[int, typer.Option(help="At most so many clips; 0: all.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
+    judge: Annotated[
+        str,
+        typer.Option("--judge", metavar="ASR_RUN", help="A recognizer that transcribes a voice."),
+    ] = "",
+    join: Annotated[
+        str,
+        typer.Option(metavar="LOW-HIGH", help="Join so many clips to one for a recognizer."),
+    ] = "",
+    beam: Beam = 0,
+    lm: LanguageModel = "",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Measure a run on clips of its corpus.
+
+    The figures go into RUN/metrics.json as well. A voice synthesizes the texts, and the speech is
+    compared with the recordings; with --judge a recognizer transcribes both. A recognizer
+    transcribes the recordings.
+    """
+    with working():
+        from tacoskip.evaluation import recognizers, voices
+        from tacoskip.run_folder import task_of
+
+        is_voice = task_of(run) == "tts"
+        if judge and not is_voice:
+            raise ValueError("expected --judge with a voice (task=tts), got a recognizer")
+        if is_voice and (join or beam or lm):
+            raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
+        with Bar("evaluate") as bar:
+            if is_voice:
+                figures = voices.evaluate(
+                    run, split=split, limit=limit, seed=seed, judge=judge, progress=bar.show
+                )
+                rows = voices.table(figures)
+            else:
+                figures = recognizers.evaluate(
+                    searching_recognizer(run, beam, lm, device),
+                    run,
+                    split=split,
+                    limit=limit,
+                    seed=seed,
+                    join=_low_high(join),
+                    progress=bar.show,
+                )
+                rows = recognizers.table(figures)
+    if json:
+        emit_json(figures)
+        return
+    for trouble in figures.get("troubles", []):
+        log(f"{trouble['id']}: {'; '.join(trouble['warnings'])}", warning=True)
+    emit_table(["figure", "mean", "95 % interval", "clips"], rows)
+    if not is_voice:
+        emit_table(["speaker", "cer", "wer", "words"], recognizers.speaker_rows(figures))
+        columns = ["worst", "reference", "transcript"]
+        emit_table(columns, recognizers.worst_rows(figures), wrap=("reference", "transcript"))
+
+
+@guarded
+def ablate(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="recipe=NAME blocks=A,B seeds=3 KEY=VALUE",
+            help="What to vary, and what to change in the recipe for all runs.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Train variants of a recipe side by side, then compare them.
+
+    Run again to resume; Ctrl-C saves first. What varies: blocks=A,B or all, skips=, topologies=,
+    depths=, without=bank,stack,gru,residual (parts of CBHG taken out of the baseline). seeds=3:
+    runs of each. baseline=highway: what the others are compared with. aa=highway: blocks that run
+    again with other seeds, for the noise floor (none: no such runs). match=params: stacks as wide
+    as makes the networks equal in size (or macs, or none). launcher=local or ray. jobs=N: runs at
+    once. run=FOLDER: where they go.
+
+    All variants of a seed train on the same batches, with equal initial weights outside the block.
+    A run that fails is recorded and the others continue.
+    """
+    from tacoskip.ablation.grid import read_request
+
+    with working():
+        request = read_request(settings or [])
+        from tacoskip.ablation.ablate import ablate as run_all
+        from tacoskip.ablation.ablate import settle
+        from tacoskip.ablation.launch import check_launcher
+
+        check_launcher(request.launcher)
+        base = settle(request)
+        require_run_folder(base.run)
+        require_corpus(base)
+        with Bar("ablate") as bar:
+            folder = run_all(request, base, bar.show, log)
+    _compare(folder, None, None, json)
+
+
+@guarded
+def compare(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="A folder of runs.")],
+    baseline: Annotated[str, typer.Option(help="Variant that the others are compared with.")] = "",
+    figure: Annotated[str, typer.Option(help="The figure to sort by.")] = "",
+    json: Json = False,
+) -> None:
+    """Compare the runs of a folder, block by block.
+
+    Prints means and differences with intervals, the noise floor and a verdict in words. Writes
+    RUNS_DIR/report.html, and RUNS_DIR/board for TensorBoard's HParams and scalars.
+    """
+    require_runs(str(runs))
+    _compare(runs, baseline or None, figure or None, json)
+
+
+def _low_high(text: str) -> tuple[int, int]:
+    """Read "3-7", or "3" for "3-3"; "" is one clip at a time."""
+    low, dash, high = text.partition("-")
+    try:
+        bounds = (int(low), int(high) if dash else int(low)) if text else (1, 1)
+    except ValueError:
+        bounds = (0, 0)
+    if not 1 <= bounds[0] <= bounds[1]:
+        raise ValueError(f"expected --join LOW-HIGH, such as 3-7, got '{text}'")
+    return bounds
+
+
+def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -> None:
+    """Compare the runs of a folder, write report and board, show the table."""
+    with working():
+        from tacoskip.ablation.board import write_board
+        from tacoskip.ablation.compare import compare as compare_runs
+        from tacoskip.ablation.report import write_report
+        from tacoskip.ablation.table import table
+
+        comparison = compare_runs(runs, baseline, figure)
+        report = write_report(comparison, runs / "report.html")
+        write_board(comparison, runs / "board")
+    if json:
+        emit_json(comparison.to_json())
+        return
+    for warning in comparison.warnings:
+        log(warning, warning=True)
+    for line in comparison.left_out:
+        log(f"left out: {line}")
+    show_table(table(comparison))
+    log(f"wrote {report}")
