@@ -7,20 +7,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tacoskip.blocks.part import Part
+
 
 def parameters(module: nn.Module) -> int:
-    """Learnt numbers."""
+    """Return the number of learnt numbers."""
     return sum(p.numel() for p in module.parameters())
-
-
-def _example(channels: int, frames: int) -> tuple[Tensor, Tensor]:
-    x = torch.randn(1, frames, channels, generator=torch.Generator().manual_seed(0))
-    return x, torch.ones(1, frames, dtype=torch.bool)
 
 
 @torch.no_grad()
 def macs(module: nn.Module, *inputs: Tensor) -> float:
-    """Multiply-adds of the matrix products and convolutions of one call in evaluation."""
+    """Return the multiply-adds of matrix products and convolutions of one call in evaluation."""
     module.eval()
     with FlopCounterMode(display=False) as counter:
         module(*inputs)
@@ -28,20 +25,20 @@ def macs(module: nn.Module, *inputs: Tensor) -> float:
 
 
 def macs_per_frame(block: nn.Module, channels: int, frames: int = 100) -> float:
-    """Multiply-adds of matrix products and convolutions, a frame, for one item of `frames` frames.
+    """Return `macs` a frame, for one item of `frames` frames.
 
-    What reads all frames (non-local) costs more the longer the item is.
+    A block that sees all frames (nonlocal) costs more for a longer item.
     """
     return macs(block, *_example(channels, frames)) / frames
 
 
 @torch.no_grad()
 def receptive_field(block: nn.Module, channels: int, frames: int = 1024) -> int | None:
-    """Frames of the input that one frame of the output depends on; None: all of them.
+    """Return how many frames of the input one frame of the output depends on; None: all of them.
 
-    Measured: what becomes NaN when one frame in the middle is.
+    Measured: the frames that become NaN when one in the middle is.
     """
-    if any(getattr(module, "sees_all", False) for module in block.modules()):
+    if any(part.sees_all for part in block.modules() if isinstance(part, Part)):
         return None
     x, mask = _example(channels, frames)
     x[0, frames // 2] = torch.nan
@@ -52,14 +49,14 @@ def receptive_field(block: nn.Module, channels: int, frames: int = 1024) -> int 
 
 @torch.no_grad()
 def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int = 5) -> float:
-    """Milliseconds of one item in evaluation, see `best_ms`."""
+    """Return the milliseconds of one item in evaluation, see `best_ms`."""
     x, mask = _example(channels, frames)
     block.eval()
     return best_ms(lambda: block(x, mask), repeats)
 
 
 def best_ms(work: Callable[[], object], repeats: int = 5) -> float:
-    """Milliseconds of a call: the best of `repeats`, after one unmeasured."""
+    """Return the milliseconds of a call: the best of `repeats`, after one that is not timed."""
     work()
     best = float("inf")
     for _ in range(repeats):
@@ -67,3 +64,8 @@ def best_ms(work: Callable[[], object], repeats: int = 5) -> float:
         work()
         best = min(best, time.perf_counter() - start)
     return 1000 * best
+
+
+def _example(channels: int, frames: int) -> tuple[Tensor, Tensor]:
+    x = torch.randn(1, frames, channels, generator=torch.Generator().manual_seed(0))
+    return x, torch.ones(1, frames, dtype=torch.bool)

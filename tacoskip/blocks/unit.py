@@ -1,4 +1,7 @@
-"""One unit of a stack: y = after(skip(x, F(x))), zero at padded frames."""
+"""Units: what a stack is made of."""
+
+from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -6,8 +9,41 @@ from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
 
 
-class Unit(nn.Module):
-    """A transform and the skip around it: x (B, T, in), mask (B, T) -> (B, T, out)."""
+class BaseUnit(nn.Module, ABC):
+    """A unit of a stack, and what the probes need to know of it.
+
+    skip: around the unit's transform; None: the stack joins in another way.
+    streams: tensors that pass through the unit side by side.
+    """
+
+    streams = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip: Skip | None = None
+
+    @property
+    @abstractmethod
+    def transforms(self) -> list[Transform]:
+        """The transforms inside, in the order in which they run."""
+
+    @abstractmethod
+    def bypass(self, inputs: tuple[Tensor, ...], output: Any) -> Any:
+        """Return what the unit would give without its transforms, in place of `output`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the unit's transform never runs in evaluation."""
+        return self.skip is not None and self.skip.closed
+
+    @property
+    def changes_width(self) -> bool:
+        """Whether the unit's output is not as wide as its input, so that it has no bypass."""
+        return self.skip is not None and self.skip.in_channels != self.skip.out_channels
+
+
+class Unit(BaseUnit):
+    """y = after(skip(x, F(x))): x (B, T, in), mask (B, T) -> (B, T, out), zero at padded frames."""
 
     def __init__(self, transform: Transform, skip: Skip):
         super().__init__()
@@ -16,3 +52,29 @@ class Unit(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         y = self.transform.after(self.skip(x, self.transform, mask))
         return y.masked_fill(~mask[:, :, None], 0.0)
+
+    @property
+    def transforms(self) -> list[Transform]:
+        return [self.transform]
+
+    def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        x, mask = inputs
+        return self.transform.after(x).masked_fill(~mask[:, :, None], 0.0)
+
+
+class PrunedUnit(BaseUnit):
+    """What is left of a unit whose gate is closed: after(x)."""
+
+    def __init__(self, after: nn.Module):
+        super().__init__()
+        self.after = after
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.after(x)
+
+    @property
+    def transforms(self) -> list[Transform]:
+        return []
+
+    def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return output

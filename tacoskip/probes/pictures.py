@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tacoskip.probes.activations import ByUnit
+from tacoskip.probes.stacks import ByUnit
 
 # Panels of a picture by depth: title, whether logarithmic, and the measures in it.
 PANELS = (

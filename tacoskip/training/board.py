@@ -23,8 +23,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
 from tacoskip.probes import pictures as probe_pictures
-from tacoskip.probes.activations import ActivationProbe, ByUnit, alphas, reuse
-from tacoskip.probes.lesions import lesions, path_lengths
+from tacoskip.probes.activations import ActivationProbe
+from tacoskip.probes.attention import AttentionProbe
+from tacoskip.probes.gates import GateProbe, learnt_weights
+from tacoskip.probes.lesions import lesions
+from tacoskip.probes.paths import path_lengths
+from tacoskip.probes.reuse import reuse
+from tacoskip.probes.stacks import ByUnit
 
 # Of the files that a run writes itself.
 SUFFIX = ".run"
@@ -109,15 +114,15 @@ class Board:
     @contextmanager
     def probing(self, model: nn.Module, step: int) -> Iterator[None]:
         """Have the probes look at every pass of `model` inside, and show what they saw."""
-        probe = ActivationProbe(model)
-        with probe.watching():
+        norms, gates, attention = ActivationProbe(model), GateProbe(model), AttentionProbe(model)
+        with norms.watching(), gates.watching(), attention.watching():
             yield
-        self.probes(probe.read(), step)
-        self.probes(alphas(model), step)
-        self._probe_pictures(probe, step)
+        for found in (norms.read(), gates.read(), learnt_weights(model), attention.read()):
+            self.probes(found, step)
+        self._probe_pictures(attention, step)
         self._save_probed()
 
-    def _probe_pictures(self, probe: ActivationProbe, step: int) -> None:
+    def _probe_pictures(self, probe: AttentionProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
             mine = self.probed["places"][place]
             self._figure(f"depth/{place}", probe_pictures.by_depth(place, mine), step)
@@ -125,8 +130,8 @@ class Board:
             if tables:
                 mine["reuse"] = tables
                 self._figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
-            if probe.attention[place]:
-                maps = probe.attention[place]
+            if probe.maps[place]:
+                maps = probe.maps[place]
                 self._figure(f"attention/{place}", probe_pictures.attention_maps(maps), step)
 
     def _save_probed(self) -> None:

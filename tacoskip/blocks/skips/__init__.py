@@ -1,11 +1,4 @@
-"""Skips: how x meets F(x) again.
-
-A skip is built with the width of x, the width of F(x), and its own options; `forward(x (B, T, in),
-transform, mask (B, T)) -> (B, T, out)` calls the transform itself, so that one which decides not to
-need it saves its time. What comes out may hold anything at padded frames; the unit masks them.
-"""
-
-from collections.abc import Callable
+"""Skips: how x meets F(x) again. The contract is the docstring of `base.Skip`."""
 
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.skips.coupled import Coupled
@@ -17,7 +10,7 @@ from tacoskip.blocks.skips.learned import Learned
 from tacoskip.blocks.skips.stochastic import Stochastic
 from tacoskip.blocks.skips.widening import Project, ZeroPad
 
-SKIPS: dict[str, Callable[..., Skip]] = {
+SKIPS: dict[str, type[Skip]] = {
     "none": NoSkip,
     "add": Add,
     "concat": Concat,
@@ -30,5 +23,3 @@ SKIPS: dict[str, Callable[..., Skip]] = {
     "deactivable": Deactivable,
     "stochastic": Stochastic,
 }
-# These join an x to a wider F(x), so a chain of them widens by stages.
-WIDENING = ("zero_pad", "project")

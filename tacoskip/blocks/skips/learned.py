@@ -9,11 +9,13 @@ One alpha a unit, or one a channel (per="channel").
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.skips.base import Skip, Transforming
+from tacoskip.blocks.skips.base import Skip, TransformCall
 
 
 class Learned(Skip):
     """alpha x + F(x), or x + alpha F(x)."""
+
+    options = ("per", "on", "start")
 
     def __init__(
         self,
@@ -31,6 +33,9 @@ class Learned(Skip):
         self.on_skip = on == "skip"
         self.alpha = nn.Parameter(torch.full((out_channels if per == "channel" else 1,), start))
 
-    def forward(self, x: Tensor, transform: Transforming, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, transform: TransformCall, mask: Tensor) -> Tensor:
         h = transform(x, mask)
         return self.alpha * x + h if self.on_skip else x + self.alpha * h
+
+    def learnt_weight(self) -> Tensor:
+        return self.alpha

@@ -1,25 +1,22 @@
 """Units one after another."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-from tacoskip.blocks.skips.base import Skip
-from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
 from tacoskip.blocks.unit import Unit
 
-MakeTransform = Callable[[int, int], Transform]
-MakeSkip = Callable[[int, int, float], Skip]
 
-
-class Chain(nn.Module):
-    """x (B, T, C), mask (B, T) -> (B, T, C). Depth 0 passes x on.
+class Chain(Topology):
+    """x (B, T, C), mask (B, T) -> (B, T, C).
 
     stages: the width doubles at the start of each stage but the first, and a last 1x1 convolution
-    brings it back; 1 keeps the width throughout. Units are shown zeros at padded frames and keep
-    them zero.
+    brings it back; 1 keeps the width throughout.
     """
+
+    options = ("stages",)
+    sequential = True
 
     def __init__(
         self,
@@ -31,10 +28,10 @@ class Chain(nn.Module):
     ):
         super().__init__()
         widths = [channels, *(channels * 2 ** (i * stages // depth) for i in range(depth))]
-        self.units = nn.ModuleList(
-            Unit(make_transform(a, b), make_skip(a, b, (i + 1) / depth))
-            for i, (a, b) in enumerate(pairwise(widths))
-        )
+        for i, (a, b) in enumerate(pairwise(widths)):
+            unit = Unit(make_transform(a, b), make_skip(a, b))
+            unit.skip.place = (i + 1) / depth
+            self.units.append(unit)
         self.narrow = nn.Linear(widths[-1], channels) if widths[-1] != channels else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -2,17 +2,37 @@
 
     x_l = F_l([x_0, x_1, ..., x_(l-1)]),   F_l `growth` wide
 
-After each stage BN, ReLU and a 1x1 convolution: between stages they halve the width
-(`compression`, DenseNet-BC), after the last they bring it back to the stack's. Departure: no
-pooling between stages.
+After each stage BN, ReLU and a 1x1 convolution: between stages they narrow to `compression` of the
+width (DenseNet-BC), after the last they bring it back to the stack's. Departure: no pooling
+between stages.
 """
 
 import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d
-from tacoskip.blocks.topologies.chain import MakeSkip, MakeTransform
+from tacoskip.blocks.skips.fixed import Concat
+from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
 from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.unit import BaseUnit
+
+
+class DenseUnit(BaseUnit):
+    """New maps alone: x (B, T, in), mask (B, T) -> after(F(x)) (B, T, growth)."""
+
+    def __init__(self, transform: Transform):
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.transform.after(self.transform(x, mask)).masked_fill(~mask[:, :, None], 0.0)
+
+    @property
+    def transforms(self) -> list[Transform]:
+        return [self.transform]
+
+    def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
 
 
 class Transition(nn.Module):
@@ -27,8 +47,12 @@ class Transition(nn.Module):
         return self.linear(torch.relu(self.norm(x, mask))).masked_fill(~mask[:, :, None], 0.0)
 
 
-class Dense(nn.Module):
-    """x (B, T, C), mask (B, T) -> (B, T, C). Depth 0 passes x on."""
+class Dense(Topology):
+    """x (B, T, C), mask (B, T) -> (B, T, C)."""
+
+    options = ("growth", "stages", "compression")
+    joins, joins_reason = (Concat,), "its units read all earlier outputs side by side"
+    growth = 32
 
     def __init__(
         self,
@@ -36,15 +60,15 @@ class Dense(nn.Module):
         depth: int,
         make_transform: MakeTransform,
         make_skip: MakeSkip,
-        growth: int = 32,
+        growth: int = growth,
         stages: int = 1,
         compression: float = 0.5,
     ):
         super().__init__()
-        self.units, self.transitions = nn.ModuleList(), nn.ModuleDict()
+        self.transitions = nn.ModuleDict()
         width = channels
         for i in range(depth):
-            self.units.append(make_transform(width, growth))
+            self.units.append(DenseUnit(make_transform(width, growth)))
             width += growth
             last = i == depth - 1
             if last or (i + 1) * stages // depth != i * stages // depth:
@@ -55,9 +79,17 @@ class Dense(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.masked_fill(~mask[:, :, None], 0.0)
         for i, unit in enumerate(self.units):
-            assert isinstance(unit, Transform)
-            h = unit.after(unit(x, mask)).masked_fill(~mask[:, :, None], 0.0)
-            x = torch.cat([x, h], 2)
+            x = torch.cat([x, unit(x, mask)], 2)
             if str(i) in self.transitions:
                 x = self.transitions[str(i)](x, mask)
         return x
+
+    @property
+    def readers(self) -> list[list[nn.Module]]:
+        stages: list[list[nn.Module]] = [[]]
+        for i, unit in enumerate(self.units):
+            stages[-1].append(unit)
+            if str(i) in self.transitions:
+                stages[-1].append(self.transitions[str(i)])
+                stages.append([])
+        return [stage for stage in stages if stage]

@@ -1,11 +1,11 @@
 """Down and up in time, with long skips between equal lengths (U-Net, Ronneberger et al. 2015).
 
-    down  x = U(x), kept; mean over two frames        up  x = U(join(kept, every frame twice))
+    down  x = U(x), kept; mean of two frames        up  x = U(join(kept, every frame twice))
 
-`levels` at most, a pair of units each; units beyond them stand at the bottom. The long skip joins
-by sum (add), by a 1x1 convolution of both (concat), or not at all (none). Departures: the mean of
-the real frames instead of max pooling, repetition instead of a transposed convolution, equal
-lengths instead of cropping, one width at all levels.
+`levels` at most, a pair of units each; further units stand at the bottom. A long skip joins by sum
+(add), by a 1x1 convolution of both (concat), or not at all (none). Departures: the mean of the real
+frames instead of max pooling, repetition instead of a transposed convolution, equal lengths instead
+of cropping, one width at all levels.
 """
 
 import torch
@@ -13,37 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.skips.base import Skip
-from tacoskip.blocks.topologies.chain import MakeSkip, MakeTransform
-from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.skips.fixed import Add, Concat, NoSkip
+from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
+from tacoskip.blocks.unit import Unit
 
 
-class Half(nn.Module):
-    """One unit without a skip of its own: F(x) and what follows it, zero at padded frames."""
+class UNet(Topology):
+    """x (B, T, C), mask (B, T) -> (B, T, C)."""
 
-    def __init__(self, transform: Transform):
-        super().__init__()
-        self.transform = transform
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y: Tensor = self.transform.after(self.transform(x, mask))
-        return y.masked_fill(~mask[:, :, None], 0.0)
-
-
-def halve(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of the real ones of every two frames, the number of frames rounded up.
-
-    x (B, T, C), mask (B, T) -> (B, T/2, C), (B, T/2).
-    """
-    first, first_real = x[:, ::2], mask[:, ::2]
-    # One more frame than x has, so that an odd number needs no case of its own (and can be traced).
-    second = functional.pad(x, (0, 0, 0, 1))[:, 1::2]
-    second_real = functional.pad(mask, (0, 1))[:, 1::2]
-    both = (first_real & second_real)[:, :, None]
-    return (first + second) / (1 + both.to(x.dtype)), first_real | second_real
-
-
-class UNet(nn.Module):
-    """x (B, T, C), mask (B, T) -> (B, T, C). Depth 0 passes x on."""
+    options = ("levels",)
+    joins, joins_reason = (NoSkip, Add, Concat), "its long skips join outputs of one width"
 
     def __init__(
         self,
@@ -55,23 +34,39 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.levels = min(levels, depth // 2)
-        self.units = nn.ModuleList(Half(make_transform(channels, channels)) for _ in range(depth))
-        self.joins = nn.ModuleList(make_skip(channels, channels, 1.0) for _ in range(self.levels))
+        for _ in range(depth):
+            self.units.append(Unit(make_transform(channels, channels), NoSkip(channels, channels)))
+        self.joins_up = nn.ModuleList(make_skip(channels, channels) for _ in range(self.levels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.masked_fill(~mask[:, :, None], 0.0)
         kept: list[tuple[Tensor, Tensor]] = []
-        below = len(self.units) - self.levels
+        first_up = len(self.units) - self.levels
         for i, unit in enumerate(self.units):
-            if i >= below:
+            if i >= first_up:
                 long, mask = kept.pop()
                 up = x.index_select(1, torch.arange(long.shape[1], device=x.device) // 2)
-                join = self.joins[len(kept)]
-                assert isinstance(join, Skip)
-                # The skip's x is the map kept on the way down, its F(x) what came from below.
-                x = join(long, lambda *_, up=up: up, mask)
+                # The skip's x is the output kept on the way down, its F(x) what comes from below.
+                x = self.joins_up[len(kept)](long, lambda *_, up=up: up, mask)
             x = unit(x, mask)
             if i < self.levels:
                 kept.append((x, mask))
                 x, mask = halve(x, mask)
         return x
+
+    @property
+    def long_skips(self) -> list[Skip]:
+        return list(self.joins_up)  # type: ignore[arg-type]
+
+
+def halve(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of the real frames of every two, T rounded up.
+
+    x (B, T, C), mask (B, T) -> (B, T/2, C), (B, T/2).
+    """
+    first, first_real = x[:, ::2], mask[:, ::2]
+    # One frame more than x has, so that an odd T needs no case of its own (and can be traced).
+    second = functional.pad(x, (0, 0, 0, 1))[:, 1::2]
+    second_real = functional.pad(mask, (0, 1))[:, 1::2]
+    both = (first_real & second_real)[:, :, None]
+    return (first + second) / (1 + both.to(x.dtype)), first_real | second_real

@@ -1,12 +1,4 @@
-"""Transforms: the F of y = skip(x, F(x)).
-
-A transform is built with the width it reads, the width it gives, and its own options; `forward(x
-(B, T, in), mask (B, T)) -> (B, T, out)`. It may leave anything at padded frames, the unit masks
-them. `after` is what follows the join: the ReLU of post-activation units, else nothing. `sees_all`:
-a frame of the output depends on every frame of the input.
-"""
-
-from collections.abc import Callable
+"""Transforms: the F of y = skip(x, F(x)). The contract is the docstring of `base.Transform`."""
 
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.transforms.basic import Basic
@@ -22,7 +14,7 @@ from tacoskip.blocks.transforms.shuffle import Shuffle
 from tacoskip.blocks.transforms.squeeze_excite import SqueezeExcite
 from tacoskip.blocks.transforms.srgan import SRGAN
 
-TRANSFORMS: dict[str, Callable[..., Transform]] = {
+TRANSFORMS: dict[str, type[Transform]] = {
     "basic": Basic,
     "preact": PreAct,
     "bottleneck": Bottleneck,

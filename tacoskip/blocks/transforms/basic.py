@@ -15,6 +15,8 @@ from tacoskip.blocks.transforms.base import Transform
 class Basic(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size",)
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3):
         super().__init__()
         self.conv1 = MaskedConv1d(in_channels, out_channels, kernel_size, bias=False)

@@ -16,6 +16,8 @@ from tacoskip.blocks.transforms.base import Transform, inner_width
 class Bottleneck(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "reduction", "groups")
+
     def __init__(
         self,
         in_channels: int,

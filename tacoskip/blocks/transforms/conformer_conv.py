@@ -15,6 +15,8 @@ from tacoskip.blocks.transforms.base import Transform
 class ConformerConv(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "dropout")
+
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int = 31, dropout: float = 0.0
     ):

@@ -17,6 +17,8 @@ from tacoskip.blocks.transforms.base import Transform
 class ConvNeXt(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "expand", "scale")
+
     def __init__(
         self,
         in_channels: int,

@@ -16,6 +16,8 @@ from tacoskip.blocks.transforms.base import Transform
 class DenseLayer(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "bottleneck", "dropout")
+
     def __init__(
         self,
         in_channels: int,

@@ -16,6 +16,8 @@ from tacoskip.blocks.transforms.base import Transform
 class Inverted(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "expand")
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, expand: int = 6):
         super().__init__()
         inner = expand * in_channels

@@ -2,7 +2,7 @@
 
     F(x) = ReLU(W x + b)
 
-Frame by frame: it sees no neighbour.
+Each frame alone.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Non-local block (Wang et al. 2018): every frame reads every other.
+"""Non-local block (Wang et al. 2018): every frame attends to every other.
 
     F(x)_i = BN(W_z sum_j f(x_i, x_j) g(x_j) / C_i)
 
@@ -22,6 +22,7 @@ PAIRWISE = ("gaussian", "embedded", "dot", "concatenation")
 class NonLocal(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out). The inner width is half of `in_channels`."""
 
+    options = ("pairwise", "reduction")
     sees_all = True
 
     def __init__(
@@ -43,8 +44,8 @@ class NonLocal(Transform):
         self.norm = MaskedBatchNorm1d(out_channels)
         nn.init.zeros_(self.norm.weight)
 
-    def weights(self, x: Tensor, mask: Tensor) -> Tensor:
-        """How much frame i reads of frame j: (B, T, T), zero where j is padding."""
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return f(x_i, x_j) / C_i: (B, T, T), zero where j is padding."""
         real = mask[:, None, :]
         if self.pairwise == "gaussian":
             scores = x @ x.transpose(1, 2)
@@ -59,10 +60,10 @@ class NonLocal(Transform):
         return scores.masked_fill(~real, 0.0) / real.sum(2, keepdim=True)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        if self.pairwise == "embedded":  # torch's own kernel does not keep the (T, T) weights
+        if self.pairwise == "embedded":  # never holds the (T, T) weights
             h = functional.scaled_dot_product_attention(
                 self.theta(x), self.phi(x), self.value(x), mask[:, None, :], scale=1.0
             )
         else:
-            h = self.weights(x, mask) @ self.value(x)
+            h = self.attention(x, mask) @ self.value(x)
         return self.norm(self.out(h), mask)

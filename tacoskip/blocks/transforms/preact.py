@@ -17,6 +17,8 @@ from tacoskip.blocks.transforms.base import Transform
 class PreAct(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out). widen: inner width over `out_channels`."""
 
+    options = ("kernel_size", "widen", "dropout")
+
     def __init__(
         self,
         in_channels: int,

@@ -17,6 +17,8 @@ from tacoskip.blocks.transforms.base import Transform, inner_width
 class Shuffle(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out). Raises ValueError where groups divide no width."""
 
+    options = ("kernel_size", "reduction", "groups")
+
     def __init__(
         self,
         in_channels: int,

@@ -16,6 +16,7 @@ from tacoskip.blocks.transforms.basic import Basic
 class SqueezeExcite(Basic):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
+    options = ("kernel_size", "reduction")
     sees_all = True
 
     def __init__(

@@ -1,0 +1,52 @@
+"""Base class of topologies: which units of a stack see which outputs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from tacoskip.blocks.part import Part
+from tacoskip.blocks.skips.base import Skip
+from tacoskip.blocks.transforms.base import Transform
+
+MakeTransform = Callable[[int, int], Transform]
+MakeSkip = Callable[[int, int], Skip]
+
+
+class Topology(Part, ABC):
+    """A stack: x (B, T, C), mask (B, T) -> (B, T, C), zero at padded frames.
+
+    T and C are unchanged, and padded frames never reach real ones: in evaluation an item alone
+    equals itself in a padded batch, in training more padding changes neither output nor gradient.
+    A stack of depth 0 returns x. The constructor takes channels, depth, a function that makes a
+    transform of (in, out) channels and one that makes a skip, and the options.
+
+    units: `BaseUnit`s in the order of their depth, which the probes watch.
+    joins, joins_reason: the only skips that it can join with, and why; empty: every one.
+    sequential: each unit reads the output of the one before it and nothing else.
+    growth: channels that each unit adds by default; 0: a unit keeps the width of the stack.
+    """
+
+    joins: ClassVar[tuple[type[Skip], ...]] = ()
+    joins_reason: ClassVar[str] = ""
+    sequential: ClassVar[bool] = False
+    growth: ClassVar[int] = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.units = nn.ModuleList()
+
+    @abstractmethod
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the output (B, T, C) of x (B, T, C), mask (B, T)."""
+
+    @property
+    def long_skips(self) -> list[Skip]:
+        """Skips that join a kept output with one of a later unit, the outermost first."""
+        return []
+
+    @property
+    def readers(self) -> list[list[nn.Module]]:
+        """By stage, the modules that read all outputs before them side by side."""
+        return []
