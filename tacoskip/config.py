@@ -67,6 +67,12 @@ def _names_of(registry: str, *more: str) -> Callable[[], tuple[str, ...]]:
     return lambda: (*more, *getattr(import_module("tacoskip.blocks"), registry))
 
 
+def _is_external(block: str) -> bool:
+    from tacoskip.blocks.external import is_external
+
+    return is_external(block)
+
+
 @dataclass
 class Config:
     """Everything a run is made of. recipe: its name, which no recipe sets.
@@ -80,7 +86,10 @@ class Config:
     run: str = setting("", "The run folder; empty: runs/<recipe>.")
     seed: int = setting(0, "Seed of all random numbers.", most=2**32 - 1)
     block: str = setting(
-        "highway", "Family of the stack in every CBHG.", choices=_names_of("BLOCKS")
+        "highway",
+        "Family of the stack in every CBHG; also package.module:Name, one's own.",
+        choices=_names_of("BLOCKS"),
+        others=_is_external,
     )
     skip: str = setting("", "Skip in place of the family's own.", choices=_names_of("SKIPS", ""))
     topology: str = setting(
@@ -158,6 +167,7 @@ def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
     config = _compose(layers)
     config.recipe = name
     config.run = config.run or f"runs/{name}"
+    _trust_block(config)
     return _finished(config)
 
 
@@ -208,7 +218,8 @@ def from_dict(
     """Read what `to_dict` gave; a key that is absent keeps its default. `source` leads the errors.
 
     Sections of the other task hold the defaults of the version that wrote them and are left out.
-    overrides: `key=value` pairs laid over it. Raises ConfigError for an unknown key or a bad value.
+    overrides: `key=value` pairs laid over it. Raises ConfigError for an unknown key or a bad value,
+    and for a block of one's own, which is code, unless the user has given its name too.
     """
     if "${" in str(values):
         raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
@@ -216,6 +227,9 @@ def from_dict(
     typed = [("", _parse_override(pair)) for pair in overrides or []]
     try:
         config = _compose([("", {k: v for k, v in values.items() if k not in others}), *typed])
+        if any("block" in layer for _, layer in typed):
+            _trust_block(config)
+        _check_trusted(config)
         _check(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -225,6 +239,22 @@ def from_dict(
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as nested dicts of plain values."""
     return asdict(config)
+
+
+def _trust_block(config: Config) -> None:
+    from tacoskip.blocks.external import trust
+
+    trust(config.block)
+
+
+def _check_trusted(config: Config) -> None:
+    from tacoskip.blocks.external import TRUSTED, is_trusted
+
+    if not is_trusted(config.block):
+        raise ConfigError(
+            f"block '{config.block}' is code outside tacoskip, which a file alone may not run; if "
+            f"you trust it, set {TRUSTED}={config.block} in the environment"
+        )
 
 
 def _check(config: Config) -> None:

@@ -17,6 +17,7 @@ class Bounds:
     """What a setting may be. Bounds hold for a number, and for each number of a list.
 
     choices: the texts allowed, alone or in a list (a function where they are a registry's names).
+    others: whether a text that is no choice is allowed; it is checked where it is used.
     least, most are inclusive; above, below exclusive.
     """
 
@@ -26,6 +27,7 @@ class Bounds:
     most: float = LARGEST
     above: float | None = None
     below: float | None = None
+    others: Callable[[str], bool] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,12 +57,13 @@ def setting(
     most: float = LARGEST,
     above: float | None = None,
     below: float | None = None,
+    others: Callable[[str], bool] | None = None,
 ) -> Any:
     """Return a dataclass field with its help, choices and bounds; see `Bounds`.
 
     A default that is a list or a dict is copied for each object.
     """
-    metadata = {"setting": Bounds(help, choices, least, most, above, below)}
+    metadata = {"setting": Bounds(help, choices, least, most, above, below, others)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -81,7 +84,7 @@ def check(settings: Any, prefix: str = "") -> None:
         if bounds is None:
             continue
         for text in (value if isinstance(value, list) else [value]) if bounds.choices else ():
-            if text not in bounds.names:
+            if text not in bounds.names and not (bounds.others and bounds.others(text)):
                 names = [name for name in bounds.names if name]
                 hint = f"{nearest(text, names)} (known: {', '.join(names)})"
                 raise ValueError(f"unknown {prefix}{each.name} '{text}'{hint}")

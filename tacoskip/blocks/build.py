@@ -81,8 +81,10 @@ def _build(
 ) -> Topology:
     if family.make is not None:
         if skip or topology:
-            raise ValueError(f"block '{name}' is a whole stack: it takes no skip or topology")
+            raise ValueError("it is a whole stack: it takes no skip or topology")
         stack = family.make(channels, depth, **options)
+        if not isinstance(stack, nn.Module):
+            raise ValueError(f"expected a torch module, got {type(stack).__name__}")
         return stack if isinstance(stack, Topology) else WholeStack(stack)
     transform_type = _on_axis("transform", family.transform, TRANSFORMS)
     topology_type = _on_axis("topology", topology or family.topology, TOPOLOGIES)

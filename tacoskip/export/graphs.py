@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tacoskip.blocks import for_export
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import DynamicConvolution
 from tacoskip.models.attention_loop import LoopState
@@ -54,11 +55,11 @@ def graphs_of(model: Tacotron | Recognizer | OnnxTacotron | OnnxRecognizer) -> l
         if isinstance(model.decoder.loop.attention, DynamicConvolution):
             # ONNX has no convolution whose kernels differ from item to item.
             raise RunError("expected another attention to export, got dynamic_convolution")
-        return voice_graphs(model)
+        return voice_graphs(for_export(model))
     if isinstance(model, Recognizer):
         if model.speller is not None:
             raise RunError("expected a recognizer with asr.decoder=ctc to export, got attention")
-        return [recognizer_graph(model)]
+        return [recognizer_graph(for_export(model))]
     raise RunError("expected a run to export, got a folder that was exported")
 
 

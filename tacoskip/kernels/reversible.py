@@ -136,3 +136,10 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
             norm.momentum = momentum
             if norm.training and norm.num_batches_tracked is not None:
                 norm.num_batches_tracked -= 1
+
+
+def rebuild_activations(model: nn.Module) -> None:
+    """Make every reversible stack in `model` rebuild its activations, in place."""
+    for module in model.modules():
+        if type(module) is Reversible:
+            module.__class__ = RebuiltReversible

@@ -5,7 +5,6 @@ What a variant may change is the width of the stack it stands in (`cbhg.channels
 network stays, so the GRU behind a wider stack reads more, and that counts too.
 """
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tacoskip.blocks import BLOCKS, TOPOLOGIES, build_block
+from tacoskip.blocks import build_block
+from tacoskip.blocks.build import topology_of
 from tacoskip.blocks.cost import macs, parameters
 from tacoskip.config import Config, with_block
 from tacoskip.models.initial import outline
@@ -122,10 +122,10 @@ def _resized(
 
 def _halved_growth(config: Config) -> Config:
     """Return the config with half the growth in its dense stacks; the same where that is over."""
-    if (config.topology or BLOCKS[config.block].topology) != "dense":
+    topology = topology_of(config.block, config.topology)
+    if topology is None or not topology.growth:
         return config
-    default = inspect.signature(TOPOLOGIES["dense"]).parameters["growth"].default
-    growth = int(config.block_options.get("growth", default))
+    growth = int(config.block_options.get("growth", topology.growth))
     return replace(config, block_options={**config.block_options, "growth": max(1, growth // 2)})
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tacoskip.blocks import build_block, prune, sparsity
 from tacoskip.blocks.cost import macs, macs_per_frame
-from tacoskip.blocks.gates import Passed
 from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
+from tacoskip.blocks.unit import PrunedUnit
 from tacoskip.config import load_config, to_dict
 from tacoskip.loading import load
 from tacoskip.masks import lengths_to_mask
@@ -182,7 +182,7 @@ def test_a_loaded_voice_has_lost_its_closed_units_and_sounds_the_same(tmp_path: 
     one, other = (voice.synthesize("No unit.", seed=3) for voice in (loaded, whole))
     assert isinstance(one, Speech) and isinstance(other, Speech)
     assert one.wave.tobytes() == other.wave.tobytes()
-    assert sum(isinstance(m, Passed) for m in loaded.model.modules()) == sum(shut) > 0
+    assert sum(isinstance(m, PrunedUnit) for m in loaded.model.modules()) == sum(shut) > 0
     assert len(gates(loaded.model)) == len(shut) - sum(shut) > 0
 
 
@@ -194,7 +194,7 @@ def test_multiply_adds_see_closed_units(closed: int) -> None:
     assert macs_per_frame(block, 8) == (4 - closed) * unit
     assert prune(block) == closed
     assert macs_per_frame(block, 8) == (4 - closed) * unit
-    assert sum(isinstance(unit, Passed) for unit in block.units) == closed  # type: ignore[union-attr]
+    assert sum(isinstance(unit, PrunedUnit) for unit in block.units) == closed  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("chosen", [0, 1, 3])

@@ -1,8 +1,8 @@
-"""Units against code that others wrote for images: torchvision, pytorchcv, torchaudio.
+"""Units against independent implementations for images: torchvision, pytorchcv, torchaudio.
 
-An image one pixel high is a sequence: of a 3 x 3 kernel only the middle row ever meets something,
-so that row takes our weights and the others anything. No frame is padded here; outputs, batch
-statistics and gradients must agree, in training and in evaluation.
+An image one pixel high is a sequence: of a 3 x 3 kernel only the middle row matters, so that row
+takes our weights. No frame is padded here; outputs, batch statistics and gradients must agree, in
+training and in evaluation.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,9 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.models.shufflenetv2 import channel_shuffle
 
-from tacoskip.blocks import TRANSFORMS, build_block
+from tacoskip.blocks import TRANSFORMS, Unit, build_block
 from tacoskip.blocks.skips.widening import Project
 from tacoskip.blocks.transforms.shuffle import Shuffle
-from tacoskip.blocks.unit import Unit
 
 BATCH, FRAMES = 3, 11
 LEAVES = nn.Conv1d | nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm
@@ -119,7 +118,7 @@ def image(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", PAIRS)
-def test_a_unit_is_what_others_wrote(name: str, training: bool) -> None:
+def test_unit_equals_the_independent_implementation(name: str, training: bool) -> None:
     torch.manual_seed(0)
     make, channels = PAIRS[name]
     mine, theirs = (module.double().train(training) for module in make())
@@ -148,7 +147,7 @@ def test_a_unit_is_what_others_wrote(name: str, training: bool) -> None:
             torch.testing.assert_close(grad, wanted.reshape(grad.shape), atol=1e-5, rtol=1e-5)
 
 
-def test_srgan_is_its_figure() -> None:
+def test_srgan_equals_figure_4_of_the_paper() -> None:
     """Figure 4 of the paper: k3 n64, BN, PReLU, k3 n64, BN, elementwise sum."""
     torch.manual_seed(0)
     mine = build_block("srgan", 8, 1)
@@ -165,7 +164,7 @@ def test_srgan_is_its_figure() -> None:
     torch.testing.assert_close(mine(x, torch.ones(BATCH, FRAMES, dtype=torch.bool)), expected)
 
 
-def test_the_channel_shuffle_is_torchvisions() -> None:
+def test_channel_shuffle_equals_torchvisions() -> None:
     """Seen through layers that pass their input on."""
     torch.manual_seed(0)
     unit, channels = Shuffle(24, 24, reduction=1, groups=4).eval(), 24
@@ -180,7 +179,7 @@ def test_the_channel_shuffle_is_torchvisions() -> None:
     torch.testing.assert_close(output, channel_shuffle(image(x), 4).squeeze(2).transpose(1, 2))
 
 
-def read_plainly(unit: nn.Module, x: Tensor, pairwise: str) -> Tensor:
+def frame_by_frame(unit: nn.Module, x: Tensor, pairwise: str) -> Tensor:
     """Wang et al. 2018, section 3, one frame at a time: x (T, C) -> (T, C), before the last BN."""
     g = [unit.value(frame) for frame in x]
     rows = []
@@ -204,20 +203,20 @@ def read_plainly(unit: nn.Module, x: Tensor, pairwise: str) -> Tensor:
 
 
 @pytest.mark.parametrize("pairwise", ["gaussian", "embedded", "dot", "concatenation"])
-def test_nonlocal_is_the_paper_read_plainly(pairwise: str) -> None:
+def test_nonlocal_equals_the_formula_frame_by_frame(pairwise: str) -> None:
     torch.manual_seed(0)
     unit = build_block("nonlocal", 6, 1, pairwise=pairwise).double().units[0].transform  # type: ignore[union-attr,index]
     nn.init.uniform_(unit.norm.weight, 0.5, 2)
     lengths = [5, 3]
     mask = torch.arange(5) < torch.tensor(lengths)[:, None]
     x = torch.randn(2, 5, 6, dtype=torch.float64)
-    before = [read_plainly(unit, row[:n], pairwise) for row, n in zip(x, lengths, strict=True)]
+    before = [frame_by_frame(unit, row[:n], pairwise) for row, n in zip(x, lengths, strict=True)]
     norm = nn.BatchNorm1d(6).double()
     norm.load_state_dict(unit.norm.state_dict())
     torch.testing.assert_close(unit(x, mask)[mask], norm(torch.cat(before)))
 
 
-def test_nonlocal_is_attention_of_one_head() -> None:
+def test_nonlocal_equals_attention_with_one_head() -> None:
     """With the scale of 1/sqrt(d) taken out of theta, it is torch's multi-head attention."""
     torch.manual_seed(0)
     unit = build_block("nonlocal", 6, 1, reduction=1).double().eval().units[0].transform  # type: ignore[union-attr,index]

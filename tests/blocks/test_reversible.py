@@ -1,4 +1,4 @@
-"""Reversible stacks give the gradients of the same mathematics with its activations kept."""
+"""Reversible stacks with rebuilt activations give the gradients of the plain network."""
 
 import copy
 import os
@@ -11,26 +11,32 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks import build_block
+from tacoskip.kernels.reversible import rebuild_activations
 from tacoskip.masks import lengths_to_mask
 
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))
 
 
+def rebuilding(block: nn.Module) -> nn.Module:
+    """A copy that rebuilds its activations."""
+    copied = copy.deepcopy(block)
+    rebuild_activations(copied)
+    return copied
+
+
 def pair(block: str = "wide", depth: int = 4, **options: object) -> tuple[nn.Module, nn.Module]:
     """The same weights twice: activations rebuilt, activations kept. In float64."""
     torch.manual_seed(0)
-    rebuilt = build_block(block, 8, depth, topology="reversible", **options).double()
+    kept = build_block(block, 8, depth, topology="reversible", **options).double()
     with torch.no_grad():
-        for parameter in rebuilt.parameters():
+        for parameter in kept.parameters():
             parameter.add_(0.3 * torch.rand_like(parameter) + 0.05)
-        for _ in range(30):  # statistics as after some training, or evaluation would blow up
-            rebuilt(torch.randn(3, 9, 8, dtype=torch.float64), MASK)
-    for name, buffer in rebuilt.named_buffers():
+        for _ in range(30):  # statistics as after some training, or evaluation would overflow
+            kept(torch.randn(3, 9, 8, dtype=torch.float64), MASK)
+    for name, buffer in kept.named_buffers():
         if name.endswith("num_batches_tracked"):
             buffer.zero_()
-    kept = copy.deepcopy(rebuilt)
-    kept.rebuild = False  # type: ignore[assignment]
-    return rebuilt, kept
+    return rebuilding(kept), kept
 
 
 def passed(block: nn.Module, steps: int = 1) -> dict[str, Tensor]:
@@ -60,7 +66,7 @@ def passed(block: nn.Module, steps: int = 1) -> dict[str, Tensor]:
     ],
 )
 @pytest.mark.parametrize("training", [True, False])
-def test_gradients_are_those_of_kept_activations(
+def test_gradients_equal_those_of_kept_activations(
     block: str, options: dict[str, object], training: bool
 ) -> None:
     """Three passes: running statistics are counted once a pass, dropout draws new masks each."""
@@ -72,12 +78,10 @@ def test_gradients_are_those_of_kept_activations(
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
-def test_gradients_are_the_same_to_the_bit_at_any_depth(autocast: bool) -> None:
-    """What is taken back is what was there: no ReLU turns, no rounding to bfloat16 tips."""
+def test_gradients_of_a_deep_stack_are_equal_to_the_bit(autocast: bool) -> None:
     torch.manual_seed(0)
-    rebuilt = build_block("wide", 8, 32, topology="reversible", widen=2, dropout=0.4)
-    kept = copy.deepcopy(rebuilt)
-    kept.rebuild = False  # type: ignore[assignment]
+    kept = build_block("wide", 8, 32, topology="reversible", widen=2, dropout=0.4)
+    rebuilt = rebuilding(kept)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         # Backward inside, and a second pass: casts may be cached.
         one, other = passed(rebuilt, 2), passed(kept, 2)
@@ -86,7 +90,6 @@ def test_gradients_are_the_same_to_the_bit_at_any_depth(autocast: bool) -> None:
 
 
 def test_autocast_reaches_the_transforms() -> None:
-    """Or the test above would say nothing."""
     rebuilt, _ = pair("wide")
     rebuilt.float().eval()
     x = torch.randn(3, 9, 8)
@@ -95,7 +98,7 @@ def test_autocast_reaches_the_transforms() -> None:
     assert (rounded - rebuilt(x, MASK)).abs().max() > 1e-4
 
 
-def test_frozen_parameters_stay_without_gradient() -> None:
+def test_frozen_parameters_get_no_gradient() -> None:
     rebuilt, kept = pair("residual")
     for module in (rebuilt, kept):
         for parameter in (*module.units[1].parameters(), *module.units[2].f.norm1.parameters()):  # type: ignore[index,union-attr]
@@ -106,7 +109,6 @@ def test_frozen_parameters_stay_without_gradient() -> None:
 
 
 def test_second_derivatives_are_refused() -> None:
-    """They would silently be wrong: what backward rebuilds has no graph of its own."""
     rebuilt, _ = pair("residual", depth=1)
     x = torch.randn(3, 9, 8, dtype=torch.float64, requires_grad=True)
     (grad,) = torch.autograd.grad(rebuilt(x, MASK).square().sum(), x, create_graph=True)
@@ -132,10 +134,11 @@ def kept_bytes(block: nn.Module, frames: int = 50) -> int:
     return sum(seen.values()) + sum(states.values())
 
 
-def test_memory_is_flat_in_depth() -> None:
-    rebuilt = [kept_bytes(build_block("reversible", 8, depth)) for depth in (4, 16, 64)]
+def test_memory_does_not_grow_with_depth() -> None:
+    deep = {depth: build_block("reversible", 8, depth) for depth in (4, 16, 64)}
+    rebuilt = [kept_bytes(rebuilding(block)) for block in deep.values()]
     assert rebuilt[0] == rebuilt[1] == rebuilt[2] > 0
-    kept = [kept_bytes(build_block("reversible", 8, d, rebuild=False)) for d in (4, 16)]
+    kept = [kept_bytes(deep[depth]) for depth in (4, 16)]
     chain = [kept_bytes(build_block("residual", 8, depth)) for depth in (4, 16)]
     for growing in (kept, chain):
         assert growing[1] > 3 * growing[0] > 3 * rebuilt[0]
@@ -148,14 +151,16 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tacoskip.blocks import build_block
+from tacoskip.kernels.reversible import rebuild_activations
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
-distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
 saved = torch.load(f"{folder}/start.pt")
 for name, start in saved["blocks"].items():
     block = build_block(name, 8, 3, topology="reversible").double()
     block.load_state_dict(start)
+    rebuild_activations(block)
     # Buckets of a few parameters each, so that gradients really are sent while others are rebuilt.
     parallel = DistributedDataParallel(block, bucket_cap_mb=0.0005, find_unused_parameters=False)
     rows = slice(2 * rank, 2 * rank + 2)
@@ -168,7 +173,7 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_processes_of_ddp_give_the_gradients_of_one(tmp_path: Path) -> None:
+def test_ddp_with_two_processes_gives_the_gradients_of_one(tmp_path: Path) -> None:
     """Of the whole batch for layer norm; for batch norm, which each process counts for itself, the
     mean of the halves.
     """
@@ -188,8 +193,8 @@ def test_two_processes_of_ddp_give_the_gradients_of_one(tmp_path: Path) -> None:
         for rank in (0, 1)
     ]
     for worker in workers:
-        _, complaint = worker.communicate()
-        assert worker.returncode == 0, complaint
+        _, stderr = worker.communicate()
+        assert worker.returncode == 0, stderr
     for name, block in blocks.items():
         for rows in (slice(0, 4),) if name == "convnext" else (slice(0, 2), slice(2, 4)):
             block(x[rows], mask[rows]).square().sum().backward()
