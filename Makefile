@@ -17,7 +17,7 @@ help:
 	@echo "make test    the tests, without those that are slow or want a GPU"
 	@echo "make test-faults   kills, full disks, damaged and hostile files: up to twenty minutes"
 	@echo "make test-load   an hour of work on good and bad input"
-	@echo "make lint    ruff and mypy"
+	@echo "make lint    ruff, mypy and the sizes of the code"
 	@echo "make docs    the documentation as a site in build/site; fails on a broken link"
 	@echo "make demo    train a voice and a recognizer in minutes, write demo.wav and demo.png"
 	@echo "make bench   speed beside the peers, whom it installs: half an hour (FSDD=folder LJSPEECH=folder)"
@@ -55,6 +55,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/sizes.py
 
 docs:
 	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),docs

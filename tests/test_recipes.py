@@ -7,7 +7,7 @@ import pytest
 from tacoskip.config import ConfigError, find_recipe, known_recipes, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "smoke", "vctk"]
+VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "mine", "smoke", "vctk"]
 LISTENERS = [
     *("demo_asr", "fsdd_asr", "librispeech_asr", "ljspeech_asr", "ljspeech_asr_small"),
     "smoke_asr",
