@@ -170,8 +170,6 @@ def export(
         emit_json(result)
         return
     emit_table(["graph", "MB", "ms", "x torch", "difference"], exported.rows(result))
-    if "rtf" in result:
-        print(exported.summary(result))
 
 
 @guarded

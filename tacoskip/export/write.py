@@ -20,20 +20,19 @@ from tacoskip.files import write_whole
 from tacoskip.loading import load
 from tacoskip.run_folder import EXPORT, RunError
 from tacoskip.run_folder.exported import ExportManifest, OnnxGraph
-from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.synthesis.voice import Voice
 
 OPSET = 17
 # Largest difference to torch, relative to the largest value: sums run in another order.
 TOLERANCE = 1e-3
 TIMED_CALLS = 15
-SENTENCE = "One two three four five six seven eight nine."
 
 
 def export(run: str | Path, folder: Path) -> dict[str, Any]:
     """Write a run's graphs and export.json into `folder`; return what was measured.
 
     The result has for each graph its bytes, its ms, torch's ms and the largest relative difference
-    to torch, for a voice also what `compare_voices` returns. Raises ValueError when onnx is not
+    to torch. Raises ValueError when onnx is not
     installed, RunError for a run that cannot be exported, RuntimeError for a graph that differs
     from its network.
     """
@@ -59,11 +58,7 @@ def export(run: str | Path, folder: Path) -> dict[str, Any]:
         manifest.vocabulary = loaded.vocabulary.model
     text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False)
     write_whole(folder / EXPORT, text + "\n")
-    result: dict[str, Any] = {"run": str(run), "out": str(folder), "graphs": figures}
-    again = load(folder)
-    if isinstance(loaded, Voice) and isinstance(again, Voice):
-        result |= compare_voices(loaded, again)
-    return result
+    return {"run": str(run), "out": str(folder), "graphs": figures}
 
 
 def write(graph: Graph, path: Path) -> None:
@@ -119,30 +114,6 @@ def measure(graph: Graph, path: Path) -> dict[str, float]:
     return {"bytes": path.stat().st_size, "difference": difference, **milliseconds}
 
 
-def compare_voices(voice: Voice, exported: Voice) -> dict[str, float]:
-    """Synthesize SENTENCE with both: the distance of their mels in dB (mean and largest, over the
-    frames that both have), frames of each, and seconds of work a second of speech.
-    """
-    found = []
-    for one in (voice, exported):
-        one.synthesize(SENTENCE)  # the first call allocates threads and buffers
-        began = time.perf_counter()
-        speech = one.synthesize(SENTENCE)
-        assert isinstance(speech, Speech)
-        found.append((speech.mel, (time.perf_counter() - began) / speech.seconds))
-    (ours, work), (theirs, their_work) = found
-    count = min(len(ours), len(theirs))
-    distance = 20 * np.abs(ours[:count] - theirs[:count])
-    return {
-        "mel_difference_db": float(distance.mean()),
-        "mel_difference_db_max": float(distance.max()),
-        "torch_frames": len(ours),
-        "frames": len(theirs),
-        "torch_rtf": work,
-        "rtf": their_work,
-    }
-
-
 def rows(result: dict[str, Any]) -> list[list[str]]:
     """Return what `export` measured of each graph as rows: graph, MB, ms, speed-up, difference."""
     return [
@@ -155,16 +126,6 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
         ]
         for name, one in result["graphs"].items()
     ]
-
-
-def summary(result: dict[str, Any]) -> str:
-    """Return one line on what an exported voice loses and gains as a whole."""
-    return (
-        f"mel {result['mel_difference_db']:.3f} dB from torch's (at most "
-        f"{result['mel_difference_db_max']:.2f}), {result['frames']} frames of "
-        f"{result['torch_frames']}; text to wave {result['torch_rtf'] / result['rtf']:.2f} times "
-        "as fast as torch"
-    )
 
 
 def _require_onnx() -> None:

@@ -1,7 +1,6 @@
 """Prefix beam search with an n-gram language model, by torchaudio's flashlight-text.
 
-Score of a text: log P(tokens | audio) + lm_weight * log P(text) + word_score * words (Hannun et al.
-2014). The words of a word model are the lexicon; a character model leaves spelling free.
+Score of a text: log P(tokens | audio) + lm_weight * log P(text) (Hannun et al. 2014). The words of a word model are the lexicon; a character model leaves spelling free.
 
 L encoder frames, V tokens of the vocabulary, C channels.
 """
@@ -25,14 +24,11 @@ from tacoskip.text.subwords import Vocabulary
 
 @dataclass(frozen=True)
 class BeamSettings:
-    """size: hypotheses kept a frame. lm: an ARPA file ("": none). lm_weight: of the language model.
-    word_score: added for each word of a word model.
-    """
+    """size: hypotheses kept a frame. lm: an ARPA file ("": none), counted by lm_weight."""
 
     size: int = 50
     lm: str = ""
     lm_weight: float = 1.0
-    word_score: float = 0.0
 
 
 class BeamDecoder:
@@ -58,7 +54,7 @@ class BeamDecoder:
             path = Path(folder) / "tokens.txt"
             if is_word_model:
                 path.write_text(_lexicon(words, vocabulary, tokens), encoding="utf-8")
-                options = {"lexicon": str(path), "word_score": settings.word_score}
+                options = {"lexicon": str(path)}
             elif words:  # without this file the model's entries have another order
                 path.write_text("\n".join([*tokens, "<unk>"]) + "\n", encoding="utf-8")
                 options["lm_dict"] = str(path)

@@ -15,7 +15,7 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime (pip install 'tacoskip
 from tacoskip.blocks.gates import prune
 from tacoskip.cli import app
 from tacoskip.config import Config, load_config, to_dict
-from tacoskip.export import export, rows, summary
+from tacoskip.export import export, rows
 from tacoskip.loading import load, load_recognizer, load_voice
 from tacoskip.run_folder import Checkpoint, RunError, build_network, save_checkpoint
 from tacoskip.synthesis.voice import Voice
@@ -76,8 +76,7 @@ def test_exported_voice_matches_its_run(attention: str, block: str, tmp_path: Pa
     speakers = ["anna", "ben"] if attention == "forward" else ["anna"]
     run = voice_run(tmp_path / "run", speakers, attention, block=block)
     found = export(run, tmp_path / "onnx")
-    assert found["mel_difference_db_max"] < 0.1 and found["frames"] == found["torch_frames"]
-    assert len(rows(found)) == 3 and "times as fast" in summary(found)
+    assert [row[0] for row in rows(found)] == ["encoder", "step", "postnet"]
     check_same_speech(run, tmp_path / "onnx")
 
 
