@@ -20,7 +20,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tacoskip.config import load_config
-from tacoskip.data import Corpus
+from tacoskip.data import PreparedCorpus
 from tacoskip.data.prepare import prepare
 from tacoskip.loading import load
 from tacoskip.models.attention import ATTENTIONS
@@ -31,9 +31,9 @@ from tacoskip.training import train
 ALIGNED = 0.5
 
 
-def long_text(corpus: Corpus, characters: int = 1000) -> str:
+def long_text(corpus: PreparedCorpus, characters: int = 1000) -> str:
     """Join test sentences until there are `characters` of them."""
-    texts = [cut.supervisions[0].text.rstrip(".") for cut in corpus.test]
+    texts = [clip.text.rstrip(".") for clip in corpus.test]
     text = ", ".join(texts * (1 + characters // max(1, sum(map(len, texts)))))
     return text[:characters].rsplit(" ", 1)[0] + "."
 
@@ -71,12 +71,12 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             *("train.max_minutes=0", "train.evaluate_every=50", "train.sentences=[]"),
         ],
     )
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     summary = train(config)
     events = EventAccumulator(str(run)).Reload().Scalars("validation/alignment")
     aligned = next((event.step for event in events if event.value >= ALIGNED), None)
     last = EventAccumulator(str(run)).Reload().Scalars("validation/mcd_db")[-1].value
-    corpus = Corpus.of(config.data, config.audio, config.text)
+    corpus = PreparedCorpus.of(config)
     return {
         "attention": name,
         "aligned": aligned,

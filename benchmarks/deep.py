@@ -32,7 +32,7 @@ from rich.table import Table
 from tacoskip.ablation.events import Events, read_events
 from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, load_config
-from tacoskip.data import Corpus, TrainBatches
+from tacoskip.data import PreparedCorpus, TrainBatches
 from tacoskip.data.prepare import prepare
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import build_tacotron
@@ -67,7 +67,7 @@ def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
             *arguments.overrides,
         ],
     )
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     return config
 
 
@@ -140,7 +140,7 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
 def cost(arguments: argparse.Namespace, block: str, depth: int, pairs: int = 12) -> dict[str, Any]:
     """Step time with the probes over step time without, alternating on one batch."""
     config = settings(arguments, block, depth)
-    corpus = Corpus.of(config.data, config.audio, config.text)
+    corpus = PreparedCorpus.of(config)
     tokenizer = Tokenizer(config.text)
     front_end = FrontEnd(config.audio)
     batches = TrainBatches(

@@ -40,7 +40,7 @@ from tacoskip.audio import (
 )
 from tacoskip.audio.emphasis import deemphasis
 from tacoskip.audio.inversion import sharpen
-from tacoskip.data import Corpus
+from tacoskip.data import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer
 from tacoskip.evaluation.voices import clips_of
 from tacoskip.loading import load_recognizer, load_voice
@@ -174,7 +174,7 @@ def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
     """What a trained voice predicts for texts of its test split."""
     voice = load_voice(run)
     config = voice.config
-    chosen = clips_of(Corpus.of(config.data, config.audio, config.text), "test", clips)
+    chosen = clips_of(PreparedCorpus.of(config), "test", clips)
     magnitudes = []
     for clip in chosen:
         speaker = clip.speaker if clip.speaker in voice.speakers else None

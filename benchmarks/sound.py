@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacoskip.audio import read_audio
-from tacoskip.data.demo import corpus_voice, sentences
+from tacoskip.data.corpora.demo import sentences, synthesize_clip
 
 
 def stretch(seconds: float, rate: int, wavs: Path | None = None) -> NDArray[np.float32]:
@@ -23,7 +23,7 @@ def stretch(seconds: float, rate: int, wavs: Path | None = None) -> NDArray[np.f
         if files:
             piece = read_audio(files[number % len(files)], rate)[0]
         else:
-            piece = corpus_voice(texts[number % len(texts)], rate)
+            piece = synthesize_clip(texts[number % len(texts)], rate)
         pieces.append(piece)
         held += len(piece)
     return np.concatenate(pieces)[:wanted].astype(np.float32)

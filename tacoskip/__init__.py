@@ -11,9 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tacoskip.data.prepare import prepare
     from tacoskip.loading import load
 
-__all__ = ["load"]
+__all__ = ["load", "prepare"]
+
+_FUNCTIONS = {"load": "loading", "prepare": "data.prepare"}
 
 _MODULES = (
     "ablation",
@@ -33,8 +36,8 @@ _MODULES = (
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":
-        return import_module("tacoskip.loading").load
+    if name in _FUNCTIONS:
+        return getattr(import_module(f"tacoskip.{_FUNCTIONS[name]}"), name)
     if name in _MODULES:
         return import_module(f"tacoskip.{name}")
     raise AttributeError(f"module 'tacoskip' has no attribute {name!r}")

@@ -270,7 +270,6 @@ def _finished(config: Config) -> Config:
     config.run, config.train.judge = expanded(config.run), expanded(config.train.judge)
     for key in ("root", "dir", "shards"):
         setattr(config.data, key, expanded(getattr(config.data, key)))
-    config.data.extra = [expanded(folder) for folder in config.data.extra]
     _check(config)
     return config
 

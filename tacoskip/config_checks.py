@@ -128,8 +128,6 @@ def _check_task(config: "Config") -> None:
         raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
     if config.task == "asr" and config.train.judge:
         raise ConfigError(f"'train.judge' is of task=tts, and {this}")
-    if config.task == "tts" and config.data.extra:
-        raise ConfigError(f"'data.extra' is of task=asr, and {this}")
     if config.task == "asr" and config.text.symbols != "characters":
         raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
 

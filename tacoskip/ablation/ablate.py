@@ -17,7 +17,7 @@ from tacoskip.ablation.plan import DONE, FAILED, Plan, PlannedRun
 from tacoskip.ablation.statistics import AA
 from tacoskip.ablation.worker import PROGRESS, REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
-from tacoskip.data import Corpus
+from tacoskip.data import PreparedCorpus
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import Characters
@@ -123,7 +123,7 @@ def _match(
     say: Callable[[str], None],
 ) -> dict[str, dict[str, int]]:
     """Return the settings that make each variant cost what the baseline does."""
-    corpus = Corpus.of(base.data, base.audio, base.text)
+    corpus = PreparedCorpus.of(base)
     symbols = _symbols(base)
     speakers = len(corpus.speakers)
     baseline = load_config(request.recipe, [*request.overrides, *chosen[0].overrides])

@@ -32,7 +32,7 @@ TOO_LARGE = 1e100
 
 # Settings that say where, how watchfully or under which name a run learns, not what it learns.
 INCIDENTAL = {
-    *("run", "seed", "block", "data.root", "data.dir", "data.workers", "data.cache_mb"),
+    *("run", "seed", "block", "data.root", "data.dir", "data.workers"),
     *("train.device", "train.threads", "train.keep", "train.checkpoint_minutes"),
     *("train.log_every", "train.evaluate_every", "train.sentences", "train.select"),
 }

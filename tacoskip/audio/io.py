@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tacoskip.audio import ffmpeg
+
 if TYPE_CHECKING:
     from soundfile import SoundFile
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", *ffmpeg.SUFFIXES)
 
 # A writer into a pipe cannot go back to fill in the size: it leaves 0, 0xFFFFFFFF or (SoX) this.
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -33,7 +37,7 @@ LOUDEST = 1e10
 def read_audio(
     path: str | PathLike[str], sample_rate: int | None = None
 ) -> tuple[NDArray[np.float32], int]:
-    """Read a file that libsndfile knows (wav, flac, ogg, mp3, ...), mixed to mono.
+    """Read a file that libsndfile knows (wav, flac, ogg, mp3, ...) or ffmpeg, mixed to mono.
 
     `sample_rate`: resample to it (soxr) where the file has another one.
     Returns the wave, float32 (N,), and its sample rate.
@@ -195,6 +199,10 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
             size = file.stat().st_size
             if size == 0:
                 raise ValueError(f"{path}: the file is empty")
+            if ffmpeg.needs_ffmpeg(file):
+                with ffmpeg.decoded(file) as wav, open_audio(wav) as sound:
+                    yield sound
+                return
             whole = _whole_wav(path, stream, size) or str(path)
             with _understood(whole, path, size) as sound:
                 yield sound

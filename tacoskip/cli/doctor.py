@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-PACKAGES = ("accelerate", "lhotse", "librosa", "numpy", "omegaconf")
+PACKAGES = ("accelerate", "librosa", "numpy", "omegaconf")
 # What a default LJSpeech run leaves: the archive, the clips, the prepared clips, three checkpoints.
 DISK_GB = 9.0
 

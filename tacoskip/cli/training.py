@@ -16,11 +16,11 @@ from tacoskip.messages import human_bytes, human_duration
 if TYPE_CHECKING:
     from tacoskip.config import Config
     from tacoskip.data.prepare import PrepareReport
-    from tacoskip.data.sharding import ShardReport
+    from tacoskip.data.shards import ShardReport
     from tacoskip.training import Progress
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-KEPT_BY = {"too_short": "lower data.min_seconds", "too_long": "raise data.max_seconds"}
+KEPT_BY = {"too_long": "raise data.max_seconds"}
 
 
 @guarded
@@ -123,14 +123,13 @@ def _awaited() -> Iterator[None]:
 
 def require_corpus(config: "Config") -> None:
     """Prepare the corpus unless it is there."""
-    from tacoskip.data.corpus import Corpus
     from tacoskip.data.errors import CorpusError
-    from tacoskip.data.shards import are_shards
+    from tacoskip.data.prepared import PreparedCorpus, is_prepared
 
-    if are_shards(config.data.root):
+    if is_prepared(config.data.root):
         return
     try:
-        Corpus.of(config.data, config.audio, config.text)
+        PreparedCorpus.of(config)
     except CorpusError:
         report = _prepare_corpus(config)
         left_out = ", ".join(
@@ -142,29 +141,22 @@ def require_corpus(config: "Config") -> None:
 
 def _prepare_corpus(config: "Config") -> "PrepareReport":
     from tacoskip.data import prepare as preparation
-    from tacoskip.data.sharding import check_target
-    from tacoskip.data.shards import are_shards
+    from tacoskip.data.shards import check_target
 
     root = config.data.root
     if config.text.symbols == "phonemes":  # checked before any download
         from tacoskip.text.phonemes import backend
 
         backend(config.text.voice)
-    if are_shards(root):
-        raise ValueError(f"data.root={root} holds prepared shards; train on them")
     if config.data.shards:
         check_target(config.data.shards)
     if Path(root).is_file():
         raise ValueError(f"expected a folder in data.root, got the file '{root}'")
-    if "://" in root:
-        raise ValueError(f"expected a folder or an http(s) address in data.root, got '{root}'")
-    if root and not Path(root).is_dir():
+    if root and "://" not in root and not Path(root).is_dir():
         raise ValueError(f"no folder '{root}' (data.root){nearest_path(root)}")
     with Bar("prepare") as bar:
         report = preparation.prepare(
-            config.data,
-            config.audio,
-            config.text,
+            config,
             progress=lambda done, total, note: bar.show(done / total if total else None, note),
         )
     for warning in report.warnings:
@@ -173,7 +165,7 @@ def _prepare_corpus(config: "Config") -> "PrepareReport":
 
 
 def _write_shards(config: "Config", report: "PrepareReport") -> "ShardReport":
-    from tacoskip.data.sharding import check_target, write_shards
+    from tacoskip.data.shards import check_target, write_shards
 
     with Bar("shards") as bar:
         return write_shards(

@@ -10,41 +10,36 @@ from tacoskip.data.settings import DataSettings
 
 if TYPE_CHECKING:
     from tacoskip.data.batches import TrainBatches, validation_batches
-    from tacoskip.data.corpus import Corpus, prepared_dir
+    from tacoskip.data.clip import Clip, JoinedClips
     from tacoskip.data.errors import CorpusError
-    from tacoskip.data.joining import spoken
     from tacoskip.data.loading import Batch, clip_mels, feature_statistics
     from tacoskip.data.prepare import PrepareReport
-    from tacoskip.data.shards import clip_wave, picked
+    from tacoskip.data.prepared import PreparedCorpus
 
 _HOME = {
     "Batch": "loading",
-    "Corpus": "corpus",
+    "Clip": "clip",
     "CorpusError": "errors",
+    "JoinedClips": "clip",
     "PrepareReport": "prepare",
+    "PreparedCorpus": "prepared",
     "TrainBatches": "batches",
     "clip_mels": "loading",
-    "clip_wave": "shards",
     "feature_statistics": "loading",
-    "picked": "shards",
-    "prepared_dir": "corpus",
-    "spoken": "joining",
     "validation_batches": "batches",
 }
 
 __all__ = [
     "Batch",
-    "Corpus",
+    "Clip",
     "CorpusError",
     "DataSettings",
+    "JoinedClips",
     "PrepareReport",
+    "PreparedCorpus",
     "TrainBatches",
     "clip_mels",
-    "clip_wave",
     "feature_statistics",
-    "picked",
-    "prepared_dir",
-    "spoken",
     "validation_batches",
 ]
 

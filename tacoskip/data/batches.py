@@ -3,25 +3,20 @@
 import hashlib
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data.bucketing import duration_batches, duration_groups
-from tacoskip.data.joining import joined_cuts
-from tacoskip.data.loading import Batch, Encoder, Loader, feature_statistics, spread
+from tacoskip.data.bucketing import duration_groups
+from tacoskip.data.clip import Clip, JoinedClips
+from tacoskip.data.joining import joined_clips
+from tacoskip.data.loading import Batch, ClipFeatures, Encoder, Loader, spread
 from tacoskip.data.settings import AugmentSettings, DataSettings
-from tacoskip.data.shards import ids_of, seconds_of
-
-if TYPE_CHECKING:
-    from lhotse.cut import Cut
-
-__all__ = ["Batch", "TrainBatches", "feature_statistics", "validation_batches"]
 
 Position = tuple[int, int]  # epoch, batches of it that were consumed
 
@@ -31,28 +26,26 @@ class TrainBatches:
 
     Threads build a few batches ahead; `state_dict` tells of the batches handed out, never of those
     built ahead, so that after `load_state_dict` the very next batch follows. With several
-    processes each gets its own rows of the same batches (`rank` of `world_size`); `stand_in` says
-    that the last one had none for this process, which got one to go through the motions with: it
-    must count for nothing. `linear` asks for the linear spectrogram too, `augment` for clips that
-    change from epoch to epoch.
+    processes each gets its own rows of the same batches (`rank` of `world_size`); `placeholder`
+    says that the last batch had no row for this process, which got another one: it must count for
+    nothing. `linear` asks for the linear spectrogram too, `augment` for clips that change from
+    epoch to epoch.
     """
 
     def __init__(
         self,
-        cuts: Iterable["Cut"],
+        clips: Sequence[Clip],
         data: DataSettings,
         front_end: FrontEnd,
-        tokenizer: Encoder,
+        encoder: Encoder,
         speakers: Sequence[str],
         seed: int = 0,
-        shuffle: bool = True,
         rank: int | None = None,
         world_size: int | None = None,
         linear: bool = True,
         augment: AugmentSettings | None = None,
     ) -> None:
-        self.cuts: Sequence[Any] = cuts if isinstance(cuts, Sequence) else list(cuts)
-        if not len(self.cuts):
+        if not len(clips):
             raise ValueError("expected at least one training clip, got none")
         if len(data.join) != 2:
             raise ValueError(f"expected data.join = [low, high], got {data.join}")
@@ -61,10 +54,10 @@ class TrainBatches:
                 "expected data.batch_seconds > 0, data.max_batch >= 1 and data.workers >= 0, got "
                 f"{data.batch_seconds}, {data.max_batch} and {data.workers}"
             )
-        self.data, self.seed, self.shuffle = data, seed, shuffle
+        self.clips, self.data, self.seed = clips, data, seed
         self.rank, self.world_size = _process(rank, world_size)
-        self.loader = Loader(front_end, tokenizer, speakers, data.cache_mb, linear, augment)
-        self.stand_in = False
+        self.loader = Loader(ClipFeatures(front_end, linear, augment), encoder, speakers)
+        self.placeholder = False
         self._position: Position = (0, 0)
         self._ahead: deque[tuple[Position, bool, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
@@ -82,18 +75,17 @@ class TrainBatches:
     def __next__(self) -> Batch:
         if self.data.workers == 0:
             position, whole = next(self._plan)
-            cuts, self.stand_in = self._own(whole)
-            batch = self.loader.batch(cuts, self._key(position))
+            rows, self.placeholder = self._local_rows(whole)
+            batch = self.loader.batch(rows, self._key(position))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.data.workers, "batches")
             while len(self._ahead) < 2 * self.data.workers + 1:
                 position, whole = next(self._plan)
-                cuts, stand_in = self._own(whole)
-                self.loader.features.ahead(cuts)
-                future = self._pool.submit(self.loader.batch, cuts, self._key(position))
-                self._ahead.append((position, stand_in, future))
-            position, self.stand_in, future = self._ahead.popleft()
+                rows, placeholder = self._local_rows(whole)
+                future = self._pool.submit(self.loader.batch, rows, self._key(position))
+                self._ahead.append((position, placeholder, future))
+            position, self.placeholder, future = self._ahead.popleft()
             batch = future.result()
         self._position = position
         return batch
@@ -101,12 +93,12 @@ class TrainBatches:
     def longest(self) -> Batch:
         """Return this process' rows of the epoch's largest batch: most seconds, padding included.
 
-        Nothing moves on: the next batch is the one it would have been. Sets `stand_in`.
+        The next batch stays the same. Sets `placeholder`.
         """
         epoch = self._position[0]
-        cuts, seconds, groups = self._epoch(epoch)
+        utterances, seconds, groups = self._epoch(epoch)
         largest = max(groups, key=lambda group: len(group) * seconds[group].max())
-        rows, self.stand_in = self._own([cuts[index] for index in largest])
+        rows, self.placeholder = self._local_rows([utterances[index] for index in largest])
         return self.loader.batch(rows, self._key((epoch, 0)))
 
     def close(self) -> None:
@@ -117,7 +109,6 @@ class TrainBatches:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
         self._ahead.clear()
-        self.loader.features.close()
         self._plan = self._batches_from(self._position)
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,7 +117,7 @@ class TrainBatches:
         return {"epoch": epoch, "batches": done, "seed": self.seed, "order": self._order()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the batches of `state`.
+        """Continue after the batches of `state`.
 
         Warns, and begins the epoch anew, when the clips or the settings that make the order are
         not those of `state`.
@@ -145,49 +136,49 @@ class TrainBatches:
         return f"augment {self.seed} {position[0]}"
 
     def _order(self) -> str:
-        """Return a digest of what makes the order: wherever the clips lie, it is the same."""
+        """Return a digest of everything that determines the order."""
         if not self._digest:
             d = self.data
-            shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds, self.shuffle]
+            shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds]
             digest = hashlib.sha256(repr(shape).encode())
-            for id, seconds in zip(ids_of(self.cuts), seconds_of(self.cuts), strict=True):
-                digest.update(f"{id} {float(seconds)}\n".encode())
+            for clip in self.clips:
+                digest.update(f"{clip.id} {clip.duration}\n".encode())
             self._digest = digest.hexdigest()[:16]
         return self._digest
 
-    def _batches_from(self, position: Position) -> Iterator[tuple[Position, list["Cut"]]]:
+    def _batches_from(
+        self, position: Position
+    ) -> Iterator[tuple[Position, list[Clip | JoinedClips]]]:
         epoch, skip = position
         while True:
-            cuts, _, groups = self._epoch(epoch)
+            utterances, _, groups = self._epoch(epoch)
             for done, group in enumerate(groups, 1):
                 if done > skip:
-                    yield (epoch, done), [cuts[index] for index in group]
+                    yield (epoch, done), [utterances[index] for index in group]
             epoch, skip = epoch + 1, 0
 
     def _epoch(
         self, epoch: int
-    ) -> tuple[Sequence["Cut"], NDArray[np.float64], list[NDArray[np.int64]]]:
-        """Return an epoch's utterances, their durations, and the batches, whole, by position: a
-        function of clips, settings, seed and epoch alone, so that any number of processes share
-        the same ones.
-        """
-        d, cuts = self.data, self.cuts
-        low, high = d.join
-        if high > 1:
-            cuts = joined_cuts(cuts, low, high, d.max_seconds, self.seed, epoch, self.shuffle)
-        seconds = seconds_of(cuts)
-        key = f"batches {self.seed} {epoch}"
-        groups = duration_groups(seconds, d.batch_seconds, d.max_batch, key, self.shuffle)
-        return cuts, seconds, groups
+    ) -> tuple[list[Clip | JoinedClips], NDArray[np.float64], list[NDArray[np.int64]]]:
+        """Return an epoch's utterances, their durations, and the batches, whole, by position.
 
-    def _own(self, whole: list["Cut"]) -> tuple[list["Cut"], bool]:
-        """This process' rows of a batch, and whether they only stand in for some."""
+        They depend on clips, settings, seed and epoch alone: all processes compute the same ones.
+        """
+        d = self.data
+        utterances = joined_clips(self.clips, *d.join, d.max_seconds, self.seed, epoch)
+        seconds = np.array([utterance.duration for utterance in utterances])
+        key = f"batches {self.seed} {epoch}"
+        groups = duration_groups(seconds.tolist(), d.batch_seconds, d.max_batch, key)
+        return utterances, seconds, groups
+
+    def _local_rows(self, whole: list[Clip | JoinedClips]) -> tuple[list[Clip | JoinedClips], bool]:
+        """Return this process' rows of a batch, and whether they are only a placeholder."""
         rows = whole[self.rank :: self.world_size]
         return rows or whole[:1], not rows
 
 
 def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return which process of how many this is, asked of torch.distributed where not given."""
+    """Return which process of how many this is; torch.distributed knows where not given."""
     if rank is not None and world_size is not None:
         return rank, world_size
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -196,10 +187,10 @@ def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:
 
 
 def validation_batches(
-    cuts: Iterable["Cut"],
+    clips: Sequence[Clip],
     data: DataSettings,
     front_end: FrontEnd,
-    tokenizer: Encoder,
+    encoder: Encoder,
     speakers: Sequence[str],
     limit: int = 0,
     joined: bool = False,
@@ -210,17 +201,12 @@ def validation_batches(
     limit: at most so many clips (0: all), evenly spread over the durations. joined: strings of
     clips as in training (`data.join`), the same each time.
     """
-    chosen: list[Any] = list(cuts)
-    if joined:
-        low, high = data.join
-        chosen = joined_cuts(chosen, low, high, data.max_seconds, 0, 0)
-    chosen.sort(key=lambda cut: (cut.duration, cut.id))
+    low, high = data.join if joined else (1, 1)
+    chosen = joined_clips(clips, low, high, data.max_seconds, 0, 0)
+    chosen.sort(key=lambda utterance: (utterance.duration, utterance.id))
     if limit:
         chosen = spread(chosen, limit)
-    seconds = [cut.duration for cut in chosen]
-    groups = duration_batches(chosen, seconds, data.batch_seconds, data.max_batch, "", False)
-    loader = Loader(front_end, tokenizer, speakers, linear=linear)
-    try:
-        return [loader.batch(group) for group in groups]
-    finally:
-        loader.features.close()
+    seconds = [utterance.duration for utterance in chosen]
+    groups = duration_groups(seconds, data.batch_seconds, data.max_batch, shuffle=False)
+    loader = Loader(ClipFeatures(front_end, linear), encoder, speakers)
+    return [loader.batch([chosen[index] for index in group]) for group in groups]

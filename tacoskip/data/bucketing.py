@@ -1,31 +1,27 @@
 """An epoch as a list of batches of similar duration.
 
-lhotse 1.33's DynamicBucketingSampler was tried first. With `sync_buckets=False` it may choose an
-empty bucket, which ends the epoch (of FSDD up to 2.5 % of the clips never came), and it lets a
-batch exceed its duration. Here each clip comes once an epoch, and memory is bounded.
+Each clip comes once an epoch, and the padded duration of a batch is bounded. lhotse's
+DynamicBucketingSampler (1.33) gives neither: it may end an epoch early, and a batch may exceed its
+duration.
 """
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-Clip = TypeVar("Clip")
 
 JITTER = 0.05  # clips within about 10 % of duration change places from epoch to epoch
 
 
 def duration_groups(
-    seconds: Sequence[float] | NDArray[np.float64],
+    seconds: Sequence[float],
     batch_seconds: float,
     max_batch: int,
-    seed: str,
+    seed: str = "",
     shuffle: bool = True,
 ) -> list[NDArray[np.int64]]:
-    """Return clips, by their position, in batches whose padded duration stays within
-    `batch_seconds`.
+    """Return the positions of clips in batches whose padded duration is at most `batch_seconds`.
 
     seconds: the clips' durations. A clip longer than `batch_seconds` is a batch of its own. With
     `shuffle` the batches come in random order, and other clips meet in another epoch; `seed` names
@@ -39,26 +35,13 @@ def duration_groups(
         keys = durations * np.fromiter((rng.uniform(low, high) for _ in seconds), np.float64)
     order = np.argsort(keys, kind="stable")
     starts, longest = list[int](), 0.0
-    for place, duration in enumerate(map(float, durations[order])):
+    for position, duration in enumerate(map(float, durations[order])):
         longest = max(longest, duration)
-        count = place - starts[-1] if starts else max_batch
+        count = position - starts[-1] if starts else max_batch
         if count >= max_batch or longest * (count + 1) > batch_seconds:
-            starts.append(place)
+            starts.append(position)
             longest = duration
     groups = np.split(order, starts[1:]) if starts else []
     if shuffle:
         rng.shuffle(groups)
     return groups
-
-
-def duration_batches(
-    clips: Sequence[Clip],
-    seconds: Sequence[float],
-    batch_seconds: float,
-    max_batch: int,
-    seed: str,
-    shuffle: bool = True,
-) -> list[list[Clip]]:
-    """Return all clips in batches, see `duration_groups`."""
-    groups = duration_groups(seconds, batch_seconds, max_batch, seed, shuffle)
-    return [[clips[index] for index in group] for group in groups]

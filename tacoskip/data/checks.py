@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tacoskip.data.settings import DataSettings
 from tacoskip.data.truncation import cut_short
+from tacoskip.files import write_whole
 
 FULL_SCALE = 32766 / 32768
 CLIPPED_SHARE = 0.01  # more than this at full scale, and a clip is distorted throughout
 SILENT_DB = -60.0  # the loudest 25 ms of a clip that holds speech are above this
+MIN_SECONDS = 0.1  # of speech
+TRIM_DB = 40.0  # silence at the ends is this far below the loudest part
+MARGIN_MS = 50.0  # of it that is kept
+LEVEL_DB = -26.0  # RMS below full scale of a prepared clip
 PEAK = 0.99
-MARGIN_MS = 50.0
 
 
 class Rejected(Exception):
@@ -105,7 +108,7 @@ def decibels(wave: NDArray[np.float32]) -> float:
     return float(10 * np.log10(power + 1e-20))
 
 
-def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.float32]:
+def trim(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Return the part of the wave with speech in it; Rejected when there is none."""
     from tacoskip.audio import trim_silence
 
@@ -117,23 +120,23 @@ def trim(wave: NDArray[np.float32], rate: int, trim_db: float) -> NDArray[np.flo
     loudest = float(10 * np.log10(power + 1e-20))
     if loudest < SILENT_DB:
         raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
-    start, end = trim_silence(wave, rate, trim_db, MARGIN_MS)
+    start, end = trim_silence(wave, rate, TRIM_DB, MARGIN_MS)
     if end <= start:
         raise Rejected("silent", "nothing but silence")
     return wave[start:end]
 
 
-def set_level(wave: NDArray[np.float32], level_db: float) -> NDArray[np.float32]:
-    """Scale to an RMS of `level_db`, or less where a peak would pass full scale."""
-    gain = 10 ** ((level_db - decibels(wave)) / 20)
+def set_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale to an RMS of LEVEL_DB, or less where a peak would pass full scale."""
+    gain = 10 ** ((LEVEL_DB - decibels(wave)) / 20)
     return wave * np.float32(min(gain, PEAK / loudest_sample(wave)))
 
 
 def as_flac(pcm: NDArray[np.int16], rate: int) -> bytes:
     """Return samples (N,) as the bytes of a flac file.
 
-    Where the system has files that are in memory alone (Linux), libsndfile writes into one: what it
-    hands to Python instead, block by block, waits each time for the other threads.
+    On Linux libsndfile writes into a file in memory: writing to Python, block by block, waits each
+    time for the other threads.
     """
     import soundfile
 
@@ -149,28 +152,26 @@ def as_flac(pcm: NDArray[np.int16], rate: int) -> bytes:
 
 
 def prepare_clip(
-    source: Path, file: Path, data: DataSettings, sample_rate: int
+    source: Path, file: Path, max_seconds: float, sample_rate: int
 ) -> dict[str, int | float]:
     """Check the clip in `source` and write it to `file`, or raise Rejected.
 
     Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
     file appears whole or not at all; OSError when it cannot be written.
     """
-    from tacoskip.audio.io import write_whole
-
-    samples, rate = decode(source, data.max_seconds)
+    samples, rate = decode(source, max_seconds)
     clipped = clipped_share(samples)
     wave = to_mono(samples, rate, sample_rate)
     level = decibels(wave)
-    wave = trim(wave, sample_rate, data.trim_db)
+    wave = trim(wave, sample_rate)
     seconds = len(wave) / sample_rate
-    if seconds < data.min_seconds:
-        raise Rejected("too_short", f"{seconds:.2f} s of speech, at least {data.min_seconds} s")
-    if seconds > data.max_seconds:
-        raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {data.max_seconds} s")
+    if seconds < MIN_SECONDS:
+        raise Rejected("too_short", f"{seconds:.2f} s of speech, at least {MIN_SECONDS} s")
+    if seconds > max_seconds:
+        raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {max_seconds} s")
     if clipped > CLIPPED_SHARE:
         raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
-    wave = set_level(wave, data.level_db)
+    wave = set_level(wave)
     wave *= 32767
     pcm = np.rint(wave, out=wave).astype(np.int16)
     write_whole(file, as_flac(pcm, sample_rate))

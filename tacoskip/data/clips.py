@@ -1,4 +1,4 @@
-"""All clips of a corpus checked and written, in parallel, none of them twice.
+"""All clips of a corpus checked and written, in parallel, each once.
 
 libsndfile and soxr release Python's lock, so threads share the work; text is normalised between.
 """
@@ -6,39 +6,29 @@ libsndfile and soxr release Python's lock, so threads share the work; text is no
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import Journal, clip_key, is_result, settings_key
-from tacoskip.data.settings import DataSettings
+from tacoskip.data.prepared import audio_name
+from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
-from tacoskip.text.settings import TextSettings
+
+if TYPE_CHECKING:
+    from tacoskip.text import Tokenizer
 
 Row = dict[str, Any]
 
-AHEAD = 8  # clips a thread that wait for it, or for an earlier one
-
-
-def audio_name(id: str) -> str:
-    """Return the file of a clip relative to the prepared folder, safe for any id."""
-    name = quote(id, safe=" ")
-    if len(name) > 120:
-        name = name[:100] + sha256(id.encode()).hexdigest()[:16]
-    return f"audio/{name}.flac"
+AHEAD = 8  # clips queued for each thread
 
 
 def check_clips(
     utterances: list[Utterance],
     directory: Path,
-    data: DataSettings,
-    audio: AudioSettings,
-    text: TextSettings,
+    config: CorpusConfig,
     jobs: int | None,
     progress: Progress,
 ) -> tuple[list[Row], int]:
@@ -49,7 +39,7 @@ def check_clips(
     again. Raises CorpusError when prepared clips cannot be written.
     """
     journal = Journal(directory / "clips.jsonl")
-    work = _Work(directory, data, audio, text, journal, jobs or os.cpu_count() or 1)
+    work = _Work(directory, config, journal, jobs or os.cpu_count() or 1)
     try:
         for utterance in utterances:
             work.begin(utterance)
@@ -66,21 +56,26 @@ def check_clips(
     return [work.rows[utterance.id] for utterance in utterances], work.fresh
 
 
+def spoken_text(utterance: Utterance, tokenizer: "Tokenizer") -> tuple[str, dict[str, int]]:
+    """Return the text as spoken words and, counted, the characters of it that have no symbol.
+
+    The corpus' own normalised text is preferred to the raw one. Either is read as `synthesize`
+    would read it: LJSpeech's column leaves "Mr." and "FBI" as they are. Raises ValueError when
+    nothing of the text can be spoken.
+    """
+    written = " ".join((utterance.normalized or "").split()) or utterance.text
+    return tokenizer.read(written)
+
+
 class _Work:
-    def __init__(
-        self,
-        directory: Path,
-        data: DataSettings,
-        audio: AudioSettings,
-        text: TextSettings,
-        journal: Journal,
-        jobs: int,
-    ) -> None:
+    """Clips on their way through a pool of threads."""
+
+    def __init__(self, directory: Path, config: CorpusConfig, journal: Journal, jobs: int) -> None:
         from tacoskip.text import Tokenizer
 
-        self.directory, self.data, self.rate = directory, data, audio.sample_rate
-        self.tokenizer = Tokenizer(text)
-        self.settings = settings_key(data, audio.sample_rate)
+        self.directory, self.data, self.rate = directory, config.data, config.audio.sample_rate
+        self.tokenizer = Tokenizer(config.text)
+        self.settings = settings_key(self.data, self.rate)
         self.journal, self.jobs, self.fresh = journal, jobs, 0
         self.pool = ThreadPoolExecutor(jobs, "clips")
         self.running: deque[tuple[Future[dict[str, int | float]], Row]] = deque()
@@ -91,16 +86,14 @@ class _Work:
         return len(self.rows) - len(self.running)
 
     def begin(self, utterance: Utterance) -> None:
-        """Read the text of a clip, and see to its audio unless that was done before."""
-        from tacoskip.data.transcripts import spoken_text
-
+        """Read the text of a clip, and queue its audio unless that was done before."""
         id, path = utterance.id, utterance.path
         row: Row = {"id": id, "path": str(path), "text": utterance.text}
         row["speaker"] = utterance.speaker
         try:
             row["normalized"], row["lost"] = spoken_text(utterance, self.tokenizer)
-        except Rejected as rejected:
-            self.rows[id] = row | {"reason": rejected.reason, "detail": rejected.detail}
+        except ValueError as error:
+            self.rows[id] = row | {"reason": "no_speakable_text", "detail": str(error)}
             return
         self.rows[id] = row
         result: Row = {"id": id, "key": clip_key(path, self.settings), "file": audio_name(id)}
@@ -110,13 +103,13 @@ class _Work:
             row |= known | {"file": result["file"]}
             del row["key"]
             return
-        task = self.pool.submit(prepare_clip, path, file, self.data, self.rate)
+        task = self.pool.submit(prepare_clip, path, file, self.data.max_seconds, self.rate)
         self.running.append((task, result))
         if len(self.running) > AHEAD * self.jobs:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the clip that was begun first and keep what is known of it."""
+        """Wait for the clip that was queued first and keep its result."""
         future, result = self.running.popleft()
         try:
             result |= future.result()
@@ -125,7 +118,7 @@ class _Work:
         except OSError as error:  # the disk is full, the folder read-only
             file = self.directory / result["file"]
             raise CorpusError(f"cannot write {file}: {error.strerror}") from error
-        except Exception as error:  # a thread's own word says nothing of its clip
+        except Exception as error:  # an error in a thread must name its clip
             raise CorpusError(
                 f"cannot prepare {self.rows[result['id']]['path']}: "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"

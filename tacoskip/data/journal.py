@@ -1,26 +1,25 @@
-"""What was found out about each clip, kept so that running again does only what is missing.
+"""Results of `prepare` by clip, kept so that running again does only what is missing.
 
 One JSON line a clip, appended as results come; a line cut short by a crash is ignored, and the
 clip done again. A result holds as long as its key: the clip's file (name, size and time) and every
-setting that shapes the prepared audio. Texts are not kept: to read them again costs little.
+setting that changes the prepared audio. Texts are read anew each time.
 """
 
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from tacoskip.data.settings import DataSettings
+from tacoskip.files import write_whole
 
-VERSION = 2  # raise when the checks or the prepared audio change
+VERSION = 3  # raise when the checks or the prepared audio change
 
 
 def settings_key(data: DataSettings, sample_rate: int) -> str:
-    """Return a digest of what shapes a prepared clip besides its own file."""
-    shaping = (data.min_seconds, data.max_seconds, data.trim_db, data.level_db, sample_rate)
-    return digest([VERSION, *shaping])
+    """Return a digest of what changes a prepared clip besides its own file."""
+    return digest([VERSION, data.max_seconds, sample_rate])
 
 
 def clip_key(path: Path, settings: str) -> str:
@@ -90,20 +89,4 @@ class Journal:
 
     def compact(self) -> None:
         """Rewrite the closed file with one line a clip."""
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                file.writelines(line + b"\n" for line in self.lines.values())
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        write_whole(self.path, b"".join(line + b"\n" for line in self.lines.values()))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft
 
-from tacoskip.data.joining import PAUSE_LEVEL
+from tacoskip.data.clip import PAUSE_LEVEL
 from tacoskip.data.settings import AugmentSettings
 
 

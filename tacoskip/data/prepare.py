@@ -4,20 +4,16 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tacoskip.audio.settings import AudioSettings
 from tacoskip.data.clips import Row, check_clips
-from tacoskip.data.corpora import READERS
-from tacoskip.data.corpus import prepared_dir, write_cuts
+from tacoskip.data.corpora import Corpus, check_root, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.layout import hint
+from tacoskip.data.prepared import is_prepared, prepared_dir, unknown_speaker, write_manifest
 from tacoskip.data.report import read_report, write_report
-from tacoskip.data.settings import DataSettings
-from tacoskip.data.sources import find_root
-from tacoskip.data.split import SPLITS, assign_splits, rank
+from tacoskip.data.settings import CorpusConfig, DataSettings
+from tacoskip.data.split import SPLITS, SplitClip, assign_splits, rank
 from tacoskip.data.statistics import implausible_rates
 from tacoskip.data.utterance import Dropped, Notes, Utterance
-from tacoskip.text.settings import TextSettings
 
 DOWNLOADS = Path("data/downloads")
 
@@ -37,6 +33,8 @@ class PrepareReport:
     splits: dict[str, int] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    licence: str = ""
+    citation: str = ""
 
     def reasons(self) -> dict[str, int]:
         """Return how many clips were dropped for each reason, the commonest first."""
@@ -44,126 +42,149 @@ class PrepareReport:
 
 
 def prepare(
-    data: DataSettings,
-    audio: AudioSettings,
-    text: TextSettings,
+    config: CorpusConfig,
     jobs: int | None = None,
     progress: Progress | None = None,
     downloads: Path = DOWNLOADS,
 ) -> PrepareReport:
-    """Prepare the corpus of these settings in `prepared_dir(data, audio, text)`.
+    """Prepare the corpus of a config's `data`, `audio` and `text` in `prepared_dir(config)`.
 
     jobs: threads that decode (default: one a core). progress: called as (done, total, note) where
     the note names the phase. It may be interrupted and run again: only what is missing or has
-    changed is done. Raises CorpusError when the corpus cannot be had or no clip of it is left,
-    LayoutError when the folder holds another one, ValueError when a setting is wrong.
+    changed is done. A corpus from outside (`data.corpus=module:Class`) is imported here and nowhere
+    else. Raises CorpusError when the corpus cannot be had or no clip of it is left, LayoutError
+    when the folder holds another one, ValueError when a setting is wrong.
     """
-    check_settings(data)
+    data = config.data
+    corpus = find_corpus(data.corpus)
+    check_settings(data, corpus)
     progress = progress or (lambda done, total, note: None)
-    root = find_root(data, downloads, progress)
-    notes = Notes()
-    found = list(READERS[data.corpus](root, data.subset, notes))
-    if not found and not notes.dropped:
-        raise LayoutError(f"expected clips in {root}, found none{hint(root, data.corpus)}")
-    utterances = select(found, data.limit, notes)
-    directory = prepared_dir(data, audio, text)
+    root = Path(data.root) if data.root else corpus.fetch(downloads, data, progress)
+    root = check_root(data, root)
+    utterances, notes = read_utterances(corpus, root, data)
+    directory = prepared_dir(config)
     try:
         (directory / "audio").mkdir(parents=True, exist_ok=True)
+        kept, done = _check(directory, utterances, config, jobs, progress, notes)
+        report = _write(directory, kept, utterances, config, notes)
     except (FileExistsError, NotADirectoryError) as error:
         raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
-    except OSError as error:
-        raise CorpusError(f"cannot write to {directory}: {error.strerror}") from error
-    try:
-        report = _prepare(directory, utterances, data, audio, text, jobs, progress, notes)
     except OSError as error:  # the disk is full
         raise CorpusError(f"cannot write to {directory}: {error.strerror or error}") from error
+    report.done = done
     if not report.kept:
-        reasons, first = ", ".join(report.reasons()), report.dropped[0]
+        first = report.dropped[0]
+        reasons = ", ".join(report.reasons())
         raise CorpusError(
-            f"no clip of {root} is left ({reasons}): see {directory}/report.json; "
-            f"the first: {first.path}: {first.detail}"
+            f"no clip of {data.corpus} is left ({reasons}): see {directory}/report.json; the "
+            f"first: {first.path}: {first.detail}"
         )
     return report
 
 
-def _prepare(
+def read_utterances(
+    corpus: Corpus, root: Path, data: DataSettings
+) -> tuple[list[Utterance], Notes]:
+    """Return the corpus' clips that the settings choose, and notes of those left out."""
+    notes = Notes()
+    try:
+        utterances = list(corpus.read(root, data, notes))
+        if not utterances and not notes.dropped:
+            raise LayoutError(f"expected clips in {root}, found none")
+    except LayoutError as error:
+        raise LayoutError(f"{error}{layout_hint(root, corpus)}") from None
+    unique: dict[str, Utterance] = {}
+    for utterance in utterances:
+        if utterance.id in unique:
+            notes.drop(utterance.id, utterance.path, "duplicate_id", "the first one is kept")
+        else:
+            unique[utterance.id] = utterance
+    chosen = _by_speaker(list(unique.values()), data)
+    if data.limit and len(chosen) > data.limit:
+        ids = {u.id for u in sorted(chosen, key=lambda u: rank(u.id, "limit"))[: data.limit]}
+        chosen = [u for u in chosen if u.id in ids]
+    return chosen, notes
+
+
+def _by_speaker(utterances: list[Utterance], data: DataSettings) -> list[Utterance]:
+    used, _ = data.speakers()
+    known = sorted({utterance.speaker for utterance in utterances})
+    for name in used:
+        if name not in known:
+            raise ValueError(unknown_speaker(name, known))
+    return [utterance for utterance in utterances if not used or utterance.speaker in used]
+
+
+def _check(
     directory: Path,
     utterances: list[Utterance],
-    data: DataSettings,
-    audio: AudioSettings,
-    text: TextSettings,
+    config: CorpusConfig,
     jobs: int | None,
     progress: Progress,
     notes: Notes,
-) -> PrepareReport:
-    before = read_report(directory)
-    rows, done = check_clips(utterances, directory, data, audio, text, jobs, progress)
-    kept = [row for row in rows if "reason" not in row]
+) -> tuple[list[Row], int]:
+    """Return the rows of the clips to keep and how many clips were decoded; note the others."""
+    rows, done = check_clips(utterances, directory, config, jobs, progress)
     for row in rows:
         if "reason" in row:
             notes.drop(row["id"], row["path"], row["reason"], row["detail"])
-    implausible = {row["id"]: (row, detail) for row, detail in implausible_rates(kept)}
-    for row, detail in implausible.values():
-        notes.drop(row["id"], row["path"], "implausible_rate", detail)
-    kept = [row for row in kept if row["id"] not in implausible]
-    split_of = _split(kept, utterances, before, data, notes)
-    notes.warnings += common_warnings(kept, audio.sample_rate)
+    kept = [row for row in rows if "reason" not in row]
+    implausible = implausible_rates(kept)
+    for row in kept:
+        if row["id"] in implausible:
+            notes.drop(row["id"], row["path"], "implausible_rate", implausible[row["id"]])
+    return [row for row in kept if row["id"] not in implausible], done
+
+
+def _write(
+    directory: Path,
+    kept: list[Row],
+    utterances: list[Utterance],
+    config: CorpusConfig,
+    notes: Notes,
+) -> PrepareReport:
+    split_of = _split(kept, utterances, read_report(directory), config.data, notes)
+    notes.warnings += common_warnings(kept, config.audio.sample_rate)
+    corpus = find_corpus(config.data.corpus)
     report = PrepareReport(
         kept=len(kept),
         seconds=round(sum(row["seconds"] for row in kept), 3),
         dir=directory,
-        done=done,
+        done=0,
         speakers=sorted({row["speaker"] for row in kept}),
         splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
         dropped=notes.dropped,
         warnings=notes.warnings,
+        licence=corpus.licence,
+        citation=corpus.citation,
     )
     for split in SPLITS:
-        chosen = [row for row in kept if split_of.get(row["id"]) == split]
-        write_cuts(directory, split, chosen, audio.sample_rate)
-    settings = {"data": asdict(data), "audio": asdict(audio), "text": asdict(text)}
+        rows = [row for row in kept if split_of.get(row["id"]) == split]
+        write_manifest(directory, split, rows)
+    settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
     write_report(report, kept, split_of, settings)
     return report
 
 
-def check_settings(data: DataSettings) -> None:
+def check_settings(data: DataSettings, corpus: Corpus) -> None:
     """Raise ValueError, in one line, on settings that cannot be meant."""
-    if data.corpus not in READERS:
-        raise ValueError(f"expected data.corpus of {', '.join(READERS)}, got {data.corpus!r}")
-    if data.subset and data.corpus != "librispeech":
-        raise ValueError(f"expected data.subset for librispeech only, got {data.subset!r}")
+    for name in ("subset", "columns"):
+        if getattr(data, name) and name not in corpus.settings:
+            got = repr(getattr(data, name))
+            raise ValueError(f"data.corpus={data.corpus} has no data.{name}, got {got}")
+    if is_prepared(data.root):
+        raise ValueError(f"data.root={data.root} is prepared already: train on it")
     for name in ("dir", "shards"):
         place = getattr(data, name)
         if place and data.root and Path(place).resolve() == Path(data.root).resolve():
             raise ValueError(
                 f"data.{name}={place} is data.root, which is only read: name another folder"
             )
-    if not 0 <= data.min_seconds < data.max_seconds:
-        raise ValueError(
-            f"expected 0 <= data.min_seconds < data.max_seconds, got {data.min_seconds} and "
-            f"{data.max_seconds}"
-        )
     for name in ("limit", "validation", "test"):
         if getattr(data, name) < 0:
             raise ValueError(f"expected data.{name} >= 0, got {getattr(data, name)}")
-    if data.trim_db <= 0:
-        raise ValueError(f"expected data.trim_db > 0, got {data.trim_db}")
-
-
-def select(utterances: list[Utterance], limit: int, notes: Notes) -> list[Utterance]:
-    """Return the utterances without repeated ids, at most `limit` of them, chosen by hash."""
-    seen: set[str] = set()
-    unique = []
-    for utterance in utterances:
-        if utterance.id in seen:
-            notes.drop(utterance.id, utterance.path, "duplicate_id", "the first one is kept")
-        else:
-            seen.add(utterance.id)
-            unique.append(utterance)
-    if limit and len(unique) > limit:
-        chosen = {u.id for u in sorted(unique, key=lambda u: rank(u.id, "limit"))[:limit]}
-        unique = [u for u in unique if u.id in chosen]
-    return unique
+    if data.max_seconds <= 0:
+        raise ValueError(f"expected data.max_seconds > 0, got {data.max_seconds}")
 
 
 def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:
@@ -192,15 +213,17 @@ def _split(
     notes: Notes,
 ) -> dict[str, str]:
     """Assign the splits; those of an earlier run stay unless other numbers are asked for."""
-    official = {utterance.id: utterance.split for utterance in utterances}
+    by_id = {utterance.id: utterance for utterance in utterances}
     settings = before.get("settings")
     asked = settings.get("data", {}) if isinstance(settings, dict) else {}
     same = (asked.get("validation"), asked.get("test")) == (data.validation, data.test)
     previous = before.get("split_of")
-    clips = [(row["id"], row["speaker"], official[row["id"]]) for row in kept]
-    split_of = assign_splits(
-        clips, previous if same and isinstance(previous, dict) else {}, data.validation, data.test
-    )
+    clips = [
+        SplitClip(row["id"], row["speaker"], by_id[row["id"]].split, by_id[row["id"]].sentence)
+        for row in kept
+    ]
+    earlier = previous if same and isinstance(previous, dict) else {}
+    split_of = assign_splits(clips, earlier, data.validation, data.test)
     if kept and not {"train", "validation"} <= set(split_of.values()):
         notes.warnings.append(
             f"{len(kept)} clips are too few to train on: it takes some to validate with, and of "

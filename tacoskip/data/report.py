@@ -1,15 +1,15 @@
 """The report of a prepared corpus: report.json, and report.png to see it at a glance."""
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tacoskip.data.journal import write_atomically
+from tacoskip.data.prepared import FORMAT
 from tacoskip.data.statistics import speaking_rate
+from tacoskip.files import save_figure, write_whole
 
 if TYPE_CHECKING:
     from tacoskip.data.prepare import PrepareReport
@@ -39,16 +39,20 @@ def write_report(
         "characters_per_second": [speaking_rate(row) for row in kept],
         "level_db": [row["level_db"] for row in kept],
     }
-    content = asdict(report) | {
-        "dir": str(report.dir),
-        "reasons": report.reasons(),
-        "statistics": {name: summary(numbers) for name, numbers in values.items()},
-        "settings": settings,
-        "split_of": split_of,
-    }
+    content = (
+        {"format": FORMAT}
+        | asdict(report)
+        | {
+            "dir": str(report.dir),
+            "reasons": report.reasons(),
+            "statistics": {name: summary(numbers) for name, numbers in values.items()},
+            "settings": settings,
+            "split_of": split_of,
+        }
+    )
     if kept:
         draw(report, values)
-    write_atomically(report.dir / "report.json", json.dumps(content, indent=1))
+    write_whole(report.dir / "report.json", json.dumps(content, indent=1))
 
 
 def summary(numbers: list[float]) -> dict[str, float]:
@@ -56,18 +60,16 @@ def summary(numbers: list[float]) -> dict[str, float]:
     if not numbers:
         return {}
     names = ("min", "p5", "median", "p95", "max")
-    found = np.percentile(numbers, [0, 5, 50, 95, 100])
-    return {name: round(float(value), 3) for name, value in zip(names, found, strict=True)}
+    values = np.percentile(numbers, [0, 5, 50, 95, 100])
+    return {name: round(float(value), 3) for name, value in zip(names, values, strict=True)}
 
 
 def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
     """Draw the histograms of durations, speaking rates and levels as recorded into report.png."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.4))  # a layout of matplotlib's own would draw everything twice
+    figure = Figure(figsize=(12, 3.4))  # an automatic layout would draw everything twice
     figure.subplots_adjust(0.06, 0.15, 0.99, 0.9, wspace=0.18)
-    canvas = FigureCanvasAgg(figure)
     labels = ("seconds after trimming", "letters a second", "level as recorded, dB RMS")
     for axes, label, numbers in zip(figure.subplots(1, 3), labels, values.values(), strict=True):
         counts, edges = np.histogram(numbers, min(60, max(5, len(numbers) // 10)))
@@ -80,9 +82,4 @@ def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
         f"{report.kept} clips kept, {report.seconds / 3600:.2f} h, {len(report.dropped)} left out, "
         f"speakers: {len(report.speakers)}"
     )
-    part = report.dir / "report.part.png"
-    try:
-        canvas.print_png(part)
-        os.replace(part, report.dir / "report.png")
-    finally:
-        part.unlink(missing_ok=True)
+    save_figure(figure, report.dir / "report.png")

@@ -1,8 +1,11 @@
 """Settings of corpora and batches."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from tacoskip.audio.settings import AudioSettings
 from tacoskip.settings import setting
+from tacoskip.text.settings import TextSettings
 
 
 @dataclass
@@ -11,43 +14,51 @@ class DataSettings:
 
     corpus: str = setting(
         "ljspeech",
-        "How the corpus is laid out, and where it is fetched from.",
-        choices=("demo", "ljspeech", "vctk", "fsdd", "librispeech", "folder"),
+        "A corpus' name (arctic, demo, folder, fsdd, librispeech, ljspeech, vctk), or "
+        "my_package.my_module:MyCorpus.",
     )
-    root: str = setting("", "The corpus' folder; empty: fetch it (demo: synthesize it).")
+    root: str = setting(
+        "",
+        "The corpus' folder; empty: fetch it (demo: synthesize it). Also a prepared corpus, as a "
+        "folder or an address (https://, s3://, ...).",
+    )
     dir: str = setting(
         "",
         "Folder of prepared audio, manifest and report; empty: data/<corpus>, with a suffix that "
         "tells apart another root or other settings.",
     )
     shards: str = setting(
-        "", "Folder that prepare also writes shards to; data.root may name them, also by URL."
+        "", "Folder that prepare also writes the corpus to, in a few large files."
     )
     subset: str = setting("", "LibriSpeech's parts, separated by commas; empty: its default.")
+    speaker: str = setting(
+        "",
+        "Speakers to use, separated by commas; empty: all. -NAME: neither trained on nor validated "
+        "with, the test split keeps them.",
+    )
+    columns: str = setting(
+        "", "Columns of a folder's table that are named otherwise: path=file,text=sentence."
+    )
     limit: int = setting(0, "At most so many clips; 0: all.")
-    min_seconds: float = setting(0.1, "Shorter clips are left out.")
     max_seconds: float = setting(20.0, "Longer clips are left out.", above=0)
-    trim_db: float = setting(40.0, "Silence this far below the peak is trimmed; 0: no trimming.")
-    level_db: float = setting(-26.0, "Clips are scaled to this RMS level.", least=-120, most=0)
     validation: int = setting(0, "Clips to validate with; 0: the corpus' own, or about 2 %.")
     test: int = setting(0, "Clips to test with; 0: the corpus' own, or about 2 %.")
-    leave_out: list[str] = setting([], "Speakers not trained on; the test split keeps them.")
-    train_share: float = setting(1.0, "Share of the training clips to use.", above=0, most=1)
-    extra: list[str] = setting([], "Folders of more prepared corpora that a recognizer trains on.")
     join: list[int] = setting(
         [1, 1], "Least and most clips of a speaker joined to a training utterance.", least=1
     )
     batch_seconds: float = setting(160.0, "Seconds of audio in a batch, padding included.", above=0)
     max_batch: int = setting(32, "Most utterances in a batch.", above=0)
     workers: int = setting(1, "Threads that build batches ahead; 0: none.")
-    cache_mb: float = setting(2000.0, "Memory for features of clips that come again.")
 
     def __post_init__(self) -> None:
         if len(self.join) != 2 or self.join[0] > self.join[1]:
             raise ValueError(f"expected data.join = [least, most] clips, got {self.join}")
-        if self.min_seconds >= self.max_seconds:
-            got = f"{self.min_seconds:g} and {self.max_seconds:g}"
-            raise ValueError(f"expected data.min_seconds < data.max_seconds, got {got}")
+
+    def speakers(self) -> tuple[list[str], list[str]]:
+        """Return the names in `speaker`: those to use (none: all), those kept for the test."""
+        names = [name.strip() for name in self.speaker.split(",") if name.strip()]
+        used = [name for name in names if not name.startswith("-")]
+        return used, [name[1:] for name in names if name.startswith("-")]
 
 
 @dataclass
@@ -67,3 +78,11 @@ class AugmentSettings:
         noise = self.noise_db
         if noise and (len(noise) != 2 or noise[0] > noise[1]):
             raise ValueError(f"expected augment.noise_db = [least, most], got {noise}")
+
+
+class CorpusConfig(Protocol):
+    """The sections of a config that decide what a prepared corpus holds."""
+
+    data: DataSettings
+    audio: AudioSettings
+    text: TextSettings

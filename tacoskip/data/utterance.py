@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tacoskip.data.errors import LayoutError
-
 
 @dataclass(frozen=True)
 class Utterance:
@@ -12,6 +10,7 @@ class Utterance:
 
     normalized: the text as spoken words where the corpus supplies it, else None.
     split: "train" | "validation" | "test" where the corpus has an official split, else None.
+    sentence: clips of one sentence are in the same split ("": the clip is alone in this).
     """
 
     id: str
@@ -20,6 +19,7 @@ class Utterance:
     speaker: str
     normalized: str | None = None
     split: str | None = None
+    sentence: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,13 @@ class Notes:
         self.dropped.append(Dropped(id, str(path), reason, detail))
 
 
-def require_folder(root: Path, corpus: str) -> Path:
-    """Return `root` resolved; LayoutError when it is no folder."""
-    if not root.is_dir():
-        raise LayoutError(f"expected the corpus {corpus} in data.root={root}, found no such folder")
-    return root.resolve()
-
-
-def find_inside(root: Path, relative: str) -> Path | str:
-    """Return the path of `relative` under `root`, or the reason why it may not be read.
+def find_inside(root: Path, name: str | Path) -> Path | str:
+    """Return the path of `name` under `root`, or the reason why it may not be read.
 
     root: resolved. A `..` that climbs out, an absolute path elsewhere and a link that leads out are
     refused: a table made by somebody else must not make this program read (and copy) other files.
     """
-    relative = relative.replace("\\", "/")
+    relative = str(name).replace("\\", "/")
     if "\0" in relative:
         return "a path with a zero byte"
     path = root / relative

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tacoskip.data.corpus import Corpus
-from tacoskip.data.joining import cut_wave, joined_cuts, parts, spoken
+from tacoskip.data.clip import Clip, JoinedClips
+from tacoskip.data.joining import joined_clips
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import (
     NONE,
     Errors,
@@ -47,28 +48,28 @@ def evaluate(
     if split not in SPLITS:
         raise ValueError(f"expected a split of {', '.join(SPLITS)}, got '{split}'")
     config = recognizer.config
-    corpus = Corpus.of(config.data, config.audio, config.text)
-    cuts = utterances(corpus, split, limit, join, config.data.max_seconds)
-    said = [plain_words(spoken(cut), normalized=True) for cut in cuts]
-    waves = [cut_wave(cut) for cut in cuts]
+    corpus = PreparedCorpus.of(config)
+    clips = utterances(corpus, split, limit, join, config.data.max_seconds)
+    said = [plain_words(clip.normalized, normalized=True) for clip in clips]
+    waves = [clip.load() for clip in clips]
     seconds = sum(map(len, waves)) / recognizer.sample_rate
     recognizer.transcribe(waves[0])  # the first call pays for threads and buffers: it is not timed
     began, heard = time.perf_counter(), list[str]()
     for number, transcript in enumerate(recognizer.transcribe_waves(waves)):
         heard.append(transcript.text)
         if progress:
-            progress(number / len(cuts), cuts[number].id)
+            progress(number / len(clips), clips[number].id)
     work = time.perf_counter() - began
     rows = [
         {
-            "id": cut.id,
-            "speaker": parts(cut)[0][1].supervisions[0].speaker or "",
+            "id": clip.id,
+            "speaker": clip.speaker,
             "said": reference,
             "heard": hypothesis,
             "characters": character_errors(reference, hypothesis),
             "words": word_errors(reference, hypothesis),
         }
-        for cut, reference, hypothesis in zip(cuts, said, heard, strict=True)
+        for clip, reference, hypothesis in zip(clips, said, heard, strict=True)
     ]
     checkpoint = find_checkpoint(run)
     figures = {
@@ -90,16 +91,16 @@ def evaluate(
 
 
 def utterances(
-    corpus: Corpus, split: str, limit: int, join: tuple[int, int], max_seconds: float
-) -> list[Any]:
-    """Return the cuts of a split by id, joined to strings where asked: the same each time."""
-    cuts = sorted(getattr(corpus, split), key=lambda cut: cut.id)
-    if not cuts:
+    corpus: PreparedCorpus, split: str, limit: int, join: tuple[int, int], max_seconds: float
+) -> list[Clip | JoinedClips]:
+    """Return the clips of a split by id, joined to strings where asked: the same each time."""
+    clips = sorted(getattr(corpus, split), key=lambda clip: clip.id)
+    if not clips:
         raise ValueError(f"expected clips in the {split} split of {corpus.dir}, found none")
-    found = joined_cuts(cuts, *join, max_seconds, 0, 0)
+    found = joined_clips(clips, *join, max_seconds, 0, 0)
     if 0 < limit < len(found):
         found = [found[k * len(found) // limit] for k in range(limit)]
-    return list(found)
+    return found
 
 
 def scores(rows: Sequence[dict[str, Any]], seed: int = 0) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacoskip.data.corpus import Corpus
-from tacoskip.data.shards import clip_wave
+from tacoskip.data.clip import Clip
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import character_errors, interval
 from tacoskip.evaluation.metrics import compare_speech
 from tacoskip.loading import load_recognizer, load_voice
@@ -34,16 +33,6 @@ RESAMPLES = 2000
 METRICS = "metrics.json"
 
 Progress = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """What a split holds of one utterance: spoken words, and the recording that says them."""
-
-    id: str
-    text: str
-    speaker: str
-    cut: Any
 
 
 def evaluate(
@@ -71,7 +60,7 @@ def evaluate(
     voice = load_voice(checkpoint)
     recognizer = load_recognizer(judge) if judge else None
     config = voice.config
-    clips = clips_of(Corpus.of(config.data, config.audio, config.text), split, limit)
+    clips = clips_of(PreparedCorpus.of(config), split, limit)
     _say(voice, clips[0], seed)  # the first call pays for threads and buffers: it is not timed
     rows: list[dict[str, Any]] = []
     for number, clip in enumerate(clips):
@@ -101,20 +90,9 @@ def evaluate(
     return figures
 
 
-def clips_of(corpus: Corpus, split: str, limit: int = 0) -> list[Clip]:
+def clips_of(corpus: PreparedCorpus, split: str, limit: int = 0) -> list[Clip]:
     """Return the clips of a split in the order of their ids, at most `limit` evenly spread ones."""
-    clips = sorted(
-        (
-            Clip(
-                cut.id,
-                cut.supervisions[0].custom["normalized"],
-                cut.supervisions[0].speaker or "",
-                cut,
-            )
-            for cut in getattr(corpus, split)
-        ),
-        key=lambda clip: clip.id,
-    )
+    clips = sorted(getattr(corpus, split), key=lambda clip: clip.id)
     if not clips:
         raise ValueError(f"expected clips in the {split} split of {corpus.dir}, found none")
     if 0 < limit < len(clips):
@@ -133,7 +111,7 @@ def score(
     started = time.perf_counter()
     speech = _say(voice, clip, seed)
     work = time.perf_counter() - started
-    truth, rate = clip_wave(clip.cut)
+    truth, rate = clip.load(), clip.sample_rate
     hop = voice.config.audio.hop_length
     reference = np.asarray(truth, dtype=np.float32)
     candidate = np.pad(speech.wave, (0, max(0, hop - len(speech.wave))))  # it may be empty
@@ -147,7 +125,7 @@ def score(
     )
     return {
         "id": clip.id,
-        "text": clip.text,
+        "text": clip.normalized,
         "speaker": clip.speaker,
         **distances,
         "alignment": alignment_score(speech.alignment).score,
@@ -163,7 +141,7 @@ def _written(
 ) -> dict[str, Any]:
     """What a recognizer hears in the speech and in the recording of one clip, and its errors."""
     speech, recording = (recognizer.transcribe(wave, rate).text for wave in waves)
-    said = plain_words(clip.text, normalized=True)
+    said = plain_words(clip.normalized, normalized=True)
     return {
         "said": said,
         "heard": speech,
@@ -188,7 +166,7 @@ def _say(voice: Voice, clip: Clip, seed: int) -> Speech:
         raise ValueError(
             f"expected {clip.id} by a speaker of {', '.join(voice.speakers)}, got '{clip.speaker}'"
         )
-    speech = voice.synthesize(clip.text, speaker=speaker, seed=seed)
+    speech = voice.synthesize(clip.normalized, speaker=speaker, seed=seed)
     assert isinstance(speech, Speech)
     return speech
 

@@ -80,7 +80,7 @@ def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | Keyboar
     learning = Learning(task, model, optimizer, accelerator, processes, session.tell)
     if not session.finished:
         longest = session.batches.longest()
-        learning.try_longest(longest, session.batches.stand_in, settings.max_steps)
+        learning.try_longest(longest, session.batches.placeholder, settings.max_steps)
     clock = time.monotonic()
     with Interrupts(session.tell) as interrupts:
         while True:
@@ -95,7 +95,7 @@ def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | Keyboar
                 group["lr"] = rate
             task.begin_step(session.step)
             session.listen()
-            learnt = learning.gradients(batch, session.batches.stand_in, session.step)
+            learnt = learning.gradients(batch, session.batches.placeholder, session.step)
             norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
             if not session.accept(learnt.losses["loss"], norm, batch.ids):
                 optimizer.zero_grad()

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from tacoskip.config import Config, save_config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
-from tacoskip.data import Batch, Corpus
+from tacoskip.data import Batch, PreparedCorpus
 from tacoskip.kernels import cpu as native
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import (
@@ -52,7 +52,7 @@ STUDIED = 2
 
 
 # Settings that may differ between the machines of a run: what lies where, and what each can do.
-OWN = ("run", "data.root", "data.dir", "data.workers", "data.cache_mb", "train.threads")
+OWN = ("run", "data.root", "data.dir", "data.workers", "train.threads")
 
 
 def told(config: Config) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Session:
         self.failed, self.left_out = 0, 0  # steps that were not finite: in a row, in all
         self.halved = 0  # batches that had to be taken in parts
         self.caution = 1.0  # share of the learning rate that is left after steps that were not
-        corpus = Corpus.of(config.data, config.audio, config.text)
+        corpus = PreparedCorpus.of(config)
         clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
         processes.check_same(told(config) | {"prepared clips to train with": clips})
         processes.check_shared(self.run)
@@ -470,7 +470,7 @@ class Session:
             text=True,
             check=False,
         )
-        packages = ("tacoskip", "torch", "torchaudio", "accelerate", "lhotse", "numpy", "librosa")
+        packages = ("tacoskip", "torch", "torchaudio", "accelerate", "numpy", "librosa")
         environment = {
             "python": platform.python_version(),
             "machine": platform.machine(),

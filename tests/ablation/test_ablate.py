@@ -55,7 +55,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def carry_out(pairs: list[str]) -> Path:
     request = read_request(pairs)
     base = settle(request)
-    prepare(base.data, base.audio, base.text)
+    prepare(base)
     return ablate(request, base, lambda *_: None, lambda _: None)
 
 

@@ -224,7 +224,7 @@ def test_documented_example_keeps_the_contract_and_trains(
         *("train.sentences=[]", f"block={EXAMPLE}", "match=params"),
     ]
     config = load_config("smoke", overrides)
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     train(config)
     path = checkpoints(tmp_path / "run")[-1]
     assert "openness" in (tmp_path / "run" / "probes.json").read_text()

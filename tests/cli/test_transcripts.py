@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Path) -> Path:
     model = build_recognizer(config, 29)
     with torch.no_grad():
         model.output.weight.mul_(20)
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     values = Checkpoint(to_dict(config), ["s"], 29, 1.0, 1, model.state_dict(), {})
     save_checkpoint(values, folder / "run" / "checkpoints" / "best.pt")
     rng = np.random.default_rng(0)

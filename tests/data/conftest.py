@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,16 @@ from tacoskip.text import TextSettings
 Prepare = Callable[..., PrepareReport]
 
 
+def corpus_config(data: DataSettings, audio: AudioSettings) -> SimpleNamespace:
+    """Return what `prepare` and `PreparedCorpus.of` read of a config."""
+    return SimpleNamespace(data=data, audio=audio, text=TextSettings())
+
+
 class Maker:
     """Makes clips and corpora, and the settings they are prepared with."""
 
     rate = 8000
+    config = staticmethod(corpus_config)
     audio = AudioSettings(sample_rate=8000, n_mels=20)
 
     def buzz(
@@ -73,8 +80,8 @@ def run(tmp_path: Path, make: Maker) -> Prepare:
     def call(root: Path, corpus: str = "folder", **settings: object) -> PrepareReport:
         progress = settings.pop("progress", None)
         audio = settings.pop("audio", make.audio)
-        fields = {"dir": str(tmp_path / "prepared")} | settings
-        data = DataSettings(corpus=corpus, root=str(root), **fields)
-        return prepare(data, audio, TextSettings(), jobs=2, progress=progress)
+        fields = {"dir": str(tmp_path / "prepared"), "root": str(root)} | settings
+        config = corpus_config(DataSettings(corpus=corpus, **fields), audio)
+        return prepare(config, jobs=2, progress=progress)
 
     return call

@@ -1,6 +1,5 @@
 """Batches: what is in them, that each epoch is whole, and that a resumed run sees the same ones."""
 
-import copy
 import json
 import warnings
 from collections import Counter
@@ -16,9 +15,9 @@ import torch
 from tacoskip.audio import FrontEnd
 from tacoskip.data import (
     Batch,
-    Corpus,
     CorpusError,
     DataSettings,
+    PreparedCorpus,
     TrainBatches,
     feature_statistics,
     validation_batches,
@@ -37,9 +36,10 @@ def house(tmp_path_factory: pytest.TempPathFactory, make) -> SimpleNamespace:
     rows = [f"wavs/{id}.wav,{text},s{n % 3}" for n, (id, text) in enumerate(clips)]
     (root / "metadata.csv").write_text("\n".join(["path,text,speaker", *rows]))
     data = DataSettings(corpus="folder", root=str(root), dir=str(root / "prepared"))
-    prepare(data, make.audio, TextSettings(), jobs=2)
+    config = make.config(data, make.audio)
+    prepare(config, jobs=2)
     return SimpleNamespace(
-        corpus=Corpus(root / "prepared"),
+        corpus=PreparedCorpus(root / "prepared"),
         data=data,
         front_end=FrontEnd(make.audio),
         tokenizer=Tokenizer(TextSettings()),
@@ -68,17 +68,17 @@ def test_what_a_batch_holds(house, make):
     assert batch.mel.shape == (count, int(batch.mel_lengths.max()), make.audio.n_mels)
     assert batch.linear.shape == (count, batch.mel.shape[1], make.audio.n_bins)
     assert batch.symbols.shape == (count, int(batch.symbol_lengths.max()))
-    cuts = {cut.id: cut for cut in house.corpus.train}
+    clips = {clip.id: clip for clip in house.corpus.train}
     for i, id in enumerate(batch.ids):
-        supervision = cuts[id].supervisions[0]
-        assert batch.texts[i] == supervision.text
-        assert house.corpus.speakers[batch.speakers[i]] == supervision.speaker
-        symbols = house.tokenizer.encode(supervision.text)
+        clip = clips[id]
+        assert batch.texts[i] == clip.text
+        assert house.corpus.speakers[batch.speakers[i]] == clip.speaker
+        symbols = house.tokenizer.encode(clip.text)
         assert batch.symbols[i, : len(symbols)].tolist() == symbols
         assert (
             batch.symbol_lengths[i] == len(symbols) and not batch.symbols[i, len(symbols) :].any()
         )
-        wave = torch.from_numpy(cuts[id].load_audio()[0])
+        wave = torch.from_numpy(clip.load())
         linear, mel = house.front_end.features(wave)
         frames = int(batch.mel_lengths[i])
         torch.testing.assert_close(batch.mel[i, :frames], mel)
@@ -97,10 +97,10 @@ def test_epochs_are_whole_and_within_limits(house, join, workers):
             break
         epochs[batches.epoch].append(batch)
     batches.close()
-    expected = {cut.id for cut in house.corpus.train}
+    expected = {clip.id for clip in house.corpus.train}
     for epoch in epochs:
         words = Counter(" ".join(" ".join(b.texts) for b in epoch).split())
-        clips = Counter(" ".join(c.supervisions[0].text for c in house.corpus.train).split())
+        clips = Counter(" ".join(c.text for c in house.corpus.train).split())
         if join == [1, 1]:
             assert Counter(id for batch in epoch for id in batch.ids) == dict.fromkeys(expected, 1)
             assert words == clips
@@ -175,23 +175,10 @@ def test_closing_loses_nothing(house):
     other.close()
 
 
-def test_order_without_shuffling(house):
-    def frames(seed: int) -> list[int]:
-        data = DataSettings(batch_seconds=8.0, workers=0)
-        args = (house.front_end, house.tokenizer, house.corpus.speakers, seed, False)
-        batches = TrainBatches(house.corpus.train, data, *args)
-        result = next(batches).mel_lengths.tolist()
-        while batches.epoch == 0:
-            result += next(batches).mel_lengths.tolist()
-        return result[: len(house.corpus.train)]
-
-    assert frames(0) == sorted(frames(0)) == frames(1)
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_several_processes_share_the_rows_of_each_batch(house, workers):
     data = DataSettings(batch_seconds=4.0, max_batch=3, workers=workers)
-    args = (house.front_end, house.tokenizer, house.corpus.speakers, 3, True)
+    args = (house.front_end, house.tokenizer, house.corpus.speakers, 3)
     one, *others = (
         TrainBatches(house.corpus.train, data, *args, rank, count)
         for rank, count in ((0, 1), (0, 3), (1, 3), (2, 3))
@@ -199,8 +186,8 @@ def test_several_processes_share_the_rows_of_each_batch(house, workers):
     stood_in = 0
     while one.epoch == 0:
         whole, shares = next(one), [next(batches) for batches in others]
-        assert not one.stand_in
-        real = [b for b, of in zip(shares, others, strict=True) if not of.stand_in]
+        assert not one.placeholder
+        real = [b for b, of in zip(shares, others, strict=True) if not of.placeholder]
         assert sorted(id for b in real for id in b.ids) == sorted(whole.ids)
         stood_in += 3 - len(real)
         assert {id for b in shares for id in b.ids} == set(whole.ids)
@@ -232,8 +219,10 @@ def test_a_corpus_of_few_clips(house, clips):
         TrainBatches([], data, *args)
 
 
-def test_memory_for_features_is_bounded(house):
-    roomy, tight = train(house, workers=0, cache_mb=100.0), train(house, workers=0, cache_mb=0.5)
+def test_memory_for_features_is_bounded(house, monkeypatch):
+    roomy = train(house, workers=0)
+    monkeypatch.setattr("tacoskip.data.loading.CACHE_BYTES", 500_000)
+    tight = train(house, workers=0)
     for _ in range(30):
         assert same(next(roomy), next(tight))
 
@@ -244,11 +233,10 @@ def test_memory_for_features_is_bounded(house):
 
 
 def test_a_clip_that_went_missing_is_named(house, tmp_path):
-    cut = copy.deepcopy(house.corpus.train[0])
-    cut.recording.sources[0].source = str(tmp_path / "gone.flac")
+    clip = replace(house.corpus.train[0], source=str(tmp_path / "gone.flac"))
     data = DataSettings(workers=1)
     args = (house.front_end, house.tokenizer, house.corpus.speakers)
-    batches = TrainBatches([cut], data, *args)
+    batches = TrainBatches([clip], data, *args)
     with pytest.raises(CorpusError, match=r"gone\.flac.*tacoskip prepare"):
         next(batches)
     batches.close()
@@ -268,10 +256,10 @@ def test_validation_batches(house):
     args = (data, house.front_end, house.tokenizer, house.corpus.speakers)
     batches = validation_batches(house.corpus.train, *args)
     ids = [id for batch in batches for id in batch.ids]
-    assert sorted(ids) == sorted(cut.id for cut in house.corpus.train)
+    assert sorted(ids) == sorted(clip.id for clip in house.corpus.train)
     lengths = [int(n) for batch in batches for n in batch.mel_lengths]
     assert lengths == sorted(lengths) and max(len(batch) for batch in batches) == 3
-    shuffled = sorted(house.corpus.train, key=lambda cut: hash(cut.id))
+    shuffled = sorted(house.corpus.train, key=lambda clip: hash(clip.id))
     again = validation_batches(shuffled, *args)
     assert all(same(a, b) for a, b in zip(batches, again, strict=True))
     some = [n for b in validation_batches(shuffled, *args, limit=10) for n in b.mel_lengths]
@@ -292,7 +280,7 @@ def test_statistics_are_those_of_the_real_frames(house):
     mel_mean, mel_std, linear_mean, linear_std = feature_statistics(
         house.corpus.train, house.front_end
     )
-    waves = [torch.from_numpy(cut.load_audio()[0]) for cut in house.corpus.train]
+    waves = [torch.from_numpy(clip.load()) for clip in house.corpus.train]
     linear, mel = zip(*(house.front_end.features(wave) for wave in waves), strict=True)
     for frames, mean, std in (
         (np.concatenate(mel), mel_mean, mel_std),
@@ -315,40 +303,33 @@ def test_a_silent_band_has_a_deviation_to_divide_by(tmp_path: Path, make):
 
     root = make.corpus(tmp_path / "c", make.words(3))
     data = DataSettings(corpus="folder", root=str(root), dir=str(tmp_path / "p"))
-    prepare(data, make.audio, TextSettings(), jobs=1)
-    _, mel_std, _, linear_std = feature_statistics(Corpus(tmp_path / "p").train, Flat())
+    prepare(make.config(data, make.audio), jobs=1)
+    _, mel_std, _, linear_std = feature_statistics(PreparedCorpus(tmp_path / "p").train, Flat())
     assert (mel_std > 0).all() and (linear_std > 0).all()
 
 
 def test_prepared_at_another_rate(house, make, tmp_path):
-    cut = copy.deepcopy(house.corpus.train[0])
     soundfile.write(tmp_path / "a.flac", make.buzz(1.0, 16000), 16000)
-    cut.recording.sources[0].source = str(tmp_path / "a.flac")
+    clip = replace(house.corpus.train[0], source=str(tmp_path / "a.flac"))
     with pytest.raises(CorpusError, match=r"expected .* at 8000 Hz, got 16000 Hz"):
-        feature_statistics([cut], house.front_end)
+        feature_statistics([clip], house.front_end)
 
 
-def test_speakers_left_out_and_shares(house: SimpleNamespace, make) -> None:
-    """The test split keeps everybody, and a smaller share is part of a larger one."""
+def test_speakers_are_chosen_and_left_out(house: SimpleNamespace, make) -> None:
+    """The test split keeps everybody who is left out, nobody who is not chosen."""
 
-    def cuts(split: str, **other: object) -> list:
-        corpus = Corpus.of(replace(house.data, **other), make.audio, TextSettings())
-        return list(getattr(corpus, split))
+    def speakers(split: str, speaker: str) -> set[str]:
+        data = replace(house.data, speaker=speaker)
+        corpus = PreparedCorpus.of(make.config(data, make.audio))
+        return {clip.speaker for clip in getattr(corpus, split)}
 
-    for split in ("train", "validation", "test"):
-        whole = cuts(split)
-        kept = [c.id for c in whole if split == "test" or c.supervisions[0].speaker != "s1"]
-        assert [c.id for c in cuts(split, leave_out=["s1"])] == kept
-        assert split == "test" or 0 < len(kept) < len(whole)
-    whole = {c.id for c in cuts("train")}
-    half, tenth = ({c.id for c in cuts("train", train_share=x)} for x in (0.5, 0.1))
-    assert tenth < half < whole
-    assert (len(half), len(tenth)) == (round(len(whole) / 2), round(len(whole) / 10))
-    assert len(cuts("test", train_share=0.1)) == len(cuts("test"))
-    with pytest.raises(ValueError, match=r"unknown speaker 'eve' in data\.leave_out"):
-        cuts("train", leave_out=["eve"])
-    with pytest.raises(ValueError, match=r"'s1x' in data\.leave_out; did you mean 's1'\?"):
-        cuts("train", leave_out=["s1x"])
+    assert speakers("train", "-s1") == {"s0", "s2"} >= speakers("validation", "-s1")
+    assert speakers("test", "-s1") == speakers("test", "")
+    assert speakers("train", "s0,s2") == {"s0", "s2"} >= speakers("test", "s0,s2")
+    with pytest.raises(ValueError, match=r"unknown speaker 'eve' in data\.speaker"):
+        speakers("train", "-eve")
+    with pytest.raises(ValueError, match=r"'s1x' in data\.speaker; did you mean 's1'\?"):
+        speakers("train", "s1x")
 
 
 def test_perturbed_batches_differ_by_epoch_and_come_again(house: SimpleNamespace) -> None:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tacoskip.data.bucketing import duration_batches
+from tacoskip.data.bucketing import duration_groups
 
 RANDOM = random.Random(1)
 SECONDS = [RANDOM.lognormvariate(1.5, 0.5) for _ in range(2000)]
@@ -12,7 +12,7 @@ CLIPS = list(range(len(SECONDS)))
 
 
 def batches(seed: str = "a", limit: float = 60.0, most: int = 32, shuffle: bool = True) -> list:
-    return duration_batches(CLIPS, SECONDS, limit, most, seed, shuffle)
+    return [group.tolist() for group in duration_groups(SECONDS, limit, most, seed, shuffle)]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -46,5 +46,5 @@ def test_without_shuffling_from_short_to_long():
 
 
 def test_few_clips():
-    assert duration_batches([], [], 10.0, 4, "a") == []
-    assert duration_batches(["x"], [99.0], 10.0, 4, "a") == [["x"]]
+    assert duration_groups([], 10.0, 4) == []
+    assert [group.tolist() for group in duration_groups([99.0], 10.0, 4)] == [[0]]

@@ -13,12 +13,12 @@ import pytest
 
 import tacoskip
 from tacoskip.audio import AudioSettings
-from tacoskip.data import demo
-from tacoskip.data.corpus import Corpus
+from tacoskip.data.corpora import demo
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepare import prepare
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
-from tacoskip.text import TextSettings, normalize
+from tacoskip.text import normalize
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,12 @@ def test_the_text_of_an_installed_package(tmp_path, monkeypatch):
 
 
 def test_the_voice_says_the_same_each_time(espeak):
-    first = demo.corpus_voice("The cat sat by the river.")
-    demo.speak("Something else!", rate=300, pitch=90)
-    np.testing.assert_array_equal(first, demo.corpus_voice("The cat sat by the river."))
+    first = demo.synthesize_clip("The cat sat by the river.")
+    demo.synthesize("Something else!", rate=300, pitch=90)
+    np.testing.assert_array_equal(first, demo.synthesize_clip("The cat sat by the river."))
     program = (
-        "import hashlib; from tacoskip.data.demo import corpus_voice;"
-        "print(hashlib.sha256(corpus_voice('The cat sat by the river.').tobytes()).hexdigest())"
+        "import hashlib; from tacoskip.data.corpora.demo import synthesize_clip;"
+        "print(hashlib.sha256(synthesize_clip('The cat sat by the river.').tobytes()).hexdigest())"
     )
     runs = [
         subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -83,40 +83,46 @@ def test_rate_pitch_and_sample_rate(espeak):
         auto = np.fft.irfft(spectrum)[: len(wave)]
         return 22050 / (60 + np.argmax(auto[60:400]))
 
-    slow, fast = demo.speak("A long warm day.", rate=120), demo.speak("A long warm day.", rate=240)
+    slow, fast = (
+        demo.synthesize("A long warm day.", rate=120),
+        demo.synthesize("A long warm day.", rate=240),
+    )
     assert len(slow) > 1.4 * len(fast)
-    low, high = demo.speak("A long warm day.", pitch=20), demo.speak("A long warm day.", pitch=80)
+    low, high = (
+        demo.synthesize("A long warm day.", pitch=20),
+        demo.synthesize("A long warm day.", pitch=80),
+    )
     assert pitch(high) > 1.2 * pitch(low)
-    assert len(demo.speak("A long warm day.", sample_rate=8000)) == pytest.approx(
-        len(demo.speak("A long warm day.")) * 8000 / 22050, abs=2
+    assert len(demo.synthesize("A long warm day.", sample_rate=8000)) == pytest.approx(
+        len(demo.synthesize("A long warm day.")) * 8000 / 22050, abs=2
     )
 
 
 def test_what_espeak_would_silently_accept(espeak):
     with pytest.raises(ValueError, match="nobody"):
-        demo.speak("hello", voice="en-us+nobody")
+        demo.synthesize("hello", voice="en-us+nobody")
     with pytest.raises(ValueError, match="xx-nowhere"):
-        demo.speak("hello", voice="xx-nowhere")
-    with pytest.raises(ValueError, match="says nothing"):
-        demo.speak("")
+        demo.synthesize("hello", voice="xx-nowhere")
+    with pytest.raises(ValueError, match="gives no sound"):
+        demo.synthesize("")
 
 
-def test_from_text_to_a_prepared_corpus(espeak, tmp_path, monkeypatch):
+def test_from_text_to_a_prepared_corpus(espeak, tmp_path, make, monkeypatch):
     texts = demo.sentences()[:12]
     monkeypatch.setattr(demo, "sentences", lambda name="sentences": texts)
     data = DataSettings(corpus="demo", dir=str(tmp_path / "prepared"))
-    settings = (data, AudioSettings(sample_rate=16000), TextSettings())
-    report = prepare(*settings, jobs=2, downloads=tmp_path)
+    config = make.config(data, AudioSettings(sample_rate=16000))
+    report = prepare(config, jobs=2, downloads=tmp_path)
     assert (report.kept, report.dropped, report.warnings) == (12, [], [])
-    assert Corpus(report.dir).speakers == ["demo"]
+    assert PreparedCorpus(report.dir).speakers == ["demo"]
     spoken = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "demo" / "wavs").iterdir()}
     assert len(spoken) == 12
-    assert prepare(*settings, jobs=2, downloads=tmp_path).done == 0
+    assert prepare(config, jobs=2, downloads=tmp_path).done == 0
     texts.append("We need one more.")
-    assert prepare(*settings, jobs=2, downloads=tmp_path).kept == 13
+    assert prepare(config, jobs=2, downloads=tmp_path).kept == 13
 
 
-def test_without_the_extra(monkeypatch, tmp_path):
+def test_without_the_extra(monkeypatch, make, tmp_path):
     original = builtins.__import__
 
     def refuse(name: str, *args: object) -> object:
@@ -126,11 +132,7 @@ def test_without_the_extra(monkeypatch, tmp_path):
 
     demo._library.cache_clear()
     monkeypatch.setattr(builtins, "__import__", refuse)
+    config = make.config(DataSettings(corpus="demo", dir=str(tmp_path / "p")), AudioSettings())
     with pytest.raises(CorpusError, match=r"pip install 'tacoskip\[espeak\]'") as error:
-        prepare(
-            DataSettings(corpus="demo", dir=str(tmp_path / "p")),
-            AudioSettings(),
-            TextSettings(),
-            downloads=tmp_path,
-        )
+        prepare(config, downloads=tmp_path)
     assert "\n" not in str(error.value)

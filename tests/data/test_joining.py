@@ -4,69 +4,62 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
-from tacoskip.data.joining import join_waves, joined_cuts, parts, spoken
+from tacoskip.data.clip import Clip, join_waves
+from tacoskip.data.joining import joined_clips
 
 
-def clip(n: int, speaker: str, seconds: float = 0.5) -> MonoCut:
-    samples = round(seconds * 8000)
-    recording = Recording(f"c{n}", [AudioSource("file", [0], f"c{n}.wav")], 8000, samples, seconds)
-    supervision = SupervisionSegment(
-        f"c{n}", f"c{n}", 0, seconds, speaker=speaker, custom={"normalized": f"word{n}"}
-    )
-    return MonoCut(f"c{n}", 0, seconds, 0, recording=recording, supervisions=[supervision])
+def clip(n: int, speaker: str, seconds: float = 0.5) -> Clip:
+    return Clip(f"c{n}", f"c{n}.flac", speaker, f"word{n}", f"word{n}", round(seconds * 8000), 8000)
 
 
 CLIPS = [clip(n, f"s{n % 3}", 0.3 + 0.01 * (n % 20)) for n in range(200)]
 
 
-def describe(cuts: list[object]) -> list[tuple[str, list[tuple[float, str]]]]:
-    return [(cut.id, [(offset, part.id) for offset, part in parts(cut)]) for cut in cuts]
+def describe(strings: list[object]) -> list[tuple[str, list[tuple[float, str]]]]:
+    return [(string.id, [(offset, part.id) for offset, part in string.parts]) for string in strings]
 
 
 def test_an_epoch_of_strings():
-    strings = joined_cuts(CLIPS, 2, 5, 20.0, seed=1, epoch=0)
-    sizes = Counter(len(parts(cut)) for cut in strings)
+    strings = joined_clips(CLIPS, 2, 5, 20.0, seed=1, epoch=0)
+    sizes = Counter(len(string.parts) for string in strings)
     assert set(sizes) <= {2, 3, 4, 5} and len(sizes) == 4
-    used = Counter(part.id for cut in strings for _, part in parts(cut))
-    assert set(used) == {cut.id for cut in CLIPS}
+    used = Counter(part.id for string in strings for _, part in string.parts)
+    assert set(used) == {string.id for string in CLIPS}
     assert sum(used.values()) <= 200 + 3 * 1  # at most one clip twice for each speaker
-    for cut in strings:
-        clips = parts(cut)
-        assert len({part.supervisions[0].speaker for _, part in clips}) == 1
-        assert spoken(cut) == " ".join(
-            part.supervisions[0].custom["normalized"] for _, part in clips
-        )
+    for string in strings:
+        clips = string.parts
+        assert len({part.speaker for _, part in clips}) == 1
+        assert string.normalized == " ".join(part.normalized for _, part in clips)
         ends = [offset + part.duration for offset, part in clips]
         pauses = [b[0] - a for a, b in zip(ends, clips[1:], strict=False)]
         assert all(-1e-6 <= pause <= 0.12 for pause in pauses)
-        assert cut.duration == pytest.approx(ends[-1])
-    assert len({cut.id for cut in strings}) == len(strings)
+        assert string.duration == pytest.approx(ends[-1])
+    assert len({string.id for string in strings}) == len(strings)
 
 
 def test_the_same_seed_and_epoch_give_the_same_strings():
-    first = describe(joined_cuts(CLIPS, 1, 4, 20.0, seed=5, epoch=2))
-    assert first == describe(joined_cuts(CLIPS, 1, 4, 20.0, seed=5, epoch=2))
-    assert first != describe(joined_cuts(CLIPS, 1, 4, 20.0, seed=5, epoch=3))
-    assert first != describe(joined_cuts(CLIPS, 1, 4, 20.0, seed=6, epoch=2))
+    first = describe(joined_clips(CLIPS, 1, 4, 20.0, seed=5, epoch=2))
+    assert first == describe(joined_clips(CLIPS, 1, 4, 20.0, seed=5, epoch=2))
+    assert first != describe(joined_clips(CLIPS, 1, 4, 20.0, seed=5, epoch=3))
+    assert first != describe(joined_clips(CLIPS, 1, 4, 20.0, seed=6, epoch=2))
 
 
 def test_no_string_is_too_long():
     long = [clip(n, "a", 3.0) for n in range(30)]
-    strings = joined_cuts(long, 5, 5, 10.0, seed=0, epoch=0)
-    assert max(cut.duration for cut in strings) <= 10.0
-    assert {part.id for cut in strings for _, part in parts(cut)} == {c.id for c in long}
+    strings = joined_clips(long, 5, 5, 10.0, seed=0, epoch=0)
+    assert max(string.duration for string in strings) <= 10.0
+    assert {part.id for string in strings for _, part in string.parts} == {c.id for c in long}
 
 
 def test_without_joining_the_clips_stay_as_they_are():
-    assert joined_cuts(CLIPS, 1, 1, 20.0, seed=0, epoch=0) == CLIPS
+    assert joined_clips(CLIPS, 1, 1, 20.0, seed=0, epoch=0) == CLIPS
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 3), (4, 3), (-1, 1)])
 def test_wrong_numbers(low, high):
     with pytest.raises(ValueError, match=r"data\.join"):
-        joined_cuts(CLIPS, low, high, 20.0, seed=0, epoch=0)
+        joined_clips(CLIPS, low, high, 20.0, seed=0, epoch=0)
 
 
 def test_waves_lie_at_their_places_over_faint_noise():

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tacoskip.data.corpora import READERS
+from tacoskip.data.corpora import find_corpus
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.layout import is_prepared
-from tacoskip.data.utterance import Notes
+from tacoskip.data.prepare import read_utterances
+from tacoskip.data.prepared import is_prepared
+from tacoskip.data.settings import DataSettings
 
 # What stands in each folder.
 FOLDERS = {
@@ -38,27 +39,30 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 @pytest.mark.parametrize(
     ("corpus", "folder", "said"),
     [
-        ("folder", "empty", r"or one table in .*empty, found none$"),
-        ("folder", "digits", r"found none; it looks like data\.corpus=fsdd$"),
-        ("folder", "prepared", r"found none; it is a prepared corpus: say data\.dir=.*prepared in"),
-        ("folder", "around", r"found none; did you mean '.*around/inner'\?$"),
-        ("folder", "two", r"found a\.tsv, b\.tsv: call the one to read metadata\.tsv$"),
+        ("folder", "empty", r"beside each ID\.wav in .*empty, found none$"),
+        ("folder", "digits", r"found none; its layout is that of data\.corpus=fsdd$"),
+        ("folder", "around", r"found none; did you mean data\.root=.*around/inner\?$"),
+        ("folder", "two", r"found a\.tsv, b\.tsv: rename one to metadata\.tsv$"),
         ("fsdd", "empty", r"expected DIGIT_SPEAKER_TAKE\.wav in .*empty, found none$"),
         ("fsdd", "others", r"found 2 other wavs$"),
-        ("fsdd", "lj", r"found none; it looks like data\.corpus=folder$"),
-        ("fsdd", "around_digits", r"found none; did you mean '.*around_digits/fsdd'\?$"),
+        ("fsdd", "lj", r"found none; its layout is that of data\.corpus=folder$"),
+        ("fsdd", "around_digits", r"found none; did you mean data\.root=.*around_digits/fsdd\?$"),
         ("ljspeech", "empty", r"expected the table metadata\.csv in .*empty, found none$"),
-        ("ljspeech", "vctk", r"found none; it looks like data\.corpus=vctk$"),
-        ("demo", "libri", r"found none; it looks like data\.corpus=librispeech$"),
-        ("vctk", "table", r"VCTK's folder txt/ .* found none; it looks like data\.corpus=folder$"),
-        ("librispeech", "libri", r"part train-clean-100 .* found dev-clean: say data\.subset=$"),
-        ("librispeech", "digits", r"found none; it looks like data\.corpus=fsdd$"),
+        ("ljspeech", "vctk", r"found none; its layout is that of data\.corpus=vctk$"),
+        ("demo", "libri", r"found none; its layout is that of data\.corpus=librispeech$"),
+        (
+            "vctk",
+            "table",
+            r"VCTK's folder txt/ .* found none; its layout is that of data\.corpus=folder$",
+        ),
+        ("librispeech", "libri", r"part train-clean-100 .* found dev-clean: set data\.subset=$"),
+        ("librispeech", "digits", r"found none; its layout is that of data\.corpus=fsdd$"),
     ],
     indirect=["folder"],
 )
 def test_a_folder_of_another_layout(corpus: str, folder: Path, said: str) -> None:
     with pytest.raises(LayoutError, match=said) as refused:
-        list(READERS[corpus](folder, "", Notes()))
+        read_utterances(find_corpus(corpus), folder, DataSettings(corpus=corpus))
     assert isinstance(refused.value, CorpusError) and isinstance(refused.value, ValueError)
 
 

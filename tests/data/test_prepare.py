@@ -10,9 +10,10 @@ import pytest
 import soundfile
 
 from tacoskip.audio import AudioSettings
-from tacoskip.data import Corpus, CorpusError, DataSettings, PrepareReport, prepared_dir
+from tacoskip.data import CorpusError, DataSettings, PreparedCorpus, PrepareReport
+from tacoskip.data.checks import LEVEL_DB
 from tacoskip.data.errors import LayoutError
-from tacoskip.text import TextSettings
+from tacoskip.data.prepared import prepared_dir
 
 
 def reasons(report: PrepareReport) -> dict[str, str]:
@@ -28,18 +29,15 @@ def add(root: Path, id: str, text: str) -> Path:
 def test_sound_corpus_is_kept_whole(corpus, run, make):
     report = run(corpus)
     assert (report.kept, report.dropped, report.warnings, report.done) == (24, [], [], 24)
-    opened = Corpus(report.dir)
+    opened = PreparedCorpus(report.dir)
     assert sum(report.splits.values()) == 24
     assert len(opened.train) == report.splits["train"] and report.splits["train"] >= 20
     assert opened.speakers == ["speaker"] and opened.audio_sample_rate == make.rate
     assert opened.settings["audio"]["n_mels"] == make.audio.n_mels
     table = dict(make.words(24))
-    for cut in [*opened.train, *opened.validation, *opened.test]:
-        (supervision,) = cut.supervisions
-        assert supervision.text == table[cut.id] == supervision.custom["normalized"]
-        # lhotse itself reads what the manifest names
-        wave = cut.load_audio()[0]
-        assert len(wave) == cut.num_samples and cut.sampling_rate == make.rate
+    for clip in [*opened.train, *opened.validation, *opened.test]:
+        assert clip.text == table[clip.id] == clip.normalized
+        assert len(clip.load()) == clip.samples and clip.sample_rate == make.rate
 
 
 def test_prepared_folder_can_be_moved(corpus, run, tmp_path):
@@ -47,9 +45,9 @@ def test_prepared_folder_can_be_moved(corpus, run, tmp_path):
     moved = tmp_path / "elsewhere" / "moved"
     moved.parent.mkdir()
     report.dir.rename(moved)
-    cut = Corpus(moved).train[0]
-    assert len(cut.load_audio()[0]) == cut.num_samples
-    assert str(tmp_path / "elsewhere") in cut.recording.sources[0].source
+    clip = PreparedCorpus(moved).train[0]
+    assert len(clip.load()) == clip.samples
+    assert clip.source.startswith(str(tmp_path / "elsewhere"))
 
 
 def test_level_silence_and_offset(tmp_path, make, run):
@@ -61,17 +59,18 @@ def test_level_silence_and_offset(tmp_path, make, run):
     soundfile.write(root / "wavs" / "a.wav", loud, make.rate, subtype="FLOAT")
     soundfile.write(root / "wavs" / "b.wav", speech * 0.05, make.rate, subtype="FLOAT")
     (root / "metadata.csv").write_text("a|ten letters\nb|ten letters\n")
-    report = run(root, level_db=-26.0)
+    report = run(root)
     for name in ("a", "b"):
         wave, _ = soundfile.read(report.dir / "audio" / f"{name}.flac")
         assert 0.98 <= len(wave) / make.rate <= 1.16  # 50 ms of margin on either side, and frames
-        assert 10 * np.log10(np.mean(wave**2)) == pytest.approx(-26.0, abs=0.05)
+        assert 10 * np.log10(np.mean(wave**2)) == pytest.approx(LEVEL_DB, abs=0.05)
         assert abs(wave.mean()) < 1e-3
         assert soundfile.info(report.dir / "audio" / f"{name}.flac").subtype == "PCM_16"
 
 
-def test_a_level_that_would_clip_is_lowered(corpus, run):
-    report = run(corpus, level_db=-3.0)
+def test_level_is_lowered_where_a_peak_would_clip(corpus, run, monkeypatch):
+    monkeypatch.setattr("tacoskip.data.checks.LEVEL_DB", -3.0)
+    report = run(corpus)
     wave, _ = soundfile.read(report.dir / "audio" / "c000.flac")
     assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-3)
 
@@ -86,7 +85,7 @@ def test_every_bad_clip_is_named_and_none_is_fatal(corpus, run, make, tmp_path):
         return path
 
     expected = {
-        "cut": "truncated",
+        "clip": "truncated",
         "text": "undecodable",
         "nan": "not_finite",
         "inf": "not_finite",
@@ -107,7 +106,7 @@ def test_every_bad_clip_is_named_and_none_is_fatal(corpus, run, make, tmp_path):
         "blank": "no_speakable_text",
         "rushed": "implausible_rate",
     }
-    path = write("cut", good)
+    path = write("clip", good)
     path.write_bytes(path.read_bytes()[:9000])
     add(corpus, "text", "ten letters").write_text("this is no sound")
     write("nan", np.where(np.arange(len(good)) == 500, np.nan, good), subtype="FLOAT")
@@ -186,7 +185,7 @@ def test_running_again_does_only_what_is_missing(corpus, run, make):
     assert {n for n, time in after.items() if times.get(n) != time} == {
         f"{id}.flac" for id in ("c003", "c100", "c005")
     }
-    texts = {cut.id: cut.supervisions[0].text for cut in Corpus(third.dir).train}
+    texts = {clip.id: clip.text for clip in PreparedCorpus(third.dir).train}
     before = dict(make.words(24))
     assert texts.pop("c007") == "blue " + before["c007"]  # a new text needs no decoding
     assert all(before.get(id, "yellow") == text for id, text in texts.items())
@@ -194,8 +193,8 @@ def test_running_again_does_only_what_is_missing(corpus, run, make):
 
 def test_changed_settings_are_done_again(corpus, run):
     run(corpus)
-    assert run(corpus, level_db=-20.0).done == 24
-    assert run(corpus, level_db=-20.0, validation=3).done == 0
+    assert run(corpus, max_seconds=10.0).done == 24
+    assert run(corpus, max_seconds=10.0, validation=3).done == 0
 
 
 def test_an_interrupted_run_goes_on(corpus, run, tmp_path):
@@ -207,7 +206,7 @@ def test_an_interrupted_run_goes_on(corpus, run, tmp_path):
         run(corpus, progress=interrupt)
     prepared = tmp_path / "prepared"
     with pytest.raises(CorpusError, match="tacoskip prepare"):
-        Corpus(prepared)
+        PreparedCorpus(prepared)
     with (prepared / "clips.jsonl").open("a") as journal:
         journal.write('{"id": "c0')  # the machine went down in mid-line
     report = run(corpus)
@@ -228,7 +227,7 @@ def test_a_corpus_with_nothing_left(tmp_path, make, run):
     report = json.loads((tmp_path / "prepared" / "report.json").read_text())
     assert len(report["dropped"]) == 3
     with pytest.raises(CorpusError, match="tacoskip prepare"):
-        Corpus(tmp_path / "prepared")
+        PreparedCorpus(tmp_path / "prepared")
 
 
 def test_limit_and_numbers_of_the_splits(corpus, run, tmp_path):
@@ -239,15 +238,15 @@ def test_limit_and_numbers_of_the_splits(corpus, run, tmp_path):
 
 def test_splits_stay_when_clips_come(corpus, run, make):
     first = run(corpus)
-    opened = Corpus(first.dir)
-    before = {cut.id: name for name in first.splits for cut in getattr(opened, name)}
+    opened = PreparedCorpus(first.dir)
+    before = {clip.id: name for name in first.splits for clip in getattr(opened, name)}
     more = [(f"d{n:03d}", "white and brown") for n in range(400)]
     make.wavs(corpus, more)
     for id, text in more:
         add(corpus, id, text)
     second = run(corpus)
-    opened = Corpus(second.dir)
-    after = {cut.id: name for name in second.splits for cut in getattr(opened, name)}
+    opened = PreparedCorpus(second.dir)
+    after = {clip.id: name for name in second.splits for clip in getattr(opened, name)}
     assert len(after) == 424 and second.splits["test"] == 8
     assert {id: after[id] for id in before} == before
 
@@ -255,11 +254,14 @@ def test_splits_stay_when_clips_come(corpus, run, make):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"corpus": "ljspech"}, "data.corpus"),
-        ({"subset": "dev-clean"}, "data.subset"),
-        ({"min_seconds": 5.0, "max_seconds": 2.0}, "min_seconds"),
+        ({"corpus": "ljspech"}, "unknown data.corpus 'ljspech'; did you mean 'ljspeech'"),
+        ({"corpus": "no_such_module:Mine"}, "cannot import data.corpus=no_such_module:Mine"),
+        ({"corpus": "json:JSONDecoder"}, r"expected a subclass of tacoskip\.data\.corpora\.Corpus"),
+        ({"subset": "dev-clean"}, "data.corpus=folder has no data.subset"),
+        ({"corpus": "fsdd", "columns": "text=a"}, "data.corpus=fsdd has no data.columns"),
+        ({"speaker": "speker"}, "unknown speaker 'speker' in data.speaker; did you mean 'speaker'"),
+        ({"max_seconds": 0.0}, "data.max_seconds"),
         ({"limit": -1}, "data.limit"),
-        ({"trim_db": 0.0}, "data.trim_db"),
     ],
 )
 def test_settings_that_cannot_be_meant(corpus, run, settings, message):
@@ -288,13 +290,13 @@ def test_a_corpus_is_not_written_into(corpus, run, name):
     assert sorted(corpus.rglob("*")) == before
 
 
-def test_what_is_not_prepared_says_what_to_type(tmp_path):
+def test_missing_corpus_names_the_command(tmp_path, make):
     settings = DataSettings(corpus="folder", root="corpus", dir=str(tmp_path / "none"))
     said = (
         r"no prepared corpus in .*none \(run: .* prepare recipe=\.\.\. data\.root=corpus data\.dir="
     )
     with pytest.raises(CorpusError, match=said):
-        Corpus.of(settings, AudioSettings(), TextSettings())
+        PreparedCorpus.of(make.config(settings, AudioSettings()))
 
 
 def test_a_table_without_rows(tmp_path, run):
@@ -308,10 +310,10 @@ def test_too_few_clips_to_train_on(tmp_path, make, run):
     report = run(make.corpus(tmp_path / "corpus", make.words(1)))
     assert report.splits == {"train": 1, "validation": 0, "test": 0}
     assert any("1 clips are too few to train on" in warning for warning in report.warnings)
-    assert not len(Corpus(report.dir).validation)
+    assert not len(PreparedCorpus(report.dir).validation)
     settings = DataSettings(corpus="folder", root=str(tmp_path / "corpus"), dir=str(report.dir))
     with pytest.raises(ValueError, match="no clip to validate with among so few"):
-        Corpus.of(settings, AudioSettings(sample_rate=make.rate), TextSettings())
+        PreparedCorpus.of(make.config(settings, make.audio))
 
 
 def test_a_disk_that_is_full(corpus, run, monkeypatch):
@@ -323,29 +325,64 @@ def test_a_disk_that_is_full(corpus, run, monkeypatch):
         run(corpus)
 
 
-def test_folders_of_different_settings_differ(tmp_path):
-    text = TextSettings()
-    usual = prepared_dir(DataSettings(corpus="fsdd"), AudioSettings(sample_rate=8000), text)
-    assert usual == Path("data/fsdd")
-    others = [
-        prepared_dir(DataSettings(corpus="fsdd", root=str(tmp_path)), AudioSettings(), text),
-        prepared_dir(DataSettings(corpus="fsdd", limit=10), AudioSettings(), text),
-        prepared_dir(DataSettings(corpus="fsdd"), AudioSettings(sample_rate=16000), text),
-        prepared_dir(DataSettings(corpus="fsdd", trim_db=30.0), AudioSettings(), text),
-    ]
-    assert len({usual, *others}) == 5
-    same = DataSettings(corpus="fsdd", batch_seconds=5.0, join=[1, 3], workers=4)
-    assert prepared_dir(same, AudioSettings(sample_rate=8000), text) == usual
-    named = DataSettings(dir=str(tmp_path / "x"))
-    assert prepared_dir(named, AudioSettings(), text) == tmp_path / "x"
+def test_folders_of_different_settings_differ(tmp_path, make):
+    def folder(rate: int = 8000, **settings: object) -> Path:
+        data = DataSettings(corpus="fsdd", **settings)
+        return prepared_dir(make.config(data, AudioSettings(sample_rate=rate)))
+
+    assert folder() == Path("data/fsdd")
+    others = [folder(root=str(tmp_path)), folder(limit=10), folder(16000), folder(max_seconds=9.0)]
+    others += [folder(speaker="theo"), folder(speaker="theo,jackson")]
+    assert len({folder(), *others}) == 7
+    assert folder(batch_seconds=5.0, join=[1, 3], workers=4, speaker="-theo") == folder()
+    assert folder(speaker="jackson, theo") == folder(speaker="theo,jackson")
+    assert folder(dir=str(tmp_path / "x")) == tmp_path / "x"
+    outside = make.config(DataSettings(corpus="mine:Mine"), make.audio)
+    assert prepared_dir(outside).name.startswith("Mine-"), "and nothing is imported"
 
 
 def test_a_folder_prepared_for_something_else(corpus, run, make):
     report = run(corpus)
     data = DataSettings(corpus="folder", dir=str(report.dir))
-    assert len(Corpus.of(data, make.audio, TextSettings()).train) == len(Corpus(report.dir).train)
+    clips = PreparedCorpus.of(make.config(data, make.audio)).train
+    assert clips == PreparedCorpus(report.dir).train
     with pytest.raises(CorpusError, match="expected folder at 22050 Hz"):
-        Corpus.of(data, AudioSettings(), TextSettings())
+        PreparedCorpus.of(make.config(data, AudioSettings()))
+
+
+def test_corpus_of_another_version_must_be_prepared_again(corpus, run):
+    folder = run(corpus).dir
+    report = json.loads((folder / "report.json").read_text())
+    del report["format"]
+    (folder / "report.json").write_text(json.dumps(report))
+    with pytest.raises(CorpusError, match=r"another version .*: prepare again \(run: tacoskip pre"):
+        PreparedCorpus(folder)
+    assert run(corpus).done == 0
+    assert PreparedCorpus(folder).train
+
+
+def test_prepared_folder_opens_as_root(corpus, run, make):
+    report = run(corpus)
+    data = DataSettings(corpus="folder", root=str(report.dir))
+    opened = PreparedCorpus.of(make.config(data, make.audio))
+    assert opened.train == PreparedCorpus(report.dir).train
+    with pytest.raises(ValueError, match="is prepared already: train on it"):
+        run(report.dir)
+
+
+def test_speaker_chooses_who_is_prepared(recordings, run):
+    root = recordings / "arctic"
+    report = run(root, corpus="arctic", speaker="slt,bdl", limit=12)
+    assert report.speakers == ["bdl", "slt"] and report.kept == 12
+    assert report.licence and "Kominek" in report.citation
+
+
+def test_arctic_sentences_are_split_alike_for_all_speakers(recordings, run):
+    report = run(recordings / "arctic", corpus="arctic", limit=90, validation=20, test=20)
+    opened = PreparedCorpus(report.dir)
+    sentences = [{c.id[-5:] for c in getattr(opened, split)} for split in report.splits]
+    assert not sentences[0] & sentences[1] and not sentences[0] & sentences[2]
+    assert not sentences[1] & sentences[2]
 
 
 def test_real_digits(recordings, run, tmp_path, make):
@@ -358,8 +395,8 @@ def test_real_digits(recordings, run, tmp_path, make):
     report = run(root, corpus="fsdd")
     assert report.kept == 180 and not report.dropped
     assert report.splits["test"] == 60 and len(report.speakers) == 6
-    opened = Corpus(report.dir)
-    cut = next(cut for cut in opened.test if cut.id == "7_jackson_3")
-    assert cut.supervisions[0].text == "seven" and cut.supervisions[0].speaker == "jackson"
-    assert {c.supervisions[0].speaker for c in opened.train} == set(opened.speakers)
+    opened = PreparedCorpus(report.dir)
+    clip = next(clip for clip in opened.test if clip.id == "7_jackson_3")
+    assert clip.text == "seven" and clip.speaker == "jackson"
+    assert {c.speaker for c in opened.train} == set(opened.speakers)
     assert not [c.id for c in opened.train if c.id.endswith("_3")]

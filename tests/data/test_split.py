@@ -5,13 +5,11 @@ from collections import Counter
 
 import pytest
 
-from tacoskip.data.split import assign_splits, default_count, rank
-
-Clip = tuple[str, str, str | None]
+from tacoskip.data.split import SplitClip, assign_splits, default_count, rank
 
 
-def clips(n: int, speakers: int = 1) -> list[Clip]:
-    return [(f"clip-{i}", f"s{i % speakers}", None) for i in range(n)]
+def clips(n: int, speakers: int = 1) -> list[SplitClip]:
+    return [SplitClip(f"clip-{i}", f"s{i % speakers}") for i in range(n)]
 
 
 def test_order_does_not_matter():
@@ -48,24 +46,44 @@ def test_later_clips_move_nothing():
 def test_every_speaker_is_trained_on():
     many = clips(60, 30)
     split_of = assign_splits(many, {}, validation=20, test=20)
-    trained = {speaker for id, speaker, _ in many if split_of[id] == "train"}
+    trained = {clip.speaker for clip in many if split_of[clip.id] == "train"}
     assert len(trained) == 30
     assert Counter(split_of.values())["train"] == 30  # 40 were asked for, 30 could be given
 
 
 def test_official_splits_are_kept():
-    official: list[Clip] = [(f"t{i}", "a", "test") for i in range(30)]
+    official = [SplitClip(f"t{i}", "a", "test") for i in range(30)]
     split_of = assign_splits(clips(400) + official, {})
-    assert {id for id, split in split_of.items() if split == "test"} == {c[0] for c in official}
+    assert {id for id, split in split_of.items() if split == "test"} == {
+        clip.id for clip in official
+    }
     assert Counter(split_of.values())["validation"] == 8
     fewer = assign_splits(clips(400) + official, {}, test=10)
     assert Counter(fewer.values())["test"] == 10
-    left = [id for id, _, _ in official if id not in fewer]
+    left = [clip.id for clip in official if clip.id not in fewer]
     assert len(left) == 20  # never into training
     assert fewer.items() <= split_of.items()
 
 
 def test_a_new_speaker_is_trained_on():
     first = assign_splits(clips(100), {})
-    split_of = assign_splits([*clips(100), ("x1", "new", None)], first, validation=50, test=50)
+    split_of = assign_splits([*clips(100), SplitClip("x1", "new")], first, validation=50, test=50)
     assert split_of["x1"] == "train"
+
+
+def test_sentence_has_one_split_for_all_speakers():
+    def read(*speakers: str) -> list[SplitClip]:
+        return [SplitClip(f"{s}_{n}", s, sentence=str(n)) for n in range(300) for s in speakers]
+
+    def by_sentence(split_of: dict[str, str]) -> dict[str, set[str]]:
+        splits: dict[str, set[str]] = {}
+        for id, split in split_of.items():
+            splits.setdefault(id.partition("_")[2], set()).add(split)
+        return splits
+
+    first = assign_splits(read("slt", "bdl"), {}, validation=20, test=20)
+    assert all(len(splits) == 1 for splits in by_sentence(first).values())
+    assert Counter(first.values()) == {"train": 560, "validation": 20, "test": 20}
+    second = assign_splits(read("slt", "bdl", "kathleen"), first, validation=20, test=20)
+    assert first.items() <= second.items()
+    assert by_sentence(second) == by_sentence(first)

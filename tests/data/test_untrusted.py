@@ -16,12 +16,12 @@ import pytest
 import soundfile
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data import TrainBatches
-from tacoskip.data.corpora import READERS
-from tacoskip.data.corpus import Corpus
+from tacoskip.data import Clip, TrainBatches
+from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.journal import Journal
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
 from tacoskip.text import TextSettings, Tokenizer
@@ -155,44 +155,54 @@ def test_a_zip_that_nobody_can_open(tmp_path):
     assert "cannot unpack" in refusal(tmp_path / "x", tmp_path)
 
 
-Change = Callable[[dict[str, Any]], object]
-
-
-def source(cut: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = cut["recording"]["sources"][0]
-    return found
-
-
 @pytest.mark.parametrize(
-    ("change", "said"),
+    "change",
     [
-        (lambda cut: source(cut).update(source="../secret.flac"), "reaches outside"),
-        (lambda cut: source(cut).update(source="/etc/passwd"), "reaches outside"),
-        (lambda cut: source(cut).update(type="command", source="touch executed"), "reaches"),
-        (lambda cut: source(cut).update(type="url", source="http://127.0.0.1/a"), "reaches"),
-        (lambda cut: source(cut).update(source="audio/link.flac"), "reaches outside"),
-        (lambda cut: source(cut).update(source="elsewhere/secret.flac"), "reaches outside"),
-        (lambda cut: cut["recording"]["sources"].append(source(cut)), "no sound manifest"),
-        (lambda cut: cut.update(supervisions=[]), "no sound manifest"),
-        (lambda cut: cut["supervisions"][0].update(speaker="nobody"), "no sound manifest"),
-        (lambda cut: cut["supervisions"][0].update(custom={}), "no sound manifest"),
-        (lambda cut: cut.update(duration=-1.0), "no sound manifest"),
-        (lambda cut: cut.update(duration=float("inf")), "no sound manifest"),
+        lambda row: row.pop("id"),
+        lambda row: row.update(id=""),
+        lambda row: row.update(speaker="nobody"),
+        lambda row: row.update(speaker=["s"]),
+        lambda row: row.update(text=None),
+        lambda row: row.update(samples=-1),
+        lambda row: row.update(samples=1e9),
+        lambda row: row.update(samples=True),
+        lambda row: row.update(span=[0, 1]),
+        lambda row: row.update(span=[0, -1, 5, 5]),
+        lambda row: row.update(span="a"),
     ],
 )
-def test_a_manifest_of_a_stranger(corpus, run, tmp_path, change, said):
+def test_a_manifest_of_a_stranger(corpus, run, change):
     folder = run(corpus).dir
-    (tmp_path / "secret.flac").touch()
-    (folder / "audio" / "link.flac").symlink_to(tmp_path / "secret.flac")
-    (folder / "elsewhere").symlink_to(tmp_path)
     table = folder / "train.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
     change(rows[1])
     table.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
-    with pytest.raises(CorpusError, match=said) as refused:
-        Corpus(folder)
-    assert rows[1]["id"] in str(refused.value) and "\n" not in str(refused.value)
-    assert not Path("executed").exists()
+    with pytest.raises(
+        CorpusError, match=r"train\.jsonl\.gz: not a manifest of prepare"
+    ) as refused:
+        PreparedCorpus(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_manifest_names_no_file(corpus, run, tmp_path):
+    """An id is no path: the clip's file follows from it, inside the folder."""
+    folder = run(corpus).dir
+    table = folder / "train.jsonl.gz"
+    rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
+    for row, id in zip(rows, ["../../secret", "/etc/passwd", "a/../../b"], strict=False):
+        row["id"], row["file"] = id, "../secret.flac"
+    table.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    for clip in PreparedCorpus(folder).train:
+        assert Path(clip.source).resolve().parent == (folder / "audio").resolve()
+
+
+@pytest.mark.parametrize("name", ["audio", "audio/c001.flac"])
+def test_audio_that_is_a_link(corpus, run, tmp_path, name):
+    folder = run(corpus).dir
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorpusError, match=r"the audio of clip 'c0.*' is a link"):
+        PreparedCorpus(folder)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:30] + b"\xff" * 9 + b[39:]])
@@ -200,8 +210,8 @@ def test_a_damaged_manifest(corpus, run, damage):
     folder = run(corpus).dir
     table = folder / "train.jsonl.gz"
     table.write_bytes(damage(table.read_bytes()))
-    with pytest.raises(CorpusError, match="no prepared corpus in"):
-        Corpus(folder)
+    with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: not a manifest of prepare"):
+        PreparedCorpus(folder)
 
 
 @pytest.mark.parametrize("corpus", ["ljspeech", "folder", "demo"])
@@ -212,7 +222,7 @@ def test_a_table_that_is_a_link_out_of_the_corpus(tmp_path, corpus):
     with pytest.raises(
         CorpusError, match=r"cannot read .*metadata\.csv: a path or link that leads"
     ):
-        list(READERS[corpus](root, "", Notes()))
+        list(find_corpus(corpus).read(root.resolve(), DataSettings(), Notes()))
 
 
 def test_a_journal_names_no_file_of_its_own_choice(corpus, run):
@@ -236,53 +246,42 @@ def batches(corpus, run, make) -> Callable[[], TrainBatches]:
     """Batches of a prepared corpus whose first training clip is `first`."""
     folder = run(corpus).dir
 
-    def build(change: Callable[[Any], object] = lambda cut: None) -> TrainBatches:
-        found = Corpus(folder)
-        cut = next(iter(found.train))
-        change(cut)
+    def build(change: Callable[[Clip], object] = lambda clip: None) -> TrainBatches:
+        opened = PreparedCorpus(folder)
+        clip = opened.train[0]
+        change(clip)
         data = DataSettings(workers=2, max_batch=4, batch_seconds=10)
         tokenizer = Tokenizer(TextSettings())
-        return TrainBatches([cut], data, FrontEnd(make.audio), tokenizer, found.speakers)
+        return TrainBatches([clip], data, FrontEnd(make.audio), tokenizer, opened.speakers)
 
     return build
 
 
-def test_a_clip_that_fails_in_a_thread_is_named(batches, monkeypatch):
-    """Vanished, unreadable, of another rate, of no text, or whatever else a thread may meet."""
-
-    def path(cut: Any) -> Path:
-        return Path(cut.recording.sources[0].source)
-
-    def other_rate(cut: Any) -> None:
-        soundfile.write(path(cut), np.zeros(4000), 16000)
-
-    changes: dict[str, Callable[[Any], object]] = {
-        "at 8000 Hz, got 16000 Hz": other_rate,
-        "not readable as audio": lambda cut: path(cut).write_bytes(b"fLaC" + os.urandom(50)),
-        "the file is empty": lambda cut: path(cut).write_bytes(b""),
-        "no such file": lambda cut: path(cut).unlink(),
-        "nothing to speak": lambda cut: cut.supervisions[0].custom.update(normalized="..."),
-    }
-    for said, change in changes.items():
-        if said == "nothing to speak":  # the file is gone by now
-            monkeypatch.setattr(
-                "tacoskip.data.loading.ClipFeatures._wave",
-                lambda self, cut, keep: np.zeros(800, np.float32),
-            )
-        loading = batches(change)
-        with pytest.raises(CorpusError, match=said) as failed:
-            next(loading)
-        assert loading.cuts[0].id in str(failed.value) and "\n" not in str(failed.value)
-        loading.close()
+@pytest.mark.parametrize(
+    ("said", "change"),
+    [
+        ("at 8000 Hz, got 16000 Hz", lambda p: soundfile.write(p, np.zeros(4000), 16000)),
+        (r"expected \d+ samples, got 40", lambda p: soundfile.write(p, np.zeros(40), 8000)),
+        ("not readable as audio", lambda p: p.write_bytes(b"fLaC" + os.urandom(50))),
+        ("the file is empty", lambda p: p.write_bytes(b"")),
+        ("no such file", lambda p: p.unlink()),
+    ],
+)
+def test_a_clip_that_fails_in_a_thread_is_named(batches, said, change):
+    loading = batches(lambda clip: change(Path(clip.source)))
+    with pytest.raises(CorpusError, match=said) as failed:
+        next(loading)
+    assert loading.clips[0].id in str(failed.value) and "\n" not in str(failed.value)
+    loading.close()
 
 
 def test_an_exception_of_any_kind_in_a_thread_names_its_clip(batches, monkeypatch):
-    def fail(self: Any, cut: Any, keep: bool) -> None:
+    def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("of all\nthings")
 
     monkeypatch.setattr("tacoskip.data.loading.ClipFeatures._wave", fail)
     loading = batches()
-    said = rf"cannot load {loading.cuts[0].id}: ZeroDivisionError: of all things"
+    said = rf"cannot load {loading.clips[0].id}: ZeroDivisionError: of all things"
     with pytest.raises(CorpusError, match=said):
         next(loading)
     loading.close()

@@ -10,8 +10,8 @@ import pytest
 
 from tacoskip.audio import AudioSettings, FrontEnd, read_audio, write_audio
 from tacoskip.config import Config
-from tacoskip.data.corpus import Corpus
 from tacoskip.data.prepare import prepare
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.evaluation import voices as module
 from tacoskip.evaluation.voices import (
@@ -49,7 +49,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     (root / "clips.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     data = DataSettings("folder", str(root), str(root / "prepared"), validation=2, test=6)
     config = Config(audio=AudioSettings(sample_rate=RATE, n_mels=40), data=data)
-    prepare(config.data, config.audio, config.text, jobs=1)
+    prepare(config, jobs=1)
     return config
 
 
@@ -60,11 +60,9 @@ class Parrot:
         self.config, self.cents, self.stuck = config, cents, stuck
         self.speakers, self.sample_rate = ["ann", "bob"], RATE
         self.front_end = FrontEnd(config.audio)
-        corpus = Corpus(config.data.dir)
-        cuts = [*corpus.train, *corpus.validation, *corpus.test]
-        self.paths = {
-            c.supervisions[0].custom["normalized"]: c.recording.sources[0].source for c in cuts
-        }
+        corpus = PreparedCorpus(config.data.dir)
+        clips = [*corpus.train, *corpus.validation, *corpus.test]
+        self.paths = {clip.normalized: clip.source for clip in clips}
 
     def synthesize(self, text: str, speaker: str, seed: int) -> Speech:
         wave, _ = read_audio(self.paths[text])
@@ -157,7 +155,7 @@ def test_metrics_json_keeps_the_other_splits(
 
 
 def test_a_limit_spreads_over_the_split(config: Config) -> None:
-    corpus = Corpus(config.data.dir)
+    corpus = PreparedCorpus(config.data.dir)
     every = [clip.id for clip in module.clips_of(corpus, "test")]
     assert every == sorted(every) and len(every) == 6
     assert [clip.id for clip in module.clips_of(corpus, "test", 3)] == every[::2]

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.ray]
 def carry_out(pairs: list[str], run: Path) -> Path:
     request = read_request([*pairs, f"run={run}"])
     base = settle(request)
-    prepare(base.data, base.audio, base.text)
+    prepare(base)
     return ablate(request, base, lambda *_: None, lambda _: None)
 
 

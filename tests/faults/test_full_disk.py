@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from tacoskip.audio import read_audio
 from tacoskip.cli import app
-from tacoskip.data.corpus import Corpus
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
 from .conftest import Ledger
@@ -140,10 +140,10 @@ def test_preparing(room: int, disk: Disk, tiny_corpus: Path, inject: Ledger) -> 
         assert not list(folder.rglob("*.part*"))
         disk.free()
         assert CliRunner().invoke(app, ["prepare", *settings]).exit_code == 0
-        corpus = Corpus(folder)
+        corpus = PreparedCorpus(folder)
         assert len(corpus.train) + len(corpus.validation) + len(corpus.test) == 16
-        for cut in corpus.train:
-            assert len(read_audio(cut.recording.sources[0].source)[0]) == cut.num_samples
+        for clip in corpus.train:
+            assert len(read_audio(clip.source)[0]) == clip.samples
 
 
 def test_speaking_and_judging(disk: Disk, train: Train, tmp_path: Path, inject: Ledger) -> None:

@@ -142,7 +142,7 @@ def show(*_):
     time.sleep(0.02)
 
 config = load_config("smoke", sys.argv[1:])
-prepare(config.data, config.audio, config.text, show)
+prepare(config, progress=show)
 """
 
 
@@ -152,7 +152,7 @@ def test_preparing_that_is_killed_goes_on(
     """Its manifests are byte for byte those of the one that never was."""
     common = [f"data.root={tiny_corpus}", "data.validation=2", "data.test=1"]
     config = load_config("smoke", [*common, f"data.dir={tmp_path / 'whole'}"])
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     broken, draw, done = tmp_path / "broken", random.Random(3), 0
     with inject("kill -9 of prepare", 6):
         for number in range(6):
@@ -167,7 +167,7 @@ def test_preparing_that_is_killed_goes_on(
                 time.sleep(draw.uniform(0, 0.03))
                 process.kill()
         config = load_config("smoke", [*common, f"data.dir={broken}"])
-        done = prepare(config.data, config.audio, config.text).done
+        done = prepare(config).done
         found, expected = (
             {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.jsonl.gz")}
             for name in ("broken", "whole")

@@ -43,7 +43,7 @@ def common(tiny_corpus: Path, tmp_path: Path) -> list[str]:
     common += ["train.evaluate_every=1000", "train.checkpoint_minutes=1e-9", "train.sentences=[]"]
     common += ["train.keep=1000"]
     config = load_config("smoke", common)
-    prepare(config.data, config.audio, config.text)
+    prepare(config)
     return common
 
 

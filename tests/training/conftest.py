@@ -24,7 +24,7 @@ def prepared(tiny_corpus: Path, tmp_path: Path) -> Prepared:
                 *("train.evaluate_every=3", "data.validation=3", "data.test=2"),
             ],
         )
-        prepare(config.data, config.audio, config.text)
+        prepare(config)
         return config
 
     return settings

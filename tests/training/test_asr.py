@@ -93,7 +93,7 @@ def test_clips_too_short_for_their_text_are_named_before_training(
     settings.data.root, settings.data.dir = str(corpus), str(tmp_path / "prepared")
     settings.data.validation = settings.data.test = 1
     settings.train.max_steps = 1
-    prepare(settings.data, settings.audio, settings.text)
+    prepare(settings)
     seen: list[Progress] = []
     train(settings, seen.append)
     (line,) = [p for p in seen if "too short" in p.message]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from tacoskip.cli import app
 from tacoskip.config import Config
-from tacoskip.data import CorpusError, places
-from tacoskip.data.sharding import write_shards
+from tacoskip.data import CorpusError, storage
+from tacoskip.data.shards import write_shards
 from tacoskip.run_folder import checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
 
@@ -92,23 +92,19 @@ def test_the_commands(settings: Config, tmp_path: Path, monkeypatch: pytest.Monk
     command = ["prepare", "recipe=smoke", *pairs, f"data.shards={shards}"]
     done = CliRunner().invoke(app, [*command, "--json"])
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["shards"] | {"bytes": 0} == {
-        "dir": str(shards),
-        "shards": 3,
-        "written": 3,
-        "bytes": 0,
-    }
-    assert "shards: 3 of" in CliRunner().invoke(app, command).stdout
+    report = json.loads(done.stdout)["shards"]
+    assert (report["dir"], report["shards"]) == (str(shards), 1)
+    assert "shards: 1 of" in CliRunner().invoke(app, command).stdout
     for wrong, said in (
-        ([f"data.root={shards}"], "holds shards, which are prepared"),
+        ([f"data.root={shards}"], "is prepared already: train on it"),
         ([f"data.root={data.root}", "data.shards=http://a/b"], "expected a folder in data.shards"),
     ):
         refused = CliRunner().invoke(app, ["prepare", "recipe=smoke", *wrong])
         assert refused.exit_code == 2 and said in refused.stderr
         assert refused.stderr.count("\n") == 1
-    monkeypatch.setattr(places, "PAUSE", 0.001)
-    (shards / "train" / "recording.000000.tar").write_bytes(b"")
-    for root, cause in ((str(shards), "cut short"), ("http://127.0.0.1:9", "refused")):
+    monkeypatch.setattr(storage, "PAUSE", 0.001)
+    (shards / "audio.000000.tar").write_bytes(b"")
+    for root, cause in ((str(shards), "damaged at byte"), ("http://127.0.0.1:9", "5 attempts")):
         failed = CliRunner().invoke(app, ["train", "recipe=smoke", f"data.root={root}"])
         assert failed.exit_code == 1 and cause in failed.stderr.splitlines()[-1]
         assert "Traceback" not in failed.stderr

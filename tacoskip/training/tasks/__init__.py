@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from tacoskip.config import Config
-from tacoskip.data import Batch, Corpus, TrainBatches
+from tacoskip.data import Batch, PreparedCorpus, TrainBatches
 from tacoskip.training.board import Board
 from tacoskip.training.tasks.asr import RecognizerTask
 from tacoskip.training.tasks.tts import VoiceTask
@@ -34,13 +34,13 @@ class Task(Protocol):
     validation: list[Batch]
 
     def __init__(
-        self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]
+        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
     ) -> None: ...
 
     def build(self, config: Config) -> Any:
         """Return the network of a config, freshly initialised."""
 
-    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
+    def start(self, corpus: PreparedCorpus, frames_per_symbol: float) -> None:
         """Begin a fresh run: take the corpus' statistics, warn of what cannot be learnt."""
 
     def begin_step(self, step: int) -> None:

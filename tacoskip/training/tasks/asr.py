@@ -14,12 +14,11 @@ from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import (
     Batch,
-    Corpus,
+    Clip,
     CorpusError,
+    PreparedCorpus,
     TrainBatches,
     clip_mels,
-    picked,
-    spoken,
     validation_batches,
 )
 from tacoskip.evaluation.error_rates import cer, wer
@@ -39,22 +38,20 @@ DEAF_STEPS, DEAF_CER = 2000, 0.8
 class RecognizerTask:
     """A recognizer in training; see `Task`."""
 
-    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
+    ) -> None:
         self.config, self.tell = config, tell
         self.front_end = FrontEnd(config.audio)
         self.seen_symbols: list[int] = []
-        extras = [_extra(folder, config) for folder in config.data.extra]
-        cuts: Sequence[Any] = corpus.train if isinstance(corpus.train, Sequence) else []
-        if extras or not cuts:  # shards alone stay where they are
-            cuts = [cut for one in (corpus, *extras) for cut in one.train]
-        self.vocabulary = _vocabulary(config, cuts)
+        self.vocabulary = _vocabulary(config, corpus.train)
         self.n_symbols, self.vocabulary_model = len(self.vocabulary), self.vocabulary.model
         self.batches = TrainBatches(
-            self._long_enough(cuts),
+            self._long_enough(corpus.train),
             config.data,
             self.front_end,
             self.vocabulary,
-            sorted({name for one in (corpus, *extras) for name in one.speakers}),
+            corpus.speakers,
             seed=config.seed,
             linear=False,
             augment=config.augment,
@@ -73,8 +70,8 @@ class RecognizerTask:
     def build(self, config: Config) -> Recognizer:
         return build_recognizer(config, self.n_symbols)
 
-    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
-        self.model.take_statistics(clip_mels(self.batches.cuts, self.front_end))
+    def start(self, corpus: PreparedCorpus, frames_per_symbol: float) -> None:
+        self.model.take_statistics(clip_mels(self.batches.clips, self.front_end))
 
     def begin_step(self, step: int) -> None:
         pass
@@ -155,24 +152,24 @@ class RecognizerTask:
             "that the texts match the recordings"
         )
 
-    def _long_enough(self, cuts: Sequence[Any]) -> Sequence[Any]:
+    def _long_enough(self, clips: Sequence[Clip]) -> list[Clip]:
         """Leave out clips with fewer encoder frames than CTC needs for their text, and name them.
 
         The fastest augmentation counts.
         """
         audio, fastest = self.config.audio, max([1.0, *self.config.augment.speed])
         kept, short = [], []
-        for place, cut in enumerate(cuts):
-            units = self.vocabulary.encode(cut.supervisions[0].custom["normalized"], True)
+        for clip in clips:
+            units = self.vocabulary.encode(clip.normalized, True)
             # A joined clip needs a frame for the space before the next one.
             needed = frames_needed(units) + (self.config.data.join[1] > 1)
-            samples = int(cut.duration * audio.sample_rate / fastest)
+            samples = int(clip.duration * audio.sample_rate / fastest)
             frames = torch.tensor([1 + samples // audio.hop_length])
             got = int(subsampled(frames, self.config.asr.subsampling))
             if units and got >= needed:
-                kept.append(place)
+                kept.append(clip)
             else:
-                short.append(f"{cut.id} ({got} frames, {needed} needed)")
+                short.append(f"{clip.id} ({got} frames, {needed} needed)")
         if short:
             named = ", ".join(short[:NAMED]) + (", ..." if len(short) > NAMED else "")
             clips = (
@@ -184,23 +181,13 @@ class RecognizerTask:
             if not kept:
                 raise CorpusError(line)
             self.tell(f"{line}; left out of training", True)
-        return picked(cuts, kept)
+        return kept
 
 
-def _vocabulary(config: Config, cuts: Sequence[Any]) -> Vocabulary:
+def _vocabulary(config: Config, clips: Sequence[Clip]) -> Vocabulary:
     if config.asr.tokens == "characters":
         return Characters()
     try:
-        return Subwords.train((spoken(cut) for cut in cuts), config.asr.bpe_size)
+        return Subwords.train((clip.normalized for clip in clips), config.asr.bpe_size)
     except ValueError as error:
         raise CorpusError(str(error)) from None
-
-
-def _extra(folder: str, config: Config) -> Corpus:
-    corpus = Corpus(folder)
-    if corpus.audio_sample_rate != config.audio.sample_rate:
-        raise CorpusError(
-            f"expected {config.audio.sample_rate} Hz in data.extra {folder}, "
-            f"got {corpus.audio_sample_rate} Hz"
-        )
-    return corpus

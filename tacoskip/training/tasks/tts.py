@@ -17,10 +17,9 @@ from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data import (
     Batch,
-    Corpus,
+    PreparedCorpus,
     TrainBatches,
     feature_statistics,
-    spoken,
     validation_batches,
 )
 from tacoskip.evaluation.error_rates import NONE, character_errors
@@ -61,7 +60,9 @@ class VoiceTask:
 
     vocabulary_model = ""
 
-    def __init__(self, config: Config, corpus: Corpus, tell: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
+    ) -> None:
         self.config, self.tell = config, tell
         self.speakers = corpus.speakers
         self.front_end = FrontEnd(config.audio)
@@ -73,7 +74,7 @@ class VoiceTask:
             corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
-        self.tokenizer, self.training_cuts = tokenizer, corpus.train
+        self.tokenizer, self.training_clips = tokenizer, corpus.train
         with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
             judge = config.train.judge
             try:
@@ -85,13 +86,13 @@ class VoiceTask:
     @cached_property
     def seen_symbols(self) -> list[int]:
         """The symbols that occur in the training texts."""
-        texts = sorted({spoken(cut) for cut in self.training_cuts})
+        texts = sorted({clip.normalized for clip in self.training_clips})
         return sorted({i for ids in self.tokenizer.encode_many(texts, True) for i in ids})
 
     def build(self, config: Config) -> Tacotron:
         return build_tacotron(config, self.n_symbols, len(self.speakers))
 
-    def start(self, corpus: Corpus, frames_per_symbol: float) -> None:
+    def start(self, corpus: PreparedCorpus, frames_per_symbol: float) -> None:
         self.model.set_statistics(*feature_statistics(corpus.train, self.front_end))
         self._check_pace(frames_per_symbol)
 

@@ -1,14 +1,14 @@
-"""The demo corpus: short English sentences spoken offline by espeak-ng (an extra, GPL-3.0).
+"""The demo corpus: short English sentences, synthesized offline by espeak-ng (extra, GPL-3.0).
 
-espeak-ng is called through its C interface. Most of its voices differ a little each time they speak
-(flutter is random); `VOICE` is one that gives the same samples for the same text.
+espeak-ng is called through its C interface. Most of its voices add random flutter; `VOICE` is one
+that gives the same samples for the same text.
 """
 
 import ctypes
 import importlib.resources
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tacoskip.data.corpora import Corpus
+from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.tables import read_pipes, require_table
+from tacoskip.data.utterance import Notes, Utterance
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
-CHECKOUT = Path(__file__).parents[2] / "data" / "demo_text"
+CHECKOUT = Path(__file__).parents[3] / "data" / "demo_text"
 EDGE_SECONDS, NOISE = 0.08, 1e-4
 SYNCHRONOUS, UTF8 = 2, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8
 PARAMETER_RATE, PARAMETER_PITCH = 1, 3  # espeakRATE, espeakPITCH
@@ -50,22 +55,22 @@ def _library() -> tuple[Any, int, Path]:
     return library, rate, data
 
 
-def speak(
+def synthesize(
     text: str,
     voice: str = VOICE,
     rate: int = RATE,
     pitch: int = PITCH,
     sample_rate: int = 22050,
 ) -> NDArray[np.float32]:
-    """Speak a text: a wave (N,) at `sample_rate`.
+    """Synthesize a text: a wave (N,) at `sample_rate`.
 
     voice: language, or language+variant. rate: words a minute. pitch: 0 to 100, 50 the voice's own.
     Raises ValueError on a voice that espeak-ng does not have and on a text without a sound,
     CorpusError when espeak-ng is not installed.
     """
-    library, spoken_rate, data = _library()
+    library, library_rate, data = _library()
     language, _, variant = voice.partition("+")
-    # The library takes any variant and speaks without it.
+    # The library accepts an unknown variant and ignores it.
     if variant and not (data / "voices" / "!v" / variant).is_file():
         raise ValueError(f"expected a variant of espeak-ng's voices/!v, got {variant!r}")
     chunks: list[NDArray[np.int16]] = []
@@ -80,7 +85,7 @@ def speak(
         library.espeak_SetSynthCallback(callback)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"expected a voice of espeak-ng, got {language!r}")
-        # Both stay as the last caller set them, so they are set each time.
+        # The library keeps both from call to call.
         library.espeak_SetParameter(PARAMETER_RATE, rate, 0)
         library.espeak_SetParameter(PARAMETER_PITCH, pitch, 0)
         raw = text.encode()
@@ -88,21 +93,21 @@ def speak(
         library.espeak_Synchronize()
     wave = np.concatenate([np.zeros(0), *chunks]).astype(np.float32) / np.float32(32768)
     if not wave.any():
-        raise ValueError(f"espeak-ng says nothing for {text[:60]!r}")
-    if sample_rate != spoken_rate:
+        raise ValueError(f"espeak-ng gives no sound for {text[:60]!r}")
+    if sample_rate != library_rate:
         import soxr
 
-        wave = soxr.resample(wave, spoken_rate, sample_rate)
+        wave = soxr.resample(wave, library_rate, sample_rate)
     return wave
 
 
-def corpus_voice(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
+def synthesize_clip(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
     """Return a sentence as the demo corpus records it, a wave (N,): for unseen ones a reference.
 
     `VOICE` begins and ends in mid-sound and is digitally silent in its pauses, as no recording is,
     so 80 ms are put around it and noise 80 dB below full scale beneath, the same for the same text.
     """
-    wave = speak(text, sample_rate=sample_rate)
+    wave = synthesize(text, sample_rate=sample_rate)
     edge = round(EDGE_SECONDS * sample_rate)
     noise = np.random.default_rng(list(text.encode())).standard_normal(len(wave) + 2 * edge)
     return np.pad(wave, edge) + np.float32(NOISE) * noise.astype(np.float32)
@@ -125,27 +130,39 @@ def sentences(name: str = "sentences") -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def speak_corpus(folder: Path, progress: Callable[[int, int, str], None]) -> Path:
-    """Speak the corpus into `folder`, laid out as LJSpeech is, unless it is there already.
+class Demo(Corpus):
+    """Synthesized once, then laid out as LJSpeech is; again when sentences or voice change."""
 
-    The folder appears whole or not at all, and again when the sentences or the voice have changed.
-    """
-    from tacoskip.audio import write_audio
+    name = "demo"
+    sample_rate = 16000
+    licence = "the project's own text; espeak-ng (GPL-3.0) synthesizes it"
+    citation = "espeak-ng, https://github.com/espeak-ng/espeak-ng"
 
-    texts = sentences()
-    table = "".join(f"demo-{n:04d}|{text}\n" for n, text in enumerate(texts, 1))
-    made_of = f"{VOICE} {RATE} {PITCH} {EDGE_SECONDS} {NOISE}\n{table}"
-    mark = folder / "made_of.txt"
-    if mark.exists() and mark.read_text(encoding="utf-8") == made_of:
+    def looks_like(self, root: Path) -> bool:
+        return (root / "made_of.txt").is_file() and (root / "wavs").is_dir()
+
+    def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
+        yield from read_pipes(root, require_table(root, "metadata.csv"), "demo", notes)
+
+    def fetch(self, downloads: Path, data: DataSettings, progress: Progress) -> Path:
+        """Synthesize the corpus unless it is there; the folder appears whole or not at all."""
+        from tacoskip.audio import write_audio
+
+        folder = downloads / self.name
+        texts = sentences()
+        table = "".join(f"demo-{n:04d}|{text}\n" for n, text in enumerate(texts, 1))
+        made_of = f"{VOICE} {RATE} {PITCH} {EDGE_SECONDS} {NOISE}\n{table}"
+        mark = folder / "made_of.txt"
+        if mark.exists() and mark.read_text(encoding="utf-8") == made_of:
+            return folder
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "wavs").mkdir(parents=True)
+        for number, text in enumerate(texts, 1):
+            write_audio(part / "wavs" / f"demo-{number:04d}.wav", synthesize_clip(text), 22050)
+            progress(number, len(texts), "synthesize the demo's sentences")
+        (part / "metadata.csv").write_text(table, encoding="utf-8")
+        (part / "made_of.txt").write_text(made_of, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
         return folder
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "wavs").mkdir(parents=True)
-    for number, text in enumerate(texts, 1):
-        write_audio(part / "wavs" / f"demo-{number:04d}.wav", corpus_voice(text), 22050)
-        progress(number, len(texts), "speak the demo's sentences")
-    (part / "metadata.csv").write_text(table, encoding="utf-8")
-    (part / "made_of.txt").write_text(made_of, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
-    return folder

@@ -1,0 +1,163 @@
+"""Known corpora, one file each: what the folder looks like, how it is read, where it comes from.
+
+A module of this package holds one subclass of `Corpus` and is named as it is. A corpus from outside
+is `data.corpus=my_package.my_module:MyCorpus`, or a name in the entry point group
+`tacoskip.corpora`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, ClassVar
+
+from tacoskip.data.download import Progress, fetch, unpack
+from tacoskip.data.errors import LayoutError
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.utterance import Notes, Utterance
+from tacoskip.messages import nearest
+
+GROUP = "tacoskip.corpora"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A file to download.
+
+    sha256: "" where none is published. folder: where in the corpus' folder it is unpacked.
+    """
+
+    url: str
+    sha256: str = ""
+    folder: str = ""
+
+
+class Corpus:
+    """A corpus of speech and text. Subclass it in one file; only `name` and `read` are required.
+
+    name: what `data.corpus` calls it. sample_rate: at which its recipes use it (0: any); another
+    one is prepared into a folder of its own. licence, citation: for the model card. archives: what
+    is downloaded where `data.root` is empty. inner: the corpus inside the unpacked archive.
+    settings: which of `data.subset` and `data.columns` it reads.
+    """
+
+    name: ClassVar[str]
+    sample_rate: ClassVar[int] = 0
+    licence: ClassVar[str] = ""
+    citation: ClassVar[str] = ""
+    archives: ClassVar[tuple[Archive, ...]] = ()
+    inner: ClassVar[str] = ""
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
+        """Yield the clips of the folder `root`, which is resolved.
+
+        A path from a table must go through `utterance.find_inside`. A clip that cannot be used goes
+        to `notes.drop`, never into an exception. Raises LayoutError when `root` is another corpus.
+        """
+        raise NotImplementedError
+
+    def looks_like(self, root: Path) -> bool:
+        """Whether a folder has this corpus' layout: for hints, and decided by file names alone."""
+        return False
+
+    def chosen_archives(self, data: DataSettings) -> list[Archive]:
+        """Return what to download for these settings."""
+        return list(self.archives)
+
+    def fetch(self, downloads: Path, data: DataSettings, progress: Progress) -> Path:
+        """Download and unpack what is not there yet; return the corpus' folder.
+
+        Raises CorpusError when it cannot be had, ValueError when there is nothing to download.
+        """
+        archives = self.chosen_archives(data)
+        if not archives:
+            raise ValueError(f"expected data.root=FOLDER with data.corpus={data.corpus}, got none")
+        root = downloads / self.name
+        for archive in archives:
+            target = root / archive.folder
+            if not target.exists():
+                file = downloads / archive.url.rpartition("/")[2]
+                unpack(fetch(archive.url, file, archive.sha256, progress), target, progress)
+        return root / self.inner
+
+
+def built_in_names() -> list[str]:
+    """Return the corpora of this package."""
+    return sorted(module.name for module in iter_modules(__path__))
+
+
+def corpus_names() -> list[str]:
+    """Return what `data.corpus` takes: this package's corpora and those of entry points."""
+    return [*built_in_names(), *(entry.name for entry in entry_points(group=GROUP))]
+
+
+def built_in(name: str) -> Corpus | None:
+    """Return a corpus of this package, or None for a name from outside (nothing is imported)."""
+    if name not in built_in_names():
+        return None
+    return _instance(import_module(f"{__name__}.{name}"))
+
+
+def find_corpus(name: str) -> Corpus:
+    """Return the corpus of a name, of an entry point, or of `package.module:Class`.
+
+    The last two import code from outside: call it for what a user typed, never for the config of
+    a checkpoint. Raises ValueError for a name nobody has, or when the import fails.
+    """
+    corpus = built_in(name)
+    if corpus is not None:
+        return corpus
+    try:
+        if ":" in name:
+            module, _, attribute = name.partition(":")
+            found = getattr(import_module(module), attribute)
+        else:
+            (entry,) = entry_points(group=GROUP, name=name)
+            found = entry.load()
+    except ValueError:
+        known = corpus_names()
+        hint = f"{nearest(name, known)} (known: {', '.join(known)})"
+        raise ValueError(f"unknown data.corpus '{name}'{hint}") from None
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot import data.corpus={name}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Corpus)):
+        raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
+    return found()
+
+
+def _instance(module: Any) -> Corpus:
+    (corpus,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Corpus)
+        and value.__module__ == module.__name__
+    )
+    return corpus()
+
+
+def check_root(data: DataSettings, root: Path) -> Path:
+    """Return the folder of the recordings, resolved; LayoutError when there is none."""
+    if not root.is_dir():
+        raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
+    return root.resolve()
+
+
+def layout_hint(root: Path, corpus: Corpus) -> str:
+    """Return what a folder without `corpus` in it may be instead, or "".
+
+    It may be another corpus, or a folder around the one that was meant.
+    """
+    for name in built_in_names():
+        other = built_in(name)
+        if other and name != corpus.name and other.looks_like(root):
+            return f"; its layout is that of data.corpus={name}"
+    try:
+        inner = sorted(path for path in root.iterdir() if path.is_dir())
+    except OSError:
+        return ""
+    meant = next((path for path in inner if corpus.looks_like(path)), None)
+    return f"; did you mean data.root={meant}?" if meant else ""

@@ -1,0 +1,22 @@
+"""Anybody's own recordings: a folder with a table, or with a text file beside each recording."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tacoskip.data.corpora import Corpus
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.tables import TABLES, read_folder
+from tacoskip.data.utterance import Notes, Utterance
+
+
+class Folder(Corpus):
+    """A csv, tsv or jsonl table, or pairs like `a.wav` and `a.txt`; see docs/corpora.md."""
+
+    name = "folder"
+    settings = ("columns",)
+
+    def looks_like(self, root: Path) -> bool:
+        return any((root / name).is_file() for name in TABLES)
+
+    def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
+        yield from read_folder(root, data.columns, notes)

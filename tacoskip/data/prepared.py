@@ -1,0 +1,232 @@
+"""A prepared corpus: where it lies, how its manifests are written, and how it is opened.
+
+DIR/audio/ID.flac                      prepared clips, mono 16-bit
+DIR/{train,validation,test}.jsonl.gz   a line a clip: id, speaker, text, normalized, samples
+DIR/report.json, report.png            what was kept, what was left out and why
+DIR/clips.jsonl                        results clip by clip, for the next run
+
+No file name is read from a manifest, which a stranger may have written: it follows from the id.
+The same as shards: `shards.py`.
+"""
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from tacoskip.data.clip import Clip, is_manifest_row, manifest_row
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.journal import digest
+from tacoskip.data.settings import CorpusConfig, DataSettings
+from tacoskip.data.split import SPLITS
+from tacoskip.data.storage import file_of, is_remote, read, without_query
+from tacoskip.messages import nearest
+from tacoskip.text.settings import TextSettings
+
+FORMAT = "tacoskip corpus 2"
+LARGEST_REPORT = 1 << 28
+LARGEST_MANIFEST = 1 << 30  # bytes, unpacked
+
+
+def audio_name(id: str) -> str:
+    """Return the file of a clip relative to the prepared folder, safe for any id."""
+    name = quote(id, safe=" ")
+    if len(name) > 120:
+        name = name[:100] + sha256(id.encode()).hexdigest()[:16]
+    return f"audio/{name}.flac"
+
+
+def shard_name(number: int) -> str:
+    return f"audio.{number:06d}.tar"
+
+
+def is_prepared(place: str | Path) -> bool:
+    """Whether a place holds a prepared corpus: an address, or a folder with its report."""
+    if is_remote(str(place)):
+        return True
+    names = ("report.json", "train.jsonl.gz")
+    return bool(str(place)) and all(Path(place, name).is_file() for name in names)
+
+
+def prepared_dir(config: CorpusConfig) -> Path:
+    """Return where the corpus is prepared: data.dir, or data/<corpus>[-digest].
+
+    The digest stands for everything that makes the prepared clips differ from the plain corpus:
+    another root, a subset, limits, another sample rate, phonemes.
+    """
+    from tacoskip.data.corpora import built_in
+
+    data, plain = config.data, DataSettings()
+    if data.dir:
+        return Path(data.dir)
+    shaping = ("subset", "columns", "limit", "max_seconds", "validation", "test")
+    differs = {
+        name: getattr(data, name) for name in shaping if getattr(data, name) != getattr(plain, name)
+    }
+    speakers, _ = data.speakers()
+    if speakers:
+        differs["speaker"] = sorted(speakers)
+    if data.root:
+        differs["root"] = str(Path(data.root).resolve())
+    corpus = built_in(data.corpus)
+    if corpus is None or config.audio.sample_rate != corpus.sample_rate:
+        differs["sample_rate"] = config.audio.sample_rate
+    if config.text != TextSettings():
+        differs["text"] = asdict(config.text)
+    suffix = f"-{digest([differs])[:6]}" if differs else ""
+    return Path("data") / f"{data.corpus.rpartition(':')[2]}{suffix}"
+
+
+def packed(rows: Iterable[dict[str, Any]]) -> bytes:
+    """Return rows as lines of JSON in a gzip file, the same bytes each time."""
+    lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    return gzip.compress(lines.encode(), mtime=0)
+
+
+def write_manifest(directory: Path, split: str, clips: Iterable[dict[str, Any]]) -> None:
+    """Write one split's manifest from journal rows, whole or not at all."""
+    from tacoskip.files import write_whole
+
+    write_whole(directory / f"{split}.jsonl.gz", packed(manifest_row(clip) for clip in clips))
+
+
+def unknown_speaker(name: str, known: list[str]) -> str:
+    hint = nearest(name, known)
+    return f"unknown speaker '{name}' in data.speaker{hint} (known: {', '.join(known)})"
+
+
+class PreparedCorpus:
+    """A prepared corpus, opened: a folder or an address, its clips in files or in shards.
+
+    train, validation, test: the clips of each split. speakers: sorted names. settings: the `data`,
+    `audio` and `text` settings it was prepared with. report: report.json. Raises CorpusError when
+    the place holds no (whole) prepared corpus; `arguments` are what its line adds to
+    `prepare recipe=...`.
+    """
+
+    train: list[Clip]
+    validation: list[Clip]
+    test: list[Clip]
+
+    def __init__(self, place: str | Path, arguments: str = "") -> None:
+        self.place, self.dir = str(place), without_query(str(place))
+        command = f"(run: tacoskip prepare recipe=...{arguments})"
+        try:
+            self._read_report(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
+        except CorpusError as error:
+            if is_remote(self.place):
+                raise
+            raise CorpusError(f"no prepared corpus in {self.dir} {command}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CorpusError(f"no prepared corpus in {self.dir} {command}") from error
+        if self.report.get("format") != FORMAT:
+            raise CorpusError(
+                f"{self.dir} was prepared by another version of tacoskip: prepare again {command}"
+            )
+        self.train, self.validation, self.test = (self._clips(split) for split in SPLITS)
+
+    @classmethod
+    def of(cls, config: CorpusConfig) -> "PreparedCorpus":
+        """Open the corpus of these settings, with the speakers that they choose.
+
+        Raises CorpusError when its folder holds another corpus or none, ValueError for an unknown
+        speaker or when no clip is left to train on, or to validate with.
+        """
+        data, rate = config.data, config.audio.sample_rate
+        arguments = f" data.root={data.root}" if data.root else ""
+        arguments += f" data.dir={data.dir}" if data.dir else ""
+        corpus = cls(data.root if is_prepared(data.root) else prepared_dir(config), arguments)
+        expected = (data.corpus, rate)
+        got = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
+        if expected != got:
+            raise CorpusError(
+                f"expected {expected[0]} at {expected[1]} Hz in {corpus.dir}, got {got[0]} at "
+                f"{got[1]} Hz (run: tacoskip prepare recipe=...)"
+            )
+        corpus._choose_speakers(data)
+        return corpus
+
+    def checksum(self) -> int:
+        """CRC-32 of the ids of the clips to train and to validate with, in their order."""
+        result = 0
+        for clip in (*self.train, *self.validation):
+            result = zlib.crc32(clip.id.encode(), result)
+        return result
+
+    def _read_report(self, content: bytes) -> None:
+        report = json.loads(content)
+        if not report["kept"]:
+            raise ValueError("no clip was left")
+        self.report: dict[str, Any] = report
+        self.settings: dict[str, dict[str, Any]] = report["settings"]
+        self.speakers: list[str] = report["speakers"]
+        self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
+        names = [self.settings["data"]["corpus"], *self.speakers]
+        if type(self.speakers) is not list or not all(type(name) is str for name in names):
+            raise TypeError("expected a corpus and speakers")
+        if type(self.audio_sample_rate) is not int or self.audio_sample_rate < 1:
+            raise TypeError("expected a sample rate")
+
+    def _clips(self, split: str) -> list[Clip]:
+        """Read a manifest; CorpusError when it is damaged or a clip leads out of the corpus."""
+        name = f"{split}.jsonl.gz"
+        content = read(file_of(self.place, name))
+        try:
+            unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            lines = unpack.decompress(content, LARGEST_MANIFEST)
+            if not unpack.eof:
+                raise ValueError(f"cut short, or more than {LARGEST_MANIFEST:,} bytes")
+            speakers = {name: name for name in self.speakers}
+            return [self._clip(json.loads(line), speakers) for line in lines.splitlines()]
+        except (ValueError, RecursionError, zlib.error) as error:
+            cause = " ".join(str(error).split())
+            raise CorpusError(f"{self.dir}/{name}: not a manifest of prepare ({cause})") from error
+
+    def _clip(self, row: Any, speakers: dict[str, str]) -> Clip:
+        if not is_manifest_row(row) or row["speaker"] not in speakers:
+            raise ValueError(f"clip {str(row)[:80]} is not as prepare writes it")
+        span, source = row.get("span"), audio_name(row["id"])
+        if span:
+            source, span = shard_name(span[0]), (span[1], span[2], span[3])
+        path = file_of(self.place, source) if is_remote(self.place) else f"{self.dir}/{source}"
+        if not is_remote(self.place) and (
+            os.path.islink(path) or os.path.islink(os.path.dirname(path))
+        ):
+            raise ValueError(f"the audio of clip {row['id']!r} is a link")
+        return Clip(
+            row["id"],
+            path,
+            speakers[row["speaker"]],
+            row["text"],
+            row["text"] if row["normalized"] == row["text"] else row["normalized"],
+            row["samples"],
+            self.audio_sample_rate,
+            span,
+        )
+
+    def _choose_speakers(self, data: DataSettings) -> None:
+        used, left_out = data.speakers()
+        for name in (*used, *left_out):
+            if name not in self.speakers:
+                raise ValueError(unknown_speaker(name, self.speakers))
+        if used:
+            self.speakers = [name for name in self.speakers if name in used]
+            for split in SPLITS:
+                clips = getattr(self, split)
+                setattr(self, split, [clip for clip in clips if clip.speaker in used])
+        self.train = [clip for clip in self.train if clip.speaker not in left_out]
+        self.validation = [clip for clip in self.validation if clip.speaker not in left_out]
+        if not self.train:
+            raise ValueError(f"data.speaker={data.speaker} leaves no training clip of {self.dir}")
+        if not self.validation:
+            left = f"is left by data.speaker={data.speaker}" if data.speaker else "among so few"
+            raise ValueError(
+                f"no clip to validate with {left}: {self.dir} has {len(self.train)} to train on; "
+                "take more recordings (each speaker trains on one at least), or data.validation=N"
+            )

@@ -1,0 +1,128 @@
+"""Bytes of a corpus' files: in a folder, on a web server, or in any storage that fsspec knows.
+
+A folder is read as it is, http(s) by requests, every other address (s3://, gs://, ...) by fsspec
+and the package that it names. A server that does not answer is asked again, with pauses that
+double.
+"""
+
+import time
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.utterance import find_inside
+
+if TYPE_CHECKING:
+    from requests import Session
+
+ATTEMPTS = 5
+PAUSE = 1.0  # seconds before the second attempt; twice as long before each further one
+TIMEOUT = 30.0  # seconds without a byte after which a connection counts as broken
+LARGEST = 1 << 30  # bytes of a file or span that no corpus of ours exceeds
+BLOCK = 1 << 16
+CONNECTIONS = 32
+
+
+def is_remote(place: str) -> bool:
+    """Whether a place is an address (https://, s3://, ...) and not a folder."""
+    return "://" in place
+
+
+def without_query(source: str) -> str:
+    """Return an address without its query, which may hold a token."""
+    return source.partition("?")[0] if is_remote(source) else source
+
+
+def file_of(place: str, name: str) -> str:
+    """Return the path or address of a file of a place; a query stays at the address' end.
+
+    Raises CorpusError for a link that leads out of the folder.
+    """
+    if is_remote(place):
+        parts = urlsplit(place)
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+    found = find_inside(Path(place).resolve(), name)
+    if isinstance(found, str):
+        raise CorpusError(f"{place}/{name}: {found}")
+    return str(found)
+
+
+def read(source: str, offset: int = 0, size: int | None = None, largest: int = LARGEST) -> bytes:
+    """Return a file, or `size` bytes of it from `offset` on (fewer where it ends).
+
+    Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
+    """
+    count = largest + 1 if size is None else size
+    if source.lower().startswith(("http://", "https://")):
+        content = _ask_again(source, offset, size, largest)
+    else:
+        try:
+            content = _read_fsspec(source, offset, count) if is_remote(source) else b""
+            if not is_remote(source):
+                with open(source, "rb") as file:
+                    file.seek(offset)
+                    content = file.read(count)
+        except (OSError, ValueError, ImportError) as error:
+            cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise CorpusError(f"cannot read {without_query(source)}: {cause}") from error
+    if len(content) > largest:
+        raise CorpusError(f"{without_query(source)}: expected at most {largest:,} bytes, got more")
+    return content
+
+
+def _read_fsspec(source: str, offset: int, count: int) -> bytes:
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(source)
+    end = min(offset + count, system.size(path))
+    return bytes(system.cat_file(path, offset, end)) if end > offset else b""
+
+
+@cache
+def _session() -> "Session":
+    from requests import Session
+    from requests.adapters import HTTPAdapter
+
+    session = Session()
+    session.headers["User-Agent"] = "tacoskip"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return session
+
+
+def _ask_again(url: str, offset: int, size: int | None, largest: int) -> bytes:
+    from requests import RequestException
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _get(url, offset, size, largest)
+        except (RequestException, OSError) as error:
+            status = getattr(getattr(error, "response", None), "status_code", 0)
+            cause = f"HTTP {status}" if status else type(error).__name__
+            if attempt == ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
+                tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
+                raise CorpusError(f"cannot read {without_query(url)}: {cause} ({tries})") from error
+            server = urlsplit(url).netloc.rpartition("@")[2]
+            warnings.warn(f"{server} does not answer ({cause}), asking again", stacklevel=2)
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _get(url: str, offset: int, size: int | None, largest: int) -> bytes:
+    span = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
+    with _session().get(url, headers=span, timeout=TIMEOUT, stream=True) as response:
+        response.raise_for_status()
+        if span and response.status_code != 206:
+            raise CorpusError(
+                f"{without_query(url)}: expected a part of the file, got all of it: the server "
+                "does not answer Range requests (object storage, nginx and Apache do)"
+            )
+        content = bytearray()
+        for block in response.iter_content(BLOCK):
+            content += block
+            if len(content) > largest:
+                break
+    return bytes(content)
