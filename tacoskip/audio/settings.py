@@ -62,7 +62,7 @@ class AudioSettings:
 
 @dataclass
 class GriffinLimSettings:
-    """How magnitudes become a wave; `docs/audio.md` has the measurements behind the defaults."""
+    """How magnitudes become a wave (docs/explanation/audio.md: measurements)."""
 
     iterations: int = setting(10, "Iterations of fast Griffin-Lim.")
     sharpening: float = setting(
