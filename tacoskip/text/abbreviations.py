@@ -3,7 +3,7 @@
 import re
 
 from tacoskip.text.boundaries import ends_sentence
-from tacoskip.text.words import SAID, SPELLED
+from tacoskip.text.words import READ_AS_WORDS, SPELLED
 
 # Before a capital, and never at the end of a sentence.
 BEFORE_NAMES = {
@@ -65,7 +65,7 @@ _CAPITALS = re.compile(
     # Three words in capitals on end are shouted, not spelled.
     r"(?<![\w'])(?:([A-Z][A-Z']{1,20}(?: [A-Z][A-Z']{0,20}){2,})|([A-Z]{2,6})('?s)?)(?!\w)"
 )
-# How an English syllable may begin and end. FBI and IBM cannot be said, so they are spelled.
+# How an English syllable may begin and end. FBI and IBM fit no syllable, so they are spelled.
 _ONSET = re.compile(
     "(?:[BCDFGHJKLMNPRSTVWYZ]|[BCFGPS]L|[BCDFGPTW]R|S[CKMNPTW]|[DT]W|[CSTWPG]H|[KG]N|QU|S[CPT][LR]|"
     "S[CH][HLR]|THR)?[AEIOUY]"
@@ -126,7 +126,7 @@ def _dotted(match: re.Match[str]) -> str:
 
 def _spell(match: re.Match[str]) -> str:
     shouted, word, ending = match.groups()
-    if shouted or word in SAID:
+    if shouted or word in READ_AS_WORDS:
         return match[0]
     sayable = len(word) > 2 and _ONSET.match(word) and _CODA.search(word)
     if sayable and word not in SPELLED:

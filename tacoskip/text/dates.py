@@ -1,7 +1,7 @@
 """Dates, years of two digits, decades and times of day.
 
-A day keeps its cardinal, "November twenty-two", as LJSpeech's transcripts have it. Bare years of
-four digits are told from other numbers by their neighbours, in tacoskip.text.counting.
+A day keeps its cardinal, "November twenty-two", as LJSpeech's transcripts have it. Whether four
+digits are a year depends on their neighbours: tacoskip.text.counting decides.
 """
 
 import re

@@ -47,7 +47,7 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
 
 
 def _one_initialism(chunk: str) -> str:
-    # espeak takes the first letter of "A M" for the article, and reads A.M letter by letter.
+    # espeak reads the first letter of "A M" as the article, but spells A.M.
     return _LETTERS.sub(lambda m: m[0].replace(" ", "."), chunk)
 
 
@@ -69,7 +69,7 @@ def _spoken(character: str, voice: str) -> bool:
 
 @cache
 def backend(voice: str) -> "EspeakBackend":
-    """Espeak for one voice; starting it takes half a second, so it is kept."""
+    """Espeak for one voice, cached: starting it needs half a second."""
     try:
         import espeakng_loader
         from phonemizer.backend import EspeakBackend

@@ -1,4 +1,4 @@
-"""Long text in pieces a voice can say in one breath."""
+"""Long text in sentences of a length that a voice synthesizes well."""
 
 import re
 
@@ -31,16 +31,16 @@ def split_sentences(text: str, max_characters: int = 200) -> list[str]:
     """
     if max_characters < 1:
         raise ValueError(f"expected max_characters of at least 1, got {max_characters}")
-    pieces: list[str] = []
+    parts: list[str] = []
     for paragraph in _BLANK_LINE.split(text):
         for sentence in _sentences(" ".join(paragraph.split())):
-            silent = not any(c.isalnum() for c in sentence)
-            if silent and pieces and len(pieces[-1]) + 1 + len(sentence) <= max_characters:
-                # Marks alone have no sound; they stay with the sentence before them.
-                pieces[-1] += " " + sentence
+            mute = not any(c.isalnum() for c in sentence)
+            if mute and parts and len(parts[-1]) + 1 + len(sentence) <= max_characters:
+                # Punctuation alone has no sound; it stays with the sentence before it.
+                parts[-1] += " " + sentence
             else:
-                pieces.extend(_fit(sentence, max_characters))
-    return pieces
+                parts.extend(_fit(sentence, max_characters))
+    return parts
 
 
 def _sentences(paragraph: str) -> list[str]:
@@ -73,20 +73,20 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
 
 
 def _fit(sentence: str, limit: int) -> list[str]:
-    pieces, start = [], 0
+    parts, start = [], 0
     while len(sentence) - start > limit:
-        # Pieces of like length sound better than a full one and a scrap.
+        # Parts of similar length sound better than a full one and a short rest.
         left = len(sentence) - start
         target = start + left / -(-left // limit)
         cut = start + limit
         for number, kind in enumerate(_CUTS):
-            # A pause near the start of a piece is no help; a space always beats a cut in a word.
+            # A pause near the start of a part does not help; a space is better than a cut in a word.
             least = start + (target - start) / 2 if number < 2 else start + 1
             ends = (m.end() for m in kind.finditer(sentence, start, cut + 1))
             near = [end for end in ends if least <= end <= cut]
             if near:
                 cut = min(near, key=lambda end: abs(end - target))
                 break
-        pieces.append(sentence[start:cut])
+        parts.append(sentence[start:cut])
         start = cut + (sentence[cut] == " ")
-    return [piece.strip() for piece in (*pieces, sentence[start:])]
+    return [part.strip() for part in (*parts, sentence[start:])]

@@ -80,8 +80,8 @@ class Tokenizer:
             known = "".join(c for c in line if c not in unknown) if unknown else line
             kept = " ".join(known.split())
             if not any(c.isalpha() for c in kept):
-                shown = text if len(text) <= 60 else text[:57] + "..."
-                raise ValueError(f"nothing to speak in {shown!r}")
+                excerpt = text if len(text) <= 60 else text[:57] + "..."
+                raise ValueError(f"nothing to speak in {excerpt!r}")
             lost.update(c for c in line if c in unknown)
             encoded.append([*(self._ids[c] for c in kept), _END_ID])
         return encoded, lost

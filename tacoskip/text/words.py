@@ -29,15 +29,15 @@ YEAR_WORDS = _words(
     """
 )
 
-# Written in capitals, yet said as words although two letters or unlikely ones.
-SAID = _words(
+# Capitals that are read as words although they look like initialisms.
+READ_AS_WORDS = _words(
     """
     AH AM AN AS AT BE BY CRY DO DR DRY FLY FRY GO GYM HA HE HEY HI HM HMM HYMN IF IN IS IT JSON
     ME MR MRS MY MYTH NO OF OH ON OR OW OX PRY PSST SHH SHY SKY SO SPY ST TO TRY UP WE WHY YAML
     """
 )
 
-# Written in capitals and spelled although they could be said.
+# Capitals that are spelled although they could be read as words.
 SPELLED = _words(
     """
     ABC ADHD AKA AOL API ATM CEO CFO CIA CIO COO CTO DIY DOE DOJ DUI EEC EEG EKG EPA ESA EST ETA
