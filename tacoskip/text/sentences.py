@@ -80,7 +80,7 @@ def _fit(sentence: str, limit: int) -> list[str]:
         target = start + left / -(-left // limit)
         cut = start + limit
         for number, kind in enumerate(_CUTS):
-            # A pause near the start of a part does not help; a space is better than a cut in a word.
+            # A pause near the start of a part does not help; a space is better than cutting a word.
             least = start + (target - start) / 2 if number < 2 else start + 1
             ends = (m.end() for m in kind.finditer(sentence, start, cut + 1))
             near = [end for end in ends if least <= end <= cut]
