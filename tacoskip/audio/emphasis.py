@@ -26,7 +26,7 @@ def deemphasis(wave: Tensor, coefficient: float, last: float | Tensor = 0.0) -> 
     block's length, runs over the blocks' ends. Nothing is clamped, as torchaudio's `deemphasis`
     does: a wave that is too loud shows.
     """
-    if spectra.takes(wave):
+    if spectra.is_supported(wave):
         return spectra.deemphasise(wave, coefficient, float(last))
     rows = functional.pad(wave, (0, -len(wave) % _BLOCK)).view(-1, _BLOCK)
     delay = torch.arange(_BLOCK, device=wave.device)

@@ -51,7 +51,7 @@ def integrate_phase(
     time_slope = hop_length * n_fft / shape
     slopes = threshold, time_slope, -1 / time_slope, -np.pi * window_length / n_fft
     given = torch.from_numpy(np.ascontiguousarray(magnitude))
-    if spectra.takes(given):
+    if spectra.is_supported(given):
         assert phase.flags.c_contiguous and phase.dtype == np.float32
         levels = 2 + int(-np.log(TOLERANCE) * QUEUE_STEPS)
         arrays = torch.from_numpy(phase), n_known, slopes, torch.from_numpy(advance)

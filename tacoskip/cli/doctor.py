@@ -110,9 +110,9 @@ def _half_precision() -> Finding:
 def _native() -> Finding:
     from tacoskip.kernels import cpu as native
 
-    if native.loops() is None:
+    if native.library() is None:
         slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
-        return Finding("compiled loops", None, f"none: {native.why()}; {slower}")
+        return Finding("compiled loops", None, f"none: {native.missing()}; {slower}")
     which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
     return Finding("compiled loops", True, which)
 

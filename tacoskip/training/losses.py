@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tacoskip.kernels.cpu import low
 from tacoskip.masks import lengths_to_mask
 
 
@@ -22,8 +21,6 @@ def masked_l1(output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     mask = lengths_to_mask(lengths, target.shape[1])
     if output.is_cuda:
         total = ((output - target).abs().sum(2) * mask).sum()
-    elif low.there(16) and output.dtype == torch.bfloat16 and target.dtype == torch.float32:
-        total = _LowDistance.apply(output.contiguous(), target.contiguous(), lengths)
     else:
         total = _Distance.apply(output, target, lengths.tolist())
     return total / (mask.sum() * target.shape[2])
@@ -52,23 +49,6 @@ class _Distance(torch.autograd.Function):
             s[:n] = (o[:n] - t[:n]).sign_().mul_(grads[0])
             s[n:] = 0.0
         return slope, None, None
-
-
-class _LowDistance(torch.autograd.Function):
-    """As `_Distance`, the output in bfloat16."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
-        sums, signs = low.distance(output, target, lengths)
-        ctx.save_for_backward(signs)
-        ctx.shape = output.shape
-        return sums.sum().float()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (signs,) = ctx.saved_tensors
-        return low.distance_back(grads[0].item(), signs, ctx.shape), None, None
 
 
 def stop_loss(

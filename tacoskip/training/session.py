@@ -142,8 +142,8 @@ class Session:
 
     def _hasten(self) -> None:
         """Say what is not compiled on a CPU."""
-        if self.processes.device.type != "cuda" and native.loops() is None:
-            self.tell(f"no compiled loops, recurrent layers will be slower: {native.why()}")
+        if self.processes.device.type != "cuda" and native.library() is None:
+            self.tell(f"no compiled loops, recurrent layers will be slower: {native.missing()}")
 
     @property
     def share(self) -> float:
@@ -476,7 +476,7 @@ class Session:
             "machine": platform.machine(),
             "processes": self.processes.count,
             "threads": torch.get_num_threads(),
-            "compiled_loops": native.loops() is not None,
+            "compiled_loops": native.library() is not None,
             "device": str(next(self.model.parameters()).device),
             "packages": {name: version(name) for name in packages},
             "commit": commit.stdout.strip() or None,

@@ -39,9 +39,9 @@ def voice() -> Voice:
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the loops in C, and as without them."""
     if request.param == "torch":
-        monkeypatch.setattr(spectra, "takes", lambda x: False)
-    elif native.loops() is None:
-        pytest.skip(native.why())
+        monkeypatch.setattr(spectra, "is_supported", lambda x: False)
+    elif native.library() is None:
+        pytest.skip(native.missing())
 
 
 @pytest.fixture(params=["LJSpeech-100/wavs/LJ001-0004.wav", "fsdd/recordings/7_george_3.wav"])

@@ -22,8 +22,8 @@ SHAPES += [(4096, 100, 401), (8192, 4096, 8192)]
 
 @pytest.fixture(autouse=True)
 def there_are_loops() -> None:
-    if native.loops() is None:
-        pytest.skip(native.why())
+    if native.library() is None:
+        pytest.skip(native.missing())
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def threads() -> Iterator[None]:
 
 
 def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spectra, "takes", lambda x: False)
+    monkeypatch.setattr(spectra, "is_supported", lambda x: False)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

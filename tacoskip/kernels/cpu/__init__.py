@@ -1,8 +1,8 @@
-"""Loops in C, compiled when first wanted: of recurrent layers, passes in bfloat16, audio's frames.
+"""Kernels in C, compiled on first use: recurrent layers, batch norm, the audio's transforms.
 
-Only where there is a C compiler; without one, or with TACOSKIP_NATIVE=0, `loops()` is None, `why()`
-says what is missing, and all runs in torch with the same results, to rounding. What was compiled
-lies in the user's cache, by source, compiler and processor.
+Where there is no C compiler, or with TACOSKIP_KERNELS=0, `library()` is None, `missing()` says why,
+and everything runs in torch with the same results to rounding. The compiled library lies in the
+user's cache, named by source, compiler and processor.
 """
 
 import ctypes
@@ -15,60 +15,86 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 # NaN and infinity keep their meaning: a loss that is not finite must be seen.
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
 LINK = ("-shared", "-fPIC", "-pthread")
-# Of gcc on Linux alone: so the loops run on the threads that torch already has. Another compiler's
-# OpenMP would be a second one in the process.
+# Only gcc on Linux: its OpenMP is torch's own, so kernels run on the threads that torch has.
 OPENMP = "-fopenmp"
-# What this processor has beyond the least of its kind; the first that the compiler knows.
+# Compiler flags for this CPU's instruction set; the first that the compiler knows.
 TUNED = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 SECONDS = 60
 
 
 @cache
-def _found() -> tuple[ctypes.CDLL | None, str]:
-    """The compiled loops, or why there are none."""
-    if os.environ.get("TACOSKIP_NATIVE") == "0":
-        return None, "TACOSKIP_NATIVE=0"
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """The compiled library, or None and why there is none."""
+    if os.environ.get("TACOSKIP_KERNELS") == "0":
+        return None, "TACOSKIP_KERNELS=0"
     names = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
-    compiler = next((found for name in names if name and (found := shutil.which(name))), None)
+    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
     if compiler is None:
         return None, "no C compiler (cc, gcc or clang)"
     try:
-        return ctypes.CDLL(str(_compiled(compiler))), ""
+        return ctypes.CDLL(str(_compile(compiler))), ""
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"{compiler} could not compile them ({' '.join(str(error).split())[-300:]})"
 
 
-def loops() -> ctypes.CDLL | None:
-    """The compiled loops, see the sources; None where there are none."""
-    return _found()[0]
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, see the sources; None where there are none."""
+    return _load()[0]
 
 
-def why() -> str:
-    """Why `loops()` is None; empty where it is not."""
-    return _found()[1]
+def missing() -> str:
+    """Why `library()` is None; empty where it is not."""
+    return _load()[1]
 
 
-def _compiled(compiler: str) -> Path:
-    """Compile, or find what was compiled."""
-    named = subprocess.run(
+def is_supported(x: Tensor) -> bool:
+    """Whether x is a float32 tensor on the CPU and kernels are there."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and library() is not None
+
+
+def run(name: str, *arguments: Any) -> None:
+    """Call the kernel `name`; MemoryError where it says that there was none left."""
+    kernels = library()
+    assert kernels is not None, "ask is_supported first"
+    if not getattr(kernels, name)(*arguments):
+        raise MemoryError(f"not enough memory for the kernel {name}")
+
+
+def pointer(x: Tensor | None) -> ctypes.c_void_p:
+    """Address of a tensor's numbers, or NULL."""
+    return ctypes.c_void_p(x.data_ptr() if x is not None else None)
+
+
+def threads() -> ctypes.c_int64:
+    """As many threads as torch uses."""
+    return ctypes.c_int64(torch.get_num_threads())
+
+
+def _compile(compiler: str) -> Path:
+    """Compile the sources, or find them compiled."""
+    version = subprocess.run(
         [compiler, "--version"], capture_output=True, timeout=SECONDS, check=True
     ).stdout
     sources = [path.read_bytes() for path in (*SOURCES, *HEADERS)]
-    parts = [*sources, repr((FLAGS, LINK, TUNED, OPENMP)).encode(), named, _processor()]
-    shared = (OPENMP,) if b"Free Software Foundation" in named and sys.platform == "linux" else ()
+    parts = [*sources, repr((FLAGS, LINK, TUNED, OPENMP)).encode(), version, _processor()]
+    shared = (OPENMP,) if b"Free Software Foundation" in version and sys.platform == "linux" else ()
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     folder = _cache()
-    done = folder / f"loops-{key}.so"
+    done = folder / f"kernels-{key}.so"
     if done.is_file():
         return done
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        made = Path(scratch) / done.name
+        built = Path(scratch) / done.name
         for tuned in TUNED:
             command = [
                 compiler,
@@ -78,30 +104,30 @@ def _compiled(compiler: str) -> Path:
                 *LINK,
                 *map(str, SOURCES),
                 "-o",
-                str(made),
+                str(built),
             ]
-            told = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
-            if told.returncode == 0:
+            result = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
+            if result.returncode == 0:
                 break
         else:
-            raise OSError(told.stderr.decode(errors="replace"))
-        made.replace(done)
+            raise OSError(result.stderr.decode(errors="replace"))
+        built.replace(done)
     return done
 
 
 def _cache() -> Path:
-    """A folder that is this user's alone: what lies in it is run."""
+    """A folder that only this user can write: its contents are executed."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(home) / "tacoskip"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    about = folder.stat()
-    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+    status = folder.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
         raise OSError(f"{folder} can be written by others: chmod 700 it")
     return folder
 
 
 def _processor() -> bytes:
-    """What tells processors apart, for homes that several machines share."""
+    """Tells processors apart, for home folders that several machines share."""
     about = [platform.system(), platform.machine(), platform.processor()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()

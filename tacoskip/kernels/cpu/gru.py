@@ -1,119 +1,184 @@
-"""A GRU's steps by the compiled loops: tensors in, tensors out.
+"""GRUs along a batch of sequences: all steps in one compiled kernel, forward and backward.
 
-D directions, L steps, B rows, H channels; float32 on the CPU, dense but where strides are said.
+The products that need no state stand before the steps, and those of the weights' gradients behind
+them. In bfloat16 states and sums of products are float32.
+
+Shapes: B batch, T frames, C input channels, D directions, H hidden channels.
 """
 
-import ctypes
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tacoskip.kernels.cpu import loops
+from tacoskip.kernels.cpu.matmul import outer, product
+from tacoskip.kernels.cpu.networks import GATES, call, cell_weights, compute_dtype, packed
+from tacoskip.kernels.operators import operator
+from tacoskip.models.cbhg import BiGRU
+from tacoskip.models.decoder import ResidualGRU
+
+FIELDS = (
+    *("failed", "items", "frames", "directions", "channels"),
+    *("lengths", "inputs", "weights", "bias", "out", "before", "added", "gates"),
+    *("d_out", "of_state", "of_gates", "d_bias"),
+)
 
 
-def takes(x: Tensor) -> bool:
-    """Whether the loops are there, and for x."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and loops() is not None
+@operator("gru")
+def gru(
+    x: Tensor,
+    lengths: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """X (B, T, C), lengths (B,), input_weight (D, 3 H, C), bias (D, 3 H), state_weight (D, 3 H, H),
+    state_bias (D, H) -> states (B, T, D H), zero beyond the lengths. The second direction runs from
+    each item's last frame back.
+
+    With keep also, for the gradient: the state before each frame (D, B, T, H), what it adds to n
+    (B, T, D, H), and the gates n, z, r (B, T, D, 3 H).
+    """
+    (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
+    inputs = product(
+        x.flatten(0, 1), input_weight.to(x.dtype).flatten(0, 1), bias.to(x.dtype).flatten()
+    )
+    out = x.new_empty(batch, frames, directions * channels)
+    before = x.new_empty((directions, batch, frames, channels) if keep else 0)
+    added = x.new_empty((batch, frames, directions, channels) if keep else 0)
+    kept = {"before": before, "added": added, "gates": inputs} if keep else {}
+    sizes = {"items": batch, "frames": frames, "directions": directions, "channels": channels}
+    weights = packed(state_weight.transpose(1, 2), x.dtype)
+    given = {"lengths": lengths, "inputs": inputs, "weights": weights, "bias": state_bias}
+    call("gru_forward", x.dtype, FIELDS, {**sizes, **given, **kept, "out": out})
+    gates = inputs.view(GATES[x.dtype]).view(batch, frames, directions, 3 * channels)
+    return out, before, added, gates if keep else gates.new_empty(0)
 
 
-def packed(weights: Tensor) -> Tensor:
-    """Weights (D, K, N) as a product wants them."""
-    library = compiled()
-    width = library.panel()
-    directions, k, n = weights.shape
-    weights = weights.contiguous()
-    out = weights.new_empty(directions, -(-n // width), k, width)
-    for one, of_one in zip(weights, out, strict=True):
-        library.pack(at(one), at(of_one), *_whole(k, n))
+@gru.register_fake
+def _(
+    x: Tensor,
+    lengths: Tensor,
+    input_weight: Tensor,
+    bias: Tensor,
+    state_weight: Tensor,
+    state_bias: Tensor,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
+    gates = (batch, frames, directions, 3 * channels) if keep else (0,)
+    return (
+        x.new_empty(batch, frames, directions * channels),
+        x.new_empty((directions, batch, frames, channels) if keep else 0),
+        x.new_empty((batch, frames, directions, channels) if keep else 0),
+        x.new_empty(gates, dtype=GATES[x.dtype]),
+    )
+
+
+@operator("gru_backward")
+def gru_backward(
+    d_out: Tensor,
+    lengths: Tensor,
+    state_weight: Tensor,
+    before: Tensor,
+    added: Tensor,
+    gates: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the state's n, z, r (D, B, T, 3 H) and of the input's z, r, n (B, T, D, 3 H),
+    and sums over frames (B, D, 4 H): n of the state, z, r, n of the input.
+    """
+    directions, batch, frames, channels = before.shape
+    of_state = d_out.new_empty(directions, batch, frames, 3 * channels)
+    of_gates = d_out.new_empty(gates.shape)
+    sums = torch.zeros(batch, directions, 4 * channels)
+    sizes = {"items": batch, "frames": frames, "directions": directions, "channels": channels}
+    given = {"lengths": lengths, "weights": packed(state_weight, d_out.dtype), "d_out": d_out}
+    kept = {"before": before, "added": added, "gates": gates}
+    results = {"of_state": of_state, "of_gates": of_gates, "d_bias": sums}
+    call("gru_backward", d_out.dtype, FIELDS, {**sizes, **given, **kept, **results})
+    return of_state, of_gates, sums
+
+
+@gru_backward.register_fake
+def _(
+    d_out: Tensor,
+    lengths: Tensor,
+    state_weight: Tensor,
+    before: Tensor,
+    added: Tensor,
+    gates: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    directions, batch, frames, channels = before.shape
+    return (
+        d_out.new_empty(directions, batch, frames, 3 * channels),
+        d_out.new_empty(gates.shape),
+        d_out.new_empty(batch, directions, 4 * channels, dtype=torch.float32),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, lengths, input_weight, _, state_weight, _, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(x, lengths, input_weight, state_weight, *output[1:])
+
+
+def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    x, lengths, input_weight, state_weight, before, added, gates = ctx.saved_tensors
+    of_state, of_gates, sums = gru_backward(
+        d_out.contiguous(), lengths, state_weight, before, added, gates
+    )
+    channels, flat = before.shape[3], of_gates.flatten(2).flatten(0, 1)
+    pairs = zip(of_state.flatten(1, 2), before.flatten(1, 2), strict=True)
+    d_bias = sums.sum(0)
+    d_input = outer(flat, x.flatten(0, 1)).to(input_weight.dtype)
+    return (
+        product(flat, input_weight.to(x.dtype).flatten(0, 1).t()).view_as(x),
+        None,
+        d_input.view_as(input_weight),
+        d_bias[:, channels:],
+        torch.stack([outer(*pair) for pair in pairs]).to(state_weight.dtype),
+        d_bias[:, :channels],
+        None,
+    )
+
+
+gru.register_autograd(_backward, _save)
+
+
+def run_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU], dtype: torch.dtype) -> Tensor:
+    """Run one or two layers, which lend their weights, along x (B, T, C) in `dtype`."""
+    each = [cell_weights(*layer.parameters()) for layer in layers]
+    weights = [torch.stack(alike) for alike in zip(*each, strict=True)]
+    x = x.to(dtype).contiguous()
+    out: Tensor = gru(x, lengths, *weights, torch.is_grad_enabled())[0]
     return out
 
 
-def forward(
-    inputs: list[Tensor],
-    weights: Tensor,
-    bias: Tensor,
-    before: Tensor,
-    hidden: Tensor,
-    kept: tuple[Tensor, Tensor] | None,
-) -> None:
-    """Go through steps: inputs, of each direction (L, B, 3 H): z, r, n; weights: packed
-    (D, H, 3 H): n, z, r; bias (D, H) of the state's n; before (D, B, H) -> written into hidden
-    (D, L, B, H) and, for the gradient, into kept: what the state adds to n (D, L, B, H), and gates
-    (D, L, B, 3 H): n, z, r.
+class CompiledBiGRU(BiGRU):
+    """BiGRU in one kernel, both directions without mirrored copies."""
 
-    Those three may be some of the steps of longer ones. MemoryError when there is none left.
-    """
-    directions, steps, rows, channels = hidden.shape
-    added, gates = kept or (None, None)
-    places = (ctypes.c_void_p * directions)(*(one.data_ptr() for one in inputs))
-    there = compiled().gru_forward(
-        *_whole(directions, steps, rows, channels),
-        places,
-        at(weights),
-        at(bias),
-        at(before),
-        at(hidden),
-        at(added),
-        at(gates),
-        *_whole(hidden.stride(0) // channels, torch.get_num_threads()),
-    )
-    enough(there)
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        dtype = compute_dtype(x, self.ahead.weight_hh_l0)
+        if dtype is None:
+            return super().forward(x, mask)
+        with torch.autocast("cpu", enabled=False):
+            return run_gru(x, mask.sum(1), [self.ahead, self.back], dtype)
 
 
-def backward(
-    d_out: Tensor,
-    weights: Tensor,
-    hidden: Tensor,
-    chunk: slice,
-    kept: tuple[Tensor, Tensor],
-    d_hidden: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Come back through steps: d_out (D, L, B, H), strided; weights: packed (D, 3 H, H): n, z, r;
-    hidden (D, T, B, H), of which these steps are a chunk; kept as of `forward`; d_hidden
-    (D, B, H): the gradient of the state behind them, replaced by that of the state before.
+class CompiledResidualGRU(ResidualGRU):
+    """ResidualGRU in one kernel; a single step without a gradient by torch's cell."""
 
-    Returns the gradients (D, L, B, 3 H) of the state's n, z, r, and of z, r and the input's n.
-    """
-    directions, steps, rows, channels = d_out.shape
-    added, gates = kept
-    if d_out.stride(3) != 1:
-        d_out = d_out.contiguous()
-    of_state, of_gates = d_out.new_empty(2, directions, steps, rows, 3 * channels)
-    there = compiled().gru_backward(
-        *_whole(directions, steps, rows, channels),
-        at(d_out),
-        *_whole(*d_out.stride()[:3]),
-        at(weights),
-        at(hidden[:, chunk]),
-        at(added),
-        at(gates),
-        *_whole(hidden.stride(0) // channels, int(chunk.start == 0)),
-        at(d_hidden),
-        at(of_state),
-        at(of_gates),
-        *_whole(torch.get_num_threads()),
-    )
-    enough(there)
-    return of_state, of_gates
-
-
-def compiled() -> ctypes.CDLL:
-    """The compiled loops, where `takes` said that there are some."""
-    found = loops()
-    assert found is not None, "takes() first"
-    return found
-
-
-def enough(there: int) -> None:
-    """MemoryError where a loop says that there was none."""
-    if not there:
-        raise MemoryError("not enough memory for the steps of a recurrent layer")
-
-
-def at(x: Tensor | None) -> ctypes.c_void_p:
-    """Where a tensor's numbers begin."""
-    return ctypes.c_void_p(x.data_ptr() if x is not None else None)
-
-
-def _whole(*numbers: int) -> list[ctypes.c_int64]:
-    return [ctypes.c_int64(number) for number in numbers]
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        dtype = compute_dtype(x, self.weight_hh_l0)
+        if x.shape[1] == 1 and dtype == torch.float32:
+            before = torch.zeros_like(x[:, 0]) if state is None else state[0]
+            y = torch.gru_cell(x[:, 0], before, *self.parameters())
+            return x + y[:, None], y[None]
+        if dtype is None or state is not None:
+            return super().forward(x, state)
+        with torch.autocast("cpu", enabled=False):
+            lengths = torch.full((len(x),), x.shape[1])
+            y = run_gru(x, lengths, [self], dtype)
+            return x + y, y[:, -1][None]

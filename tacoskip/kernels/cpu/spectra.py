@@ -1,4 +1,4 @@
-"""Transforms of whole recordings by the compiled loops: features, and Griffin-Lim.
+"""Transforms of whole recordings by compiled kernels: features, and Griffin-Lim.
 
 B batch, T frames, F bins, M mel bands, N samples, W samples in a window, L samples in a buffer of
 frames (`audio/frames.py`).
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.kernels.cpu.gru import at, compiled, enough, takes
+from tacoskip.kernels.cpu import is_supported, library, pointer, run, threads
 
 # The shortest transform, and below it torch's: a vector of frames is not worth its while there.
 SHORTEST = 64
@@ -51,8 +51,8 @@ class Bands(NamedTuple):
 
 
 def transforms(x: Tensor, n_fft: int) -> bool:
-    """Whether the loops are there for such a tensor, and for transforms of n_fft samples."""
-    return n_fft >= SHORTEST and n_fft & (n_fft - 1) == 0 and takes(x)
+    """Whether the kernels are there for such a tensor, and for transforms of n_fft samples."""
+    return n_fft >= SHORTEST and n_fft & (n_fft - 1) == 0 and is_supported(x)
 
 
 def bands(basis: Tensor) -> Bands:
@@ -86,12 +86,12 @@ def features(
     analysis = _padded(window / 2)
     given = _Features(
         *(n_fft, hop_length, length, batch, frames, samples, (length + 1) // 2, count),
-        *(at(x) for x in (waves, analysis, table.turns, table.pair_turns, table.pairs)),
-        *(at(mel[0].corners if mel else None), at(mel[0].weights if mel else None)),
-        *(at(linear), at(logs)),
+        *(pointer(x) for x in (waves, analysis, table.turns, table.pair_turns, table.pairs)),
+        *(pointer(mel[0].corners if mel else None), pointer(mel[0].weights if mel else None)),
+        *(pointer(linear), pointer(logs)),
         *(preemphasis, mel[1] if mel else 0.0, 0),
     )
-    enough(compiled().analyse(ctypes.byref(given), _threads()))
+    run("analyse", ctypes.byref(given), threads())
     return linear, logs
 
 
@@ -120,10 +120,10 @@ def project(
     given = _Projection(
         *(n_fft, hop_length, len(window), len(magnitude), len(scale), iterations),
         look if tolerance > 0 else 0,
-        *(at(x) for x in tensors),
+        *(pointer(x) for x in tensors),
         *(pull, tolerance),
     )
-    enough(compiled().project(ctypes.byref(given), _threads()))
+    run("project", ctypes.byref(given), threads())
     return buffer
 
 
@@ -142,18 +142,18 @@ def integrate(
     which there are `levels` at most.
     """
     frames, bins = magnitude.shape
-    there = compiled().integrate(
-        *(_NUMBER(frames), _NUMBER(bins), _NUMBER(known), at(magnitude), at(phase)),
-        *((ctypes.c_float * 4)(*slopes), at(advance), ctypes.c_float(steps), _NUMBER(levels)),
+    run(
+        "integrate",
+        *(_NUMBER(frames), _NUMBER(bins), _NUMBER(known), pointer(magnitude), pointer(phase)),
+        *((ctypes.c_float * 4)(*slopes), pointer(advance), ctypes.c_float(steps), _NUMBER(levels)),
     )
-    enough(there)
 
 
 def deemphasise(wave: Tensor, coefficient: float, last: float) -> Tensor:
     """y[n] = wave[n] + coefficient * y[n - 1] of a wave (N,), where y[-1] = `last`."""
     wave, out = wave.contiguous(), torch.empty_like(wave)
     numbers = _NUMBER(len(wave)), ctypes.c_double(coefficient), ctypes.c_double(last)
-    compiled().deemphasise(at(wave), *numbers, at(out))
+    _library().deemphasise(pointer(wave), *numbers, pointer(out))
     return out
 
 
@@ -169,14 +169,16 @@ def _plan(n_fft: int) -> _Plan:
     turns = torch.empty(2 * n_fft, dtype=torch.float64)
     pairs = torch.empty(3 * n_fft // 4, dtype=torch.int32)
     pair_turns = torch.empty(n_fft // 2, dtype=torch.float64)
-    enough(compiled().plan(_NUMBER(n_fft), at(turns), at(pairs), at(pair_turns)))
+    run("plan", _NUMBER(n_fft), pointer(turns), pointer(pairs), pointer(pair_turns))
     return _Plan(turns, pairs, pair_turns)
 
 
 def _padded(window: Tensor) -> Tensor:
     """Zeros behind a window, to a whole number of vectors."""
-    return functional.pad(window, (0, -len(window) % int(compiled().lanes())))
+    return functional.pad(window, (0, -len(window) % int(_library().lanes())))
 
 
-def _threads() -> ctypes.c_int64:
-    return _NUMBER(torch.get_num_threads())
+def _library() -> ctypes.CDLL:
+    kernels = library()
+    assert kernels is not None, "ask transforms first"
+    return kernels
