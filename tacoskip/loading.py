@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from tacoskip.blocks import prune
+from tacoskip.kernels.accelerate import accelerate
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.recognition.onnx import OnnxRecognizer
 from tacoskip.recognition.recognizer import SpeechRecognizer
@@ -29,7 +30,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     checkpoint = load_checkpoint(path, device)
     model, config = build_trained(checkpoint, path)
     prune(model)
-    model.to(device)
+    accelerate(model.to(device))
     if isinstance(model, Recognizer):
         try:
             vocabulary = vocabulary_from(checkpoint.vocabulary)

@@ -111,10 +111,10 @@ def _native() -> Finding:
     from tacoskip.kernels import cpu as native
 
     if native.library() is None:
-        slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
-        return Finding("compiled loops", None, f"none: {native.missing()}; {slower}")
-    which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
-    return Finding("compiled loops", True, which)
+        slower = "networks, features and Griffin-Lim run in torch, slower"
+        return Finding("compiled kernels", None, f"none: {native.missing()}; {slower}")
+    which = "networks, features and Griffin-Lim run in C on the CPU"
+    return Finding("compiled kernels", True, which)
 
 
 def _packages() -> Finding:

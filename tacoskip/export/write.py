@@ -17,6 +17,7 @@ import torch
 from tacoskip.config import to_dict
 from tacoskip.export.graphs import SIZES, Graph, graphs_of
 from tacoskip.files import write_whole
+from tacoskip.kernels.accelerate import plain
 from tacoskip.loading import load
 from tacoskip.run_folder import EXPORT, RunError
 from tacoskip.run_folder.exported import ExportManifest, OnnxGraph
@@ -38,7 +39,7 @@ def export(run: str | Path, folder: Path) -> dict[str, Any]:
     """
     _require_onnx()
     loaded = load(run, "cpu")
-    graphs = graphs_of(loaded.model.eval())
+    graphs = graphs_of(plain(loaded.model.eval()))
     folder.mkdir(parents=True, exist_ok=True)
     figures = {}
     for graph in graphs:

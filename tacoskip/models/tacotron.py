@@ -18,6 +18,7 @@ from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.decoder import Decoder, PreNet
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
+from tacoskip.precision import full_precision
 
 
 @dataclass
@@ -191,14 +192,15 @@ class Tacotron(nn.Module):
         frames of each item, rest_frames those on the last symbol that end an item whose stop token
         failed.
         """
-        mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
-        memory, speaker = self.encode(symbols, mask, speakers)
-        reduction = self.reduction
-        max_steps = torch.div(max_frames + reduction - 1, reduction, rounding_mode="floor").clamp(
-            min=1
-        )
-        mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
-            memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)
-        )
-        mel, linear = self.spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
-        return TacotronOutput(mel, linear, stop_logits, alignments, steps * reduction, stopped)
+        with full_precision(symbols):
+            mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
+            memory, speaker = self.encode(symbols, mask, speakers)
+            reduction = self.reduction
+            max_steps = torch.div(
+                max_frames + reduction - 1, reduction, rounding_mode="floor"
+            ).clamp(min=1)
+            mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
+                memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)
+            )
+            mel, linear = self.spectrogram(mel, lengths_to_mask(steps * reduction, mel.shape[1]))
+            return TacotronOutput(mel, linear, stop_logits, alignments, steps * reduction, stopped)

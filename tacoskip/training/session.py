@@ -27,6 +27,7 @@ from tacoskip.config import Config, save_config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.data import Batch, PreparedCorpus
 from tacoskip.kernels import cpu as native
+from tacoskip.kernels.accelerate import accelerate
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import (
     Checkpoint,
@@ -125,7 +126,7 @@ class Session:
             self._check_match()
             self._draw_apart()
         self.model.to(processes.device)
-        self._hasten()
+        self._accelerate()
         processes.share_weights(self.model)
         self.average = WeightAverage(self.model, config.train.ema_decay)
         if resumed:
@@ -140,10 +141,15 @@ class Session:
     def _board(self, resumed: bool) -> Board:
         return Board(self.run, self.step if resumed else None, self.vouched)
 
-    def _hasten(self) -> None:
-        """Say what is not compiled on a CPU."""
-        if self.processes.device.type != "cuda" and native.library() is None:
-            self.tell(f"no compiled loops, recurrent layers will be slower: {native.missing()}")
+    def _accelerate(self) -> None:
+        """Replace modules by faster equals; say what is not compiled on a CPU."""
+        gpu = self.processes.device.type == "cuda"
+        if not gpu and native.library() is None:
+            self.tell(f"no compiled kernels, training will be slower: {native.missing()}")
+        auto = torch.bfloat16 if gpu else torch.float32
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+        dtype = dtypes.get(self.config.train.precision, auto)
+        accelerate(self.model, self.processes.device, dtype)
 
     @property
     def share(self) -> float:
@@ -229,7 +235,7 @@ class Session:
         """The averaged network. It shares no weights with the one in training."""
         model = self.task.build(self.config)
         model.load_state_dict(self.average.weights)
-        return model.to(next(self.model.parameters()).device).eval()
+        return accelerate(model.to(next(self.model.parameters()).device).eval())
 
     def evaluate(self) -> None:
         """Judge the averaged network on validation clips, show it, and keep it if it is the best so
@@ -476,7 +482,7 @@ class Session:
             "machine": platform.machine(),
             "processes": self.processes.count,
             "threads": torch.get_num_threads(),
-            "compiled_loops": native.library() is not None,
+            "compiled_kernels": native.library() is not None,
             "device": str(next(self.model.parameters()).device),
             "packages": {name: version(name) for name in packages},
             "commit": commit.stdout.strip() or None,
