@@ -98,9 +98,7 @@ class Config:
     block_options: dict[str, float | int | str | bool] = setting(
         {}, "Options of transform and topology by name, of the skip as skip_<name>."
     )
-    without: list[str] = setting(
-        [], "Parts taken out of every CBHG: bank, stack, gru, residual.", choices=PARTS
-    )
+    without: list[str] = setting([], "Parts taken out of every CBHG.", choices=PARTS)
     match: str = setting(
         "none",
         "Solve the stacks' widths so that the network costs what it costs with highway.",

@@ -17,8 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast
 
 import typer
 
@@ -30,18 +29,16 @@ if TYPE_CHECKING:
 FAILED, WRONG = 1, 2
 
 # Exceptions that mean: the request was wrong. Any other exception is work that failed.
-REQUEST_ERRORS = (
-    ValueError,
-    FileNotFoundError,
-    FileExistsError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+REQUEST_ERRORS = (ValueError, FileExistsError, PermissionError, *MISSING)
 
 LOG_EVERY_SECONDS = 10.0
 
 P = ParamSpec("P")
+
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
+]
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 
@@ -54,7 +51,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        quiet = _quiet.set(bool(kwargs.pop("quiet", False)))
+        token = _quiet.set(bool(kwargs.pop("quiet", False)))
         try:
             with _warnings_as_lines(), _threads_as_lines():
                 command(*args, **kwargs)
@@ -76,21 +73,14 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             code = WRONG if isinstance(error, REQUEST_ERRORS) else FAILED
             raise typer.Exit(code) from None
         finally:
-            _quiet.reset(quiet)
+            _quiet.reset(token)
 
-    option = typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
-    parameter = inspect.Parameter(
-        "quiet",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=False,
-        annotation=Annotated[bool, option],
+    signature, wrapper = inspect.signature(command), cast(Any, run)
+    quiet = inspect.Parameter(
+        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet
     )
-    signature = inspect.signature(command)
-    wrapper: Any = run
-    wrapper.__signature__ = signature.replace(
-        parameters=[*signature.parameters.values(), parameter]
-    )
-    wrapper.__annotations__ = {**command.__annotations__, "quiet": parameter.annotation}
+    wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), quiet])
+    wrapper.__annotations__ = {**command.__annotations__, "quiet": Quiet}
     return run
 
 
@@ -171,12 +161,7 @@ class Bar:
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def show(self, share: float | None, note: str = "") -> None:

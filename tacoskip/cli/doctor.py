@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
-PACKAGES = ("accelerate", "librosa", "numpy", "omegaconf")
+PACKAGES = ("accelerate", "librosa", "numpy", "omegaconf", "tensorboard")
 # What a default LJSpeech run leaves: the archive, the clips, the prepared clips, three checkpoints.
 DISK_GB = 9.0
 
@@ -35,7 +35,6 @@ def examine() -> list[Finding]:
         _packages,
         _soundfile,
         _espeak,
-        _tensorboard,
         _cores,
         _disk,
     ]
@@ -110,11 +109,11 @@ def _half_precision() -> Finding:
 def _native() -> Finding:
     from tacoskip.kernels import cpu as native
 
-    if native.library() is None:
-        slower = "networks, features and Griffin-Lim run in torch, slower"
-        return Finding("compiled kernels", None, f"none: {native.missing()}; {slower}")
-    which = "networks, features and Griffin-Lim run in C on the CPU"
-    return Finding("compiled kernels", True, which)
+    if native.loops() is None:
+        slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
+        return Finding("compiled loops", None, f"none: {native.why()}; {slower}")
+    which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
+    return Finding("compiled loops", True, which)
 
 
 def _packages() -> Finding:
@@ -148,10 +147,6 @@ def _espeak() -> Finding:
     ctypes.CDLL(espeakng_loader.get_library_path())
     version = metadata.version("espeakng-loader")
     return Finding("espeak", True, f"espeakng-loader {version}: demo corpus and phonemes work")
-
-
-def _tensorboard() -> Finding:
-    return Finding("tensorboard", True, metadata.version("tensorboard"))
 
 
 def _cores() -> Finding:

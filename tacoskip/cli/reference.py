@@ -1,6 +1,7 @@
 """`blocks`, `recipes`, `settings`, `config`, `doctor` and `board`: what there is."""
 
 import inspect
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,12 +63,10 @@ def blocks(
     and milliseconds for 200 frames on this CPU.
     """
     with working():
-        from tacoskip.blocks import BLOCKS
-        from tacoskip.messages import nearest
+        from tacoskip.blocks import all_families, find_family
 
-        if name and name not in BLOCKS:
-            raise ValueError(f"unknown block '{name}'{nearest(name, BLOCKS)}")
-        families = {name: BLOCKS[name]} if name else BLOCKS
+        warn = partial(log, warning=True)
+        families = {name: find_family(name)} if name else all_families(warn)
         described = {each: _family(each, one, channels, depth) for each, one in families.items()}
     if json:
         emit_json({"channels": channels, "depth": depth, "blocks": described})
@@ -184,9 +183,14 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
     return {
         "formula": family.formula,
         "source": family.source,
-        "transform": family.transform,
-        "skip": family.skip,
-        "topology": family.topology,
+        **{
+            axis: value if isinstance(value, str) else value.__name__
+            for axis, value in (
+                ("transform", family.transform),
+                ("skip", family.skip),
+                ("topology", family.topology),
+            )
+        },
         "options": _options(family),
         "parameters": cost.parameters(stack),
         "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
@@ -208,9 +212,8 @@ def _options(family: Any) -> dict[str, Any]:
     for table, value, prefix in axes:
         part: Any = table.get(value) if isinstance(value, str) else value
         if part is not None:  # a family that makes its own stack has no axes
-            for argument in inspect.signature(part).parameters.values():
-                if argument.default is not inspect.Parameter.empty and argument.name != "place":
-                    options[f"{prefix}{argument.name}"] = argument.default
+            arguments = inspect.signature(part).parameters
+            options |= {f"{prefix}{name}": arguments[name].default for name in part.options}
     return options | dict(family.options)
 
 
