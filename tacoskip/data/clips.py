@@ -1,28 +1,32 @@
 """All clips of a corpus checked and written, in parallel, each once.
 
-libsndfile and soxr release Python's lock, so threads share the work; text is normalised between.
+Results are kept in clips.jsonl, one JSON line a clip as it is done, so that running again does only
+what is missing; a line cut short by a crash is ignored. A result holds as long as its key: the
+clip's file (name, size and time) and every setting that changes the prepared audio. Texts are read
+anew each time. libsndfile and soxr release Python's lock, so threads share the work.
 """
 
+import json
+import math
 import os
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import Journal, clip_key, is_result, settings_key
-from tacoskip.data.prepared import audio_name
+from tacoskip.data.prepared import audio_name, digest
 from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
-
-if TYPE_CHECKING:
-    from tacoskip.text import Tokenizer
+from tacoskip.files import write_whole
 
 Row = dict[str, Any]
 
-AHEAD = 8  # clips queued for each thread
+VERSION = 3  # raise when the checks or the prepared audio change
+GROUP = 256  # clips that are handed to the threads at a time
 
 
 def check_clips(
@@ -34,96 +38,109 @@ def check_clips(
 ) -> tuple[list[Row], int]:
     """Return a row for each utterance, in their order, and how many of them were done anew.
 
-    A row holds id, path and either reason and detail, or what the manifest needs. Audio that
-    `directory`/clips.jsonl knows from an earlier run, also one that was interrupted, is not done
-    again. Raises CorpusError when prepared clips cannot be written.
+    A row holds id, path and either reason and detail, or what the manifest needs. Raises
+    CorpusError when prepared clips cannot be written.
     """
-    journal = Journal(directory / "clips.jsonl")
-    work = _Work(directory, config, journal, jobs or os.cpu_count() or 1)
-    try:
-        for utterance in utterances:
-            work.begin(utterance)
-            progress(work.done, len(utterances), "check clips")
-        while work.running:
-            work.finish()
-            progress(work.done, len(utterances), "check clips")
-    finally:
-        # After Ctrl-C the clips being decoded are finished, the waiting ones are not begun.
-        work.pool.shutdown(wait=True, cancel_futures=True)
-        journal.close()
-    if work.fresh:
-        journal.compact()
-    return [work.rows[utterance.id] for utterance in utterances], work.fresh
+    journal = directory / "clips.jsonl"
+    known, rows, todo = read_journal(journal), list[Row](), list[Row]()
+    for utterance, row in zip(utterances, _texts(utterances, config), strict=True):
+        rows.append(row)
+        if "reason" in row:
+            continue
+        key = clip_key(utterance.path, config.data.max_seconds, config.audio.sample_rate)
+        file = directory / audio_name(utterance.id)
+        result = known.get(utterance.id, {})
+        if result.get("key") == key and ("reason" in result or file.exists()):
+            row |= result
+        else:
+            todo.append(row | {"key": key, "file": file})
+    by_id = {row["id"]: row for row in rows}
+    done = len(rows) - len(todo)
+    progress(done, len(rows), "check clips")
+    if not todo:
+        return rows, 0
+    with journal.open("ab") as stream:
+        stream.write(b"\n")  # a line cut short must not swallow the next one
+        for result in _checked(todo, config, jobs or os.cpu_count() or 1):
+            stream.write(json.dumps(result).encode() + b"\n")
+            stream.flush()
+            by_id[result["id"]] |= result
+            known[result["id"]] = result
+            done += 1
+            progress(done, len(rows), "check clips")
+    write_whole(journal, "".join(f"{json.dumps(result)}\n" for result in known.values()))
+    return rows, len(todo)
 
 
-def spoken_text(utterance: Utterance, tokenizer: "Tokenizer") -> tuple[str, dict[str, int]]:
-    """Return the text as spoken words and, counted, the characters of it that have no symbol.
+def _texts(utterances: list[Utterance], config: CorpusConfig) -> Iterator[Row]:
+    """Yield each clip's row with its text as spoken words, or the reason why it has none.
 
     The corpus' own normalised text is preferred to the raw one. Either is read as `synthesize`
-    would read it: LJSpeech's column leaves "Mr." and "FBI" as they are. Raises ValueError when
-    nothing of the text can be spoken.
+    would read it: LJSpeech's column leaves "Mr." and "FBI" as they are.
     """
-    written = " ".join((utterance.normalized or "").split()) or utterance.text
-    return tokenizer.read(written)
+    from tacoskip.text import Tokenizer
 
-
-class _Work:
-    """Clips on their way through a pool of threads."""
-
-    def __init__(self, directory: Path, config: CorpusConfig, journal: Journal, jobs: int) -> None:
-        from tacoskip.text import Tokenizer
-
-        self.directory, self.data, self.rate = directory, config.data, config.audio.sample_rate
-        self.tokenizer = Tokenizer(config.text)
-        self.settings = settings_key(self.data, self.rate)
-        self.journal, self.jobs, self.fresh = journal, jobs, 0
-        self.pool = ThreadPoolExecutor(jobs, "clips")
-        self.running: deque[tuple[Future[dict[str, int | float]], Row]] = deque()
-        self.rows: dict[str, Row] = {}
-
-    @property
-    def done(self) -> int:
-        return len(self.rows) - len(self.running)
-
-    def begin(self, utterance: Utterance) -> None:
-        """Read the text of a clip, and queue its audio unless that was done before."""
-        id, path = utterance.id, utterance.path
-        row: Row = {"id": id, "path": str(path), "text": utterance.text}
+    tokenizer = Tokenizer(config.text)
+    for utterance in utterances:
+        row: Row = {"id": utterance.id, "path": str(utterance.path), "text": utterance.text}
         row["speaker"] = utterance.speaker
         try:
-            row["normalized"], row["lost"] = spoken_text(utterance, self.tokenizer)
+            written = " ".join((utterance.normalized or "").split()) or utterance.text
+            row["normalized"], row["lost"] = tokenizer.read(written)
         except ValueError as error:
-            self.rows[id] = row | {"reason": "no_speakable_text", "detail": str(error)}
-            return
-        self.rows[id] = row
-        result: Row = {"id": id, "key": clip_key(path, self.settings), "file": audio_name(id)}
-        file = self.directory / result["file"]
-        known = self.journal.get(id, result["key"])
-        if known and is_result(known) and ("reason" in known or file.exists()):
-            row |= known | {"file": result["file"]}
-            del row["key"]
-            return
-        task = self.pool.submit(prepare_clip, path, file, self.data.max_seconds, self.rate)
-        self.running.append((task, result))
-        if len(self.running) > AHEAD * self.jobs:
-            self.finish()
+            row |= {"reason": "no_speakable_text", "detail": str(error)}
+        yield row
 
-    def finish(self) -> None:
-        """Wait for the clip that was queued first and keep its result."""
-        future, result = self.running.popleft()
+
+def _checked(todo: list[Row], config: CorpusConfig, jobs: int) -> Iterator[Row]:
+    """Yield the result of each clip, in order, from `jobs` threads."""
+
+    def check(row: Row) -> Row:
+        result: Row = {"id": row["id"], "key": row["key"]}
         try:
-            result |= future.result()
+            path, file = Path(row["path"]), row["file"]
+            seconds, rate = config.data.max_seconds, config.audio.sample_rate
+            return result | prepare_clip(path, file, seconds, rate)
         except Rejected as rejected:
-            result |= {"reason": rejected.reason, "detail": rejected.detail}
+            return result | {"reason": rejected.reason, "detail": rejected.detail}
         except OSError as error:  # the disk is full, the folder read-only
-            file = self.directory / result["file"]
-            raise CorpusError(f"cannot write {file}: {error.strerror}") from error
+            raise CorpusError(f"cannot write {row['file']}: {error.strerror}") from error
         except Exception as error:  # an error in a thread must name its clip
-            raise CorpusError(
-                f"cannot prepare {self.rows[result['id']]['path']}: "
-                f"{type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
-        self.journal.add(result)
-        del result["key"]  # the rows of all clips are held until the end
-        self.rows[result["id"]] |= result
-        self.fresh += 1
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise CorpusError(f"cannot prepare {row['path']}: {cause}") from error
+
+    rows = iter(todo)
+    with ThreadPoolExecutor(jobs, "clips") as pool:
+        while group := list(islice(rows, GROUP)):
+            yield from pool.map(check, group)
+
+
+def clip_key(path: Path, max_seconds: float, sample_rate: int) -> str:
+    """Return the digest under which the result of the clip in `path` is kept."""
+    try:
+        state = [path.stat().st_size, path.stat().st_mtime_ns]
+    except OSError:
+        state = []
+    return digest([VERSION, max_seconds, sample_rate, path.name, *state])
+
+
+def read_journal(path: Path) -> dict[str, Row]:
+    """Return the results in clips.jsonl by clip id; lines that hold no result are ignored."""
+    results = {}
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("id"), str) and _is_result(row):
+            results[row["id"]] = row
+    return results
+
+
+def _is_result(row: Row) -> bool:
+    if "reason" in row:
+        return isinstance(row["reason"], str) and isinstance(row.get("detail"), str)
+    figures = [row.get(name) for name in ("samples", "seconds", "rate", "level_db", "clipped")]
+    if not all(type(value) in (int, float) and math.isfinite(value) for value in figures):
+        return False
+    return type(row["samples"]) is int and min(row["samples"], row["seconds"], row["rate"]) > 0

@@ -9,10 +9,9 @@ from tacoskip.data.corpora import Corpus, check_root, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.prepared import is_prepared, prepared_dir, unknown_speaker, write_manifest
-from tacoskip.data.report import read_report, write_report
+from tacoskip.data.report import implausible_rates, read_report, write_report
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS, SplitClip, assign_splits, rank
-from tacoskip.data.statistics import implausible_rates
 from tacoskip.data.utterance import Dropped, Notes, Utterance
 
 DOWNLOADS = Path("data/downloads")
@@ -65,13 +64,30 @@ def prepare(
     directory = prepared_dir(config)
     try:
         (directory / "audio").mkdir(parents=True, exist_ok=True)
-        kept, done = _check(directory, utterances, config, jobs, progress, notes)
-        report = _write(directory, kept, utterances, config, notes)
+        rows, done = check_clips(utterances, directory, config, jobs, progress)
+        kept = _kept(rows, notes)
+        split_of = _split(kept, utterances, read_report(directory), data, notes)
+        notes.warnings += common_warnings(kept, config.audio.sample_rate)
+        report = PrepareReport(
+            kept=len(kept),
+            seconds=round(sum(row["seconds"] for row in kept), 3),
+            dir=directory,
+            done=done,
+            speakers=sorted({row["speaker"] for row in kept}),
+            splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
+            dropped=notes.dropped,
+            warnings=notes.warnings,
+            licence=corpus.licence,
+            citation=corpus.citation,
+        )
+        for split in SPLITS:
+            write_manifest(directory, split, [r for r in kept if split_of.get(r["id"]) == split])
+        settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
+        write_report(report, kept, split_of, settings)
     except (FileExistsError, NotADirectoryError) as error:
         raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
     except OSError as error:  # the disk is full
         raise CorpusError(f"cannot write to {directory}: {error.strerror or error}") from error
-    report.done = done
     if not report.kept:
         first = report.dropped[0]
         reasons = ", ".join(report.reasons())
@@ -115,55 +131,16 @@ def _by_speaker(utterances: list[Utterance], data: DataSettings) -> list[Utteran
     return [utterance for utterance in utterances if not used or utterance.speaker in used]
 
 
-def _check(
-    directory: Path,
-    utterances: list[Utterance],
-    config: CorpusConfig,
-    jobs: int | None,
-    progress: Progress,
-    notes: Notes,
-) -> tuple[list[Row], int]:
-    """Return the rows of the clips to keep and how many clips were decoded; note the others."""
-    rows, done = check_clips(utterances, directory, config, jobs, progress)
+def _kept(rows: list[Row], notes: Notes) -> list[Row]:
+    """Return the rows of the clips to keep; note the others."""
+    kept = [row for row in rows if "reason" not in row]
+    implausible = implausible_rates(kept)
     for row in rows:
         if "reason" in row:
             notes.drop(row["id"], row["path"], row["reason"], row["detail"])
-    kept = [row for row in rows if "reason" not in row]
-    implausible = implausible_rates(kept)
-    for row in kept:
-        if row["id"] in implausible:
+        elif row["id"] in implausible:
             notes.drop(row["id"], row["path"], "implausible_rate", implausible[row["id"]])
-    return [row for row in kept if row["id"] not in implausible], done
-
-
-def _write(
-    directory: Path,
-    kept: list[Row],
-    utterances: list[Utterance],
-    config: CorpusConfig,
-    notes: Notes,
-) -> PrepareReport:
-    split_of = _split(kept, utterances, read_report(directory), config.data, notes)
-    notes.warnings += common_warnings(kept, config.audio.sample_rate)
-    corpus = find_corpus(config.data.corpus)
-    report = PrepareReport(
-        kept=len(kept),
-        seconds=round(sum(row["seconds"] for row in kept), 3),
-        dir=directory,
-        done=0,
-        speakers=sorted({row["speaker"] for row in kept}),
-        splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
-        dropped=notes.dropped,
-        warnings=notes.warnings,
-        licence=corpus.licence,
-        citation=corpus.citation,
-    )
-    for split in SPLITS:
-        rows = [row for row in kept if split_of.get(row["id"]) == split]
-        write_manifest(directory, split, rows)
-    settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
-    write_report(report, kept, split_of, settings)
-    return report
+    return [row for row in kept if row["id"] not in implausible]
 
 
 def check_settings(data: DataSettings, corpus: Corpus) -> None:

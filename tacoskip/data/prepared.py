@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 from tacoskip.data.clip import Clip, is_manifest_row, manifest_row
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import digest
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
 from tacoskip.data.storage import file_of, is_remote, read, without_query
@@ -40,6 +39,11 @@ def audio_name(id: str) -> str:
     if len(name) > 120:
         name = name[:100] + sha256(id.encode()).hexdigest()[:16]
     return f"audio/{name}.flac"
+
+
+def digest(values: list[Any]) -> str:
+    """Return 24 hexadecimal digits that stand for the values."""
+    return sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
 def shard_name(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The report of a prepared corpus: report.json, and report.png to see it at a glance."""
+"""The report of a prepared corpus, and which clips have a speaking rate that cannot be true."""
 
 import json
 from dataclasses import asdict
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tacoskip.data.prepared import FORMAT
-from tacoskip.data.statistics import speaking_rate
 from tacoskip.files import save_figure, write_whole
 
 if TYPE_CHECKING:
     from tacoskip.data.prepare import PrepareReport
+
+LEAST_CLIPS = 20
+FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
 
 
 def read_report(directory: Path) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def write_report(
 ) -> None:
     """Write report.png and report.json into the prepared folder, each whole or not at all.
 
-    kept: journal rows of the kept clips. report.json comes last: it marks the folder as prepared.
+    kept: rows of the kept clips. report.json comes last: it marks the folder as prepared.
     """
     values = {
         "seconds": [row["seconds"] for row in kept],
@@ -65,7 +67,7 @@ def summary(numbers: list[float]) -> dict[str, float]:
 
 
 def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
-    """Draw the histograms of durations, speaking rates and levels as recorded into report.png."""
+    """Draw histograms of durations, speaking rates and recorded levels into report.png."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4))  # an automatic layout would draw everything twice
@@ -83,3 +85,31 @@ def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
         f"speakers: {len(report.speakers)}"
     )
     save_figure(figure, report.dir / "report.png")
+
+
+def speaking_rate(row: dict[str, Any]) -> float:
+    """Return characters (letters of the spoken text) a second."""
+    return sum(c.isalnum() for c in row["normalized"]) / row["seconds"]
+
+
+def implausible_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return a phrase for each clip whose text and audio can hardly belong together, by its id.
+
+    Bounds on the logarithm of the rate: the median -+ 5 robust deviations (1.4826 MAD), but at
+    least a factor of 3, since a word or two has any rate. With fewer than LEAST_CLIPS clips only
+    rates that no speaker reaches are refused.
+    """
+    if not rows:
+        return {}
+    logs = np.log([max(speaking_rate(row), 1e-6) for row in rows])
+    low, high = np.log(SLOWEST), np.log(FASTEST)
+    if len(rows) >= LEAST_CLIPS:
+        median = float(np.median(logs))
+        width = max(5 * 1.4826 * float(np.median(np.abs(logs - median))), np.log(3))
+        low, high = max(low, median - width), min(high, median + width)
+    phrase = f"characters a second, expected {np.exp(low):.1f} to {np.exp(high):.1f}"
+    return {
+        row["id"]: f"{np.exp(value):.1f} {phrase}"
+        for row, value in zip(rows, logs, strict=True)
+        if not low <= value <= high
+    }

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tacoskip.audio.io import SUFFIXES
@@ -11,9 +11,10 @@ from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.utterance import Notes, Utterance, find_inside
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
-JOURNAL = "clips.jsonl"  # of a prepared corpus: rows, but not a table of recordings
+JOURNAL = "clips.jsonl"  # of a prepared corpus, no table of recordings
 AUDIO_FOLDERS = ("wavs/", "", "clips/", "audio/")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
+WITHOUT_HEADER = ["id", "text", "normalized"]
 # What other tables call a path and a text: for the option that an error suggests.
 LIKELY = {
     "path": ("path", "file", "wav", "audio", "clip", "name"),
@@ -21,9 +22,9 @@ LIKELY = {
     "speaker": ("speaker", "client", "who", "voice", "reader"),
 }
 NAMED = 5  # lines that a warning names
-LOOKED_AT = 20  # rows of a table without header that are looked up
+LOOKED_AT = 20  # rows of a table without header whose recordings are looked for
 
-Row = tuple[int, dict[str, str]]  # line number from 1, field by name
+Cells = tuple[int, list[str]]  # line number from 1, cells of the row
 
 
 def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
@@ -47,14 +48,9 @@ def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError:
             others.append(number)
             yield number, line.decode("cp1252", errors="replace")
-    if len(others) == 1:
-        notes.warnings.append(f"{path.name} line {others[0]} is not UTF-8: read as cp1252")
-    elif others:
-        first = ", ".join(str(number) for number in others[:NAMED])
-        more = ", ..." if len(others) > NAMED else ""
-        notes.warnings.append(
-            f"{path.name}: {len(others)} lines are not UTF-8: read as cp1252 (lines {first}{more})"
-        )
+    if others:
+        named = ", ".join(map(str, others[:NAMED])) + (", ..." if len(others) > NAMED else "")
+        notes.warnings.append(f"{path.name} is not UTF-8 in lines {named}: read as cp1252")
 
 
 def find_audio(root: Path, name: str) -> Path | str:
@@ -62,12 +58,13 @@ def find_audio(root: Path, name: str) -> Path | str:
 
     It lies in the folder or in wavs/, clips/ or audio/, with or without its suffix in the name.
     """
-    first = find_inside(root, f"wavs/{name}.wav")
+    plain, first = find_inside(root, name), find_inside(root, f"wavs/{name}.wav")
+    if isinstance(plain, str) or isinstance(first, str) or plain.is_file() or first.exists():
+        return plain if isinstance(plain, str) or plain.is_file() else first
     for folder in AUDIO_FOLDERS:
-        for suffix in (".wav", "", *SUFFIXES):
-            path = find_inside(root, f"{folder}{name}{suffix}")
-            if isinstance(path, str) or path.is_file() or (suffix and path.exists()):
-                return path
+        for suffix in ("", *SUFFIXES):
+            if (root / f"{folder}{name}{suffix}").is_file():
+                return find_inside(root, f"{folder}{name}{suffix}")
     return first
 
 
@@ -87,14 +84,14 @@ def require_table(root: Path, name: str) -> Path:
 def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
     """Yield the clips of a table `id|text[|normalised]`; quotes are plain characters in it.
 
-    The audio lies beside the table, or in wavs/.
+    root: the folder with the recordings, or with wavs/.
     """
-    lines = list(read_lines(table, notes))
-    yield from _without_header(root, table, _cells_of(table, lines, "|", notes), speaker, notes)
+    cells = _cells(table, list(read_lines(table, notes)), "|", notes)
+    yield from _utterances(root, table, cells, WITHOUT_HEADER, notes, speaker)
 
 
 def parse_columns(columns: str) -> dict[str, str]:
-    """Parse data.columns, `path=file,text=sentence`, to a table's column by our field."""
+    """Parse data.columns, `path=file,text=sentence`: our field by the table's column."""
     result = {}
     for pair in filter(None, (pair.strip() for pair in columns.split(","))):
         field, equals, column = pair.partition("=")
@@ -103,7 +100,7 @@ def parse_columns(columns: str) -> dict[str, str]:
                 f"expected data.columns of FIELD=COLUMN by comma, with a field of "
                 f"{', '.join(FIELDS)}, got {pair!r}"
             )
-        result[field] = column
+        result[column.lower()] = field
     return result
 
 
@@ -117,10 +114,13 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
     table = find_table(root)
     if table is None:
         yield from _pairs(root, notes)
-    elif table.suffix == ".jsonl":
-        yield from _records(root, table, _json_rows(table, names, notes), notes)
-    else:
-        yield from _delimited(root, table, names, notes)
+        return
+    lines = [(number, line) for number, line in read_lines(table, notes) if line.strip()]
+    if lines and table.suffix == ".jsonl":
+        yield from _json(root, table, lines, names, notes)
+    elif lines:
+        header, cells = _delimited(root, table, lines, names, notes)
+        yield from _utterances(root, table, cells, header, notes)
 
 
 def find_table(root: Path) -> Path | None:
@@ -155,9 +155,8 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
         id = path.relative_to(root).with_suffix("").as_posix()
         checked, text = find_inside(root, path), find_inside(root, path.with_suffix(".txt"))
         if isinstance(checked, str) or isinstance(text, str):
-            notes.drop(
-                id, path, "leaves_corpus", checked if isinstance(checked, str) else str(text)
-            )
+            refused = checked if isinstance(checked, str) else str(text)
+            notes.drop(id, path, "leaves_corpus", refused)
         elif not text.is_file():
             notes.drop(id, path, "no_text", f"no {text.name} beside it")
         else:
@@ -165,77 +164,70 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
             yield Utterance(id, path, lines.strip(), path.parent.name if several else "speaker")
 
 
-def _delimited(root: Path, table: Path, names: dict[str, str], notes: Notes) -> Iterator[Utterance]:
-    """Read a csv or tsv: its delimiter is the first that gives known columns or known files."""
-    lines = list(read_lines(table, notes))
-    first = next((line for _, line in lines if line.strip()), "")
-    if not first:
-        return
-    delimiters = [d for d in "|\t;," if d in first] or [","]
-    for delimiter in delimiters:
-        header = _header(first, delimiter, names)
-        if header is not None:
-            rows = _named_rows(table, _cells_of(table, lines, delimiter, notes), header, notes)
-            yield from _records(root, table, rows, notes)
-            return
-    for delimiter in delimiters:
-        rows = list(_cells_of(table, lines, delimiter, notes))
-        stems = [row[0] for _, row in rows[:LOOKED_AT] if row[0]]
-        found = any(
-            isinstance(p, Path) and p.exists() for p in (find_audio(root, s) for s in stems)
-        )
-        if (found or delimiter == "|") and not names:
-            yield from _without_header(root, table, rows, "speaker", notes)
-            return
-    raise LayoutError(_unknown_columns(table, first, delimiters[0], names))
+def _delimited(
+    root: Path,
+    table: Path,
+    lines: list[tuple[int, str]],
+    names: dict[str, str],
+    notes: Notes,
+) -> tuple[list[str], Iterator[Cells]]:
+    """Return the header, as our fields, and the rows of a csv or tsv.
+
+    The delimiter is the first with which the header has known columns or the rows known files.
+    """
+    for delimiter in (d for d in "|\t;," if d in lines[0][1]):
+        cells = _cells(table, lines, delimiter, notes)
+        header = _fields(next(cells)[1], names)
+        if _is_complete(header):
+            return header, cells
+    for delimiter in (d for d in "|\t;," if d in lines[0][1] and not names):
+        rows = list(_cells(table, lines, delimiter, Notes()))[:LOOKED_AT]
+        paths = [find_audio(root, row[0]) for _, row in rows if row[0]]
+        if delimiter == "|" or any(isinstance(path, Path) and path.exists() for path in paths):
+            return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
+    first = next(_cells(table, lines, "\t" if "\t" in lines[0][1] else ",", notes))[1]
+    raise LayoutError(_unknown_columns(table, first, names))
 
 
-def _cells(line: str, delimiter: str) -> list[str]:
-    quotes = delimiter in ",;"
-    row = next(csv.reader([line], delimiter=delimiter)) if quotes else line.split(delimiter)
-    return [cell.strip() for cell in row]
+def _fields(columns: list[str], names: dict[str, str]) -> list[str]:
+    return [names.get(column.lower(), column.lower()) for column in columns]
 
 
-def _header(line: str, delimiter: str, names: dict[str, str]) -> list[str] | None:
-    """Return our fields (or the columns' own names) of a header line, None where it is none."""
-    cells = _cells(line, delimiter) if line else []
-    ours = {column.lower(): field for field, column in names.items()}
-    fields = [ours.get(cell.lower(), cell.lower()) for cell in cells]
-    return fields if "text" in fields and {"path", "id"} & set(fields) else None
+def _is_complete(fields: list[str]) -> bool:
+    return "text" in fields and ("path" in fields or "id" in fields)
 
 
-def _unknown_columns(table: Path, line: str, delimiter: str, names: dict[str, str]) -> str:
-    columns = _cells(line, delimiter)
-    missing = [column for column in names.values() if column not in columns]
+def _unknown_columns(table: Path, columns: list[str], names: dict[str, str]) -> str:
+    """Return the message that names a table's columns and the option to type."""
+    found = " ".join(", ".join(columns).split())[:200]
+    missing = names.keys() - {column.lower() for column in columns}
     if missing:
-        return f"{table.name}: no column '{missing[0]}' (data.columns); it has {', '.join(columns)}"
+        return f"{table.name}: no column '{min(missing)}' (data.columns); it has {found}"
     chosen: dict[str, str] = {}
     for field, likely in LIKELY.items():
         free = [column for column in columns if column not in chosen.values()]
         match = next((c for word in likely for c in free if word in c.lower()), "")
-        if match:
-            chosen[field] = match
-    option = ",".join(f"{field}={chosen.get(field, 'COLUMN')}" for field in ("path", "text"))
-    option += f",speaker={chosen['speaker']}" if "speaker" in chosen else ""
-    found = " ".join(", ".join(columns).split())[:200]
+        if match or field != "speaker":
+            chosen[field] = match or "COLUMN"
+    option = ",".join(f"{field}={column}" for field, column in chosen.items())
     return (
         f"{table}: expected the columns path and text, or lines of id and text, found {found}; "
         f'set data.columns="{option}"'
     )
 
 
-def _cells_of(
+def _cells(
     table: Path, lines: list[tuple[int, str]], delimiter: str, notes: Notes
-) -> Iterator[tuple[int, list[str]]]:
+) -> Iterator[Cells]:
     """Yield the rows of a table; with , and ; a quoted cell may run over several lines."""
     if delimiter not in ",;":
         for number, line in lines:
             if line.strip():
-                yield number, _cells(line, delimiter)
+                yield number, [cell.strip() for cell in line.split(delimiter)]
         return
     reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter)
     while True:
-        number = reader.line_num + 1
+        number = lines[min(reader.line_num, len(lines) - 1)][0]
         try:
             row = next(reader)
         except StopIteration:
@@ -247,75 +239,54 @@ def _cells_of(
             yield number, [cell.strip() for cell in row]
 
 
-def _named_rows(
-    table: Path, rows: Iterator[tuple[int, list[str]]], header: list[str], notes: Notes
-) -> Iterator[Row]:
-    next(rows)
-    for number, row in rows:
-        if len(row) == len(header):
-            yield number, dict(zip(header, row, strict=True))
-        else:
-            detail = f"line {number}: expected {len(header)} columns, got {len(row)}"
-            notes.drop(row[0][:80], table, "bad_row", detail)
-
-
-def _without_header(
-    root: Path, table: Path, rows: Iterable[tuple[int, list[str]]], speaker: str, notes: Notes
+def _json(
+    root: Path,
+    table: Path,
+    lines: list[tuple[int, str]],
+    names: dict[str, str],
+    notes: Notes,
 ) -> Iterator[Utterance]:
-    """Yield the clips of rows `id, text[, normalised]`."""
-    for number, row in rows:
-        if number == 1 and [cell.lower() for cell in row[:2]] == ["id", "text"]:
-            continue
-        if len(row) not in (2, 3) or not row[0]:
-            detail = f"line {number}: expected id, text[, normalised], got {len(row)} columns"
-            notes.drop(row[0][:80], table, "bad_row", detail)
-            continue
-        path = find_audio(table.parent, row[0])
-        if isinstance(path, str):
-            notes.drop(row[0], table, "leaves_corpus", f"line {number}: {path}")
-            continue
-        normalized = row[2] if len(row) == 3 and row[2] else None
-        yield Utterance(row[0], path, row[1], speaker, normalized)
-
-
-def _json_rows(table: Path, names: dict[str, str], notes: Notes) -> Iterator[Row]:
-    ours = {column: field for field, column in names.items()}
     known = False
-    for number, line in read_lines(table, notes):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
             row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, got {type(row).__name__}")
         except (ValueError, RecursionError) as error:
-            notes.drop("", table, "bad_row", f"line {number}: no JSON ({error})")
+            notes.drop("", table, "bad_row", f"line {number}: no JSON object ({error})")
             continue
-        if not isinstance(row, dict):
-            detail = f"line {number}: expected an object, got {type(row).__name__}"
-            notes.drop("", table, "bad_row", detail)
-            continue
-        fields = {ours.get(str(k), str(k)): v for k, v in row.items() if isinstance(v, str)}
-        known = known or ("text" in fields and bool({"path", "id"} & fields.keys()))
-        if not known and len(fields) > 1:
-            raise LayoutError(_unknown_columns(table, ",".join(map(str, row)), ",", names))
-        yield number, fields
+        texts = {name: value for name, value in row.items() if isinstance(value, str)}
+        fields = _fields(list(texts), names)
+        known = known or _is_complete(fields)
+        if not known and len(row) > 1:
+            raise LayoutError(_unknown_columns(table, list(row), names))
+        yield from _utterances(root, table, iter([(number, list(texts.values()))]), fields, notes)
 
 
-def _records(root: Path, table: Path, rows: Iterator[Row], notes: Notes) -> Iterator[Utterance]:
+def _utterances(
+    root: Path,
+    table: Path,
+    rows: Iterator[Cells],
+    header: list[str],
+    notes: Notes,
+    speaker: str = "speaker",
+) -> Iterator[Utterance]:
+    """Yield the clips of rows with the fields `header`; speaker: of rows that name none."""
+    least = 2 if header is WITHOUT_HEADER else len(header)
     for number, row in rows:
-        name, text = row.get("path") or row.get("id", ""), row.get("text", "")
-        if not name or "text" not in row:
-            detail = f"line {number}: expected path and text, got {', '.join(row) or 'nothing'}"
-            notes.drop(name, table, "bad_row", detail)
+        fields = dict(zip(header, row, strict=False))
+        name = fields.get("path") or fields.get("id", "")
+        if not least <= len(row) <= len(header) or not name or "text" not in fields:
+            detail = f"line {number}: expected {', '.join(header)}, got {len(row)} columns"
+            notes.drop((row or [""])[0][:80], table, "bad_row", detail)
             continue
-        path = find_inside(root, name)
-        if isinstance(path, Path) and not path.is_file():
-            path = find_audio(root, name)
+        path = find_audio(root, name)
         if isinstance(path, str):
-            notes.drop(row.get("id") or name, table, "leaves_corpus", f"line {number}: {path}")
+            notes.drop(fields.get("id") or name, table, "leaves_corpus", f"line {number}: {path}")
             continue
-        id = row.get("id") or _id(root, name, path)
-        speaker = row.get("speaker") or "speaker"
-        yield Utterance(id, path, text, speaker, row.get("normalized") or None)
+        id = fields.get("id") or _id(root, name, path)
+        by = fields.get("speaker") or speaker
+        yield Utterance(id, path, fields["text"], by, fields.get("normalized") or None)
 
 
 def _id(root: Path, name: str, path: Path) -> str:

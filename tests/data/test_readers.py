@@ -46,7 +46,7 @@ def test_windows_table(tmp_path):
     found, notes = read("folder", tmp_path)
     assert [u.text for u in found.values()] == ["café one", "two", "café three", "four"]
     assert list(found) == ["a", "b", "c", "d"]
-    assert notes.warnings == ["metadata.csv line 4 is not UTF-8: read as cp1252"]
+    assert notes.warnings == ["metadata.csv is not UTF-8 in lines 4: read as cp1252"]
 
 
 def test_utf16_table(tmp_path):
@@ -341,5 +341,5 @@ def test_many_lines_of_another_encoding_are_one_warning(tmp_path):
     found, notes = read("folder", tmp_path)
     assert found["c8"].text == "caf\u00e9 8"
     assert notes.warnings == [
-        "metadata.csv: 9 lines are not UTF-8: read as cp1252 (lines 1, 2, 3, 4, 5, ...)"
+        "metadata.csv is not UTF-8 in lines 1, 2, 3, 4, 5, ...: read as cp1252"
     ]

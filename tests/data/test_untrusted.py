@@ -20,7 +20,6 @@ from tacoskip.data import Clip, TrainBatches
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import Journal
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
@@ -238,7 +237,6 @@ def test_a_journal_names_no_file_of_its_own_choice(corpus, run):
     report = run(corpus)
     assert report.kept == 24 and report.done == 2, "the two that are no results"
     assert b"secret" not in gzip.decompress((folder / "train.jsonl.gz").read_bytes())
-    Journal(journal).close()
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from tacoskip.audio import AudioSettings, probe_audio, read_audio, stream_audio
 from tacoskip.config import Config, ConfigError, field_kinds, load_config, to_dict
 from tacoskip.data.checks import Rejected, prepare_clip
+from tacoskip.data.clips import read_journal
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.journal import Journal
 from tacoskip.data.prepare import prepare
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
@@ -380,10 +380,8 @@ def test_journals(fuzz: Fuzz, tmp_path: Path) -> None:
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
-        journal = Journal(path)
-        journal.add({"id": "last", "key": "k", "reason": "r", "detail": "d"})
-        journal.close()
-        assert Journal(path).get("last", "k")
+        for id, row in read_journal(path).items():
+            assert row["id"] == id
 
     row = b'{"id": "a", "key": "1", "samples": 3, "file": "audio/a.flac"}\n'
     fuzz("journals", check, damaged([row * 3]) | TABLES, share=0.4)

@@ -57,7 +57,7 @@ class Arctic(Corpus):
         for speaker, folder in folders.items():
             rows = _festvox(root, folder, speaker, notes)
             if (folder / "metadata.csv").is_file():
-                rows = read_pipes(root, folder / "metadata.csv", speaker, notes)
+                rows = read_pipes(folder, folder / "metadata.csv", speaker, notes)
             for row in rows:
                 id = f"{speaker}_{row.id}"
                 yield Utterance(id, row.path, row.text, speaker, sentence=row.id)
