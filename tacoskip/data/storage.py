@@ -31,6 +31,10 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
+def is_http(place: str) -> bool:
+    return place.lower().startswith(("http://", "https://"))
+
+
 def without_query(source: str) -> str:
     """Return an address without its query, which may hold a token."""
     return source.partition("?")[0] if is_remote(source) else source
@@ -43,7 +47,8 @@ def file_of(place: str, name: str) -> str:
     """
     if is_remote(place):
         parts = urlsplit(place)
-        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}"))
+        file = quote(name) if is_http(place) else name
+        return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{file}"))
     found = find_inside(Path(place).resolve(), name)
     if isinstance(found, str):
         raise CorpusError(f"{place}/{name}: {found}")
@@ -56,21 +61,23 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
     Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
     """
     count = largest + 1 if size is None else size
-    if source.lower().startswith(("http://", "https://")):
+    if is_http(source):
         content = _ask_again(source, offset, size, largest)
     else:
         try:
-            content = _read_fsspec(source, offset, count) if is_remote(source) else b""
-            if not is_remote(source):
-                with open(source, "rb") as file:
-                    file.seek(offset)
-                    content = file.read(count)
+            content = (_read_fsspec if is_remote(source) else _read_file)(source, offset, count)
         except (OSError, ValueError, ImportError) as error:
             cause = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise CorpusError(f"cannot read {without_query(source)}: {cause}") from error
     if len(content) > largest:
         raise CorpusError(f"{without_query(source)}: expected at most {largest:,} bytes, got more")
     return content
+
+
+def _read_file(source: str, offset: int, count: int) -> bytes:
+    with open(source, "rb") as file:
+        file.seek(offset)
+        return file.read(count)
 
 
 def _read_fsspec(source: str, offset: int, count: int) -> bytes:

@@ -107,12 +107,12 @@ def place(house: SimpleNamespace, serve: Any, request: pytest.FixtureRequest) ->
     if where == "server":
         return str(serve(folder).place)
     if where == "memory":
-        fsspec.filesystem("memory").put(str(folder), "/corpus", recursive=True)
-        return "memory://corpus"
+        fsspec.filesystem("memory").put(str(folder), f"/{kind}", recursive=True)
+        return f"memory://{kind}"
     return str(folder)
 
 
-PLACES = ["shards folder", "shards server", "files server", "shards memory"]
+PLACES = ["shards folder", "shards server", "files server", "shards memory", "files memory"]
 
 
 @pytest.mark.parametrize("place", PLACES, indirect=True)
