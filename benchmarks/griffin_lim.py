@@ -42,7 +42,7 @@ from tacoskip.audio.emphasis import deemphasis
 from tacoskip.audio.inversion import sharpen
 from tacoskip.data import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer
-from tacoskip.evaluation.voices import clips_of
+from tacoskip.evaluation.results import choose_clips
 from tacoskip.loading import load_recognizer, load_voice
 
 Wave = NDArray[np.float32]
@@ -174,14 +174,14 @@ def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
     """What a trained voice predicts for texts of its test split."""
     voice = load_voice(run)
     config = voice.config
-    chosen = clips_of(PreparedCorpus.of(config), "test", clips)
+    chosen = choose_clips(PreparedCorpus.of(config), "test", clips)
     magnitudes = []
     for clip in chosen:
         speaker = clip.speaker if clip.speaker in voice.speakers else None
-        (sentence,) = voice._speak(voice.tokenizer.encode_many([clip.text]), speaker)
+        (sentence,) = voice._run(voice.tokenizer.encode_many([clip.normalized], True), speaker)
         magnitudes.append(sharpen(sentence.linear, config.audio, config.griffin_lim.sharpening))
     hears = load_recognizer(recognizer) if recognizer else None
-    said = [clip.text.lower() for clip in chosen]
+    said = [clip.normalized.lower() for clip in chosen]
 
     def score(waves: list[Wave]) -> dict[str, float]:
         if hears is None:

@@ -21,7 +21,7 @@ from fsdd_judge_train import Clip, read_clips
 
 from tacoskip.audio import AudioSettings, FrontEnd, GriffinLimSettings
 from tacoskip.evaluation.metrics import compare_speech
-from tacoskip.evaluation.voices import summary
+from tacoskip.evaluation.results import summarize
 
 
 def pairs(clips: list[Clip], copies: list[Clip]) -> dict[str, list[tuple[Clip, Clip]]]:
@@ -53,7 +53,7 @@ def measure(compared: list[tuple[Clip, Clip]], front_end: FrontEnd) -> dict[str,
         hop = front_end.settings.hop_length
         waves = (reference.wave, candidate.wave)
         found.append(compare_speech(*waves, SAMPLE_RATE, hop, *mels))
-    return {name: summary([one[name] for one in found]) for name in found[0]}
+    return {name: summarize([one[name] for one in found]) for name in found[0]}
 
 
 def main() -> int:

@@ -75,8 +75,8 @@ def evaluate(
     if json:
         emit_json(figures)
         return
-    for trouble in figures.get("troubles", []):
-        log(f"{trouble['id']}: {'; '.join(trouble['warnings'])}", warning=True)
+    for clip in figures.get("warnings", []):
+        log(f"{clip['id']}: {'; '.join(clip['warnings'])}", warning=True)
     emit_table(["figure", "mean", "95 % interval", "clips"], rows)
     if not is_voice:
         emit_table(["speaker", "cer", "wer", "words"], recognizers.speaker_rows(figures))

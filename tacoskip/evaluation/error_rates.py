@@ -1,4 +1,4 @@
-"""Errors of what was heard against what was said: characters, words, and which.
+"""Errors of transcripts against their references: characters, words, and which.
 
 By jiwer's alignment of least edit distance (insertions, deletions, substitutions cost 1 each).
 """
@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
-import numpy as np
 
-RESAMPLES = 2000
+from tacoskip.evaluation.results import Figure, bootstrap
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Edits between texts, counted in words or in characters; `length` is what was said."""
+    """Edits between texts, counted in words or in characters; `length` is the reference's."""
 
-    substitutions: int
-    deletions: int
-    insertions: int
-    length: int
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+    length: int = 0
 
     @property
     def total(self) -> int:
@@ -28,7 +27,7 @@ class Errors:
 
     @property
     def rate(self) -> float:
-        """Errors over length; where nothing was said, 1 if something was heard."""
+        """Errors over length; for an empty reference 1 if there are errors, else 0."""
         return self.total / self.length if self.length else float(self.total > 0)
 
     def __add__(self, other: "Errors") -> "Errors":
@@ -40,40 +39,40 @@ class Errors:
         )
 
 
-NONE = Errors(0, 0, 0, 0)
+NONE = Errors()
 
 
-def word_errors(said: str, heard: str) -> Errors:
-    """Count the edits of words that turn `said` into `heard`."""
-    words = len(said.split())
+def word_errors(reference: str, hypothesis: str) -> Errors:
+    """Count the edits of words from the reference to the hypothesis."""
+    words = len(reference.split())
     if not words:
-        return Errors(0, 0, len(heard.split()), 0)
-    found = jiwer.process_words(said, heard)
+        return Errors(insertions=len(hypothesis.split()))
+    found = jiwer.process_words(reference, hypothesis)
     return Errors(found.substitutions, found.deletions, found.insertions, words)
 
 
-def character_errors(said: str, heard: str) -> Errors:
-    """Count the edits of characters, spaces among them, that turn `said` into `heard`."""
-    if not said:
-        return Errors(0, 0, len(heard), 0)
-    found = jiwer.process_characters(said, heard)
-    return Errors(found.substitutions, found.deletions, found.insertions, len(said))
+def character_errors(reference: str, hypothesis: str) -> Errors:
+    """Count the edits of characters, spaces included, from the reference to the hypothesis."""
+    if not reference:
+        return Errors(insertions=len(hypothesis))
+    found = jiwer.process_characters(reference, hypothesis)
+    return Errors(found.substitutions, found.deletions, found.insertions, len(reference))
 
 
-def cer(said: Sequence[str], heard: Sequence[str]) -> float:
+def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Return the character errors of all texts over their characters."""
-    return sum(map(character_errors, said, heard), NONE).rate
+    return sum(map(character_errors, references, hypotheses), NONE).rate
 
 
-def wer(said: Sequence[str], heard: Sequence[str]) -> float:
+def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Return the word errors of all texts over their words."""
-    return sum(map(word_errors, said, heard), NONE).rate
+    return sum(map(word_errors, references, hypotheses), NONE).rate
 
 
-def confusions(said: Sequence[str], heard: Sequence[str]) -> Counter[tuple[str, str]]:
-    """Count (said, heard) characters that differ; "" stands where there was none."""
+def confusions(references: Sequence[str], hypotheses: Sequence[str]) -> Counter[tuple[str, str]]:
+    """Count the (reference, hypothesis) characters that differ; "" stands for none."""
     counts: Counter[tuple[str, str]] = Counter()
-    for reference, hypothesis in zip(said, heard, strict=True):
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
         if not reference:
             counts.update(("", c) for c in hypothesis)
             continue
@@ -82,25 +81,13 @@ def confusions(said: Sequence[str], heard: Sequence[str]) -> Counter[tuple[str, 
                 continue
             a = reference[chunk.ref_start_idx : chunk.ref_end_idx]
             b = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-            for place in range(max(len(a), len(b))):
-                counts[a[place : place + 1], b[place : place + 1]] += 1
+            for i in range(max(len(a), len(b))):
+                counts[a[i : i + 1], b[i : i + 1]] += 1
     return counts
 
 
-def interval(groups: Sequence[Sequence[Errors]], seed: int = 0) -> dict[str, float | int]:
-    """Return the rate of all errors together with its 95 % percentile bootstrap over groups.
-
-    n counts the utterances.
-    """
+def interval(groups: Sequence[Sequence[Errors]], seed: int = 0) -> Figure:
+    """Return the rate of all errors and its bootstrap over groups; n counts utterances."""
     sums = [sum(group, NONE) for group in groups]
-    table = np.array([(group.total, group.length) for group in sums], dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    drawn = table[rng.integers(len(table), size=(RESAMPLES, len(table)))].sum(axis=1)
-    rates = drawn[:, 0] / np.maximum(drawn[:, 1], 1)
-    low, high = np.percentile(rates, [2.5, 97.5])
-    return {
-        "mean": sum(sums, NONE).rate,
-        "low": float(low),
-        "high": float(high),
-        "n": sum(map(len, groups)),
-    }
+    figure = bootstrap([one.total for one in sums], [one.length for one in sums], seed)
+    return figure | {"mean": sum(sums, NONE).rate, "n": sum(map(len, groups))}

@@ -25,17 +25,20 @@ def distance(a: list[str], b: list[str]) -> int:
     return row[-1]
 
 
-def test_errors_are_the_edit_distance() -> None:
+def test_errors_match_the_edit_distance() -> None:
     rng = random.Random(0)
     for _ in range(200):
-        said, heard = (
+        reference, hypothesis = (
             " ".join(rng.choices(["one", "two", "to", "tea"], k=rng.randint(low, 6)))
             for low in (1, 0)
         )
-        words, characters = word_errors(said, heard), character_errors(said, heard)
-        assert words.total == distance(said.split(), heard.split())
-        assert characters.total == distance(list(said), list(heard))
-        assert words.length == len(said.split()) and characters.length == len(said)
+        words, characters = (
+            word_errors(reference, hypothesis),
+            character_errors(reference, hypothesis),
+        )
+        assert words.total == distance(reference.split(), hypothesis.split())
+        assert characters.total == distance(list(reference), list(hypothesis))
+        assert words.length == len(reference.split()) and characters.length == len(reference)
 
 
 def test_rates_are_over_all_texts_together() -> None:
@@ -43,19 +46,19 @@ def test_rates_are_over_all_texts_together() -> None:
     assert cer(["abcd", "a"], ["abcd", ""]) == pytest.approx(1 / 5)
 
 
-def test_where_nothing_was_said() -> None:
+def test_empty_reference() -> None:
     assert word_errors("", "two words") == Errors(0, 0, 2, 0)
     assert (character_errors("", "ab").rate, word_errors("", "").rate) == (1.0, 0.0)
     assert cer(["", "ab"], ["a", "ab"]) == pytest.approx(0.5)
 
 
-def test_confused_characters_are_counted() -> None:
+def test_confusions_are_counted() -> None:
     found = confusions(["five nine", "nine", ""], ["fine nine", "ninety", "x"])
     assert found[("v", "n")] == 1
     assert sum(count for (a, _), count in found.items() if a == "") == 3
 
 
-def test_an_interval_holds_the_rate_and_widens_with_groups() -> None:
+def test_interval_contains_the_rate_and_widens_with_groups() -> None:
     rows = [Errors(k % 2, 0, 0, 10) for k in range(40)]
     alone = interval([[row] for row in rows])
     assert alone["mean"] == pytest.approx(0.05) and alone["n"] == 40
