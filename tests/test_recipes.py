@@ -7,50 +7,67 @@ import pytest
 from tacoskip.config import ConfigError, find_recipe, known_recipes, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-VOICES = ["demo", "fsdd", "ljspeech", "ljspeech_small", "mine", "smoke", "vctk"]
-LISTENERS = [
-    *("demo_asr", "fsdd_asr", "librispeech_asr", "ljspeech_asr", "ljspeech_asr_small"),
+VOICES = [
+    "arctic",
+    "arctic_gpu",
+    "demo",
+    "fsdd",
+    "ljspeech",
+    "ljspeech_small",
+    "mine",
+    "smoke",
+    "vctk",
+]
+RECOGNIZERS = [
+    *(
+        "arctic_asr",
+        "demo_asr",
+        "fsdd_asr",
+        "librispeech_asr",
+        "ljspeech_asr",
+        "ljspeech_asr_small",
+    ),
     "smoke_asr",
 ]
-PROMISED = [*VOICES, *LISTENERS]
+PROMISED = [*VOICES, *RECOGNIZERS]
 
 
-def test_the_promised_recipes_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # not by luck of the working folder
+def test_promised_recipes_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # independent of the working folder
     assert set(PROMISED) <= set(known_recipes())
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_says_what_it_is_for(name: str) -> None:
+def test_recipe_begins_with_a_summary(name: str) -> None:
     first = find_recipe(name).read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 40
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_loads_and_builds_a_network(name: str) -> None:
+def test_recipe_loads_and_builds_a_network(name: str) -> None:
     from tacoskip.run_folder import build_network
 
     config = load_config(name)
     assert config.run == f"runs/{name}"
     assert config.task == ("tts" if name in VOICES else "asr")
-    assert config.train.sentences or name in LISTENERS, "TensorBoard has nothing to speak"
+    assert config.train.sentences or name in RECOGNIZERS, "no sentence for TensorBoard"
     model = build_network(config, n_symbols=40, n_speakers=2)
     assert sum(weight.numel() for weight in model.parameters()) > 1000
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_another_block_is_one_word(name: str) -> None:
+def test_block_changes_by_one_override(name: str) -> None:
     assert load_config(name, ["block=residual"]).block == "residual"
 
 
-def test_a_base_is_no_recipe() -> None:
+def test_base_is_not_listed_as_a_recipe() -> None:
     assert "tts" not in known_recipes()
     with pytest.raises(ConfigError, match="unknown recipe 'tts'"):
         load_config("tts")
 
 
-def test_the_wheel_takes_every_package_and_data_file() -> None:
+def test_wheel_contains_every_package_and_data_file() -> None:
     import tomllib
 
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
