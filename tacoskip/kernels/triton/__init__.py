@@ -1,1 +1,5 @@
-"""Triton kernels for GPUs."""
+"""Triton kernels for NVIDIA GPUs."""
+
+from tacoskip.kernels.triton.replacements import REPLACEMENTS
+
+__all__ = ["REPLACEMENTS"]

@@ -1,0 +1,392 @@
+"""The stages of gpu_check.py: each takes a `Check` and emits rows of figures.
+
+B batch, S symbols, T mel frames, H hidden channels.
+"""
+
+import copy
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tacoskip.config import load_config
+from tacoskip.kernels.accelerate import accelerate
+from tacoskip.run_folder import build_recognizer, build_tacotron
+from tacoskip.training import losses
+
+ROOT = Path(__file__).resolve().parents[1]
+N_SYMBOLS = 60
+NO_DROPOUT = {
+    "tts": ["tts.prenet_dropout=0", "tts.frame_dropout=0"],
+    "asr": ["asr.dropout=0", "asr.time_masks=0", "asr.frequency_masks=0"],
+}
+
+
+PARTS = ("bank_size=2", "bank_channels=8", "depth=1", "channels=8", "gru_channels=8")
+SMALL = {  # --quick
+    "both": [f"cbhg.{part}" for part in PARTS],
+    "tts": ["tts.attention_rnn_channels=16", "tts.attention_channels=8", "tts.decoder_channels=16"]
+    + [f"postnet.{part}" for part in PARTS],
+    "asr": ["asr.channels=8"],
+}
+
+
+@dataclass
+class Check:
+    """What a stage needs: where it runs, in small or in full, and where figures go."""
+
+    device: str
+    quick: bool
+    stage: str
+    results: Path
+    bundle: Path
+    seconds: float
+
+    def emit(self, name: str, **figures: Any) -> None:
+        """Append one row to the results and print it."""
+        row = {"stage": self.stage, "name": name, **figures}
+        with self.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+    def wait(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def milliseconds(self, run: Callable[[], object], seconds: float = 0.5) -> float:
+        """Median time of a run: at least 3 runs, about `seconds` in all, after two unseen ones."""
+        for _ in range(1 if self.quick else 2):
+            run()
+        self.wait()
+        times, began = list[float](), time.perf_counter()
+        while len(times) < 3 or time.perf_counter() - began < (0 if self.quick else seconds):
+            start = time.perf_counter()
+            run()
+            self.wait()
+            times.append(1000 * (time.perf_counter() - start))
+        return sorted(times)[len(times) // 2]
+
+    def autocast(self, precision: str) -> AbstractContextManager[Any]:
+        if precision == "bf16":
+            return torch.autocast(self.device, torch.bfloat16)
+        return nullcontext()
+
+    def dtype(self, precision: str) -> torch.dtype:
+        return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def set_tf32(enabled: bool) -> None:
+    """TF32 for matrix products and convolutions, or IEEE single precision for both."""
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
+@dataclass
+class Batch:
+    """Random full batches: symbols (B, S), mel (B, T, M), linear (B, T, F)."""
+
+    symbols: Tensor
+    symbol_lengths: Tensor
+    mel: Tensor
+    mel_lengths: Tensor
+    linear: Tensor
+
+    def to(self, device: str, dtype: torch.dtype = torch.float32) -> "Batch":
+        moved = {name: value.to(device) for name, value in vars(self).items()}
+        for name in ("mel", "linear"):
+            moved[name] = moved[name].to(dtype)
+        return Batch(**moved)
+
+
+def random_batch(
+    batch: int, symbols: int, frames: int, bins: int, ragged: bool = False, device: str = "cpu"
+) -> Batch:
+    lengths = torch.full((batch,), symbols), torch.full((batch,), frames)
+    if ragged:
+        for each in lengths:
+            each[1:] = (each[1:] * (0.6 + 0.4 * torch.rand(batch - 1))).long()
+    return Batch(
+        torch.randint(1, N_SYMBOLS, (batch, symbols), device=device),
+        lengths[0].to(device),
+        torch.randn(batch, frames, 80, device=device),
+        lengths[1].to(device),
+        torch.randn(batch, frames, bins, device=device),
+    )
+
+
+def build(check: Check, task: str, overrides: list[str]) -> nn.Module:
+    """A network on the CPU, always of the same weights."""
+    torch.manual_seed(0)
+    small = [*SMALL["both"], *SMALL[task]] if check.quick else []
+    config = load_config(f"base/{task}", ["data.corpus=folder", *small, *overrides])
+    if task == "tts":
+        return build_tacotron(config, N_SYMBOLS, 1)
+    return build_recognizer(config, N_SYMBOLS)
+
+
+def voice_loss(model: Any, batch: Batch) -> Tensor:
+    speakers = torch.zeros_like(batch.symbol_lengths)
+    out = model(batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, speakers)
+    lengths, reduction = batch.mel_lengths, model.reduction
+    return (
+        losses.masked_l1(out.mel, batch.mel, lengths)
+        + losses.masked_l1(out.linear, batch.linear, lengths)
+        + 0.5 * losses.stop_loss(out.stop_logits, lengths, reduction, 5.0)
+        + losses.guided_attention_loss(
+            out.alignments, lengths, batch.symbol_lengths, reduction, 0.2
+        )
+    )
+
+
+def recognizer_loss(model: Any, batch: Batch) -> Tensor:
+    lengths = (batch.symbol_lengths / 3).ceil().long()
+    symbols = batch.symbols[:, : int(batch.symbols.shape[1] / 3) + 1]
+    out = model(batch.mel, batch.mel_lengths, symbols)
+    loss = losses.ctc_loss(out.log_probs, out.lengths, symbols, lengths)
+    if out.spelled is not None:
+        loss = loss + losses.spelling_loss(out.spelled, symbols, lengths)
+    return loss
+
+
+LOSSES = {"tts": voice_loss, "asr": recognizer_loss}
+
+
+def gradients(
+    check: Check, model: nn.Module, loss: Callable[..., Tensor], batch: Batch, precision: str
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and all gradients of a copy of the model in training."""
+    with check.autocast(precision) if batch.mel.device.type == check.device else nullcontext():
+        value = loss(model.train(), batch)
+    value.backward()
+    found = {n: p.grad.double().cpu() for n, p in model.named_parameters() if p.grad is not None}
+    return float(value), found
+
+
+def environment(check: Check) -> None:
+    """Versions and ceilings: a copy and matrix products."""
+    import platform
+
+    figures: dict[str, Any] = {"torch": torch.__version__, "python": platform.python_version()}
+    if check.device == "cuda":
+        import triton
+
+        figures |= {"triton": triton.__version__, "gpu": torch.cuda.get_device_name()}
+    check.emit("environment", **figures, date=time.strftime("%Y-%m-%d %H:%M"))
+    size, floats = (256, 1 << 16) if check.quick else (8192, 1 << 28)
+    source = torch.randn(floats, device=check.device)
+    target = torch.empty_like(source)
+    milliseconds = check.milliseconds(lambda: target.copy_(source))
+    check.emit("copy", terabytes_per_second=8e-9 * floats / milliseconds)
+    for name in ("fp32", "tf32", "bf16"):
+        set_tf32(name == "tf32")
+        a = torch.randn(size, size, device=check.device, dtype=check.dtype(name))
+        milliseconds = check.milliseconds(lambda a=a: a @ a)
+        check.emit(f"matmul {name}", teraflops=2e-9 * size**3 / milliseconds)
+
+
+def kernel_tests(check: Check) -> None:
+    """The kernels' tests against float64: on the GPU itself, or in Triton's interpreter."""
+    chosen = ["-k", "norm and not process"] if check.quick else []
+    run_pytest(check, ["tests/kernels/triton", "-m", "not slow", *chosen])
+
+
+def gpu_tests(check: Check) -> None:
+    """Tests marked gpu."""
+    run_pytest(check, ["tests/gpu", "-m", "gpu"])
+
+
+def run_pytest(check: Check, arguments: list[str]) -> None:
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR", "E  "))]
+    check.emit("pytest", passed=done.returncode in (0, 5), summary=lines[-1:], failed=failed[:30])
+
+
+def agreement(check: Check) -> None:
+    """Losses and gradients on the device, plain and with kernels, against float64 on the CPU."""
+    set_tf32(False)
+    cases = [("tts", [f"tts.frames_per_step={r}"]) for r in (2, 5)]
+    cases += [("asr", []), ("asr", ["asr.decoder=attention"])]
+    cases += [("tts", [f"tts.attention={a}"]) for a in ("bahdanau", "location")]
+    families = ["plain", "residual", "dense", "reversible"]
+    cases += [("tts", [f"block={family}"]) for family in families]
+    if check.quick:
+        cases = cases[:1]
+    for task, overrides in cases:
+        model = build(check, task, [*NO_DROPOUT[task], *overrides])
+        size = (2, 8, 12) if check.quick else (4, 24, 60)
+        torch.manual_seed(1)
+        batch = random_batch(*size, model_bins(model), ragged=True)
+        reference = copy.deepcopy(model).double()
+        loss, expected = gradients(
+            check, reference, LOSSES[task], batch.to("cpu", torch.float64), "fp64"
+        )
+        for precision, kernels in (
+            ("fp32", False),
+            ("fp32", True),
+            ("bf16", False),
+            ("bf16", True),
+        ):
+            name = f"{task} {' '.join(overrides)} {precision}{' kernels' if kernels else ''}"
+            try:
+                other = copy.deepcopy(model).to(check.device)
+                if kernels:
+                    accelerate(other, torch.device(check.device), check.dtype(precision))
+                value, found = gradients(
+                    check, other, LOSSES[task], batch.to(check.device), precision
+                )
+                check.emit(name, **differences(loss, expected, value, found))
+            except Exception as error:
+                check.emit(name, error=repr(error)[:500])
+
+
+def model_bins(model: Any) -> int:
+    return len(model.linear_mean) if hasattr(model, "linear_mean") else 16
+
+
+def differences(
+    loss: float, expected: dict[str, Tensor], value: float, found: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Relative differences of the loss, of all gradients together, and of the worst parameter."""
+    norm = lambda each: float(torch.stack([x.norm() for x in each]).norm())  # noqa: E731
+    off = {name: found[name] - expected[name] for name in expected}
+    total = norm(expected.values())
+    # Parameters without a gradient of note are rounding alone.
+    known = {n: x for n, x in expected.items() if float(x.norm()) > 1e-6 * total}
+    worst = max(known, key=lambda n: float(off[n].norm() / expected[n].norm()))
+    return {
+        "loss": abs(value - loss) / abs(loss),
+        "gradients": norm(off.values()) / total,
+        "worst": float(off[worst].norm() / expected[worst].norm()),
+        "worst_parameter": worst,
+        "finite": all(bool(x.isfinite().all()) for x in found.values()),
+    }
+
+
+def resume(check: Check) -> None:
+    """8 steps against 4, a checkpoint, and 4: bit for bit."""
+    size = (2, 8, 12) if check.quick else (8, 40, 200)
+    for precision in ("fp32", "bf16"):
+        ends = []
+        for parts in ((8,), (4, 4)):
+            torch.manual_seed(0)
+            state: Any = None
+            for steps in parts:
+                model = build(check, "tts", []).to(check.device).train()
+                accelerate(model, torch.device(check.device), check.dtype(precision))
+                optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+                torch.manual_seed(1)
+                batch = random_batch(*size, model_bins(model), ragged=True).to(check.device)
+                if state:
+                    saved = torch.load(io.BytesIO(state), weights_only=False)
+                    model.load_state_dict(saved["model"])
+                    optimizer.load_state_dict(saved["optimizer"])
+                    restore_random(check, saved["random"])
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    with check.autocast(precision):
+                        loss = voice_loss(model, batch)
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                    optimizer.step()
+                file = io.BytesIO()
+                random = (
+                    torch.cuda.get_rng_state() if check.device == "cuda" else torch.get_rng_state()
+                )
+                torch.save(
+                    {
+                        "model": model.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "random": random,
+                    },
+                    file,
+                )
+                state = file.getvalue()
+            ends.append({n: p.detach().cpu() for n, p in model.state_dict().items()})
+        same = [torch.equal(ends[0][name], ends[1][name]) for name in ends[0]]
+        check.emit(f"resume {precision}", same=all(same), tensors=len(same), equal=sum(same))
+
+
+def restore_random(check: Check, state: Tensor) -> None:
+    if check.device == "cuda":
+        torch.cuda.set_rng_state(state)
+    else:
+        torch.set_rng_state(state)
+
+
+def griffin_lim(check: Check) -> None:
+    """Griffin-Lim on the device and on the CPU: seconds of audio a second."""
+    from tacoskip.audio import griffin_lim as invert
+
+    batch, frames = (2, 40) if check.quick else (32, 800)
+    magnitude = torch.rand(batch, frames, 1025)
+    for device in dict.fromkeys((check.device, "cpu")):
+        for count in (1, batch):
+            given = magnitude[:count].to(device)
+            run = lambda given=given: invert(given, 2048, 256, 1024, iterations=30)  # noqa: E731
+            milliseconds = check.milliseconds(run, 0.2)
+            audio = count * frames * 256 / 22050
+            check.emit(f"batch {count} on {device}", times_real_time=1000 * audio / milliseconds)
+
+
+def training(check: Check) -> None:
+    """A voice from nothing on real speech within the time given, and three unseen sentences."""
+    corpus = check.bundle / "prepared"
+    if not corpus.is_dir():
+        check.emit("training", skipped=f"no corpus in {corpus}")
+        return
+    run, began = check.results.parent / "gpu_voice", time.perf_counter()
+    minutes = max(0.2, (check.seconds - 75) / 60)
+    small = ["train.max_steps=3", "train.sentences=[]"] if check.quick else []
+    overrides = [
+        "recipe=base/tts",
+        "data.corpus=folder",
+        f"data.dir={corpus}",
+        "audio.sample_rate=16000",
+        f"train.device={check.device}",
+        f"run={run}",
+        "train.max_steps=4000",
+        f"train.max_minutes={minutes:.2f}",
+        "train.warmup_steps=100",
+        "tts.frames_per_step=5",
+        "data.batch_seconds=240",
+        "data.max_batch=64",
+        f"data.workers={min(14, os.cpu_count() or 1)}",
+        "train.evaluate_every=1000000",
+        "train.log_every=25",
+        *small,
+    ]
+    call = [sys.executable, "-m", "tacoskip.cli", "train", "--json", *overrides]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - began
+    check.emit(
+        "training",
+        passed=done.returncode == 0,
+        seconds=seconds,
+        output=done.stdout[-1500:],
+        messages=done.stderr[-1500:],
+    )
+    for i, sentence in enumerate(
+        (
+            "The sun went down behind the long white hills.",
+            "She asked him twice for the key to the old house.",
+            "Nobody had seen the river so high in fifty years.",
+        )[: 1 if check.quick else 3]
+    ):
+        out = check.results.parent / f"gpu_sentence_{i}.wav"
+        call = [sys.executable, "-m", "tacoskip.cli", "synthesize", str(run), sentence]
+        call += ["-o", str(out), "--json"]
+        done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+        text = (done.stdout if done.returncode == 0 else done.stderr)[-800:]
+        check.emit(f"sentence {i}", passed=done.returncode == 0, output=text)

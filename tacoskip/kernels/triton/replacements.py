@@ -1,0 +1,205 @@
+"""The table's entries for an NVIDIA GPU."""
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, SameConv1d
+from tacoskip.kernels.table import Replacement
+from tacoskip.kernels.triton.attention import attention_loop
+from tacoskip.kernels.triton.gru import gru
+from tacoskip.kernels.triton.norm import MaskedNorm
+from tacoskip.models.attention import Bahdanau, Forward, LocationSensitive
+from tacoskip.models.attention_loop import AttentionLoop
+from tacoskip.models.cbhg import BiGRU, ConvBank
+from tacoskip.models.decoder import ResidualGRU
+from tacoskip.precision import full_precision
+
+DTYPES = (torch.float32, torch.bfloat16)
+WIDEST = 256  # hidden channels whose state a program holds in registers
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of autocast, or else of x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def input_weights(
+    w_x: Tensor, b_x: Tensor, b_h: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Input weights and biases ordered n, r, z with the state's biases of r and z; that of n."""
+    channels = len(b_x) // 3
+    bias = b_x + functional.pad(b_h[: 2 * channels], (0, channels))
+    return w_x.roll(channels, 0).to(dtype), bias.roll(channels).to(dtype), b_h[2 * channels :]
+
+
+def run_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU]) -> Tensor:
+    """States (B, T, D H) of one layer a direction, zero beyond the lengths."""
+    dtype = compute_dtype(x)
+    with full_precision(x):
+        names = ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0")
+        weights, biases, state_biases = zip(
+            *(input_weights(*(getattr(layer, n) for n in names), dtype) for layer in layers),
+            strict=True,
+        )
+        gates = functional.linear(x.to(dtype), torch.cat(weights), torch.cat(biases))
+        gates = gates.unflatten(2, (len(layers), -1))
+        recurrent = torch.stack([layer.get_parameter("weight_hh_l0") for layer in layers])
+        hidden, _ = gru(gates, recurrent.to(dtype), torch.stack(state_biases), lengths)
+        return hidden.flatten(2)
+
+
+class TritonBiGRU(BiGRU):
+    """Both directions' steps in one kernel."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if compute_dtype(x) not in DTYPES:
+            return super().forward(x, mask)
+        return run_gru(x, mask.sum(1), [self.ahead, self.back])
+
+
+class TritonResidualGRU(ResidualGRU):
+    """All steps in one kernel under teacher forcing; one step at a time stays with torch."""
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        if state is not None or x.shape[1] == 1 or compute_dtype(x) not in DTYPES:
+            return super().forward(x, state)
+        lengths = torch.full((len(x),), x.shape[1], device=x.device)
+        y = run_gru(x, lengths, [self])
+        return x + y, y[:, -1:].transpose(0, 1)
+
+
+class TritonAttentionLoop(AttentionLoop):
+    """All steps of teacher forcing in one kernel."""
+
+    def forward(
+        self, inputs: Tensor, memory: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = compute_dtype(inputs)
+        if not self.training or dtype not in DTYPES:
+            return super().forward(inputs, memory, mask)
+        with full_precision(memory):
+            cell, attention = self.cell, self.attention
+            assert isinstance(attention, Bahdanau)
+            w, bias, state_bias = input_weights(cell.weight_ih, cell.bias_ih, cell.bias_hh, dtype)
+            memory, split = memory.to(dtype), inputs.shape[2]
+            parameters = [
+                cell.weight_hh,
+                state_bias,
+                attention.query.weight,
+                attention.query.bias,
+                attention.energy.weight[0],
+                self.filters(),
+            ]
+            hidden, weights, _, _ = attention_loop(
+                functional.linear(inputs.to(dtype), w[:, :split], bias),
+                functional.linear(memory, w[:, split:]),
+                functional.linear(memory, attention.memory.weight.to(dtype)),
+                [each.to(dtype) for each in parameters],
+                mask.sum(1),
+                self.width(),
+                isinstance(attention, Forward),
+            )
+            return hidden, torch.bmm(weights.to(dtype), memory), weights
+
+    def width(self) -> int:
+        """Width of the location filters, 0 without."""
+        attention = self.attention
+        located = isinstance(attention, LocationSensitive)
+        return attention.location.kernel_size[0] if located else 0
+
+    def filters(self) -> Tensor:
+        """Both layers of the location features as one: (A, 2 P), P the width's next power of 2."""
+        attention, width = self.attention, self.width()
+        if not width:
+            return attention.energy.weight.new_empty(attention.energy.in_features, 0)
+        assert isinstance(attention, LocationSensitive)
+        combined = attention.location_out.weight @ attention.location.weight.flatten(1)
+        padded = max(16, 1 << (width - 1).bit_length())
+        return functional.pad(combined.unflatten(1, (2, width)), (0, padded - width)).flatten(1)
+
+
+def normalize(norm: MaskedBatchNorm1d, x: Tensor, mask: Tensor, pool: bool) -> Tensor:
+    """Batch norm in training, its ReLU, and the max pool of each frame and the next."""
+    synced = norm.sync and distributed.is_available() and distributed.is_initialized()
+    out, mean, variance, count = MaskedNorm.apply(
+        x, mask, norm.weight, norm.bias, norm.eps, norm.relu, pool, _all_reduce if synced else None
+    )
+    norm.update(mean, variance * count / (count - 1).clamp(min=1))
+    return out
+
+
+def _all_reduce(sums: Tensor) -> Tensor:
+    distributed.all_reduce(sums)
+    return sums
+
+
+class TritonBatchNorm1d(MaskedBatchNorm1d):
+    """Masked batch norm and its ReLU in three passes each way."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        if not self.training or x.dtype not in DTYPES:
+            return super().forward(x, mask)
+        return normalize(self, x, mask, pool=False)
+
+
+class TritonConvBank(ConvBank):
+    """The bank's batch norm, ReLU and max pool in three passes each way."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        if not self.training or compute_dtype(x) not in DTYPES:
+            return super().forward(x, mask)
+        return normalize(self.norm, torch.cat([conv(x) for conv in self.convs], 2), mask, True)
+
+
+class ChannelsLastConv1d(SameConv1d):
+    """Convolution with channels innermost, as a two-dimensional one of height 1: no transposes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = (self.kernel_size[0] - 1) // 2, self.kernel_size[0] // 2
+        if left != right:
+            x = functional.pad(x, (0, 0, left, right))
+        x = x.contiguous().transpose(1, 2)[:, :, None]  # (B, T, C) -> (B, C, 1, T)
+        weight = self.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+        padding = (0, left if left == right else 0)
+        y = functional.conv2d(x, weight, self.bias, padding=padding, groups=self.groups)
+        return y[:, :, 0].transpose(1, 2)
+
+
+class ChannelsLastMaskedConv1d(MaskedConv1d):
+    """As `ChannelsLastConv1d`, of x whose padded frames count as zeros."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        return ChannelsLastConv1d.forward(self, x.masked_fill(~mask[:, :, None], 0.0))  # type: ignore[arg-type]
+
+
+def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether sizes, device and dtype suit the kernels."""
+    widths = {
+        BiGRU: lambda m: m.ahead.hidden_size,
+        ResidualGRU: lambda m: m.hidden_size,
+        AttentionLoop: lambda m: m.cell.hidden_size,
+    }
+    if device.type != "cuda" or dtype not in DTYPES:
+        return False
+    if isinstance(module, AttentionLoop):
+        additive = type(module.attention) in (Bahdanau, LocationSensitive, Forward)
+        if not additive or module.attention.query.out_features > WIDEST:
+            return False
+    width = widths.get(type(module))
+    return width is None or width(module) <= WIDEST
+
+
+REPLACEMENTS = [
+    Replacement(plain, fast, is_supported, fast.__doc__ or "")
+    for plain, fast in (
+        (BiGRU, TritonBiGRU),
+        (ResidualGRU, TritonResidualGRU),
+        (AttentionLoop, TritonAttentionLoop),
+        (MaskedBatchNorm1d, TritonBatchNorm1d),
+        (ConvBank, TritonConvBank),
+        (SameConv1d, ChannelsLastConv1d),
+        (MaskedConv1d, ChannelsLastMaskedConv1d),
+    )
+]
