@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tacoskip.ablation.ablate import ablate
     from tacoskip.data.prepare import prepare
     from tacoskip.loading import load
 
-__all__ = ["load", "prepare"]
+__all__ = ["ablate", "load", "prepare"]
 
-_FUNCTIONS = {"load": "loading", "prepare": "data.prepare"}
+_FUNCTIONS = {"ablate": "ablation.ablate", "load": "loading", "prepare": "data.prepare"}
 
 _MODULES = (
     "ablation",

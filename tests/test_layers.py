@@ -54,6 +54,8 @@ HOMES = {
     "fsspec": {"data"},
     "accelerate": {"training"},
     "ray": {"ablation"},
+    "submitit": {"ablation"},
+    "jinja2": {"ablation"},
     "typer": {"cli"},
     "rich": {"cli", "ablation"},
 }

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tacoskip.ablation.ablate import settle
-from tacoskip.ablation.grid import read_request, variants
+from tacoskip.ablation.request import parse_request, resolve, variants
 from tacoskip.cli import app
 from tacoskip.config import load_arguments
 
@@ -86,8 +85,7 @@ def _fault_of_tacoskip(words: list[str]) -> str | None:
     try:
         context = command.make_context(words[0], list(words[1:]))
         if words[0] == "ablate":
-            request = read_request(context.params["settings"] or [])
-            variants(request, settle(request))
+            variants(*resolve(parse_request(context.params["settings"] or [])))
         elif "settings" in context.params:
             load_arguments(context.params["settings"] or [])
     except ValueError as error:

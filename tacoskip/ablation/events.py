@@ -1,7 +1,7 @@
-"""What the TensorBoard events of a run say: scalars by tag, and the last alignment.
+"""The TensorBoard events of a run: scalars by tag, and the last alignment.
 
-P points of a curve. TensorBoard's own reader checks every record's sum in Python and takes seconds
-a run; an ablation has a hundred runs, so records are read plainly here.
+TensorBoard's own reader verifies the checksum of every record in Python, which takes seconds per
+run. An ablation has a hundred runs, so records are read directly.
 """
 
 import math
@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @dataclass
 class Events:
-    """Scalars: tag -> step -> value, NaN where a run diverged. alignment: a PNG, or empty."""
+    """scalars: tag -> step -> value, NaN where a run diverged. alignment: a PNG, or empty."""
 
     scalars: dict[str, dict[int, float]] = field(default_factory=dict)
     alignment: bytes = b""
@@ -35,7 +35,7 @@ class Events:
 
 @dataclass
 class Curve:
-    """One scalar over the steps of several runs: their mean, least and greatest, each (P,)."""
+    """A scalar over the steps of several runs: mean, minimum and maximum, each (P,)."""
 
     steps: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -46,7 +46,7 @@ class Curve:
 def read_events(run: Path) -> Events:
     """Read all event files of a run folder, oldest first.
 
-    A file that is cut off or damaged counts up to there; no file at all gives no scalars.
+    A file that is truncated or damaged counts up to there.
     """
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -58,10 +58,10 @@ def read_events(run: Path) -> Events:
                 event = Event.FromString(record)
             except DecodeError:
                 break
-            if event.session_log.status == SessionLog.START:  # resumed: what came later is void
-                for points in events.scalars.values():
-                    for step in [step for step in points if step >= event.step]:
-                        del points[step]
+            if event.session_log.status == SessionLog.START:  # resumed: later values are void
+                for tag, points in events.scalars.items():
+                    kept = {step: y for step, y in points.items() if step < event.step}
+                    events.scalars[tag] = kept
             for value in event.summary.value:
                 if value.HasField("simple_value"):
                     events.scalars.setdefault(value.tag, {})[event.step] = value.simple_value
@@ -71,19 +71,17 @@ def read_events(run: Path) -> Events:
 
 
 def mean_curve(runs: Sequence[Events], tag: str, points: int = 60) -> Curve | None:
-    """Return the mean, least and greatest of a scalar over runs, on the steps all of them reached.
+    """Return the mean, minimum and maximum of a scalar over runs, at the steps all of them reached.
 
-    Values that are not finite are left out.
-    A run with more than `points` values is averaged in that many stretches: a training loss is
-    noisy from step to step. None where no run has the scalar.
+    A run with more than `points` values is averaged in that many parts, since a training loss is
+    noisy. Values that are not finite are left out. None where no run has the scalar.
     """
     series = []
     for events in runs:
-        values_by_step = events.scalars.get(tag, {})
-        found = sorted((step, y) for step, y in values_by_step.items() if math.isfinite(y))
+        found = [xy for xy in sorted(events.scalars.get(tag, {}).items()) if math.isfinite(xy[1])]
         if found:
-            stretches = np.array_split(np.array(found), min(points, len(found)))
-            series.append(np.array([stretch.mean(axis=0) for stretch in stretches]))
+            parts = np.array_split(np.array(found), min(points, len(found)))
+            series.append(np.array([part.mean(axis=0) for part in parts]))
     if not series:
         return None
     first, last = max(one[0, 0] for one in series), min(one[-1, 0] for one in series)
@@ -97,7 +95,7 @@ def mean_curve(runs: Sequence[Events], tag: str, points: int = 60) -> Curve | No
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file: length (8 bytes), its sum (4), data, its sum (4)."""
+    """Yield the records of a TFRecord file: length (8 bytes), checksum (4), data, checksum (4)."""
     left = path.stat().st_size
     with path.open("rb") as file:
         while left >= 16:

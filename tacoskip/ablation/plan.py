@@ -1,25 +1,23 @@
-"""ablation.json: what an ablation set out to do and how each run ended; what makes it resumable.
-
-{"recipe", "baseline", "figure", "blocks", "seeds", "match", "overrides", "refused", "matched",
- "runs": [{"run", "variant", "seed", "state": "planned | done | failed", "error"}]}
-"""
+"""ablation.json: the runs of an ablation, and the state of each. It makes an ablation resumable."""
 
 import json
-import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tacoskip.files import write_whole
+
 PLANNED, DONE, FAILED = "planned", "done", "failed"
 FILE, RESULT = "ablation.json", "result.json"
 
-# What must be equal for runs to stand side by side, beside the overrides.
+# What must be equal, besides the overrides, for runs to be comparable.
 TERMS = ("recipe", "baseline", "match")
 
 
 @dataclass
 class PlannedRun:
-    """One run of a plan. run: its folder within the ablation's; error: why it failed, one line."""
+    """One run. run: its folder within the ablation's; error: why it failed, in one line."""
 
     run: str
     variant: str
@@ -30,10 +28,10 @@ class PlannedRun:
 
 @dataclass
 class Plan:
-    """All of an ablation. refused: variants that do not fit together, with the reason.
+    """The content of ablation.json.
 
-    matched: by variant, how its cost was brought to the baseline's (see
-    `tacoskip.training.parameter_matching.Match`).
+    refused: combinations that do not fit together, with the reason. matched: by variant, a
+    `tacoskip.training.parameter_matching.ParameterMatch` as a dict.
     """
 
     recipe: str
@@ -47,59 +45,72 @@ class Plan:
     matched: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[PlannedRun] = field(default_factory=list)
 
-    @property
-    def open(self) -> list[PlannedRun]:
-        """Runs that are not done; a failed one is tried again."""
-        return [run for run in self.runs if run.state != DONE]
+    @classmethod
+    def load(cls, folder: Path) -> "Plan | None":
+        """Read the plan of a folder; None where there is none.
 
-    def save(self, folder: Path) -> None:
-        """Write the plan so that a crash leaves the old or the new one, whole."""
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{FILE}.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, folder / FILE)
-
-    def take_over(self, folder: Path) -> None:
-        """Take what an earlier plan of this folder has done, and its runs that this one lacks.
-
-        A run counts as done while its result can be read. Raises ValueError when the folder's runs
-        were made under other terms, or its plan cannot be read.
+        Raises ValueError for a file that is not a plan, and for runs outside the folder.
         """
         path = folder / FILE
         if not path.is_file():
-            return
+            return None
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            before = Plan(**{**values, "runs": [PlannedRun(**run) for run in values["runs"]]})
-            held, asked = _terms(before), _terms(self)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise ValueError(f"{path}: not the plan of an ablation; choose another run=") from None
-        for term in [*held, *asked]:
-            old, new = held.get(term, "unchanged"), asked.get(term, "unchanged")
+            runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
+            overrides = [str(pair) for pair in values["overrides"]]
+            plan = cls(**{**values, "runs": runs, "overrides": overrides})
+            targets = [(folder / run.run).resolve() for run in runs]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: expected the plan of an ablation ({error})") from None
+        for target in targets:
+            if not target.is_relative_to(folder.resolve()):
+                raise ValueError(f"{path}: expected runs inside the folder, got {target}")
+        return plan
+
+    @property
+    def terms(self) -> dict[str, str]:
+        """Everything that must be equal for runs to be comparable, by name.
+
+        Of several overrides of a key the last counts; their order does not.
+        """
+        pairs = (pair.partition("=") for pair in self.overrides)
+        return {term: getattr(self, term) for term in TERMS} | {k: value for k, _, value in pairs}
+
+    def save(self, folder: Path) -> None:
+        """Write the plan atomically."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / FILE, asdict(self))
+
+    def merge(self, folder: Path) -> None:
+        """Take over the state of an earlier plan of the folder, and runs that this plan lacks.
+
+        A run is done while its result can be read. Raises ValueError when the earlier runs were
+        made under other terms.
+        """
+        earlier = Plan.load(folder)
+        if earlier is None:
+            return
+        for term in [*earlier.terms, *self.terms]:
+            old, new = (plan.terms.get(term, "unchanged") for plan in (earlier, self))
             if old != new:
                 raise ValueError(
-                    f"{folder} holds an ablation with {term} {old!r}, asked is {new!r}; "
+                    f"{folder} holds an ablation with {term} {old!r}, got {new!r}; "
                     "choose another run="
                 )
-        for run in before.runs:
-            if run.state == DONE and not _is_json(folder / str(run.run) / RESULT):
+        for run in earlier.runs:
+            if run.state == DONE and not _is_json(folder / run.run / RESULT):
                 run.state = PLANNED
-        known = {run.run: run for run in before.runs}
-        own = {run.run for run in self.runs}
-        self.runs = [known.get(run.run, run) for run in self.runs]
-        self.runs += [run for run in before.runs if run.run not in own]
-        self.blocks = list(dict.fromkeys([*before.blocks, *self.blocks]))
-        self.seeds = max(before.seeds, self.seeds)
-        self.refused = before.refused | self.refused
-        self.matched = before.matched | self.matched
+        known = {run.run: run for run in earlier.runs}
+        self.runs = list(({run.run: run for run in self.runs} | known).values())
+        self.blocks = list(dict.fromkeys([*earlier.blocks, *self.blocks]))
+        self.seeds = max(earlier.seeds, self.seeds)
+        self.refused = earlier.refused | self.refused
+        self.matched = earlier.matched | self.matched
 
 
-def _terms(plan: Plan) -> dict[str, str]:
-    """Return a plan's terms by name; of overrides of one key the last counts, their order does
-    not.
-    """
-    pairs = (pair.partition("=") for pair in plan.overrides)
-    return {term: getattr(plan, term) for term in TERMS} | {key: value for key, _, value in pairs}
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file atomically."""
+    write_whole(path, json.dumps(values, indent=1) + "\n")
 
 
 def _is_json(path: Path) -> bool:

@@ -1,30 +1,28 @@
-"""The pictures of a report, each an SVG as bytes.
+"""The pictures of a report, each an SVG: differences, quality against cost, curves.
 
-Figures are matplotlib's own objects, without pyplot and its state; a name that comes from a file
-is never read as mathematics.
+Figures are matplotlib objects, without pyplot and its global state. Names from files are never read
+as mathematics.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from io import BytesIO
 from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from tacoskip.ablation.compare import Comparison, wanted
+from tacoskip.ablation.compare import DIRECTIONS, Comparison
 from tacoskip.ablation.events import Curve, mean_curve
 from tacoskip.ablation.statistics import BETTER, CANNOT_TELL, WORSE
 
 # Of Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {BETTER: "#0072B2", WORSE: "#D55E00", CANNOT_TELL: "#6b6b6b"}
 BASELINE, BAND = "#8a8a8a", "#e9e9e4"
-LEADER: dict[str, Any] = {"arrowstyle": "-", "color": "#cfcfcf", "lw": 0.6, "relpos": (0, 0.5)}
+BETTER_IS = {1: "higher is better", -1: "lower is better", 0: "no known direction"}
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tacoskip",
@@ -43,23 +41,6 @@ STYLE: dict[Any, Any] = {
 P = ParamSpec("P")
 
 
-# A page holds a hundred pictures. A hundredth of a point is finer than any screen; indentation,
-# metadata and the turn by nothing of every text are for nobody.
-_NEEDLESS = (
-    (rb"(\d\.\d\d)\d+", rb"\1"),
-    (rb"(?s)^.*?(?=<svg)| *<metadata>.*?</metadata>", b""),
-    (rb' transform="rotate\(-?0 [^)]*\)"', b""),
-    (rb">\s+<", b"><"),
-    (rb"\s*\n\s*", b" "),
-)
-
-
-def _smaller(data: bytes) -> bytes:
-    for pattern, replacement in _NEEDLESS:
-        data = re.sub(pattern, replacement, data)
-    return data
-
-
 def svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
     """Make a function that draws a Figure return it as SVG."""
 
@@ -70,163 +51,134 @@ def svg(draw: Callable[P, Figure]) -> Callable[P, bytes]:
             draw(*args, **kwargs).savefig(
                 buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
             )
-        return _smaller(buffer.getvalue())
+        return compact(buffer.getvalue().decode()).encode()
 
     return drawn
 
 
+def compact(text: str) -> str:
+    """Return an SVG without metadata and indentation, coordinates rounded to 1/100 of a point.
+
+    Only numbers inside tags are coordinates: what is written in the picture keeps its digits.
+    """
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
+    text = re.sub(r"<[^>]*>", lambda tag: _round(tag[0]), text)
+    return re.sub(r">\s*\n\s*<", "><", text)
+
+
+def _round(tag: str) -> str:
+    tag = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", tag)
+    return re.sub(r' transform="rotate\(-?0 [^)]*\)"|(?<=\s)\s+', "", tag)
+
+
 @svg
 def forest(comparison: Comparison, figure: str) -> Figure:
-    """Draw each variant's difference to its reference, its interval, and the noise floor's band."""
+    """Draw each variant's difference from its reference, its interval, and the noise floor."""
     found = comparison.analyses[figure].differences
-    rows = [
-        (variant.name, found[variant.name], found[variant.name].mean)
-        for variant in reversed(comparison.variants)
-        if variant.name in found
-    ]
-    drawing, axes = _axes(6.3 + _room(name for name, _, _ in rows), 1.1 + 0.24 * len(rows))
-    floors = [one.noise_floor or 0.0 for _, one, _ in rows]
-    means = [mean for _, _, mean in rows if mean is not None]
-    ends = [abs(end) for _, one, _ in rows for end in (one.low, one.high) if end is not None]
+    names = [one.name for one in reversed(comparison.variants) if one.name in found]
+    rows = [found[name] for name in names]
+    drawing = Figure(
+        figsize=(6.3 + name_width(names), 1.1 + 0.24 * len(rows)), layout="constrained"
+    )
+    axes = drawing.subplots()
+    floors = [one.noise_floor or 0.0 for one in rows]
+    ends = [abs(end) for one in rows for end in (one.low, one.high) if end is not None]
+    means = [one.mean for one in rows if one.mean is not None]
     reach = max(*np.abs(usual_range(means)), *floors, 1e-9)
     limit = 1.05 * max(reach, min(2.5 * reach, max(ends, default=0.0)))
-    for y, (_, one, mean) in enumerate(rows):
+    for y, (one, floor) in enumerate(zip(rows, floors, strict=True)):
         colour = COLOURS[one.verdict]
-        axes.barh(y, 2 * (one.noise_floor or 0.0), 1.0, -(one.noise_floor or 0.0), color=BAND)
+        axes.barh(y, 2 * floor, 1.0, -floor, color=BAND)
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [y, y], color=colour, linewidth=1.6)
-        if mean is not None:
+        if one.mean is not None:
             face = "white" if one.verdict == CANNOT_TELL else colour
-            marker = "o" if abs(mean) <= limit else ">" if mean > 0 else "<"
-            axes.plot(
-                np.clip(mean, -limit, limit), y, marker, color=colour, mfc=face, clip_on=False
-            )
-        words = f"{comparison.text(figure, mean, '+')}  {one.verdict}"
+            marker = "o" if abs(one.mean) <= limit else ">" if one.mean > 0 else "<"
+            x = np.clip(one.mean, -limit, limit)
+            axes.plot(x, y, marker, color=colour, mfc=face, clip_on=False)
+        words = f"{comparison.text(figure, one.mean, '+')}  {one.verdict}"
         axes.text(1.02, y, words, color=colour, va="center", transform=axes.get_yaxis_transform())
     axes.axvline(0, color="#333333", linewidth=0.8)
     axes.set(xlim=(-limit, limit), ylim=(-0.6, len(rows) - 0.4))
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_yticks(range(len(rows)), names)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{figure}: difference to {comparison.baseline} ({wanted(figure)})")
+    axes.set_xlabel(
+        f"{figure}: difference from {comparison.baseline} ({BETTER_IS[DIRECTIONS.get(figure, 0)]})"
+    )
     return drawing
 
 
 @svg
-def scatter(comparison: Comparison, figure: str, cost: str, label: str) -> Figure:
-    """Draw a figure against a cost. Names stand in a column, so that they never overlap."""
-    summaries = comparison.analyses[figure].summaries
-    found = comparison.analyses[figure].differences
+def scatter(comparison: Comparison, cost: str) -> Figure:
+    """Draw the main figure against a cost; each point has its variant's name beside it."""
+    figure = comparison.main
+    analysis = comparison.analyses[figure]
     points = [
-        (variant.name, variant.cost[cost], summaries[variant.name].mean or 0.0)
+        (variant.name, variant.cost[cost], analysis.summaries[variant.name].mean or 0.0)
         for variant in comparison.variants
-        if cost in variant.cost and variant.name in summaries
+        if cost in variant.cost and variant.name in analysis.summaries
     ]
-    points.sort(key=lambda point: point[2])
-    width = 4.1 + _room(name for name, _, _ in points)
-    drawing, axes = _axes(width, max(3.0, 0.7 + 0.165 * len(points)))
+    drawing = Figure(figsize=(5.5, max(3.0, 0.7 + 0.165 * len(points))), layout="constrained")
+    axes = drawing.subplots()
     low, high = usual_range([y for _, _, y in points])
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    bottom, top = low - margin, high + margin
-    axes.set_ylim(bottom, top)
-    heights = _spread_out([(y - bottom) / (top - bottom) for _, _, y in points])
-    for (name, x, y), height in zip(points, heights, strict=True):
-        verdict = found[name].verdict if name in found else CANNOT_TELL
-        colour = "black" if name == comparison.baseline else COLOURS[verdict]
-        inside = float(np.clip(y, bottom, top))
+    for name, x, y in points:
+        difference = analysis.differences.get(name)
+        colour = COLOURS[difference.verdict] if difference else "black"
+        inside = float(np.clip(y, low - margin, high + margin))
+        label = name if inside == y else f"{name} ({comparison.text(figure, y)})"
         axes.plot(x, inside, "o" if inside == y else "^" if y > inside else "v", color=colour)
-        far = "" if inside == y else f" ({comparison.text(figure, y)})"
         axes.annotate(
-            f"{name}{far}",
-            (x, inside),
-            (1.06, height),
-            textcoords="axes fraction",
-            color=colour,
-            fontsize=8,
-            va="center",
-            arrowprops=LEADER,
+            label, (x, inside), (4, 0), textcoords="offset points", color=colour, fontsize=7
         )
-    axes.margins(x=0.08)
+    axes.set_ylim(low - 2 * margin, high + 2 * margin)
+    axes.margins(x=0.15)
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.locator_params(axis="x", nbins=4)
-    axes.set(xlabel=label, ylabel=f"{figure} ({wanted(figure)})")
+    axes.set(
+        xlabel=cost.replace("_", " "), ylabel=f"{figure} ({BETTER_IS[DIRECTIONS.get(figure, 0)]})"
+    )
     return drawing
 
 
-@svg
-def curves(
-    title: str, panels: Sequence[tuple[str, Curve | None, Curve | None, tuple[float, float]]]
-) -> Figure:
-    """Draw a variant's curves beside one another, over the baseline's.
+def curves(comparison: Comparison) -> dict[str, bytes]:
+    """Draw each variant's losses and main figure over the steps, beside the baseline's."""
+    found: dict[str, dict[str, Curve]] = {}  # by tag and variant
+    for tag in ("train/loss", f"validation/{comparison.main}"):
+        for variant in comparison.variants:
+            events = [run.events for run in comparison.finished(variant.name)]
+            if curve := mean_curve(events, tag):
+                found.setdefault(tag, {})[variant.name] = curve
+    limits = {tag: _curve_limits(list(lines.values())) for tag, lines in found.items()}
+    names = [one.name for one in comparison.variants if any(one.name in c for c in found.values())]
+    return {name: _curves(name, comparison.baseline, found, limits) for name in names}
 
-    panels: name, own curve, the baseline's, and the limits that all variants share.
-    """
-    drawing = Figure(figsize=(2.5 * len(panels), 2.0), layout="constrained")
-    for axes, (name, own, baseline, limits) in zip(
-        drawing.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        for curve, colour in ((baseline, BASELINE), (own, COLOURS[BETTER])):
-            if curve is not None:
-                axes.fill_between(
-                    curve.steps, curve.low, curve.high, color=colour, alpha=0.25, linewidth=0
-                )
-                dot = "o" if len(curve.steps) < 3 else ""
-                axes.plot(curve.steps, curve.mean, dot + "-", color=colour, linewidth=1.3, ms=3)
-        axes.set(title=name, ylim=limits)
+
+@svg
+def _curves(
+    name: str,
+    baseline: str,
+    found: Mapping[str, Mapping[str, Curve]],
+    limits: Mapping[str, tuple[float, float]],
+) -> Figure:
+    drawing = Figure(figsize=(2.5 * len(found), 2.2), layout="constrained")
+    drawing.suptitle(name, fontsize=10, fontweight="bold")
+    panels = drawing.subplots(1, len(found), squeeze=False)[0]
+    for axes, (tag, lines) in zip(panels, found.items(), strict=True):
+        for variant, colour in ((baseline, BASELINE), (name, COLOURS[BETTER])):
+            if variant in lines:
+                line = lines[variant]
+                axes.fill_between(line.steps, line.low, line.high, color=colour, alpha=0.25, lw=0)
+                style = "o-" if len(line.steps) < 3 else "-"
+                axes.plot(line.steps, line.mean, style, color=colour, linewidth=1.3, ms=3)
+        axes.set(title=tag, xlabel="step", ylim=limits[tag])
         axes.locator_params(nbins=4)
         axes.tick_params(labelsize=7.5)
-    drawing.suptitle(title, fontsize=10, fontweight="bold")
     return drawing
 
 
-@svg
-def gradient_flow(comparison: Comparison) -> Figure:
-    """Draw the last gradient norm of every part of the network, by variant, on a log scale."""
-    norms = gradient_norms(comparison)
-    parts = _merged([list(row) for row in norms.values()])
-    image = np.full((len(norms), len(parts)), np.nan)
-    for y, row in enumerate(norms.values()):
-        for part, value in row.items():
-            image[y, parts.index(part)] = value
-    width, height = 1.5 + _room(norms) + 0.24 * len(parts), 0.6 + _room(parts) + 0.21 * len(norms)
-    drawing, axes = _axes(width, height)
-    low, high = (float(np.nanmin(image)), float(np.nanmax(image)))
-    shown = axes.imshow(
-        image, norm=LogNorm(low, max(high, low * 1.001)), cmap="viridis", aspect="auto"
-    )
-    axes.set_xticks(range(len(parts)), parts, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(norms)), list(norms))
-    axes.tick_params(length=0)
-    drawing.colorbar(shown, ax=axes, pad=0.01, format="%g", label="gradient norm")
-    return drawing
-
-
-def gradient_norms(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """Return the last gradient norms by variant and part: the geometric mean over seeds."""
-    norms = {}
-    for variant in comparison.variants:
-        last = [run.events.last("gradient_norm") for run in comparison.finished(variant.name)]
-        row = {}
-        for part in _merged([list(one) for one in last]):
-            values = [one[part] for one in last if 0 < one.get(part, 0.0) < np.inf]
-            if values:
-                row[part] = float(np.exp(np.mean(np.log(values))))
-        if row:
-            norms[variant.name] = row
-    return norms
-
-
-def variant_curves(comparison: Comparison, tag: str) -> dict[str, Curve]:
-    """Return the curve of a scalar for every variant that has it."""
-    found = {}
-    for variant in comparison.variants:
-        curve = mean_curve([run.events for run in comparison.finished(variant.name)], tag)
-        if curve is not None:
-            found[variant.name] = curve
-    return found
-
-
-def shared_limits(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return limits that fit the curves, but for the highest 3 % of all points."""
+def _curve_limits(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Return limits that fit the curves, except for the highest 3 % of all points."""
     points = np.concatenate([np.concatenate([curve.low, curve.high]) for curve in curves])
     low, high = float(points.min()), float(np.percentile(points, 97))
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
@@ -234,7 +186,7 @@ def shared_limits(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def usual_range(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return least and greatest (2,), but for a few values that lie far from all others.
+    """Return minimum and maximum (2,) without a few values that lie far from all others.
 
     A variant that failed to learn must not squeeze the others into a line.
     """
@@ -246,34 +198,6 @@ def usual_range(values: Sequence[float]) -> NDArray[np.float64]:
     return np.array([kept.min(), kept.max()])
 
 
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    drawing = Figure(figsize=(width, height), layout="constrained")
-    return drawing, drawing.subplots()
-
-
-def _room(names: Iterable[str]) -> float:
-    """Return how many inches the longest name takes."""
+def name_width(names: Iterable[str]) -> float:
+    """Return the width of the longest name in inches."""
     return 0.075 * max((len(name) for name in names), default=0)
-
-
-def _spread_out(heights: Sequence[float]) -> NDArray[np.float64]:
-    """Move rising heights apart within 0..1, so that a line of text fits between any two."""
-    gap = min(0.055, 1 / max(len(heights), 1))
-    spread = np.clip(heights, 0.0, 1.0)
-    for index in range(1, len(spread)):
-        spread[index] = max(spread[index], spread[index - 1] + gap)
-    ceiling = 1.0
-    for index in reversed(range(len(spread))):
-        spread[index] = ceiling = min(spread[index], ceiling)
-        ceiling -= gap
-    return spread
-
-
-def _merged(lists: Sequence[Sequence[str]]) -> list[str]:
-    """Return all names once, each behind the one it follows in its own list."""
-    merged: list[str] = []
-    for names in lists:
-        for index, name in enumerate(names):
-            if name not in merged:
-                merged.insert(merged.index(names[index - 1]) + 1 if index else 0, name)
-    return merged

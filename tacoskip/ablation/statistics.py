@@ -1,12 +1,12 @@
 """What seeds can tell: intervals, paired tests, Holm's correction, and the noise floor.
 
-A variant is measured once a seed. The same seed gives two variants the same data in the same order
-and the same initial weights where they share any, so they are compared seed by seed.
+Each variant has one value per seed. Equal seeds give two variants equal data in equal order, and
+equal initial weights where they share any, so variants are compared seed by seed.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -14,7 +14,7 @@ from scipy import special
 LEVEL = 0.05
 BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
 
-# A variant of this ending is the one before it again, with other seeds: truly no different.
+# The suffix of a variant that repeats another one with other seeds: there is no true difference.
 AA = "@aa"
 
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value
@@ -22,10 +22,10 @@ Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of n values, their standard deviation, and the mean's 95 % t interval.
+    """Mean of n values, their standard deviation, and the mean's 95 % t interval; None: unknown.
 
-    None: unknown. One value has no spread; equal values have sd 0 and no interval, because a
-    figure that happened not to move is no proof that it cannot.
+    One value has no spread. Equal values have sd 0 and no interval: a figure that did not move may
+    still be able to.
     """
 
     n: int
@@ -37,12 +37,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference(Summary):
-    """Variant minus reference over n seeds, with its verdict; `reason` says why none is given.
+    """Variant minus reference over n seeds, and the verdict; `reason` says why there is none.
 
-    p: t test with the spread that is left over all variants and seeds, or, for a variant that
-    spreads far wider than the rest, with its own. p_holm: the same, corrected for all variants of
-    the figure. p_paired: the test with the differences' own spread alone, not corrected.
-    noise_floor: half-width within which two means of n seeds of one block differ 95 % of the time.
+    p: of the test with the error model. p_holm: p corrected for all variants of the figure.
+    p_paired: of the t test with the differences' own spread, not corrected. noise_floor: two means
+    of n seeds of one block differ by less, 95 % of the time.
     """
 
     reference: str = ""
@@ -62,48 +61,75 @@ class Spread:
     df: int
 
     def half_width(self, n: int) -> float:
-        """Return how far two means of n values each lie apart at most, 95 % of the time."""
-        return float(special.stdtrit(self.df, 1 - LEVEL / 2)) * self.sd * math.sqrt(2 / n)
+        """Return the 95 % bound on the difference between two means of n values each."""
+        return _t_quantile(self.df, LEVEL) * self.sd * math.sqrt(2 / n)
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """The error by which the differences in one figure are judged.
+
+    noise: of values within variants. residual: of values after each variant and each seed has its
+    own mean (randomised complete blocks). Both leave out the outliers: variants whose spread is far
+    wider than the others'. The differences of an outlier are tested with their own spread.
+    """
+
+    noise: Spread | None
+    residual: Spread | None
+    outliers: list[str]
+
+    @classmethod
+    def fit(cls, values: Values) -> "ErrorModel":
+        """Estimate the errors from all variants' values."""
+        outliers = wide_variants(values)
+        usual = {name: seeds for name, seeds in values.items() if name not in outliers}
+        noise = pooled_spread([list(seeds.values()) for seeds in usual.values()])
+        return cls(noise, residual_spread(usual), outliers)
+
+    def difference(self, values: Values, name: str, reference: str) -> Difference:
+        """Return the difference between two variants with its p value, uncorrected."""
+        repeated = name.endswith(AA)
+        deltas = _deltas(values[name], values[reference], in_order=repeated)
+        summary, n = summarize(deltas), len(deltas)
+        p = p_paired = None
+        if summary.mean is not None and summary.sd:
+            p = p_paired = _two_sided(summary.mean, summary.sd / math.sqrt(n), n - 1)
+            # The seeds of an A/A variant are others: their effect does not cancel.
+            spread = self.noise if repeated else self.residual
+            if spread and spread.sd > 0 and not {name, reference} & set(self.outliers):
+                p = _two_sided(summary.mean, spread.sd * math.sqrt(2 / n), spread.df)
+        floor = self.noise.half_width(n) if self.noise and n else None
+        return Difference(
+            **vars(summary), reference=reference, p=p, p_paired=p_paired, noise_floor=floor
+        )
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One figure over all variants. restless: those that spread far wider than the rest.
-
-    noise: within variants, without the restless ones.
-    """
+    """One figure over all variants."""
 
     summaries: dict[str, Summary]
     differences: dict[str, Difference]
-    noise: Spread | None
-    restless: list[str]
+    errors: ErrorModel
 
 
 def analyse(values: Values, baseline: str, direction: int) -> Analysis:
     """Compare every variant with the baseline, and an A/A variant with the one it repeats.
 
-    direction: 1 where higher is better, -1 where lower is, 0 where nobody knows.
+    direction: 1 where higher is better, -1 where lower is better, 0 where it is unknown.
     """
-    restless = restless_variants(values)
-    calm = {name: seeds for name, seeds in values.items() if name not in restless}
-    noise = pooled_spread([list(seeds.values()) for seeds in calm.values()])
-    residual = residual_spread(calm)
-    found: dict[str, Difference] = {}
-    for name, seeds in values.items():
-        again = name.endswith(AA)
-        reference = name.removesuffix(AA) if again else baseline
+    errors = ErrorModel.fit(values)
+    differences: dict[str, Difference] = {}
+    for name in values:
+        reference = name.removesuffix(AA) if name.endswith(AA) else baseline
         if name != reference and reference in values:
-            deltas = _deltas(seeds, values[reference], in_order=again)
-            # Other seeds do not cancel, so what is left without the seeds is too little for A/A.
-            spread = noise if again else residual
-            own = bool({name, reference} & set(restless))
-            found[name] = _difference(deltas, reference, noise, None if own else spread)
-    p_holm = _corrected({name: one.p for name, one in found.items()})
+            differences[name] = errors.difference(values, name, reference)
+    p_values = {name: one.p for name, one in differences.items() if one.p is not None}
+    p_holm = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return Analysis(
         {name: summarize(list(seeds.values())) for name, seeds in values.items()},
-        {name: _judged(one, p_holm.get(name), direction) for name, one in found.items()},
-        noise,
-        restless,
+        {name: _judge(one, p_holm.get(name), direction) for name, one in differences.items()},
+        errors,
     )
 
 
@@ -113,14 +139,14 @@ def summarize(values: Sequence[float]) -> Summary:
     if n < 2:
         return Summary(n, float(values[0]) if n else None)
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    if np.ptp(values) <= 1e-9 * np.max(np.abs(values)):  # nothing but rounding
+    if np.ptp(values) <= 1e-9 * np.max(np.abs(values)):  # rounding errors
         return Summary(n, mean, 0.0)
-    half = float(special.stdtrit(n - 1, 1 - LEVEL / 2)) * sd / math.sqrt(n)
+    half = _t_quantile(n - 1, LEVEL) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected by Holm's step-down method, in the order given."""
+    """Return p values corrected by Holm's step-down method, in the same order."""
     corrected, floor = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
         floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -138,10 +164,9 @@ def pooled_spread(groups: Collection[Sequence[float]]) -> Spread | None:
 
 
 def residual_spread(values: Values) -> Spread | None:
-    """Return what is left of the values' spread when each is its variant plus its seed.
+    """Return the spread of the values' residuals after a fit of one mean per variant and per seed.
 
-    This is the error term of randomised complete blocks, by least squares, since a failed run
-    leaves a hole. None where variants and seeds explain everything.
+    Fitted by least squares, because failed runs leave holes. None where nothing is left.
     """
     cells = [(name, seed, y) for name, own in values.items() for seed, y in own.items()]
     names, seeds = list(values), sorted({seed for _, seed, _ in cells})
@@ -153,16 +178,16 @@ def residual_spread(values: Values) -> Spread | None:
     df = len(cells) - int(rank)
     if not df:
         return None
-    left = float(np.linalg.norm(y - design @ weights))
+    residual = float(np.linalg.norm(y - design @ weights))
     rounding = 1e-9 * float(np.abs(y).max())
-    return Spread(left / math.sqrt(df) if left > rounding else 0.0, df)
+    return Spread(residual / math.sqrt(df) if residual > rounding else 0.0, df)
 
 
-def restless_variants(values: Values) -> list[str]:
-    """Return the variants whose spread is too wide to be pooled with the rest.
+def wide_variants(values: Values) -> list[str]:
+    """Return the variants whose spread is too wide to be pooled with the others'.
 
-    Cochran's C test at 1 %, again without what it found until it finds no more; with unequal seeds
-    the mean count is used, which is a good guide.
+    Cochran's C test at 1 %, repeated without the variants it found. With unequal seeds it uses
+    their mean count, an approximation.
     """
     variances = {
         name: float(np.var(list(own.values()), ddof=1))
@@ -184,51 +209,23 @@ def restless_variants(values: Values) -> list[str]:
     return found
 
 
-def standard_errors_needed(df: int, variants: int) -> float:
-    """Return how many standard errors the clearest of several differences must reach.
-
-    Holm holds it to LEVEL / variants. df: of the spread that it is tested with.
-    """
-    return float(special.stdtrit(df, 1 - LEVEL / (2 * variants)))
-
-
-def _deltas(a: Mapping[int, float], b: Mapping[int, float], in_order: bool) -> list[float]:
-    """Return a minus b by seed. A/A runs share no seeds: any pairing is as good, so in order."""
-    if in_order:
-        return [a[i] - b[k] for i, k in zip(sorted(a), sorted(b), strict=False)]
-    return [a[seed] - b[seed] for seed in sorted(a) if seed in b]
-
-
-def _difference(
-    deltas: list[float], reference: str, noise: Spread | None, spread: Spread | None
-) -> Difference:
-    """Test the deltas with a common spread of single values; None: with their own alone."""
-    summary, n = summarize(deltas), len(deltas)
-    p_paired = None
-    if summary.mean is not None and summary.sd:
-        p_paired = _two_sided(summary.mean, summary.sd / math.sqrt(n), n - 1)
-    p = p_paired
-    if p_paired is not None and summary.mean is not None and spread and spread.sd > 0:
-        p = _two_sided(summary.mean, spread.sd * math.sqrt(2 / n), spread.df)
-    return Difference(
-        **vars(summary),
-        reference=reference,
-        p=p,
-        p_paired=p_paired,
-        noise_floor=noise.half_width(n) if noise and n else None,
-    )
+def _t_quantile(df: int, level: float) -> float:
+    """Return the two-sided quantile of Student's t."""
+    return float(special.stdtrit(df, 1 - level / 2))
 
 
 def _two_sided(mean: float, standard_error: float, df: int) -> float:
     return float(2 * special.stdtr(df, -abs(mean) / standard_error))
 
 
-def _corrected(p_values: Mapping[str, float | None]) -> dict[str, float]:
-    known = {name: p for name, p in p_values.items() if p is not None}
-    return dict(zip(known, holm(list(known.values())), strict=True))
+def _deltas(a: Mapping[int, float], b: Mapping[int, float], in_order: bool) -> list[float]:
+    """Return a minus b by seed, or in order where they share no seeds: any pairing is as good."""
+    if in_order:
+        return [a[i] - b[k] for i, k in zip(sorted(a), sorted(b), strict=False)]
+    return [a[seed] - b[seed] for seed in sorted(a) if seed in b]
 
 
-def _judged(one: Difference, p_holm: float | None, direction: int) -> Difference:
+def _judge(one: Difference, p_holm: float | None, direction: int) -> Difference:
     verdict, reason = CANNOT_TELL, ""
     if one.n == 0 or one.mean is None:
         reason = f"no seed in common with {one.reference}"
@@ -244,5 +241,4 @@ def _judged(one: Difference, p_holm: float | None, direction: int) -> Difference
         reason = "within the noise floor"
     else:
         verdict = BETTER if one.mean * direction > 0 else WORSE
-    known = {"p_holm": p_holm, "verdict": verdict, "reason": reason}
-    return Difference(**vars(one) | known)
+    return replace(one, p_holm=p_holm, verdict=verdict, reason=reason)

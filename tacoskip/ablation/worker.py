@@ -1,25 +1,27 @@
 """One run of an ablation, in a process of its own: `python -m tacoskip.ablation.worker RUN`.
 
-RUN/request.json holds {"variant", "seed", "config"}. The run trains as `tacoskip train` does, and
-leaves RUN/result.json: figures of the last evaluation, and what the network cost. A run that was
-interrupted goes on from its last checkpoint. Exit codes as everywhere; the reason of a failure is
-the last line on standard error, after "error: ".
+RUN/request.json holds {"variant", "seed", "config"}. The run trains as with `tacoskip train`, and
+resumes from its last checkpoint if it was interrupted. It leaves RUN/result.json: the figures of
+the last evaluation and the costs of the network. The reason of a failure is the last line on
+standard error, after "error: ".
 """
 
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tacoskip.ablation.plan import RESULT
+from tacoskip.ablation.plan import RESULT, write_json
 from tacoskip.blocks.cost import best_ms, macs, parameters
-from tacoskip.config import from_dict
+from tacoskip.config import Config, from_dict
 from tacoskip.kernels.accelerate import accelerate, plain
 from tacoskip.loading import load
 from tacoskip.models.recognizer import Recognizer
@@ -31,82 +33,88 @@ REQUEST, PROGRESS = "request.json", "progress"
 PARENT_SECONDS = 0.5
 
 
-def work(run: Path) -> dict[str, Any]:
-    """Train what RUN/request.json asks for; returns and writes the result."""
+def work(run: Path) -> None:
+    """Train the config in RUN/request.json and write RUN/result.json."""
     request = json.loads((run / REQUEST).read_text(encoding="utf-8"))
     config = from_dict(request["config"], source=str(run / REQUEST))
     speeds: list[float] = []
 
-    def tell(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         (run / PROGRESS).write_text(f"{progress.share:.4f}", encoding="utf-8")
         if "frames_per_second" in progress.scalars:
             speeds.append(progress.scalars["frames_per_second"])
         if progress.message:
             print(progress.message, flush=True)
 
-    summary = train(config, tell)
+    summary = train(config, on_progress)
     model = load(checkpoints(run)[-1], device="cpu").model
     assert isinstance(model, Tacotron | Recognizer)
+    cost = cost_of(model) | {"peak_memory_mb": _peak_memory_mb()}
+    if speeds:
+        cost["frames_per_second"] = speeds[-1]
     result = {
         "variant": request["variant"],
         "seed": request["seed"],
         "figures": summary["last"],
-        "cost": cost_of(model)
-        | {"peak_memory_mb": _peak_memory_mb()}
-        | ({"frames_per_second": speeds[-1]} if speeds else {}),
+        "cost": cost,
         "minutes": summary["minutes"],
         "steps": summary["step"],
     }
-    partial = run / f"{RESULT}.partial"
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(run / RESULT)
-    return result
+    write_json(run / RESULT, result)
+    _write_hparams(run, config, result)
 
 
 @torch.no_grad()
 def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
-    """What a network costs: parameters, MACs of a mel frame, ms of encoder and post-net.
+    """Return a network's parameters, MACs per mel frame, and latency in ms of its CBHGs.
 
-    Both are of `model.example()`: 40 symbols and 200 frames, for a recognizer 400 frames.
-    latency_ms leaves the decoder out: no block stands in it, and its time would hide theirs.
+    The input is `model.example()`: 40 symbols and 200 frames, for a recognizer 400 frames. The
+    decoder is left out of the latency: it has no stack, and its time would hide theirs.
     """
-    example = model.example()
-    macs_per_call = macs(plain(model), *example)  # what counts operations knows torch's only
+    example = model.eval().example()
+    macs_per_call = macs(plain(model), *example)  # the counter knows torch's operations only
     accelerate(model)
     if isinstance(model, Recognizer):
-        mel, lengths = model.example()
-        return {
-            "parameters": parameters(model),
-            "macs_per_frame": macs_per_call / mel.shape[1],
-            "latency_ms": best_ms(lambda: model(mel, lengths)),
-        }
-    symbols, mel = example[0], example[2]
-
-    def stacks() -> None:
-        model.encoder(symbols, torch.ones_like(symbols, dtype=torch.bool))
-        model.postnet(mel, torch.ones(mel.shape[:2], dtype=torch.bool))
-
+        mel = example[0]
+        latency = best_ms(lambda: model(*example))
+    else:
+        symbols, mel = example[0], example[2]
+        masks = [torch.ones(x.shape[:2], dtype=torch.bool) for x in (symbols, mel)]
+        latency = best_ms(
+            lambda: (model.encoder(symbols, masks[0]), model.postnet(mel, masks[1])), repeats=20
+        )
     return {
         "parameters": parameters(model),
         "macs_per_frame": macs_per_call / mel.shape[1],
-        "latency_ms": best_ms(stacks, repeats=20),
+        "latency_ms": latency,
     }
 
 
+def _write_hparams(run: Path, config: Config, result: dict[str, Any]) -> None:
+    """Write the run's row of TensorBoard's HParams table."""
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    settings = {"variant": result["variant"], "block": config.block, "seed": result["seed"]}
+    settings["depth"] = config.cbhg.depth
+    metrics = {f"{kind}/{k}": v for kind in ("figures", "cost") for k, v in result[kind].items()}
+    with SummaryWriter(str(run), filename_suffix=".hparams") as writer:
+        for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(summary)
+        for name, value in metrics.items():
+            writer.add_scalar(name, value, result["steps"])
+
+
 def _peak_memory_mb() -> float:
-    """Return the most memory this process has held: on the GPU where it trained there, else in
-    all.
-    """
+    """Return the peak memory of this process: of the GPU if it was used, else of the CPU."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def end_with_parent() -> None:
-    """End this process when the one that started it is gone: nobody waits for it any more, and
-    somebody else may start the same run.
-    """
+def exit_with_parent() -> None:
+    """End this process when its parent has ended: another worker may start the same run."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -118,16 +126,15 @@ def end_with_parent() -> None:
 
 
 def main() -> int:
-    """Run RUN, the only argument."""
-    end_with_parent()
+    """Execute the run that is the only argument; both output streams end in RUN/log.txt."""
+    exit_with_parent()
+    if hasattr(signal, "SIGUSR2"):  # Slurm warns all processes of a job; its launcher saves the run
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         work(Path(sys.argv[1]))
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # The whole story goes into RUN/log.txt, where both streams end.
-        import traceback
-
         traceback.print_exc()
         print(f"error: {' '.join(f'{type(error).__name__}: {error}'.split())}", file=sys.stderr)
         return 1

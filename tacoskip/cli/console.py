@@ -24,7 +24,7 @@ import typer
 from tacoskip.messages import human_duration
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 FAILED, WRONG = 1, 2
 
@@ -126,8 +126,8 @@ def emit_table(
     show_table(table)
 
 
-def show_table(table: "Table") -> None:
-    """Print a table of rich's on standard output, as wide as the terminal, COLUMNS or it needs."""
+def show_table(table: "RenderableType") -> None:
+    """Print tables of rich on standard output, as wide as the terminal, COLUMNS or they need."""
     from rich.console import Console
 
     limited = sys.stdout.isatty() or os.environ.get("COLUMNS")

@@ -1,7 +1,7 @@
 """`evaluate`, `ablate` and `compare`: how good a run is, alone and beside others."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ from tacoskip.cli.arguments import (
 )
 from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, log, show_table, working
 from tacoskip.cli.training import require_corpus
+
+if TYPE_CHECKING:
+    from tacoskip.ablation.compare import Comparison
 
 
 @guarded
@@ -102,27 +105,26 @@ def ablate(
     depths=, without=bank,stack,gru,residual (parts of CBHG taken out of the baseline). seeds=3:
     runs of each. baseline=highway: what the others are compared with. aa=highway: blocks that run
     again with other seeds, for the noise floor (none: no such runs). match=params: stacks as wide
-    as makes the networks equal in size (or macs, or none). launcher=local or ray. jobs=N: runs at
-    once. run=FOLDER: where they go.
+    as makes the networks equal in size (or macs, or none). launcher=local, ray or slurm. jobs=N:
+    runs at once. run=FOLDER: where they go.
 
     All variants of a seed train on the same batches, with equal initial weights outside the block.
     A run that fails is recorded and the others continue.
     """
-    from tacoskip.ablation.grid import read_request
+    from tacoskip.ablation.request import parse_request, resolve
 
     with working():
-        request = read_request(settings or [])
+        request = parse_request(settings or [])
         from tacoskip.ablation.ablate import ablate as run_all
-        from tacoskip.ablation.ablate import settle
-        from tacoskip.ablation.launch import check_launcher
+        from tacoskip.ablation.launchers import check_launcher
 
         check_launcher(request.launcher)
-        base = settle(request)
+        request, base = resolve(request)
         require_run_folder(base.run)
         require_corpus(base)
         with Bar("ablate") as bar:
-            folder = run_all(request, base, bar.show, log)
-    _compare(folder, None, None, json)
+            comparison = run_all(request, log, bar.show)
+    _report(comparison, json)
 
 
 @guarded
@@ -135,10 +137,14 @@ def compare(
     """Compare the runs of a folder, block by block.
 
     Prints means and differences with intervals, the noise floor and a verdict in words. Writes
-    RUNS_DIR/report.html, and RUNS_DIR/board for TensorBoard's HParams and scalars.
+    RUNS_DIR/report.html. `tacoskip board RUNS_DIR` shows curves and hyperparameters.
     """
+    from tacoskip.ablation.compare import compare as compare_runs
+
     require_runs(str(runs))
-    _compare(runs, baseline or None, figure or None, json)
+    with working():
+        comparison = compare_runs(runs, baseline or None, figure or None)
+    _report(comparison, json)
 
 
 def _low_high(text: str) -> tuple[int, int]:
@@ -153,17 +159,13 @@ def _low_high(text: str) -> tuple[int, int]:
     return bounds
 
 
-def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -> None:
-    """Compare the runs of a folder, write report and board, show the table."""
+def _report(comparison: "Comparison", json: bool) -> None:
+    """Write the report of a comparison and print it."""
     with working():
-        from tacoskip.ablation.board import write_board
-        from tacoskip.ablation.compare import compare as compare_runs
         from tacoskip.ablation.report import write_report
-        from tacoskip.ablation.table import table
+        from tacoskip.ablation.tables import overview
 
-        comparison = compare_runs(runs, baseline, figure)
-        report = write_report(comparison, runs / "report.html")
-        write_board(comparison, runs / "board")
+        report = write_report(comparison, comparison.folder / "report.html")
     if json:
         emit_json(comparison.to_json())
         return
@@ -171,5 +173,5 @@ def _compare(runs: Path, baseline: str | None, figure: str | None, json: bool) -
         log(warning, warning=True)
     for line in comparison.left_out:
         log(f"left out: {line}")
-    show_table(table(comparison))
+    show_table(overview(comparison))
     log(f"wrote {report}")

@@ -1,11 +1,11 @@
-"""Equal size, whatever the block: the widths at which a whole network costs what highway's costs.
+"""Parameter matching: the stack widths at which a whole network costs what the baseline costs.
 
-What a variant may change is the width of the stack it stands in (`cbhg.channels`,
-`postnet.channels`), and where that is not enough the growth of a dense one; everything else of the
-network stays, so the GRU behind a wider stack reads more, and that counts too.
+Only the widths of the stacks change (`cbhg.channels`, `postnet.channels`) and, where a dense stack
+is still too large, its growth. Everything else keeps its settings. The GRU behind a wider stack has
+more inputs, and they count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -19,26 +19,27 @@ from tacoskip.config import Config, with_block
 from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings
 
-PLACES = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
-
+# The sections of the config that hold a stack.
+CBHGS = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
 # Share of the baseline's cost by which a matched network may miss it.
 TOLERANCE = 0.02
-# Widths that are tried around one that a family cannot have (an odd one, one its groups do not
-# divide).
+# Widths tried on either side of one that a family cannot have: an odd one, or one that its groups
+# do not divide.
 REACH = 32
-# Times the baseline's width, beyond which no match is looked for.
+# The widest stack that is tried, in widths of the baseline's.
 WIDEST = 64.0
 
-# Builds the network of a config; its `example()` are inputs of `forward` to count MACs on.
+# Builds the network of a config. Its `example()` returns inputs of `forward` to count MACs with.
 Build = Callable[[Config], Any]
+Widths = tuple[int, ...]  # of the stacks that are resized
 
 
 @dataclass(frozen=True)
-class Match:
-    """How a network was made to cost what the baseline's does.
+class ParameterMatch:
+    """The result of parameter matching.
 
-    by: params | macs. reference, reached: parameters, or multiply-adds of the network's example.
-    settings: what was solved, by dotted key.
+    by: params | macs. reference, reached: the baseline's cost and the network's, in parameters or
+    in multiply-adds of the network's example. settings: what was solved, by dotted key.
     """
 
     by: str
@@ -48,7 +49,7 @@ class Match:
 
     @property
     def percent(self) -> float:
-        """How far the network misses the baseline, in % of it."""
+        """By how much the network exceeds the baseline, in %."""
         return 100 * (self.reached / self.reference - 1)
 
     @property
@@ -58,70 +59,104 @@ class Match:
 
 
 def baseline_of(config: Config) -> Config:
-    """Return the same network with highway in every place, at the same depths and widths."""
+    """Return the same network with highway stacks of the same depths and widths."""
     return replace(config, block="highway", skip="", topology="", block_options={})
 
 
-def matched(config: Config, build: Build, baseline: Config | None = None) -> tuple[Config, Match]:
-    """Return the config at the stack widths that bring it nearest to the baseline's cost, match
-    done and so none.
+def match_parameters(
+    config: Config, build: Build, baseline: Config | None = None
+) -> tuple[Config, ParameterMatch]:
+    """Return the config with the stack widths that bring it nearest to the baseline's cost.
 
-    config.match says in what: params | macs. baseline: by default `baseline_of(config)`. Places
-    whose stack is the baseline's own keep their width. The cost may be missed where a family has
-    only few widths, or where a stack cannot get as small as highway's: see `Match.within`.
+    The cost may be missed where a family has only few widths, or cannot be small enough: see
+    `ParameterMatch.within`.
+
+    Args:
+        config: its `match` says what to match: params | macs. It is none in the config returned.
+        build: builds the network of a config.
+        baseline: by default `baseline_of(config)`. A stack that equals the baseline's keeps its
+            width.
     """
     baseline = baseline or baseline_of(config)
-    cost = _costs(config.match, build)
+    cost = _cost_function(config.match, build)
     reference = cost(baseline)
-    places = PLACES[config.task]
-    free = [place for place in places if _stack(config, place) != _stack(baseline, place)]
-    found = _resized(config, baseline, free, cost, reference) if free else config
+    sections = [one for one in CBHGS[config.task] if _stack(config, one) != _stack(baseline, one)]
+    widths = [getattr(baseline, section).channels for section in sections]
+    found = _resize(config, sections, widths, cost, reference)
     while cost(found) > (1 + TOLERANCE) * reference:
-        thinner = _halved_growth(config)
-        if thinner == config:
+        smaller = _halve_growth(config)
+        if smaller == config:
             break
-        config = thinner
-        found = _resized(config, baseline, free, cost, reference)
-    solved = {f"{place}.channels": getattr(found, place).channels for place in free}
+        config = smaller
+        found = _resize(config, sections, widths, cost, reference)
+    settings = {f"{section}.channels": getattr(found, section).channels for section in sections}
     growth = found.block_options.get("growth")
-    solved |= {"block_options.growth": int(growth)} if free and growth else {}
-    return replace(found, match="none"), Match(config.match, reference, cost(found), solved)
+    if sections and growth:
+        settings["block_options.growth"] = int(growth)
+    match = ParameterMatch(config.match, reference, cost(found), settings)
+    return replace(found, match="none"), match
 
 
-def _resized(
+def _resize(
     config: Config,
-    baseline: Config,
-    free: list[str],
+    sections: Sequence[str],
+    widths: Sequence[int],
     cost: Callable[[Config], float],
     reference: float,
 ) -> Config:
-    """Return the config with the widths of the free places that come nearest to the reference."""
+    """Return the config with the widths that come nearest to the reference.
+
+    All widths are scaled by one factor first. Then one at a time changes, in smaller steps.
+    """
+    if not sections:
+        return config
+    nearest = [_nearest_width(_stack(config, section)) for section in sections]
+
+    def with_widths(widths: Widths) -> Config:
+        resized = {
+            section: replace(getattr(config, section), channels=width)
+            for section, width in zip(sections, widths, strict=True)
+        }
+        return replace(config, **resized)
 
     @cache
-    def at(widths: tuple[int, ...]) -> float:
-        return cost(_with_widths(config, dict(zip(free, widths, strict=True))))
+    def cost_at(widths: Widths) -> float:
+        return cost(with_widths(widths))
 
-    fits = {place: _fitting(_stack(config, place)) for place in free}
-    start = {place: getattr(baseline, place).channels for place in free}
+    def scaled(factor: float) -> Widths:
+        return tuple(fit(round(factor * w)) for fit, w in zip(nearest, widths, strict=True))
 
-    def scaled(factor: float) -> tuple[int, ...]:
-        return tuple(fits[place](round(factor * start[place])) for place in free)
+    def error(widths: Widths) -> float:
+        return abs(cost_at(widths) - reference)
 
-    def miss(widths: tuple[int, ...]) -> float:
-        return abs(at(widths) - reference)
-
-    best = min(_bisect(at, scaled, reference), key=miss)
-    for place in range(len(free)):  # one place alone moves in smaller steps than all together
-        if miss(best) < TOLERANCE / 4 * reference:
+    best = min(_bisect(cost_at, scaled, reference), key=error)
+    for index, fit in enumerate(nearest):
+        if error(best) < TOLERANCE / 4 * reference:
             break
-        near = [fits[free[place]](best[place] + d) for d in range(-REACH, REACH + 1)]
-        moved = {(*best[:place], width, *best[place + 1 :]) for width in near if width > 0}
-        best = min({best, *moved}, key=miss)
-    return _with_widths(config, dict(zip(free, best, strict=True)))
+        near = {fit(best[index] + delta) for delta in range(-REACH, REACH + 1)}
+        changed = {(*best[:index], width, *best[index + 1 :]) for width in near if width > 0}
+        best = min({best, *changed}, key=error)
+    return with_widths(best)
 
 
-def _halved_growth(config: Config) -> Config:
-    """Return the config with half the growth in its dense stacks; the same where that is over."""
+def _bisect(
+    cost_at: Callable[[Widths], float], scaled: Callable[[float], Widths], reference: float
+) -> set[Widths]:
+    """Return the widths tried in the search for the factor at which the cost is the reference."""
+    low, high = 0.0, 1.0
+    tried = {scaled(low), scaled(high)}
+    while cost_at(scaled(high)) < reference and high < WIDEST:
+        low, high = high, 2 * high
+        tried.add(scaled(high))
+    while scaled(low) != scaled(high) and high - low >= 1e-4:
+        middle = (low + high) / 2
+        tried.add(scaled(middle))
+        low, high = (middle, high) if cost_at(scaled(middle)) < reference else (low, middle)
+    return tried
+
+
+def _halve_growth(config: Config) -> Config:
+    """Return the config with half the growth of its dense stacks, or the same if it has none."""
     topology = topology_of(config.block, config.topology)
     if topology is None or not topology.growth:
         return config
@@ -129,28 +164,7 @@ def _halved_growth(config: Config) -> Config:
     return replace(config, block_options={**config.block_options, "growth": max(1, growth // 2)})
 
 
-def _bisect(
-    at: Callable[[tuple[int, ...]], float],
-    scaled: Callable[[float], tuple[int, ...]],
-    reference: float,
-) -> set[tuple[int, ...]]:
-    """Return the widths met on the way to the factor at which the cost passes the reference."""
-    low, high = 0.0, 1.0
-    tried = {scaled(low), scaled(high)}
-    while at(scaled(high)) < reference and high < WIDEST:
-        low, high = high, 2 * high
-        tried.add(scaled(high))
-    while scaled(low) != scaled(high):
-        middle = (low + high) / 2
-        widths = scaled(middle)
-        tried.add(widths)
-        low, high = (middle, high) if at(widths) < reference else (low, middle)
-        if high - low < 1e-4:
-            break
-    return tried
-
-
-def _costs(by: str, build: Build) -> Callable[[Config], float]:
+def _cost_function(by: str, build: Build) -> Callable[[Config], float]:
     def cost(config: Config) -> float:
         if by == "params":
             with outline():
@@ -162,37 +176,27 @@ def _costs(by: str, build: Build) -> Callable[[Config], float]:
     return cost
 
 
-def _fitting(stack: CBHGSettings) -> Callable[[int], int]:
-    """Return what gives the nearest width that the stack's family can have, the lesser first."""
+def _nearest_width(stack: CBHGSettings) -> Callable[[int], int]:
+    """Return a function that gives the nearest width that the stack's family can have."""
+    options: dict[str, Any] = stack.block_options
 
     @cache
-    def fits(width: int) -> bool:
+    def is_possible(width: int) -> bool:
+        axes = {"skip": stack.skip, "topology": stack.topology}
         try:
             with outline():
-                build_block(
-                    stack.block,
-                    width,
-                    min(stack.depth, 2),
-                    stack.skip,
-                    stack.topology,
-                    **stack.block_options,
-                )
+                build_block(stack.block, width, min(stack.depth, 2), **axes, **options)
         except ValueError:
             return False
         return True
 
     def nearest(width: int) -> int:
         width = max(width, 2)
-        near = (w for d in range(REACH + 1) for w in (width - d, width + d) if w > 1 and fits(w))
-        return next(near, width)
+        near = (each for delta in range(REACH + 1) for each in (width - delta, width + delta))
+        return next((each for each in near if each > 1 and is_possible(each)), width)
 
     return nearest
 
 
-def _stack(config: Config, place: str) -> CBHGSettings:
-    return with_block(getattr(config, place), config)
-
-
-def _with_widths(config: Config, widths: dict[str, int]) -> Config:
-    changed = {place: replace(getattr(config, place), channels=w) for place, w in widths.items()}
-    return replace(config, **changed)
+def _stack(config: Config, section: str) -> CBHGSettings:
+    return with_block(getattr(config, section), config)

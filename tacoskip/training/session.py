@@ -39,7 +39,7 @@ from tacoskip.run_folder import (
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.ema import WeightAverage
-from tacoskip.training.parameter_matching import Match, matched
+from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
 from tacoskip.training.processes import Processes
 from tacoskip.training.tasks import TASKS
 
@@ -102,9 +102,9 @@ class Session:
         self.speakers = corpus.speakers
         self.task = TASKS[config.task](config, corpus, self.tell)
         self.batches, self.n_symbols = self.task.batches, self.task.n_symbols
-        self.match: Match | None = None
+        self.match: ParameterMatch | None = None
         if config.match != "none":
-            config, self.match = matched(config, self.task.build)
+            config, self.match = match_parameters(config, self.task.build)
         self.config = self.task.config = config
         self.model = self.task.model = self.task.build(config)
         self.optimizer = torch.optim.AdamW(

@@ -69,7 +69,8 @@ def make_ablation(tmp_path: Path) -> MakeAblation:
                 result = {"variant": variant, "seed": seed, "figures": figures, "cost": cost}
                 result |= {"minutes": 1.5, "steps": 40}
                 (folder / name / "result.json").write_text(json.dumps(result))
-        whole = {"recipe": "fsdd", "baseline": "highway", "overrides": [], "runs": runs, **plan}
+        whole = {"recipe": "fsdd", "baseline": "highway", "figure": "", "blocks": list(variants)}
+        whole |= {"seeds": 2, "match": "none", "overrides": [], "runs": runs, **plan}
         folder.mkdir(exist_ok=True)
         (folder / "ablation.json").write_text(json.dumps(whole))
         return folder

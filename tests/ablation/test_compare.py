@@ -1,4 +1,4 @@
-"""A comparison as a whole: what is compared, what is warned of, JSON and the terminal's table."""
+"""A comparison as a whole: verdicts, warnings, JSON and the tables of a terminal."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tacoskip.ablation.compare import Comparison, compare
-from tacoskip.ablation.table import table
+from tacoskip.ablation.tables import Table, overview
 
 from .conftest import MakeAblation
 
@@ -26,13 +26,13 @@ VARIANTS = {
 }
 
 
-def shown(comparison: Comparison) -> str:
-    console = Console(width=250, record=True, file=sys.stderr)
-    console.print(table(comparison))
+def printed(comparison: Comparison, width: int = 250) -> str:
+    console = Console(width=width, record=True, file=sys.stderr)
+    console.print(overview(comparison))
     return console.export_text()
 
 
-def test_the_verdicts(make_ablation: MakeAblation) -> None:
+def test_verdicts_of_all_figures(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation(VARIANTS))
     verdicts = {
         (figure, name): difference.verdict
@@ -49,14 +49,14 @@ def test_the_verdicts(make_ablation: MakeAblation) -> None:
     assert found.warnings == []
 
 
-def test_another_baseline_and_figure(make_ablation: MakeAblation) -> None:
+def test_baseline_and_figure_can_be_chosen(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation(VARIANTS), baseline="plain", figure="alignment")
     assert found.main == "alignment"
     assert found.analyses["alignment"].differences["residual"].verdict == "better"
     assert found.analyses["alignment"].differences["highway@aa"].reference == "highway"
 
 
-def test_an_unknown_baseline_or_figure_names_the_nearest(make_ablation: MakeAblation) -> None:
+def test_unknown_baseline_or_figure_names_the_nearest(make_ablation: MakeAblation) -> None:
     folder = make_ablation(VARIANTS)
     with pytest.raises(ValueError, match=r"no baseline 'plan'.*'plain'"):
         compare(folder, baseline="plan")
@@ -64,7 +64,7 @@ def test_an_unknown_baseline_or_figure_names_the_nearest(make_ablation: MakeAbla
         compare(folder, figure="mcd")
 
 
-def test_json_is_plain_and_whole(make_ablation: MakeAblation) -> None:
+def test_json_has_plain_values_only(make_ablation: MakeAblation) -> None:
     variants = VARIANTS | {"lost": [None, None], "once": figures(5.0)}
     values = compare(make_ablation(variants, overrides=["train.max_steps=40"])).to_json()
     assert json.loads(json.dumps(values, allow_nan=False)) == values
@@ -76,7 +76,7 @@ def test_json_is_plain_and_whole(make_ablation: MakeAblation) -> None:
     assert [run["error"] for run in values["runs"]].count("loss is not finite") == 2
 
 
-def test_what_is_warned_of(make_ablation: MakeAblation) -> None:
+def test_warnings_name_missing_and_unusual_runs(make_ablation: MakeAblation) -> None:
     variants = VARIANTS | {
         "highway@aa": figures(9.0, 9.2, 9.1, 9.3),
         "dense": [*figures(5.0, 5.2), None, {"alignment": 0.2}],
@@ -88,53 +88,75 @@ def test_what_is_warned_of(make_ablation: MakeAblation) -> None:
     warnings = "\n".join(compare(folder).warnings)
     assert "dense has 3 finished seeds, others 4" in warnings
     assert "dense: mcd_db is missing or not finite in 1 runs" in warnings
-    assert "far wider spread than the rest in mcd_db: wild (" in warnings
+    assert "far wider spread than the others in mcd_db: wild (" in warnings
     assert "runs end at different steps, 30 to 40" in warnings
 
 
-def test_an_aa_variant_with_a_verdict_is_an_alarm(make_ablation: MakeAblation) -> None:
+def test_aa_variant_with_a_verdict_is_a_warning(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation(VARIANTS | {"highway@aa": figures(9.0, 9.2, 9.1, 9.3)}))
-    assert found.warnings[0].startswith("A/A check failed: highway@aa came out worse than highway")
+    assert found.warnings[0].startswith("A/A check failed: highway@aa is worse than highway")
 
 
-def test_one_seed_tells_nothing(make_ablation: MakeAblation) -> None:
+def test_one_seed_gives_no_verdict(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation({name: values[:1] for name, values in VARIANTS.items()}))
     assert found.warnings == ["one seed a variant: no difference can be told from chance"]
     for analysis in found.analyses.values():
         assert {one.verdict for one in analysis.differences.values()} == {"cannot tell"}
-    assert "it takes two seeds" in shown(found)
+    assert "it needs two seeds" in printed(found)
 
 
-def test_a_baseline_that_failed_leaves_means_alone(make_ablation: MakeAblation) -> None:
+def test_failed_baseline_leaves_means_without_differences(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation(VARIANTS | {"highway": [None]}))
     assert found.warnings[0].startswith("the baseline highway has no finished run")
     assert found.analyses["mcd_db"].differences == {}
     assert found.analyses["mcd_db"].summaries["plain"].n == 4
-    assert "highway" in shown(found)
+    assert "highway" in printed(found)
 
 
-def test_an_ablation_that_failed_altogether_is_still_listed(make_ablation: MakeAblation) -> None:
+def test_ablation_without_finished_runs_is_listed(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation({"highway": [None], "plain": [None]}))
     assert (found.main, found.figures, len(found.unfinished)) == ("", [], 2)
-    assert "plain" in shown(found)
+    assert "plain" in printed(found)
     json.dumps(found.to_json(), allow_nan=False)
 
 
-def test_the_table_shows_verdicts_and_costs_and_reads_no_markup(
-    make_ablation: MakeAblation,
-) -> None:
-    text = shown(compare(make_ablation(VARIANTS | {"[red]x": figures(5.0)})))
+def test_overview_has_verdicts_and_costs_and_reads_no_markup(make_ablation: MakeAblation) -> None:
+    text = printed(compare(make_ablation(VARIANTS | {"[red]x": figures(5.0)})))
     assert "[red]x" in text
-    plain = next(line for line in text.splitlines() if line.strip().startswith("plain"))
-    assert "worse" in plain
-    assert "+4.01" in plain
-    assert "1,001 (+0.1 %)" in plain
+    rows = [line.split() for line in text.splitlines() if line.strip().startswith("plain")]
+    assert len(rows) == 3  # two figures, costs
+    assert {"worse", "+4.01"} <= set(rows[0])
+    assert rows[2][:4] == ["plain", "1,001", "(+0.1", "%)"]
     assert "noise floor (4 seeds): mcd_db ±" in text
 
 
-def test_values_are_written_to_two_digits_of_their_noise(make_ablation: MakeAblation) -> None:
+def test_80_columns_keep_names_and_whole_numbers(
+    make_ablation: MakeAblation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    long = "nonlocal_gaussian,skip=deactivable,topology=reversible,depth=64"
+    comparison = compare(make_ablation(VARIANTS | {long: figures(5.0, 5.1, 5.2, 5.3)}))
+    console = Console(record=True, file=sys.stderr)
+    console.print(overview(comparison))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert "..." not in text
+    cells = ["nonlocal_gaussian,", "skip=deactivable,", "depth=64", "highway@aa"]
+    for cell in [*cells, "9.16 ± 0.22", "+4.01", "+3.97 to +4.05", "1,001 (+0.1 %)"]:
+        assert cell in text, cell
+
+
+def test_name_wider_than_the_terminal_is_folded_not_cut() -> None:
+    name = "x" * 50
+    console = Console(width=40, record=True, file=sys.stderr)
+    console.print(Table(["variant", "n", "seeds"], [[name, "1", "3"]]))
+    assert console.export_text().count("x") == 2 * len(name)
+
+
+def test_values_have_two_digits_of_their_noise(make_ablation: MakeAblation) -> None:
     found = compare(make_ablation(VARIANTS))
-    noise = found.analyses["mcd_db"].noise
+    noise = found.analyses["mcd_db"].errors.noise
     assert noise is not None
     assert 0.1 < noise.sd < 1
     assert found.text("mcd_db", math.pi) == "3.14"
@@ -144,14 +166,14 @@ def test_values_are_written_to_two_digits_of_their_noise(make_ablation: MakeAbla
 
 def test_comparing_loads_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys, tacoskip.ablation.table, tacoskip.ablation.board\n"
+        "import sys, tacoskip.ablation.tables\n"
         "print([name for name in ('torch', 'matplotlib', 'tensorboard') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_runs_that_are_still_to_come_are_counted_not_listed(make_ablation: MakeAblation) -> None:
+def test_planned_runs_are_counted_not_listed(make_ablation: MakeAblation) -> None:
     folder = make_ablation({"highway": figures(5.0, 5.2), "plain": [*figures(5.1), None]})
     plan = json.loads((folder / "ablation.json").read_text())
     plan["runs"][1]["state"] = "planned"

@@ -1,8 +1,6 @@
-"""The report is one file that asks nothing of the network and runs nothing; the board is readable
-by TensorBoard.
-"""
+"""The report is one file that loads nothing from elsewhere and runs nothing."""
 
-import re
+import json
 import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
 from html.parser import HTMLParser
@@ -10,12 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.hparams import plugin_data_pb2
 
-from tacoskip.ablation import plots
-from tacoskip.ablation.board import write_board
+from tacoskip.ablation import plots, stacks
 from tacoskip.ablation.compare import compare
 from tacoskip.ablation.report import write_report
 
@@ -26,7 +20,7 @@ VOID = {"meta", "img"}
 
 
 class Page(HTMLParser):
-    """What a page is made of, and whether its elements close in order."""
+    """The elements of a page; they must close in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,17 +68,22 @@ def page(make_ablation: MakeAblation, tmp_path: Path) -> Page:
     return read(write_report(compare(make_ablation(many)), tmp_path / "report.html"))
 
 
-def test_the_report_is_whole_and_needs_nothing_else(page: Page) -> None:
+def test_report_is_well_formed_and_self_contained(page: Page) -> None:
     assert page.open == []
-    assert page.headings == 8
+    assert page.headings == 7
     assert page.links
     assert all(link.startswith("data:image/") for link in page.links)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    for words in ("A/A check: highway@aa", "loss is not finite", "noise floor", "cannot tell"):
+    for words in (
+        "A/A check: highway@aa and highway in mcd_db",
+        "loss is not finite",
+        "noise floor",
+        "cannot tell",
+    ):
         assert words in page.words
 
 
-def test_every_picture_is_a_picture(page: Page) -> None:
+def test_every_picture_can_be_decoded(page: Page) -> None:
     kinds = []
     for link in page.links:
         kind, _, data = link.partition(";base64,")
@@ -93,11 +92,11 @@ def test_every_picture_is_a_picture(page: Page) -> None:
             assert ElementTree.fromstring(b64decode(data)).tag.endswith("svg")
         else:
             assert b64decode(data).startswith(b"\x89PNG")
-    # 2 forests, 2 costs, 3 variants' curves, gradient flow; an alignment each
-    assert (kinds.count("data:image/svg+xml"), kinds.count("data:image/png")) == (8, 3)
+    # 2 forests, 2 costs, 3 variants' curves; an alignment each
+    assert (kinds.count("data:image/svg+xml"), kinds.count("data:image/png")) == (7, 3)
 
 
-def test_text_from_files_is_only_text(make_ablation: MakeAblation, tmp_path: Path) -> None:
+def test_text_from_files_is_escaped(make_ablation: MakeAblation, tmp_path: Path) -> None:
     many = variants(["highway", EVIL, f"{EVIL}@aa"]) | {f"gone {EVIL}": [None]}
     found = compare(make_ablation(many, recipe=EVIL, overrides=[EVIL]))
     page = read(write_report(found, tmp_path / "report.html"))
@@ -106,53 +105,76 @@ def test_text_from_files_is_only_text(make_ablation: MakeAblation, tmp_path: Pat
     for link in page.links:
         if "svg" in link:
             ElementTree.fromstring(b64decode(link.partition(",")[2]))
-    write_board(found, tmp_path / "board")
 
 
-def test_a_report_of_nothing_but_failures(make_ablation: MakeAblation, tmp_path: Path) -> None:
+def test_report_without_finished_runs(make_ablation: MakeAblation, tmp_path: Path) -> None:
     page = read(write_report(compare(make_ablation({"highway": [None]})), tmp_path / "r.html"))
     assert page.headings == 2
     assert "loss is not finite" in page.words
 
 
-def test_a_report_of_one_run(make_ablation: MakeAblation, tmp_path: Path) -> None:
+def test_report_of_one_run(make_ablation: MakeAblation, tmp_path: Path) -> None:
     page = read(write_report(compare(make_ablation(variants(["plain"], 1))), tmp_path / "r.html"))
     assert page.open == []
 
 
-def test_usual_range_leaves_out_what_lies_far_off() -> None:
+def test_usual_range_leaves_out_outliers() -> None:
     assert plots.usual_range([1.0, 1.2, 0.9, 1.1, 50.0]).tolist() == [0.9, 1.2]
     assert plots.usual_range([1.0, 1.1, 50.0]).tolist() == [1.0, 50.0]
     assert plots.usual_range([1.0, 50.0]).tolist() == [1.0, 50.0]
     assert plots.usual_range([]).tolist() == [0.0, 0.0]
 
 
-def test_the_board_has_an_entry_a_run_and_groups_by_block(
-    make_ablation: MakeAblation, tmp_path: Path
-) -> None:
-    found = compare(make_ablation(variants(["highway", "plain"]) | {"gone": [None]}))
-    for _ in range(2):  # the second replaces the first
-        board = write_board(found, tmp_path / "board")
-    files = sorted(board.rglob("events.*"))
-    folders = {str(file.parent.relative_to(board)) for file in files}
-    runs = {f"{name}/seed-{seed}" for name in ("highway", "plain") for seed in (1, 2)}
-    assert folders == runs | {"mean-highway", "mean-plain", "."}
-    assert len(files) == len(folders)
+def texts(svg: bytes) -> list[str]:
+    """Return the texts in a picture."""
+    return [one.text or "" for one in ElementTree.fromstring(svg).iter() if one.tag[-4:] == "text"]
 
-    one = EventAccumulator(str(board / "plain/seed-2")).Reload()
-    data = one.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    start = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info
-    assert start.hparams["variant"].string_value == "plain"
-    assert (start.hparams["seed"].number_value, start.hparams["depth"].number_value) == (2, 4)
-    assert one.Scalars("figure/mcd_db")[0].value == pytest.approx(found.runs[3].figures["mcd_db"])
 
-    curves = EventAccumulator(str(board / "mean-plain")).Reload().Tags()["scalars"]
-    layout = EventAccumulator(str(board)).Reload().Tensors("custom_scalars__config__")[0]
-    categories = layout_pb2.Layout.FromString(layout.tensor_proto.string_val[0]).category
-    assert {one.title for one in categories[1:]} == {"highway", "plain"}
-    for chart in categories[0].chart:
-        assert chart.margin.series[0].lower in curves
-    own = {
-        chart.multiline.tag[0] for one in categories for chart in one.chart if chart.multiline.tag
-    }
-    assert any(re.search(tag, "plain/train/loss") for tag in own)
+def test_numbers_in_pictures_are_rounded_not_cut(make_ablation: MakeAblation) -> None:
+    many = {"highway": [{"loss": 1.0}, {"loss": 1.01}, {"loss": 0.99}]}
+    many["concat"] = [{"loss": 1.0779}, {"loss": 1.0883}, {"loss": 1.0681}]
+    found = compare(make_ablation(many))
+    expected = found.text("loss", 0.0781, "+")
+    assert expected == "+0.078"
+    assert any(text.startswith(f"{expected}  ") for text in texts(plots.forest(found, "loss")))
+    picture = '<svg x="1.23456" y="9.999"><text>1.23456</text></svg>'
+    assert plots.compact(picture) == '<svg x="1.23" y="10.00"><text>1.23456</text></svg>'
+
+
+def probe(folder: Path, name: str, seed: int, **measures: object) -> None:
+    text = json.dumps({"step": 40, "places": {"encoder": measures}})
+    (folder / name / f"seed-{seed}" / "probes.json").write_text(text)
+
+
+def test_report_shows_the_probes_of_the_stacks(make_ablation: MakeAblation, tmp_path: Path) -> None:
+    folder = make_ablation(variants(["highway", "plain", "dense"]))
+    probe(folder, "highway", 1, gradient=[1.0, 4.0], gradient_skip=[0, None], lesion=[0.1, None])
+    probe(folder, "highway", 2, gradient=[1.0, 4.0], lesion=[0.3, None], path_length=[2.5])
+    probe(folder, "plain", 1, gradient=[1.0, 100.0, 2.0], reuse=[[[1.0]]], lesions_left_out="")
+    page = read(write_report(compare(folder), tmp_path / "report.html"))
+    assert page.open == []
+    for title in ("gradient norm at the unit's input", "rise of the validation loss", "paths"):
+        assert title in page.words
+    found = stacks.by_variant(compare(folder))
+    (picture,) = (v for k, v in stacks.stack_maps(compare(folder)).items() if "input" in k)
+    assert {"highway", "plain", "encoder"} <= set(texts(picture))
+    assert "dense" not in found
+
+
+def test_probes_are_averaged_over_seeds(make_ablation: MakeAblation) -> None:
+    folder = make_ablation(variants(["highway"], 3))
+    probe(folder, "highway", 1, gradient=[1.0, 2.0, None], lesion=[1.0, None, 0.5])
+    probe(folder, "highway", 2, gradient=[100.0, 8.0, None], lesion=[2.0, None, float("nan")])
+    probe(folder, "highway", 3, gradient=[1.0])  # of another depth: not of this variant
+    measures = stacks.by_variant(compare(folder))["highway"]["encoder"]
+    np.testing.assert_allclose(measures["gradient"], [10, 4, np.nan])
+    np.testing.assert_allclose(measures["lesion"], [1.5, np.nan, 0.5])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"places": 3}', '{"places": {"encoder": [1]}}', "\x00", '{"step": 1}']
+)
+def test_broken_probes_are_left_out(make_ablation: MakeAblation, text: str) -> None:
+    folder = make_ablation(variants(["highway"]))
+    (folder / "highway" / "seed-1" / "probes.json").write_text(text)
+    assert stacks.stack_maps(compare(folder)) == {}

@@ -1,4 +1,4 @@
-"""Networks of equal size: every family at the widths that cost what highway costs."""
+"""Parameter matching: every family at the widths that give highway's cost."""
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from tacoskip.blocks.cost import macs, parameters
 from tacoskip.config import Config, load_config
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import build_tacotron
-from tacoskip.training.parameter_matching import baseline_of, matched
+from tacoskip.training.parameter_matching import baseline_of, match_parameters
 
-# Narrow but for the stacks, so that they weigh as they do in a real network.
+# Narrow except for the stacks, whose share of the cost is then as in a real network.
 NARROW = [
     *("tts.decoder_channels=32", "tts.attention_rnn_channels=32", "tts.embedding_channels=32"),
     *("tts.prenet_channels=[32,32]", "tts.attention_channels=16", "audio.n_mels=20"),
@@ -30,8 +30,8 @@ def settings(*overrides: str) -> Config:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_every_family_has_highway_s_parameters(name: str) -> None:
-    found, match = matched(settings(f"block={name}", "match=params"), build)
+def test_every_family_gets_the_parameters_of_highway(name: str) -> None:
+    found, match = match_parameters(settings(f"block={name}", "match=params"), build)
     with torch.device("meta"):
         own, highway = parameters(build(found)), parameters(build(settings()))
     assert match.reference == highway
@@ -42,39 +42,39 @@ def test_every_family_has_highway_s_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "shuffle", "nonlocal", "reversible", "wide", "unet"])
-def test_a_family_has_highway_s_macs(name: str) -> None:
-    found, match = matched(settings(f"block={name}", "match=macs"), build)
+def test_families_get_the_macs_of_highway(name: str) -> None:
+    found, match = match_parameters(settings(f"block={name}", "match=macs"), build)
     network, highway = build(found), build(settings())
     own = macs(network, *network.example())
     assert own == match.reached
     assert own == pytest.approx(macs(highway, *highway.example()), rel=0.02)
 
 
-def test_a_deep_stack_can_be_held_to_a_shallow_one() -> None:
+def test_deep_stack_can_match_a_shallow_baseline() -> None:
     config = settings("block=residual", "cbhg.depth=8", "postnet.depth=8", "match=params")
-    found, match = matched(config, build, settings())
+    found, match = match_parameters(config, build, settings())
     assert match.within
     assert match.reference == parameters(build(settings()))
-    assert found.cbhg.channels < matched(config, build)[0].cbhg.channels
+    assert found.cbhg.channels < match_parameters(config, build)[0].cbhg.channels
 
 
-def test_a_dense_stack_in_a_narrow_network_grows_more_slowly() -> None:
-    found, match = matched(settings("block=dense", "match=params"), build)
+def test_dense_stack_in_a_narrow_network_gets_smaller_growth() -> None:
+    found, match = match_parameters(settings("block=dense", "match=params"), build)
     assert int(found.block_options["growth"]) < 32
     assert found.cbhg.channels > 10
     assert match.settings["block_options.growth"] == found.block_options["growth"]
 
 
-def test_what_cannot_get_small_enough_says_by_how_much() -> None:
+def test_match_that_misses_the_tolerance_reports_percent() -> None:
     config = settings("block=resnext", "cbhg.depth=80", "postnet.depth=80", "match=params")
-    _, match = matched(config, build, settings("cbhg.depth=0", "postnet.depth=0"))
+    _, match = match_parameters(config, build, settings("cbhg.depth=0", "postnet.depth=0"))
     assert not match.within
     assert match.percent > 2
 
 
-def test_the_baseline_keeps_all_but_the_block() -> None:
+def test_baseline_differs_only_in_the_block() -> None:
     config = settings("block=dense", "skip=concat", "cbhg.depth=7", "without=[gru]")
     baseline = baseline_of(config)
     assert (baseline.block, baseline.skip, baseline.cbhg.depth) == ("highway", "", 7)
     assert baseline.without == ["gru"]
-    assert matched(settings("match=params"), build)[1].percent == 0
+    assert match_parameters(settings("match=params"), build)[1].percent == 0

@@ -1,0 +1,196 @@
+"""What an ablation varies: its arguments, the axes they span, and the variants on those axes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
+from typing import Any
+
+from tacoskip.ablation.statistics import AA
+from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES
+from tacoskip.blocks.external import is_external
+from tacoskip.config import PARTS, Config, ConfigError, load_config
+from tacoskip.config_checks import field_kinds
+from tacoskip.messages import nearest
+
+LAUNCHERS = ("local", "ray", "slurm")
+# Overrides that apply to every run, unless the recipe or the request sets them.
+DEFAULTS: dict[str, Any] = {"train.keep": 1, "train.sentences": [], "match": "params"}
+# Settings of a run that are axes here: setting -> argument.
+AXES = {
+    **{"block": "blocks", "skip": "skips", "topology": "topologies"},
+    **{"depth": "depths", "seed": "seeds"},
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant: its name and its overrides of the recipe.
+
+    resized: whether parameter matching may change the width of its stack.
+    """
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    resized: bool = True
+
+
+@dataclass
+class Request:
+    """The arguments of an ablation.
+
+    Attributes:
+        recipe: name or file of the recipe that all runs train.
+        blocks: families to compare; ["all"] is every family. The baseline need not be named.
+        skips, topologies, depths: further axes, multiplied with `blocks`. Empty: as in the recipe.
+        without: parts of CBHG to remove from the baseline, one a variant: bank, stack, gru,
+            residual.
+        seeds: runs of each variant.
+        baseline: the family that the others are compared with.
+        aa: families that run again with other seeds (the A/A check). None: the baseline.
+        launcher: where the runs are executed: local, ray or slurm.
+        jobs: runs at a time. 0: as many as there is room for.
+        overrides: `key=value` settings of all runs.
+
+    Raises:
+        ConfigError: in one line, for an unknown name or a number out of range.
+    """
+
+    recipe: str
+    blocks: list[str]
+    skips: list[str] = field(default_factory=list)
+    topologies: list[str] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
+    seeds: int = 3
+    baseline: str = "highway"
+    aa: list[str] | None = None
+    launcher: str = "local"
+    jobs: int = 0
+    overrides: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.blocks = list(BLOCKS) if self.blocks == ["all"] else self.blocks
+        self.aa = [self.baseline] if self.aa is None else self.aa
+        _check_known("block", [*self.blocks, self.baseline, *self.aa], BLOCKS)
+        _check_known("skip", self.skips, SKIPS)
+        _check_known("topology", self.topologies, TOPOLOGIES)
+        _check_known("part", self.without, PARTS)
+        _check_known("launcher", [self.launcher], LAUNCHERS)
+        for key, value, least in (("seeds", self.seeds, 1), ("jobs", self.jobs, 0)):
+            if value < least:
+                raise ConfigError(f"expected {key} of at least {least}, got {value}")
+
+
+def parse_request(pairs: Sequence[str]) -> Request:
+    """Read `recipe=R blocks=a,b skips=... seeds=3 key=value ...`.
+
+    Raises ConfigError, in one line, for what is missing, given twice, unknown or not a number.
+    """
+    arguments: dict[str, Any] = {}
+    overrides = []
+    names = {one.name: one.type for one in fields(Request) if one.name != "overrides"}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key in arguments:
+            raise ConfigError(f"expected {key}= once, got it twice")
+        if key in names:
+            arguments[key] = _value(key, value, names[key])
+        elif key in AXES:
+            raise ConfigError(f"'{key}' varies in an ablation; use {AXES[key]}={value}")
+        else:
+            if key not in field_kinds(Config) and (near := nearest(key, names, cutoff=0.7)):
+                raise ConfigError(f"unknown key '{key}'{near}")
+            overrides.append(pair)
+    for key, example in (("recipe", "fsdd"), ("blocks", "plain,residual (or all)")):
+        if not arguments.get(key):
+            raise ConfigError(f"expected {key}=..., e.g. {key}={example}")
+    return Request(**arguments, overrides=overrides)
+
+
+def resolve(request: Request) -> tuple[Request, Config]:
+    """Return the request with all its overrides spelled out, and the recipe under them.
+
+    Raises ConfigError where the recipe or an override is wrong, or neither sets a budget.
+    """
+    recipe = load_config(request.recipe)
+    keys = {pair.partition("=")[0] for pair in request.overrides}
+    defaults = {**DEFAULTS, "run": f"runs/{recipe.recipe}-ablation", **recipe.ablation}
+    if not {"train.max_steps", "train.max_minutes"} & {*recipe.ablation, *keys}:
+        raise ConfigError(
+            f"recipe '{request.recipe}' has no budget for an ablation; give train.max_steps=N"
+        )
+    defaults.setdefault("train.max_minutes", 0)  # a budget of steps: the same batches for all
+    pairs = [f"{key}={value}" for key, value in defaults.items() if key not in keys]
+    request = replace(request, overrides=[*pairs, *request.overrides])
+    return request, load_config(request.recipe, request.overrides)
+
+
+def variants(request: Request, base: Config) -> tuple[list[Variant], dict[str, str]]:
+    """Return the variants, the baseline first, and the combinations that do not fit together, each
+    with the reason.
+
+    base: the recipe with the request's overrides. Raises ConfigError where nothing is left to
+    compare.
+    """
+    chosen = [Variant(request.baseline, (f"block={request.baseline}",))]
+    refused: dict[str, str] = {}
+    for point in product(
+        request.blocks,
+        request.skips or [""],
+        request.topologies or [""],
+        request.depths or [base.cbhg.depth],
+    ):
+        variant = _variant(*point, usual_depth=base.cbhg.depth)
+        if variant in chosen:
+            continue
+        try:
+            load_config(request.recipe, [*request.overrides, *variant.overrides])
+        except ConfigError as error:
+            refused[variant.name] = str(error)
+        else:
+            chosen.append(variant)
+    for part in request.without:
+        overrides = (*chosen[0].overrides, f"without=[{part}]")
+        chosen.append(Variant(f"without-{part}", overrides, resized=False))
+    repeated = request.aa or []
+    for block in repeated:
+        original = next((one for one in chosen if one.name == block), None)
+        if original is None:
+            raise ConfigError(f"aa={block}: expected a block that is among blocks=")
+        chosen.append(replace(original, name=block + AA))
+    if len(chosen) == 1 + len(repeated):
+        only = "nothing to compare: blocks= names only the baseline"
+        raise ConfigError(next(iter(refused.values()), only))
+    return chosen, refused
+
+
+def _variant(block: str, skip: str, topology: str, depth: int, usual_depth: int) -> Variant:
+    pairs = [f"{key}={value}" for key, value in (("skip", skip), ("topology", topology)) if value]
+    name, overrides = [block, *pairs], [f"block={block}", *pairs]
+    if depth != usual_depth:
+        name.append(f"depth={depth}")
+        overrides += [f"cbhg.depth={depth}", f"postnet.depth={depth}"]
+    return Variant(",".join(name), tuple(overrides))
+
+
+def _value(key: str, text: str, kind: Any) -> Any:
+    if kind is str:
+        return text
+    if kind is int:
+        return _whole(key, text)
+    names = list(dict.fromkeys(name.strip() for name in text.strip("[] ").split(",")))
+    names = [] if names in ([""], ["none"]) else names
+    return [_whole(key, name) for name in names] if kind == list[int] else names
+
+
+def _whole(key: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"expected {key} as a whole number, got '{text}'")
+    return int(text)
+
+
+def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known and not (kind == "block" and is_external(name)):
+            listed = ", ".join(known)
+            raise ConfigError(f"unknown {kind} '{name}'{nearest(name, known)} (known: {listed})")
