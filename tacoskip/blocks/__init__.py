@@ -11,9 +11,12 @@ from tacoskip.blocks.external import all_families
 from tacoskip.blocks.families import BLOCKS, Family
 from tacoskip.blocks.gates import prune, sparsity
 from tacoskip.blocks.part import for_export
-from tacoskip.blocks.skips import SKIPS, Skip
-from tacoskip.blocks.topologies import TOPOLOGIES, Topology
-from tacoskip.blocks.transforms import TRANSFORMS, Transform
+from tacoskip.blocks.skips import SKIPS
+from tacoskip.blocks.skips.base import Skip
+from tacoskip.blocks.topologies import TOPOLOGIES
+from tacoskip.blocks.topologies.base import Topology
+from tacoskip.blocks.transforms import TRANSFORMS
+from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import Unit
 
 __all__ = [

@@ -1,6 +1,6 @@
 """A stack from the name of its family, or from names on the three axes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
@@ -12,8 +12,10 @@ from tacoskip.blocks.contract import check_contract, randomize
 from tacoskip.blocks.external import entry_points, is_external, load_family
 from tacoskip.blocks.families import BLOCKS, Family
 from tacoskip.blocks.part import Part
-from tacoskip.blocks.skips import SKIPS, Skip
-from tacoskip.blocks.topologies import TOPOLOGIES, Topology
+from tacoskip.blocks.skips import SKIPS
+from tacoskip.blocks.skips.base import Skip
+from tacoskip.blocks.topologies import TOPOLOGIES
+from tacoskip.blocks.topologies.base import Topology
 from tacoskip.blocks.transforms import TRANSFORMS
 
 Axis = TypeVar("Axis", bound=Part)
@@ -48,10 +50,10 @@ def build_block(
         ValueError: for an unknown name or option, and for parts that do not fit together.
     """
     family = find_family(name)
-    build = partial(_build, name, family, channels, skip=skip, topology=topology, **options)
     if is_external(name):
-        _check_external(name, partial(build, min(depth, 2)), channels)
-    return build(depth)
+        small = partial(_build, name, family, channels, min(depth, 2), skip, topology, options)
+        _check_external(name, small, channels)
+    return _build(name, family, channels, depth, skip, topology, options)
 
 
 def find_family(name: str) -> Family:
@@ -74,10 +76,9 @@ def _build(
     family: Family,
     channels: int,
     depth: int,
-    *,
     skip: str,
     topology: str,
-    **options: object,
+    options: Mapping[str, Any],
 ) -> Topology:
     if family.make is not None:
         if skip or topology:
@@ -107,7 +108,8 @@ def _build(
     of_transform, of_skip, of_topology = _sorted_options(
         name, options, [(transform_type, ""), (skip_type, "skip_"), (topology_type, "")]
     )
-    return topology_type(
+    make: Callable[..., Topology] = topology_type
+    return make(
         channels,
         depth,
         partial(transform_type, **of_transform),
@@ -143,7 +145,7 @@ def _sorted_options(
     ]
 
 
-def _check_external(name: str, build: Any, channels: int) -> None:
+def _check_external(name: str, build: Callable[[], Topology], channels: int) -> None:
     """Build a small stack on the CPU and hold it to the contract; ValueError names the block."""
     with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.enable_grad():
         torch.manual_seed(0)

@@ -11,7 +11,7 @@ from tacoskip.blocks.part import Part
 
 
 def parameters(module: nn.Module) -> int:
-    """Return the number of learnt numbers."""
+    """Return the number of parameters."""
     return sum(p.numel() for p in module.parameters())
 
 

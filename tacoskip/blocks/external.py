@@ -17,8 +17,8 @@ from collections.abc import Callable
 from importlib import metadata
 
 from tacoskip.blocks.families import BLOCKS, Family
-from tacoskip.blocks.skips import Skip
-from tacoskip.blocks.transforms import Transform
+from tacoskip.blocks.skips.base import Skip
+from tacoskip.blocks.transforms.base import Transform
 
 GROUP = "tacoskip.blocks"
 TRUSTED = "TACOSKIP_BLOCKS"  # names that checkpoints may use, with commas between them

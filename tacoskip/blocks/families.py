@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from tacoskip.blocks.skips import Skip
-from tacoskip.blocks.topologies import Topology
-from tacoskip.blocks.transforms import Transform
+from tacoskip.blocks.skips.base import Skip
+from tacoskip.blocks.topologies.base import Topology
+from tacoskip.blocks.transforms.base import Transform
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ BLOCKS: dict[str, Family] = {
         "basic", "dynamic", "ReLU(x + g F(x)), g in {0, 1} of each example", "SkipNet, Wang 2018"
     ),
     "deactivable": Family(
-        "basic", "deactivable", "ReLU(x + z F(x)), z learnt, 0 removes the unit", "Louizos 2018"
+        "basic", "deactivable", "ReLU(x + z F(x)), z learned, 0 removes the unit", "Louizos 2018"
     ),
     "stochastic": Family("basic", "stochastic", "ReLU(x + b F(x)), b random", "Huang 2016"),
     "convnext": Family(

@@ -45,6 +45,8 @@ class BaseUnit(nn.Module, ABC):
 class Unit(BaseUnit):
     """y = after(skip(x, F(x))): x (B, T, in), mask (B, T) -> (B, T, out), zero at padded frames."""
 
+    skip: Skip
+
     def __init__(self, transform: Transform, skip: Skip):
         super().__init__()
         self.transform, self.skip = transform, skip

@@ -22,7 +22,7 @@ class RebuiltReversible(Reversible):
     def couple(self, x1: Tensor, x2: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if not (torch.is_grad_enabled() and len(self.units)):
             return super().couple(x1, x2, mask)
-        return _Rebuilt.apply(x1, x2, mask, self.units, *self.units.parameters())
+        return _Rebuilt.apply(x1, x2, mask, self.units, *self.parameters())
 
 
 class _Rebuilt(torch.autograd.Function):
@@ -30,7 +30,7 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x1: Tensor, x2: Tensor, mask: Tensor, units: nn.ModuleList, *parameters: Tensor
+        ctx: Any, x1: Tensor, x2: Tensor, mask: Tensor, units: list[Coupling], *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         kind = x1.device.type
         # Without a cache: older releases return the casts that forward made without a gradient
@@ -44,7 +44,6 @@ class _Rebuilt(torch.autograd.Function):
         ctx.units, ctx.random = units, []
         random_g = None
         for unit in units:
-            assert isinstance(unit, Coupling)
             random_f = _random_state(x1.device, random_g)
             x1 = x1 + branch(unit.f, x2, mask)
             random_g = _random_state(x1.device, random_f)

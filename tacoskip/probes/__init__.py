@@ -2,7 +2,7 @@
 
 stacks       the stacks of a network, hooks on them, the means of what hooks see
 activations  norms of what units return
-gates        how far gates are open, and learnt weights of skips
+gates        how far gates are open, and learned weights of skips
 attention    which frames an attention reads, and how far away they are
 gradients    norms of gradients by depth, along the skip and through the transform
 reuse        what each unit of a dense stack reads of earlier ones

@@ -1,7 +1,7 @@
-"""Gates and learnt weights by depth: how much of its transform each unit uses.
+"""Gates and learned weights by depth: how much of its transform each unit uses.
 
 openness: mean of each gate over real frames (Srivastava, Greff and Schmidhuber 2015, "Training very
-deep networks"). alpha: the learnt weight of a skip (Bachlechner et al. 2021, "ReZero is all you
+deep networks"). alpha: the learned weight of a skip (Bachlechner et al. 2021, "ReZero is all you
 need"); its mean, least and greatest where each channel has one.
 """
 
@@ -33,12 +33,12 @@ class GateProbe(Probe):
             self.add(key, openness)
 
 
-def learnt_weights(model: nn.Module) -> dict[str, ByUnit]:
-    """Return the learnt weights of skips by place: alpha, of channels also alpha_min, alpha_max."""
+def learned_weights(model: nn.Module) -> dict[str, ByUnit]:
+    """Return alpha by place, and alpha_min and alpha_max where each channel has one."""
     found, values = stacks(model), dict[Key, float]()
     for place, stack in found.items():
         for number, unit in enumerate(stack.units):
-            weight = unit.skip.learnt_weight() if unit.skip is not None else None
+            weight = unit.skip.learned_weight() if unit.skip is not None else None
             if weight is not None:
                 values[place, "alpha", number] = float(weight.detach().mean())
                 if len(weight) > 1:

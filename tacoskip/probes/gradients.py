@@ -111,7 +111,8 @@ def _of_streams(record: Record) -> list[Callable[..., None]]:
 
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], h: Tensor) -> None:
             if _split_gradient(h, inputs[0], split):
-                h.register_hook(lambda grad: seen.update({f"output_{name}": grad}))
+                keep = partial(seen.__setitem__, f"output_{name}")
+                h.register_hook(keep)  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -148,7 +149,7 @@ def _split_gradient(
 
     for node, position in reading_nodes(y, x, stop):
         node.register_hook(partial(keep, position))
-    x.register_hook(lambda total: split(total, sum(parts, torch.zeros_like(total))))
+    x.register_hook(lambda total: split(total, sum(parts, torch.zeros_like(total))))  # type: ignore[no-untyped-call]
     return True
 
 

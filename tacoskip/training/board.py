@@ -25,7 +25,7 @@ from tacoskip.audio import write_audio
 from tacoskip.probes import pictures as probe_pictures
 from tacoskip.probes.activations import ActivationProbe
 from tacoskip.probes.attention import AttentionProbe
-from tacoskip.probes.gates import GateProbe, learnt_weights
+from tacoskip.probes.gates import GateProbe, learned_weights
 from tacoskip.probes.lesions import lesions
 from tacoskip.probes.paths import path_lengths
 from tacoskip.probes.reuse import reuse
@@ -117,7 +117,7 @@ class Board:
         norms, gates, attention = ActivationProbe(model), GateProbe(model), AttentionProbe(model)
         with norms.watching(), gates.watching(), attention.watching():
             yield
-        for found in (norms.read(), gates.read(), learnt_weights(model), attention.read()):
+        for found in (norms.read(), gates.read(), learned_weights(model), attention.read()):
             self.probes(found, step)
         self._probe_pictures(attention, step)
         self._save_probed()

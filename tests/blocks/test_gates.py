@@ -1,4 +1,4 @@
-"""Hard gates: learnt in training, taken out afterwards, and what that saves."""
+"""Hard gates: learned in training, taken out afterwards, and what that saves."""
 
 import copy
 from pathlib import Path
@@ -51,8 +51,8 @@ def test_useless_units_close_and_useful_ones_stay(price: float) -> None:
         for norm in (unit.transform.norm2 for unit in teacher.units):  # type: ignore[union-attr]
             norm.weight.fill_(2.0)
         target = teacher(x, mask)
-    learnt = [p for p in block.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(learnt, lr=0.05)
+    learned = [p for p in block.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(learned, lr=0.05)
     for _ in range(150):
         error = (block(x, mask) - target).square().mean()
         use = sparsity(block)

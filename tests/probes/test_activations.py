@@ -1,4 +1,4 @@
-"""Norms, gates, attention, learnt weights and reuse."""
+"""Norms, gates, attention, learned weights and reuse."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.probes.activations import ActivationProbe
 from tacoskip.probes.attention import AttentionProbe
-from tacoskip.probes.gates import GateProbe, learnt_weights
+from tacoskip.probes.gates import GateProbe, learned_weights
 from tacoskip.probes.reuse import reuse
 
 Network = Callable[..., CBHG]
@@ -57,14 +57,14 @@ def test_norms_and_gates_are_means_over_batches(network: Network) -> None:
     assert gates.read()["cbhg"]["openness"] == pytest.approx([float(gate)])
 
 
-def test_learnt_weights_of_units_and_channels(network: Network) -> None:
-    assert learnt_weights(network("residual")) == {"cbhg": {}}
-    assert len(learnt_weights(network("learned"))["cbhg"]["alpha"]) == 4
+def test_learned_weights_of_units_and_channels(network: Network) -> None:
+    assert learned_weights(network("residual")) == {"cbhg": {}}
+    assert len(learned_weights(network("learned"))["cbhg"]["alpha"]) == 4
     model = network("learned", depth=1, skip_per="channel")
     alpha = torch.arange(8.0)
     with torch.no_grad():
         model.stack.units[0].skip.alpha.copy_(alpha)
-    assert learnt_weights(model)["cbhg"] == {"alpha": [3.5], "alpha_min": [0], "alpha_max": [7]}
+    assert learned_weights(model)["cbhg"] == {"alpha": [3.5], "alpha_min": [0], "alpha_max": [7]}
 
 
 @pytest.mark.parametrize("transform", ["dense", "inverted", "shuffle", "convnext", "nonlocal"])

@@ -53,6 +53,6 @@ class Skip(Part, ABC):
         """Return the mean gate over real frames, a scalar in [0, 1]; None: the skip has no gate."""
         return None
 
-    def learnt_weight(self) -> Tensor | None:
-        """Return the learnt weight of the unit (1,) or of each channel (C,); None: no such."""
+    def learned_weight(self) -> Tensor | None:
+        """Return the learned weight of the unit (1,) or of each channel (C,); None: it has none."""
         return None

@@ -19,7 +19,7 @@ LOW, HIGH, BETA = -0.1, 1.1, 2 / 3
 
 
 class Deactivable(Skip):
-    """x + z F(x), one learnt z for the unit, 0 or 1 in the end."""
+    """x + z F(x), one learned z for the unit, 0 or 1 in the end."""
 
     options = ("start",)
 

@@ -2,7 +2,7 @@
 
     y = g * x + F(x),   g = sigmoid(w . ReLU(W x + b) + 2)
 
-One g a frame. It starts near 0.9, almost the plain sum. Departure: the paper's gate is one learnt
+One g a frame. It starts near 0.9, almost the plain sum. Departure: the paper's gate is one learned
 number a unit; here it is computed from the frame, as in highway networks.
 """
 

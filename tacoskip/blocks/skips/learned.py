@@ -1,4 +1,4 @@
-"""A learnt weight on the skip or on the transform.
+"""A learned weight on the skip or on the transform.
 
     on="skip"       y = alpha * x + F(x)     alpha starts at 1
     on="transform"  y = x + alpha * F(x)     with start=0 this is ReZero (Bachlechner et al. 2021)
@@ -37,5 +37,5 @@ class Learned(Skip):
         h = transform(x, mask)
         return self.alpha * x + h if self.on_skip else x + self.alpha * h
 
-    def learnt_weight(self) -> Tensor:
+    def learned_weight(self) -> Tensor:
         return self.alpha

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tacoskip.blocks.part import Part
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
+from tacoskip.blocks.unit import BaseUnit
 
 MakeTransform = Callable[[int, int], Transform]
 MakeSkip = Callable[[int, int], Skip]
@@ -35,7 +36,7 @@ class Topology(Part, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.units = nn.ModuleList()
+        self.units: list[BaseUnit] = nn.ModuleList()  # type: ignore[assignment]
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -63,8 +63,8 @@ class Reversible(Topology):
             self.units.append(Coupling(make_transform(half, half), make_transform(half, half)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        streams = x.masked_fill(~mask[:, :, None], 0.0).double().chunk(2, dim=2)
-        return torch.cat(self.couple(*streams, mask), 2).to(x.dtype)
+        x1, x2 = x.masked_fill(~mask[:, :, None], 0.0).double().chunk(2, dim=2)
+        return torch.cat(self.couple(x1, x2, mask), 2).to(x.dtype)
 
     def couple(self, x1: Tensor, x2: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the streams behind the last unit."""

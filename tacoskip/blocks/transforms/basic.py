@@ -5,6 +5,8 @@
 Departure: convolutions run over time instead of over an image.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,7 @@ from tacoskip.blocks.transforms.base import Transform
 class Basic(Transform):
     """x (B, T, in), mask (B, T) -> (B, T, out)."""
 
-    options = ("kernel_size",)
+    options: ClassVar[tuple[str, ...]] = ("kernel_size",)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3):
         super().__init__()

@@ -2,8 +2,8 @@
 
     F(x) = scale * W2 GELU(W1 LayerNorm(depthwise7(x)))
 
-`scale` is learnt per channel and starts at 1e-6 (the paper's layer scale), so that a new block with
-an additive skip all but is the identity. Departure: time instead of image.
+`scale` is learned for each channel and starts at 1e-6 (the paper's layer scale), so that a new
+block with an additive skip is almost the identity. Departure: time instead of image.
 """
 
 import torch

@@ -2,7 +2,7 @@
 
     F(x) = BN(conv3(PReLU(BN(conv3(x)))))
 
-One learnt slope below zero for all channels, as in the paper's network; nothing after the join.
+One learned slope below zero for all channels, as in the paper's network; nothing after the join.
 Departure: time instead of image.
 """
 
