@@ -183,20 +183,18 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
     return {
         "formula": family.formula,
         "source": family.source,
-        **{
-            axis: value if isinstance(value, str) else value.__name__
-            for axis, value in (
-                ("transform", family.transform),
-                ("skip", family.skip),
-                ("topology", family.topology),
-            )
-        },
+        **{axis: _axis(getattr(family, axis)) for axis in ("transform", "skip", "topology")},
         "options": _options(family),
         "parameters": cost.parameters(stack),
         "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
         "receptive_field": cost.receptive_field(stack, channels),
         "latency_ms": round(cost.latency_ms(stack, channels), 2),
     }
+
+
+def _axis(part: Any) -> str:
+    """Return the name of a part of a family: its key, or that of a class from outside."""
+    return part if isinstance(part, str) else str(part.__name__)
 
 
 def _options(family: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ With TACOSKIP_KERNELS=0 in the environment all modules stay plain.
 
 import os
 from collections import Counter
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -22,17 +23,18 @@ def replacements(device: torch.device) -> list[Replacement]:
     """The table's entries for a device; none with TACOSKIP_KERNELS=0."""
     if os.environ.get("TACOSKIP_KERNELS") == "0":
         return []
+    from tacoskip.kernels.reversible import REBUILT
+
     if device.type == "cpu":
         from tacoskip.kernels.cpu.replacements import REPLACEMENTS
 
-        return REPLACEMENTS
+        return [*REPLACEMENTS, REBUILT]
     if device.type == "cuda":
-        try:
+        with suppress(ImportError):  # torch without Triton
             from tacoskip.kernels.triton import REPLACEMENTS as TRITON
-        except ImportError:  # torch without Triton
-            return []
-        return list(TRITON)
-    return []
+
+            return [*TRITON, REBUILT]
+    return [REBUILT]
 
 
 def accelerate(

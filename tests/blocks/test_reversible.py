@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks import build_block
-from tacoskip.kernels.reversible import rebuild_activations
+from tacoskip.blocks.topologies import Reversible
+from tacoskip.kernels.accelerate import accelerate, plain
+from tacoskip.kernels.reversible import RebuiltReversible
 from tacoskip.masks import lengths_to_mask
 
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))
@@ -20,7 +22,7 @@ MASK = lengths_to_mask(torch.tensor([9, 5, 2]))
 def rebuilding(block: nn.Module) -> nn.Module:
     """A copy that rebuilds its activations."""
     copied = copy.deepcopy(block)
-    rebuild_activations(copied)
+    copied.__class__ = RebuiltReversible
     return copied
 
 
@@ -134,6 +136,14 @@ def kept_bytes(block: nn.Module, frames: int = 50) -> int:
     return sum(seen.values()) + sum(states.values())
 
 
+def test_accelerate_rebuilds_activations(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = build_block("reversible", 8, 2)
+    assert type(accelerate(block)) is RebuiltReversible
+    assert type(plain(block)) is Reversible
+    monkeypatch.setenv("TACOSKIP_KERNELS", "0")
+    assert type(accelerate(block)) is Reversible
+
+
 def test_memory_does_not_grow_with_depth() -> None:
     deep = {depth: build_block("reversible", 8, depth) for depth in (4, 16, 64)}
     rebuilt = [kept_bytes(rebuilding(block)) for block in deep.values()]
@@ -151,7 +161,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from tacoskip.blocks import build_block
-from tacoskip.kernels.reversible import rebuild_activations
+from tacoskip.kernels.reversible import RebuiltReversible
 
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
@@ -160,7 +170,7 @@ saved = torch.load(f"{folder}/start.pt")
 for name, start in saved["blocks"].items():
     block = build_block(name, 8, 3, topology="reversible").double()
     block.load_state_dict(start)
-    rebuild_activations(block)
+    block.__class__ = RebuiltReversible
     # Buckets of a few parameters each, so that gradients really are sent while others are rebuilt.
     parallel = DistributedDataParallel(block, bucket_cap_mb=0.0005, find_unused_parameters=False)
     rows = slice(2 * rank, 2 * rank + 2)
