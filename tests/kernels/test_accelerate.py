@@ -15,6 +15,7 @@ from tacoskip.kernels.accelerate import accelerate, describe, plain
 from tacoskip.kernels.cpu import matmul, networks
 from tacoskip.kernels.cpu.networks import has_kernels
 from tacoskip.kernels.cpu.replacements import REPLACEMENTS
+from tacoskip.kernels.reversible import REBUILT
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import Bahdanau
 from tacoskip.models.attention_loop import AttentionLoop
@@ -207,10 +208,10 @@ def test_environment_leaves_networks_plain(monkeypatch: pytest.MonkeyPatch) -> N
     assert describe(model) == {}
 
 
-def test_other_devices_leave_networks_plain_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert module.replacements(torch.device("meta")) == []
+def test_other_devices_have_no_kernels_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.replacements(torch.device("meta")) == [REBUILT]
     monkeypatch.setitem(__import__("sys").modules, "tacoskip.kernels.triton", None)
-    assert module.replacements(torch.device("cuda")) == []
+    assert module.replacements(torch.device("cuda")) == [REBUILT]
 
 
 def test_without_compiler_and_onednn_all_that_computes_is_torchs(
