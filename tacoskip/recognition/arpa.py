@@ -1,15 +1,14 @@
 """ARPA files checked in full, because KenLM crashes on some files that are not language models."""
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 SPACE = "|"  # how lexicon, tokens and language models of characters write a space
 MARKS = ("<s>", "</s>", "<unk>")
 HIGHEST_ORDER = 6  # KenLM's
 LONGEST_WORD = 1000
-
-Lines = Iterator[tuple[int, str]]
 
 
 def arpa_words(path: str | Path) -> list[str]:
@@ -20,78 +19,53 @@ def arpa_words(path: str | Path) -> list[str]:
     """
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as file:
-            return _read(((number, line.rstrip("\r\n")) for number, line in enumerate(file, 1)))
+            return _read(file)
     except FileNotFoundError:
         raise ValueError(f"no such language model: {path}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected an ARPA language model of text") from None
-    except _NotArpa as error:
+    except _NotArpaError as error:
         raise ValueError(f"{path}: expected an ARPA language model, {error}") from None
 
 
-class _NotArpa(Exception):
+class _NotArpaError(Exception):
     """What is wrong, and in which line."""
 
 
-def _read(lines: Lines) -> list[str]:
-    counts, number, line = _header(lines)
-    words: list[str] = []
-    for order, count in enumerate(counts, 1):
-        if line.strip() != f"\\{order}-grams:":
-            raise _NotArpa(f"with \\{order}-grams: in line {number}, got {line[:60]!r}")
-        for found in range(count + 1):
-            number, line = _next(lines)
-            if line.startswith("\\"):
-                if found != count:
-                    raise _NotArpa(f"with {count} {order}-grams, got {found}")
-                break
-            gram = _gram(line, order)
-            if gram is None:
-                raise _NotArpa(f"with a {order}-gram in line {number}, got {line[:60]!r}")
-            if order == 1:
-                words += gram
+def _read(lines: Iterable[str]) -> list[str]:
+    counts, words = list[int](), list[str]()
+    order, missing = -1, 0  # of the section: -1 before the header, 0 in it; n-grams it lacks
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text:
+            continue
+        if order == 0 and (found := re.fullmatch(r"ngram +(\d) *= *([0-9]{1,15})", text)):
+            counts.append(int(found[2]))
+            valid = int(found[1]) == len(counts) <= HIGHEST_ORDER
+        elif missing:
+            gram = _gram(line.rstrip("\r\n"), order)
+            words += gram if order == 1 else []
+            missing, valid = missing - 1, bool(gram)
+        elif order == len(counts) > 0 and text == "\\end\\":
+            return [word for word in words if word not in MARKS]
         else:
-            raise _NotArpa(f"with {count} {order}-grams, got more")
-    if line.strip() != "\\end\\":
-        raise _NotArpa(f"with \\end\\ in line {number}, got {line[:60]!r}")
-    return [word for word in words if word not in MARKS]
+            order += 1
+            valid = text == (f"\\{order}-grams:" if order else "\\data\\") and order <= len(counts)
+            missing = counts[order - 1] if valid and order else 0
+        if not valid:
+            raise _NotArpaError(f"got {line.rstrip()[:60]!r} in line {number}")
+    raise _NotArpaError("got one that ends too soon")
 
 
-def _header(lines: Lines) -> tuple[list[int], int, str]:
-    """Return the number of n-grams of each order, and the first line behind them."""
-    if _next(lines)[1].strip() != "\\data\\":
-        raise _NotArpa("found no \\data\\")
-    counts: list[int] = []
-    number, line = _next(lines)
-    while line.startswith("ngram "):
-        order, _, digits = line.removeprefix("ngram ").partition("=")
-        digits = digits.strip()
-        if order.strip() != str(len(counts) + 1) or not (digits.isascii() and digits.isdigit()):
-            raise _NotArpa(f"got {line[:60]!r} in line {number}")
-        counts.append(int(digits[:18]))
-        number, line = _next(lines)
-    if not 1 <= len(counts) <= HIGHEST_ORDER:
-        raise _NotArpa(f"of an order from 1 to {HIGHEST_ORDER}, got {len(counts)}")
-    return counts, number, line
-
-
-def _next(lines: Lines) -> tuple[int, str]:
-    """Return the next line that is not blank."""
-    for number, line in lines:
-        if line.strip():
-            return number, line
-    raise _NotArpa("got one that ends too soon")
-
-
-def _gram(line: str, order: int) -> list[str] | None:
-    """Return the words of a line `logarithm TAB words [TAB back-off]`, None for another line."""
+def _gram(line: str, order: int) -> list[str]:
+    """Return the words of a line `logarithm TAB words [TAB back-off]`, none for another line."""
     fields = line.split("\t")
     words = fields[1].split(" ") if 2 <= len(fields) <= 3 else []
     try:
         logs = [float(field) for field in (fields[0], *fields[2:])]
     except ValueError:
-        return None
+        return []
     valid = len(words) == order and all(
         0 < len(word) <= LONGEST_WORD and "\0" not in word for word in words
     )
-    return words if valid and logs[0] <= 0 and all(map(math.isfinite, logs)) else None
+    return words if valid and logs[0] <= 0 and all(map(math.isfinite, logs)) else []
