@@ -1,5 +1,6 @@
 """Prepare a corpus: fetch, read, check every clip, split, write the manifest and the report."""
 
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -61,6 +62,9 @@ def prepare(
     root = Path(data.root) if data.root else corpus.fetch(downloads, data, progress)
     root = check_root(data, root)
     utterances, notes = read_utterances(corpus, root, data)
+    if ":" in data.corpus:
+        file = getattr(sys.modules[type(corpus).__module__], "__file__", "?")
+        notes.warnings.append(f"data.corpus={data.corpus} is code from {file}")
     directory = prepared_dir(config)
     try:
         (directory / "audio").mkdir(parents=True, exist_ok=True)

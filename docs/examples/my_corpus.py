@@ -1,0 +1,33 @@
+"""A corpus from outside: `sounds/ID.wav`, and `book.txt` with a line `ID: text` for each.
+
+tacoskip train recipe=mine data.corpus=my_corpus:Book data.root=/my/book
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tacoskip.data.corpora import Corpus
+from tacoskip.data.settings import DataSettings
+from tacoskip.data.utterance import Notes, Utterance, find_inside
+
+
+class Book(Corpus):
+    """One reader of one book."""
+
+    name = "book"
+    sample_rate = 8000
+    licence = "CC0"
+
+    def looks_like(self, root: Path) -> bool:
+        return (root / "book.txt").is_file()
+
+    def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
+        for number, line in enumerate((root / "book.txt").read_text().splitlines(), 1):
+            id, colon, text = line.partition(": ")
+            path = find_inside(root, f"sounds/{id}.wav")
+            if not colon:
+                notes.drop(id, root / "book.txt", "bad_row", f"line {number}: expected ID: text")
+            elif isinstance(path, str):
+                notes.drop(id, root / "book.txt", "leaves_corpus", f"line {number}: {path}")
+            else:
+                yield Utterance(id, path, text, speaker="reader")

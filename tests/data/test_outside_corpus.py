@@ -1,0 +1,80 @@
+"""A corpus from outside the package: docs/examples/my_corpus.py, by its module and by name."""
+
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import tacoskip
+from tacoskip.cli import app
+from tacoskip.config import load_config
+from tacoskip.data import PreparedCorpus
+from tacoskip.data.corpora import built_in_names, corpus_names, find_corpus, layout_hint
+from tacoskip.data.utterance import Notes
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+MODULE = "my_corpus:Book"
+
+
+@pytest.fixture
+def book(tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as the example reads it; the example's module can be imported."""
+    root = tmp_path / "around" / "book"
+    make.wavs(root, make.words(16))
+    (root / "wavs").rename(root / "sounds")
+    lines = [f"{id}: {text}\n" for id, text in make.words(16)]
+    (root / "book.txt").write_text("".join([*lines, "no colon\n", "../../x: out\n"]))
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.delitem(sys.modules, "my_corpus", raising=False)
+    return root
+
+
+def pairs(book: Path, tmp_path: Path, corpus: str = MODULE) -> list[str]:
+    settings = [f"data.corpus={corpus}", f"data.root={book}", f"data.dir={tmp_path / 'prepared'}"]
+    return [*settings, "data.validation=2", "data.test=2"]
+
+
+def test_corpus_of_a_module_is_prepared_and_trained_on(book: Path, tmp_path: Path) -> None:
+    settings = pairs(book, tmp_path)
+    prepared = CliRunner().invoke(app, ["prepare", "recipe=smoke", *settings])
+    assert prepared.exit_code == 0, prepared.stderr
+    assert "16" in prepared.stdout and "bad_row" in prepared.stdout
+    assert f"data.corpus={MODULE} is code from" in prepared.stderr
+    run = ["recipe=smoke", *settings, f"run={tmp_path / 'run'}", "train.max_steps=2"]
+    trained = CliRunner().invoke(app, ["train", *run, "train.evaluate_every=2"])
+    assert trained.exit_code == 0, trained.stderr
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
+def test_opening_a_prepared_corpus_imports_nothing(book: Path, tmp_path: Path) -> None:
+    """What a checkpoint's config names is not run: only `prepare` imports."""
+    config = load_config("smoke", pairs(book, tmp_path))
+    report = tacoskip.prepare(config, jobs=1)
+    assert (report.kept, report.reasons()) == (16, {"bad_row": 1, "leaves_corpus": 1})
+    assert report.licence == "CC0"
+    del sys.modules["my_corpus"]
+    assert len(PreparedCorpus.of(config).train) == 12
+    assert "my_corpus" not in sys.modules
+
+
+def test_corpus_of_an_entry_point_has_a_name(
+    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(group: str, **chosen: str) -> list[EntryPoint]:
+        entries = [EntryPoint("book", MODULE, "tacoskip.corpora")]
+        return [e for e in entries if group == e.group and chosen.get("name", e.name) == e.name]
+
+    monkeypatch.setattr("tacoskip.data.corpora.entry_points", installed)
+    assert corpus_names() == [*built_in_names(), "book"]
+    with pytest.raises(ValueError, match=r"unknown data.corpus 'bok'; did you mean 'book'\?"):
+        find_corpus("bok")
+    config = load_config("smoke", pairs(book, tmp_path, "book"))
+    assert tacoskip.prepare(config, jobs=1).speakers == ["reader"]
+
+
+def test_hint_names_the_folder_inside(book: Path) -> None:
+    corpus = find_corpus(MODULE)
+    assert layout_hint(book.parent, corpus) == f"; did you mean data.root={book}?"
+    assert next(u.id for u in corpus.read(book, load_config("smoke").data, Notes())) == "c000"
