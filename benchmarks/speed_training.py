@@ -39,7 +39,7 @@ def our_loss(model: Tacotron, batch: peers.Batch) -> Tensor:
     speakers = torch.zeros_like(symbols)
     out = model(batch.symbols, symbols, batch.mel, frames, speakers)
     loss = masked_l1(out.mel, batch.mel, frames) + masked_l1(out.linear, batch.linear, frames)
-    return loss + 0.5 * stop_loss(out.stop_logits, frames, model.reduction, 5.0)
+    return loss + 0.5 * stop_loss(out.stop_logits, frames, model.reduction)
 
 
 def plain_loss(model: plain.Tacotron, batch: peers.Batch) -> Tensor:

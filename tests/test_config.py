@@ -51,7 +51,7 @@ def test_the_later_layer_wins(recipes: Path) -> None:
     config = load_config("high", ["train.keep=11"])
     assert (config.train.keep, config.train.log_every, config.train.max_steps) == (11, 8, 1)
     assert (config.seed, config.recipe, config.run) == (3, "high", "runs/high")
-    assert config.train.ema_decay == Config().train.ema_decay
+    assert config.train.clip_norm == Config().train.clip_norm
 
 
 def test_a_base_stands_beside_its_recipe_or_is_known(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
 @pytest.mark.parametrize(
     "pair",
     [
-        *("data.max_batch=0", "train.keep=0", "cbhg.channels=0", "loss.guided_sigma=0"),
+        *("data.max_batch=0", "train.keep=0", "cbhg.channels=0", "train.clip_norm=0"),
         "without=[bnak]",
         "asr.subsampling=3",
         "augment.speed=[3]",
@@ -208,7 +208,6 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
         "cbhg.channels=99999999999999999999999",
         "cbhg.depth=100000000",
         "train.max_steps=1e30",
-        "train.ema_decay=1",
         "tts.reduction_schedule=[[5, 2]]",
         "tts.reduction_schedule=[[0, 2], [0, 1]]",
         "tts.reduction_schedule=[[0, 0]]",

@@ -47,49 +47,51 @@ def way(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Way:
     return run
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_stop_goes_on_as_if_it_never_had(
-    tiny_corpus: Path, tmp_path: Path, asked: signal.Signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_resumes_to_the_same_weights(
+    tiny_corpus: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     # A shell's background jobs, and with them these tests, may have been told to ignore Ctrl-C.
-    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    script = f"{listen}; from tacoskip.cli import main; main()"
-    command = [sys.executable, "-c", script, "train", "recipe=smoke", f"data.root={tiny_corpus}"]
-    command += ["train.decay_steps=1000", "train.evaluate_every=1000", "train.sentences=[]"]
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = [sys.executable, "-c", f"{heed}; from tacoskip.cli import main; main()"]
+    command = [*script, "train", "recipe=smoke", f"data.root={tiny_corpus}"]
+    command += ["train.max_steps=60", "train.evaluate_every=1000", "train.sentences=[]"]
     command += ["data.validation=1", "data.test=1"]
     checkpoints = tmp_path / "runs" / "smoke" / "checkpoints"
 
     def steps() -> list[int]:
         return sorted(int(path.stem.removeprefix("step-")) for path in checkpoints.glob("step-*"))
 
-    endless = [*command, "train.max_steps=1e6", "train.checkpoint_minutes=1e-6", "--json"]
+    saving = [*command, "train.checkpoint_minutes=1e-6", "--json"]
     with subprocess.Popen(
-        endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        saving, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
     ) as training:
         deadline = time.monotonic() + 120
         while not steps() and training.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        training.send_signal(asked)
-        result, said = training.communicate(timeout=60)
-    assert (training.returncode, result) == (128 + asked, ""), said
-    assert "Traceback" not in said and "stopping: this step is finished and saved" in said
+            time.sleep(0.02)
+        training.send_signal(number)
+        result, messages = training.communicate(timeout=60)
+    assert (training.returncode, result) == (128 + number, ""), messages
+    assert "Traceback" not in messages and "stopping: this step is finished and saved" in messages
     reached = steps()[-1]
+    assert reached < 60
 
-    more = [*command, f"train.max_steps={reached + 2}", "--json"]
-    again = subprocess.run(more, capture_output=True, text=True, cwd=tmp_path)
+    # The settings are those of the run folder.
+    resume = [*script, "train", "run=runs/smoke", "--json"]
+    again = subprocess.run(resume, capture_output=True, text=True, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert f"at step {reached}" in again.stderr
-    assert json.loads(again.stdout)["step"] == reached + 2
+    assert json.loads(again.stdout)["step"] == 60
 
-    subprocess.run([*more, "run=runs/straight"], capture_output=True, check=True, cwd=tmp_path)
+    subprocess.run([*command, "run=runs/straight"], capture_output=True, check=True, cwd=tmp_path)
     ends = [tmp_path / "runs" / run / "checkpoints" for run in ("smoke", "straight")]
     stopped, straight = (
-        load_checkpoint(end / f"step-{reached + 2:08d}.pt").training["weights"] for end in ends
+        load_checkpoint(end / "step-00000060.pt").training["weights"] for end in ends
     )
     torch.testing.assert_close(stopped, straight, atol=0, rtol=0)
 
 
-def test_the_whole_way(way: Way) -> None:
+def test_commands_from_corpus_to_comparison(way: Way) -> None:
     prepared = way("prepare", "--json")
     assert prepared.exit_code == 0, prepared.stderr
     report = json.loads(prepared.stdout)

@@ -1,9 +1,6 @@
 """`prepare` and `train`: from a recipe to a run."""
 
 import errno
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,21 +68,21 @@ def train(
     """
     from tacoskip.config import load_arguments
 
-    with working(), _awaited():
+    with working():
         config = load_arguments(
             [*(settings or []), *([f"train.device={device}"] if device else [])]
         )
-        from tacoskip.training.processes import started_alone, started_as_main
-
         require_run_folder(config.run)
         run = Path(config.run)
         if (run / "ablation.json").is_file() and not (run / "checkpoints").is_dir():
             raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
-        if started_alone():
-            require_corpus(config)
         from tacoskip import training
+        from tacoskip.training.processes import is_main_process, is_single_process
 
-        if not started_as_main():
+        training.check_device(config.train)
+        if is_single_process():
+            require_corpus(config)
+        if not is_main_process():
             training.train(config)
             return
         with Bar("train") as bar:
@@ -106,19 +103,6 @@ def train(
     print(f"best checkpoint: {figures}" if figures else "no checkpoint was evaluated")
     use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
     print(f"try it: tacoskip {use.format(summary['run'])}")
-
-
-@contextmanager
-def _awaited() -> Iterator[None]:
-    """What ends this process is told to the others of its run, which may wait for it."""
-    try:
-        yield
-    except BaseException as error:
-        if "WORLD_SIZE" in os.environ:  # a launcher's: else nothing is loaded for it
-            from tacoskip.training.processes import ended_early
-
-            ended_early(error)
-        raise
 
 
 def require_corpus(config: "Config") -> None:

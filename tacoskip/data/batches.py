@@ -26,10 +26,9 @@ class TrainBatches:
 
     Threads build a few batches ahead; `state_dict` tells of the batches handed out, never of those
     built ahead, so that after `load_state_dict` the very next batch follows. With several
-    processes each gets its own rows of the same batches (`rank` of `world_size`); `placeholder`
-    says that the last batch had no row for this process, which got another one: it must count for
-    nothing. `linear` asks for the linear spectrogram too, `augment` for clips that change from
-    epoch to epoch.
+    processes each gets its own rows of the same batches (`rank` of `world_size`), or all rows of a
+    batch that has fewer rows than there are processes. `linear` asks for the linear spectrogram
+    too, `augment` for clips that change from epoch to epoch.
     """
 
     def __init__(
@@ -57,9 +56,8 @@ class TrainBatches:
         self.clips, self.data, self.seed = clips, data, seed
         self.rank, self.world_size = _process(rank, world_size)
         self.loader = Loader(ClipFeatures(front_end, linear, augment), encoder, speakers)
-        self.placeholder = False
         self._position: Position = (0, 0)
-        self._ahead: deque[tuple[Position, bool, Future[Batch]]] = deque()
+        self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
         self._pool: ThreadPoolExecutor | None = None
         self._digest = ""
@@ -75,17 +73,15 @@ class TrainBatches:
     def __next__(self) -> Batch:
         if self.data.workers == 0:
             position, whole = next(self._plan)
-            rows, self.placeholder = self._local_rows(whole)
-            batch = self.loader.batch(rows, self._key(position))
+            batch = self.loader.batch(self._local_rows(whole), self._key(position))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.data.workers, "batches")
             while len(self._ahead) < 2 * self.data.workers + 1:
                 position, whole = next(self._plan)
-                rows, placeholder = self._local_rows(whole)
-                future = self._pool.submit(self.loader.batch, rows, self._key(position))
-                self._ahead.append((position, placeholder, future))
-            position, self.placeholder, future = self._ahead.popleft()
+                rows, key = self._local_rows(whole), self._key(position)
+                self._ahead.append((position, self._pool.submit(self.loader.batch, rows, key)))
+            position, future = self._ahead.popleft()
             batch = future.result()
         self._position = position
         return batch
@@ -93,17 +89,17 @@ class TrainBatches:
     def longest(self) -> Batch:
         """Return this process' rows of the epoch's largest batch: most seconds, padding included.
 
-        The next batch stays the same. Sets `placeholder`.
+        The next batch stays the same.
         """
         epoch = self._position[0]
         utterances, seconds, groups = self._epoch(epoch)
         largest = max(groups, key=lambda group: len(group) * seconds[group].max())
-        rows, self.placeholder = self._local_rows([utterances[index] for index in largest])
+        rows = self._local_rows([utterances[index] for index in largest])
         return self.loader.batch(rows, self._key((epoch, 0)))
 
     def close(self) -> None:
         """Stop building ahead. The iterator may be used again."""
-        for _, _, future in self._ahead:
+        for _, future in self._ahead:
             future.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
@@ -171,10 +167,9 @@ class TrainBatches:
         groups = duration_groups(seconds.tolist(), d.batch_seconds, d.max_batch, key)
         return utterances, seconds, groups
 
-    def _local_rows(self, whole: list[Clip | JoinedClips]) -> tuple[list[Clip | JoinedClips], bool]:
-        """Return this process' rows of a batch, and whether they are only a placeholder."""
-        rows = whole[self.rank :: self.world_size]
-        return rows or whole[:1], not rows
+    def _local_rows(self, whole: list[Clip | JoinedClips]) -> list[Clip | JoinedClips]:
+        """Return this process' rows of a batch; where there are too few for all, every row."""
+        return whole[self.rank :: self.world_size] if len(whole) >= self.world_size else whole
 
 
 def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:

@@ -133,10 +133,7 @@ class LossSettings:
     mel: float = setting(1.0, "Weight of the mel frames' loss.")
     linear: float = setting(1.0, "Weight of the linear frames' loss.")
     stop: float = setting(0.5, "Weight of the stop token's loss.")
-    stop_positive: float = setting(5.0, "Weight of a true stop within the stop token's loss.")
     guided: float = setting(2.0, "Pull of the attention to the diagonal (Tachibana et al. 2017).")
-    guided_sigma: float = setting(0.2, "Width of the guided attention.", above=0)
-    guided_steps: int = setting(0, "Steps over which the pull fades out; 0: it stays.")
     sparsity: float = setting(
         0.05, "Price of every unit that a block with hard gates keeps in use."
     )

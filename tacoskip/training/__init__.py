@@ -1,4 +1,4 @@
-"""Training: one loop, its state, what it shows.
+"""Training: the loop, its state and checkpoints, what it reports.
 
 Names load on first use, so that the settings, which every command reads, need no torch.
 """
@@ -7,9 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tacoskip.training.loop import Progress, train
+    from tacoskip.training.loop import check_device, train
+    from tacoskip.training.reporter import Progress
 
-__all__ = ["Progress", "train"]
+__all__ = ["Progress", "check_device", "train"]
 
 
 def __getattr__(name: str) -> Any:

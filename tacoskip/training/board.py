@@ -90,7 +90,7 @@ class Board:
             self.probed["places"].setdefault(place, {}).update(measures)
         self.probed["step"] = step
 
-    def study(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
+    def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
         """Measure lesions and path lengths of a trained network; losses: of a few batches."""
         model.eval()
         dropped = lesions(model, losses)

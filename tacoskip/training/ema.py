@@ -11,7 +11,7 @@ class WeightAverage:
     average is not the initial noise. The optimizer's steps never see it.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
         self.decay = decay
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 

@@ -11,14 +11,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class Interrupts:
     """While it is entered, the first SIGINT or SIGTERM is only noted in `received` and said through
-    `tell`; the second raises KeyboardInterrupt at once.
+    `log`; the second raises KeyboardInterrupt at once.
 
     A signal that the process was told to ignore stays ignored. Outside the main thread, where
     Python hears no signals, it does nothing.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self.tell, self.received = tell, 0
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.log, self.received = log, 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -41,4 +41,4 @@ class Interrupts:
         if self.received:
             raise KeyboardInterrupt(number)
         self.received = number
-        self.tell("stopping: this step is finished and saved first; once more leaves at once")
+        self.log("stopping: this step is finished and saved first; once more leaves at once")

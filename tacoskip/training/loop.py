@@ -1,123 +1,411 @@
 """The training loop: batches in, a run folder out. Running it again resumes."""
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, set_seed
+from accelerate.utils import set_seed
+from torch import Tensor, nn
 
-from tacoskip.config import Config
+from tacoskip.config import Config, TrainSettings, to_dict
+from tacoskip.config_checks import field_kinds, flatten
+from tacoskip.data import Batch, PreparedCorpus
+from tacoskip.kernels.accelerate import accelerate, describe
+from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
+from tacoskip.training.checkpointer import Checkpointer, seed_process
+from tacoskip.training.ema import WeightAverage
 from tacoskip.training.interrupts import Interrupts
-from tacoskip.training.learning import Learning
-from tacoskip.training.memory import keep_memory
-from tacoskip.training.processes import MEETING, Processes, meeting
-from tacoskip.training.session import Progress, Session
+from tacoskip.training.memory import BatchSplitter, StepResult, keep_memory
+from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
+from tacoskip.training.processes import Processes, one_line_errors, start_accelerator
+from tacoskip.training.reporter import Progress, Reporter, write_environment
+from tacoskip.training.state import TrainingState
+from tacoskip.training.tasks import TASKS, Task
 
-# One process, or several that each hold the whole network.
-KINDS = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+WEIGHT_DECAY = 1e-6
+
+# Steps in a row that may be skipped before a run goes back to its newest checkpoint, by what factor
+# the learning rate falls then, and how many times before the run is given up.
+MOST_SKIPPED, RATE_FACTOR, ROLL_BACKS = 20, 0.5, 2
+# Utterances that a warning names, validation batches that the final analysis takes.
+NAMED, ANALYZED = 5, 2
+
+# Settings that may differ between the machines of a run: where things lie, what a machine can do.
+LOCAL = ("run", "data.root", "data.dir", "data.workers", "train.threads")
 
 
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
     """Train a voice or a recognizer on its prepared corpus until `max_steps` or `max_minutes`.
 
-    Returns a summary of the run.
-
-    Writes the run folder; a run folder that is already there is resumed. Started by `accelerate
-    launch` or torchrun, every process calls this; `on_progress` hears of the main one. Raises
-    CorpusError when the corpus is not prepared, FloatingPointError when the loss stops being
-    finite, TooLong when memory does not hold one clip, ProcessLost when another process is gone,
-    and, once the step is whole and saved, KeyboardInterrupt of the signal that asked it to stop.
+    Writes the run folder, or resumes it, and returns a summary. Under torchrun or `accelerate
+    launch` every process calls this; `on_progress` is called in the main one. Raises CorpusError
+    when the corpus is not prepared, FloatingPointError when the loss stays infinite, OutOfMemory,
+    ProcessLost when another process has ended, and KeyboardInterrupt once a signal's step is saved.
     """
     settings = config.train
+    cuda, precision = check_device(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     keep_memory()
     set_seed(config.seed)
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
-    cuda = torch.cuda.is_available() and settings.device != "cpu"
-    if settings.device == "cuda" and not cuda:
-        raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
-    if settings.precision == "fp16" and not cuda:
-        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
-    precision = {"auto": "bf16" if cuda else "no", "fp32": "no"}.get(
-        settings.precision, settings.precision
-    )
-    with meeting():
-        accelerator = Accelerator(
-            mixed_precision=precision,
-            cpu=not cuda,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=MEETING)],
-        )
-    if accelerator.distributed_type not in KINDS:
-        raise ValueError(
-            f"expected accelerate to start plain processes, got {accelerator.distributed_type}: "
-            "every process holds the whole network here"
-        )
-    processes = Processes(accelerator.device)
-    tell = (on_progress if processes.main else None) or (lambda _: None)
-    try:
-        with closing(Session(config, processes, tell, accelerator.scaler)) as session:
-            summary = _run(session, accelerator)
-    except BaseException:
-        processes.leave()
-        raise
-    processes.close()
+    set_tf32(settings.tf32)
+    with one_line_errors():
+        accelerator = start_accelerator(precision, cpu=not cuda)
+        processes = Processes(accelerator.device)
+        with closing(Trainer(config, accelerator, processes, on_progress)) as trainer:
+            summary = trainer.run()
+        processes.shut_down()
     if isinstance(summary, KeyboardInterrupt):
         raise summary
     return summary
 
 
-def _run(session: Session, accelerator: Accelerator) -> dict[str, Any] | KeyboardInterrupt:
-    """Carry a session to its end, or to where a signal stopped it."""
-    processes, settings, task = session.processes, session.config.train, session.task
-    # Not wrapped for several processes: `Learning` adds gradients up, once a step.
-    model = accelerator.prepare_model(session.model, evaluation_mode=True)
-    optimizer = accelerator.prepare_optimizer(session.optimizer)
-    learning = Learning(task, model, optimizer, accelerator, processes, session.tell)
-    if not session.finished:
-        longest = session.batches.longest()
-        learning.try_longest(longest, session.batches.placeholder, settings.max_steps)
-    clock = time.monotonic()
-    with Interrupts(session.tell) as interrupts:
-        while True:
-            said = processes.gather(interrupts.received, session.minutes)
-            received, session.minutes = int(said[:, 0].max()), float(said[0, 1])
-            if session.finished or received:
-                break
-            batch = next(session.batches)
-            rate = schedule.learning_rate(settings, session.step, session.minutes)
-            rate *= session.caution
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            task.begin_step(session.step)
-            session.listen()
-            learnt = learning.gradients(batch, session.batches.placeholder, session.step)
-            norm = accelerator.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            if not session.accept(learnt.losses["loss"], norm, batch.ids):
-                optimizer.zero_grad()
-                optimizer.step()  # moves nothing; in fp16 it lowers the scale of the loss
-                continue
-            optimizer.step()
-            session.average.update(session.model, session.step)
+def check_device(settings: TrainSettings) -> tuple[bool, str]:
+    """Whether to train on a GPU, and accelerate's name of the precision.
 
-            session.step += 1
-            session.halved += learnt.parts > 1
-            session.minutes += (time.monotonic() - clock) / 60
-            spent, clock = time.monotonic() - clock, time.monotonic()
-            session.frames_per_second.append(learnt.frames / spent)
-            if session.step % settings.log_every == 0:
-                session.log(learnt.losses, norm, rate, learnt.output)
-            if session.step % settings.evaluate_every == 0:
-                session.evaluate()
-            # The last one is saved when it is judged: a resume must not judge it again.
-            if processes.of_main(session.checkpoint_due and not session.finished):
-                session.save()
-            clock = time.monotonic()
+    Raises ValueError for what this machine cannot do.
+    """
+    cuda = torch.cuda.is_available() and settings.device != "cpu"
+    if settings.device == "cuda" and not cuda:
+        raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
+    if settings.precision == "fp16" and not cuda:
+        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
+    names = {"auto": "bf16" if cuda else "no", "fp32": "no"}
+    return cuda, names.get(settings.precision, settings.precision)
+
+
+def set_tf32(enabled: bool) -> None:
+    """Let a GPU round the inputs of fp32 products, convolutions and GRUs to TF32, or do not."""
+    precision = "tf32" if enabled else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+class Trainer:
+    """One run in this process: what it is made of, and its steps."""
+
+    def __init__(
+        self,
+        config: Config,
+        accelerator: Accelerator,
+        processes: Processes,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.accelerator, self.processes, self.settings = accelerator, processes, config.train
+        self.reporter = Reporter(config, processes.main, on_progress)
+        self.log = self.reporter.log
+        corpus = PreparedCorpus.of(config)
+        processes.check_same(_shared_values(config, corpus))
+        task = TASKS[config.task](config, corpus, self.log)
+        match: ParameterMatch | None = None
+        if config.match != "none":
+            config, match = match_parameters(config, task.build)
+        self.config = task.config = config
+        network = task.model = task.build(config)
+        frames_per_symbol = _frames_per_symbol(task.validation)
+        task.start(corpus, frames_per_symbol)
+        network.to(processes.device).train()
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=WEIGHT_DECAY,
+            fused=processes.device.type == "cuda",
+        )
+        average = WeightAverage(network)
+        self.task, self.state = (
+            task,
+            TrainingState(
+                *(network, optimizer, average, task.batches, accelerator.scaler, frames_per_symbol)
+            ),
+        )
+        self.checkpointer = Checkpointer(config, task, self.state, processes, self.log)
+        if processes.count > 1:
+            seed_process(config.seed, processes.rank, 0)
+        resumed = self.checkpointer.resume()
+        self._warn_of(match)
+        kernels = self._accelerate(network)
+        if processes.main:
+            write_environment(config, network, processes, task.speakers, match, kernels)
+        self.reporter.open(self.state, resumed, self.checkpointer.events)
+        self.gradients = GradientProbe(network)
+        processes.synchronize_batch_norms(network)
+        self.model = accelerator.prepare_model(network)
+        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.splitter = BatchSplitter(
+            network, self.compute_gradients, processes.device, processes.count > 1, self.log
+        )
+        self.speeds: deque[float] = deque(maxlen=50)
+
+    @property
+    def finished(self) -> bool:
+        return self.state.progress(self.settings) >= 1.0
+
+    def run(self) -> dict[str, Any] | KeyboardInterrupt:
+        """Train to the end, or to where a signal stops it."""
+        state, settings = self.state, self.settings
+        if not self.finished:
+            self._try_longest_batch()
+        with Interrupts(self.log) as interrupts:
+            received, _ = self._agree(interrupts)
+            while not received and not self.finished:
+                stepped = self.step()
+                if stepped and state.step % settings.evaluate_every == 0:
+                    self.evaluate()
+                received, due = self._agree(interrupts)
+                # The last one is saved when it is evaluated: a resume must not do so again.
+                if stepped and due and not self.finished:
+                    self.save()
         if received:
-            session.save()
+            self.save()
             return KeyboardInterrupt(received)
-        return session.finish()
+        return self.finish()
+
+    def step(self) -> bool:
+        """Update the network by one batch; whether it was: a step that is not finite is skipped."""
+        state, settings, began = self.state, self.settings, time.monotonic()
+        batch = next(state.batches)
+        rate = schedule.learning_rate(settings, state.step, state.minutes) * state.rate_factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.task.begin_step(state.step)
+        logged = (state.step + 1) % settings.log_every == 0
+        if logged and self.processes.main:
+            self.gradients.watch()
+
+        totals = self._totals(batch)
+        result = self.splitter.gradients(batch, totals)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        if not self._is_finite(result.losses["loss"], norm):
+            self._skip(batch)
+            return False
+        self.optimizer.step()
+        state.average.update(state.model, state.step)
+
+        state.step += 1
+        state.skipped_in_a_row = 0
+        state.batches_split += result.parts > 1
+        seconds = time.monotonic() - began
+        state.minutes += seconds / 60
+        self.speeds.append(totals["frames"] / seconds)
+        if logged:
+            self._log_step(result, norm, rate)
+        return True
+
+    def compute_gradients(
+        self, batch: Batch, totals: dict[str, float]
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Add the gradients of a batch, or a part of one; return its losses and output.
+
+        Losses are means over frames, symbols or rows; each weighs its share of the `totals` of the
+        whole batch, over all parts and processes.
+        """
+        counts = self.task.counts(batch)
+        batch = batch.to(self.processes.device, non_blocking=True)
+        batch = self.task.standardize(batch)
+        with self.accelerator.autocast():
+            output = self.task.forward(self.model, batch)
+        losses = {
+            name: value * (counts[name] / totals[name])
+            for name, value in self.task.losses(output, batch, self.state.step).items()
+        }
+        loss = torch.stack(list(losses.values())).sum()
+        self.accelerator.backward(loss * self.processes.count)  # DDP divides by it
+        return {name: value.detach() for name, value in (losses | {"loss": loss}).items()}, output
+
+    def evaluate(self) -> None:
+        """Evaluate the averaged network on validation clips, and keep it if it is the best yet."""
+        state, task, reporter = self.state, self.task, self.reporter
+        state.evaluated = state.step
+        if not self.processes.main:
+            return
+        with self._own_random():
+            figures = task.evaluate(
+                self.averaged(), reporter.board, state.frames_per_symbol, state.step
+            )
+        reporter.board.scalars("validation", figures, state.step)
+        reporter.board.writer.flush()
+        better = not state.best or task.rank(figures) > task.rank(state.best)
+        line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+        self.log(f"step {state.step}: {line}" + (" (best so far)" if better else ""))
+        state.last = figures
+        if better:
+            state.best = figures
+            self.checkpointer.save_best()
+        advice = task.advice(figures, state.step)
+        if advice:
+            self.log(f"step {state.step}: {advice}", warning=True)
+
+    def averaged(self) -> Any:
+        """A network with the averaged weights, apart from the one in training."""
+        model = self.task.build(self.config)
+        model.load_state_dict(self.state.average.weights)
+        return accelerate(model.to(self.processes.device).eval())
+
+    def save(self) -> None:
+        """Write a checkpoint; it vouches for the events before it."""
+        self.checkpointer.save(self.reporter.board.save() if self.processes.main else None)
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluate a last time, save, analyze the network, and return a summary."""
+        state = self.state
+        if state.evaluated != state.step:
+            self.evaluate()
+        self.save()
+        if state.analyzed != state.step:
+            if self.processes.main:
+                self._analyze()
+            state.analyzed = state.step
+            self.save()
+        self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {self.config.run}")
+        summary = {
+            "run": self.config.run,
+            "step": state.step,
+            "minutes": round(state.minutes, 2),
+            "best": state.best,
+            "last": state.last,
+        }
+        return self.processes.broadcast(summary)
+
+    def close(self) -> None:
+        self.reporter.close()
+
+    def _agree(self, interrupts: Interrupts) -> tuple[int, bool]:
+        """A signal that any process received (or 0), and whether a checkpoint is due.
+
+        The clock of all is the main process'.
+        """
+        values = self.processes.gather(
+            interrupts.received, self.state.minutes, self.checkpointer.due
+        )
+        self.state.minutes = float(values[0, 1])
+        return int(values[:, 0].max()), bool(values[0, 2])
+
+    def _totals(self, batch: Batch) -> dict[str, float]:
+        """What each loss of the whole batch is a mean of, and its mel frames, on all processes."""
+        counts = self.task.counts(batch) | {"frames": float(batch.mel_lengths.sum())}
+        sums = self.processes.gather(*counts.values()).sum(0).tolist()
+        return dict(zip(counts, sums, strict=True))
+
+    def _try_longest_batch(self) -> None:
+        """Compute the gradient of the longest batch at the reduction with the most steps."""
+        self.task.begin_step(self.settings.max_steps)
+        batch = self.state.batches.longest()
+        room = 0 if self.state.optimizer.state else 2
+        self.splitter.try_batch(batch, self._totals(batch), room)
+
+    def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether loss and gradient are finite in every process: the step's only wait for a GPU."""
+        failed = not bool(torch.isfinite(loss) & torch.isfinite(norm))
+        return not self.processes.gather(failed).any()
+
+    def _skip(self, batch: Batch) -> None:
+        """Leave a step out that is not finite, naming its clips; after MOST_SKIPPED in a row, go
+        back to the newest checkpoint with half the learning rate.
+        """
+        state = self.state
+        self.optimizer.zero_grad()
+        self.optimizer.step()  # changes nothing; in fp16 it lowers the scale of the loss
+        state.skipped_in_a_row += 1
+        state.steps_skipped += 1
+        # The forward pass has changed batch statistics; their averages are finite.
+        for name, value in state.model.named_buffers():
+            if name in state.average.weights:
+                value.copy_(state.average.weights[name])
+        ids = [id for ids in self.processes.gather_objects(batch.ids) for id in ids]
+        named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
+        self.log(
+            f"step {state.step}: loss or gradient is not finite, step skipped ({named})",
+            warning=True,
+        )
+        if state.skipped_in_a_row >= MOST_SKIPPED:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        state = self.state
+        failed, skipped, factor = state.step, state.steps_skipped, state.rate_factor * RATE_FACTOR
+        if factor < RATE_FACTOR**ROLL_BACKS or not self.checkpointer.resume():
+            raise FloatingPointError(
+                f"{MOST_SKIPPED} steps in a row were not finite (last at step {failed}): "
+                "lower train.learning_rate, or use train.precision=fp32"
+            )
+        state.skipped_in_a_row, state.steps_skipped, state.rate_factor = 0, skipped, factor
+        self.reporter.reopen(self.checkpointer.events)
+        self.log(f"the learning rate is {factor:g} times the recipe's from here", warning=True)
+
+    def _log_step(self, result: StepResult, norm: Tensor, rate: float) -> None:
+        local = torch.stack(list(result.losses.values())).tolist()
+        sums = self.processes.gather(*local).sum(0).tolist()
+        losses = dict(zip(result.losses, sums, strict=True))
+        if not self.processes.main:
+            return
+        state, board = self.state, self.reporter.board
+        scalars = losses | self.task.scalars(result.output)
+        scalars |= {
+            "gradient_norm": float(norm),
+            "learning_rate": rate,
+            "steps_skipped": state.steps_skipped,
+            "batches_split": state.batches_split,
+            "frames_per_second": sum(self.speeds) / len(self.speeds),
+        }
+        self.reporter.scalars(scalars)
+        board.gradient_norms(state.model, state.step)
+        board.probes(self.gradients.read(), state.step)
+
+    def _analyze(self) -> None:
+        """Measure lesions and path lengths of the averaged network, which is done."""
+        with self._own_random():
+            model, batches = self.averaged(), self.task.validation[-ANALYZED:]
+            # The longest batches say most; they are last.
+            losses = [partial(_validation_loss, self.task, model, batch) for batch in batches]
+            self.reporter.board.analysis(model, losses, self.state.step)
+
+    def _own_random(self) -> Any:
+        """Draw random numbers apart from training's: an evaluation must not change it."""
+        device = self.processes.device
+        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+    def _accelerate(self, network: nn.Module) -> dict[str, str]:
+        """Replace modules by faster equals; return and log which."""
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
+        accelerate(network, self.processes.device, dtype)
+        kernels = describe(network)
+        names = "; ".join(f"{name}: {count}" for name, count in kernels.items())
+        self.log(f"kernels: {names or 'none, plain PyTorch'}")
+        return kernels
+
+    def _warn_of(self, match: ParameterMatch | None) -> None:
+        if match and not match.within:
+            self.log(
+                f"match={match.by}: {self.config.block} misses highway's cost by "
+                f"{match.percent:+.1f} %, the nearest it can come",
+                warning=True,
+            )
+
+
+def _validation_loss(task: Task, model: Any, batch: Batch) -> Tensor:
+    return task.validation_loss(model, batch)[0]
+
+
+def _shared_values(config: Config, corpus: PreparedCorpus) -> dict[str, Any]:
+    """What must be the same in all processes of a run, by name."""
+    settings = dict(flatten(to_dict(config), field_kinds(Config)))
+    clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
+    shared = {key: value for key, value in settings.items() if key not in LOCAL}
+    return shared | {"prepared clips to train with": clips}
+
+
+def _frames_per_symbol(validation: list[Batch]) -> float:
+    frames = sum(int(batch.mel_lengths.sum()) for batch in validation)
+    return frames / sum(int(batch.symbol_lengths.sum()) for batch in validation)

@@ -1,116 +1,87 @@
 """Losses. The keys of a loss dictionary are the tags TensorBoard shows.
 
-B batch, T mel frames, L decoder steps, S symbols, M mels, F linear bins.
+B batch, T mel frames, L decoder steps or encoder frames, S symbols, C channels, V tokens.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from tacoskip.masks import lengths_to_mask
 
+STOP_WEIGHT = 5.0  # of the one step that stops, beside those that do not
+GUIDED_WIDTH = 0.2  # sigma, of the band around the diagonal
+
 
 def masked_l1(output: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
-    """Mean absolute difference over real frames: (B, T, C), (B, T, C), lengths (B,) -> scalar.
-
-    The target has no gradient.
-    """
+    """Mean absolute difference over real frames: (B, T, C), (B, T, C), lengths (B,) -> scalar."""
     mask = lengths_to_mask(lengths, target.shape[1])
-    if output.is_cuda:
-        total = ((output - target).abs().sum(2) * mask).sum()
-    else:
-        total = _Distance.apply(output, target, lengths.tolist())
+    total = torch.linalg.vector_norm(output - target, 1, dim=2).masked_fill(~mask, 0.0).sum()
     return total / (mask.sum() * target.shape[2])
 
 
-class _Distance(torch.autograd.Function):
-    """Summed absolute difference over real frames, item by item: a linear spectrogram's whole batch
-    is 100 MB, which autograd would walk through a dozen times.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, target: Tensor, lengths: list[int]) -> Tensor:
-        ctx.save_for_backward(output, target)
-        ctx.lengths = lengths
-        each = zip(output, target, lengths, strict=True)
-        return torch.stack(
-            [functional.l1_loss(o[:n], t[:n], reduction="sum") for o, t, n in each]
-        ).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        output, target = ctx.saved_tensors
-        slope = torch.empty_like(output)
-        for s, o, t, n in zip(slope, output, target, ctx.lengths, strict=True):
-            s[:n] = (o[:n] - t[:n]).sign_().mul_(grads[0])
-            s[n:] = 0.0
-        return slope, None, None
-
-
-def stop_loss(
-    logits: Tensor, mel_lengths: Tensor, reduction: int, positive_weight: float
-) -> Tensor:
+def stop_loss(logits: Tensor, mel_lengths: Tensor, reduction: int) -> Tensor:
     """Cross entropy of "this step holds the last frame", up to that step: logits (B, L),
     mel_lengths (B,) -> scalar.
 
-    The one true step of each item weighs `positive_weight` times as much.
+    The one true step of each item weighs STOP_WEIGHT times as much.
     """
-    steps = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
+    steps = decoder_steps(mel_lengths, reduction)
     mask = lengths_to_mask(steps, logits.shape[1])
     target = (torch.arange(logits.shape[1], device=logits.device) == steps[:, None] - 1).float()
-    weight = mask * (1 + (positive_weight - 1) * target)
-    return (
-        functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
-        * weight
-    ).sum() / weight.sum()
+    weight = mask * (1 + (STOP_WEIGHT - 1) * target)
+    loss = functional.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
+    return (loss * weight).sum() / weight.sum()
 
 
 def guided_attention_loss(
-    alignments: Tensor, mel_lengths: Tensor, symbol_lengths: Tensor, reduction: int, sigma: float
+    alignments: Tensor, mel_lengths: Tensor, symbol_lengths: Tensor, reduction: int
 ) -> Tensor:
-    """Weight that lies off the diagonal: sum_s a(l, s) (1 - exp(-(s/S - l/L)^2 / 2 sigma^2)),
-    meaned over real steps.
+    """Attention weight off the diagonal: sum_s a(l, s) (1 - exp(-(s/S - l/L)^2 / 2 sigma^2)),
+    averaged over real steps.
 
     alignments (B, L, S), mel_lengths (B,), symbol_lengths (B,) -> scalar in [0, 1]. Tachibana et
-    al. 2017, summed over symbols instead of meaned, so that it does not shrink with the text's
-    length.
+    al. 2017, summed over symbols instead of averaged, so that it does not shrink with longer texts.
     """
-    steps = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
+    steps = decoder_steps(mel_lengths, reduction)
     mask = lengths_to_mask(steps, alignments.shape[1])
     device = alignments.device
     time = torch.arange(alignments.shape[1], device=device) / steps[:, None]
-    place = torch.arange(alignments.shape[2], device=device) / symbol_lengths[:, None]
-    distance = place[:, None, :] - time[:, :, None]
-    penalty = 1 - torch.exp(-distance.square() / (2 * sigma**2))
+    position = torch.arange(alignments.shape[2], device=device) / symbol_lengths[:, None]
+    distance = position[:, None, :] - time[:, :, None]
+    penalty = 1 - torch.exp(-distance.square() / (2 * GUIDED_WIDTH**2))
     return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
-    """CTC's negative log likelihood a unit (Graves et al. 2006); unit 0 is the blank.
+def decoder_steps(mel_lengths: Tensor, reduction: int) -> Tensor:
+    """Decoder steps (B,) of mel_lengths (B,), the last one rounded up."""
+    return torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
 
-    log_probs (B, L, U), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance
-    too short for its text adds nothing: training has named it before.
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """CTC's negative log likelihood per token (Graves et al. 2006); token 0 is the blank.
+
+    log_probs (B, L, V), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance
+    too short for its text adds nothing; training names it at the start.
     """
-    total = functional.ctc_loss(
-        log_probs.transpose(0, 1),
-        symbols,
-        lengths,
-        symbol_lengths,
+    count = symbol_lengths.sum().clamp(min=1)
+    # One transfer: CTC needs both lengths on the CPU.
+    lengths, symbol_lengths = torch.stack([lengths, symbol_lengths]).cpu()
+    if torch.are_deterministic_algorithms_enabled():
+        log_probs, symbols = log_probs.cpu(), symbols.cpu()  # CUDA's backward is not deterministic
+    losses = functional.ctc_loss(
+        *(log_probs.transpose(0, 1), symbols, lengths, symbol_lengths),
         reduction="none",
         zero_infinity=True,
-    ).sum()
-    return total / symbol_lengths.sum().clamp(min=1)
+    )
+    return losses.sum().to(count.device) / count
 
 
 def spelling_loss(spelled: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
-    """Cross entropy of each next unit, the end (unit 0) included: spelled (B, S + 1, U), symbols
+    """Cross entropy of each next token, the end (token 0) included: spelled (B, S + 1, V), symbols
     (B, S) padded with 0, symbol_lengths (B,) -> scalar.
     """
-    wanted = functional.pad(symbols, (0, 1))
-    mask = lengths_to_mask(symbol_lengths + 1, wanted.shape[1])
-    each = -spelled.gather(2, wanted[:, :, None])[:, :, 0]
-    return (each * mask).sum() / mask.sum()
+    expected = functional.pad(symbols, (0, 1))
+    mask = lengths_to_mask(symbol_lengths + 1, expected.shape[1])
+    losses = -spelled.gather(2, expected[:, :, None])[:, :, 0]
+    return (losses * mask).sum() / mask.sum()

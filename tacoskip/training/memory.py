@@ -1,20 +1,41 @@
-"""Keep memory between training steps instead of giving it back to the system and faulting it in
-again.
+"""Memory of a training step: reuse it, and split a batch for which there is not enough.
+
+B rows of a batch, T mel frames.
 """
 
 import ctypes
+import gc
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tacoskip.data import Batch
+from tacoskip.training.checkpointer import random_state, set_random_state
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
+# What torch's allocators, C++, cuBLAS and oneDNN say of memory that is not there.
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory object",
+)
+
 
 def keep_memory() -> bool:
-    """Tell glibc's malloc to keep what is freed for the next step, and for whichever thread
-    wants it; returns whether it listened.
+    """Have glibc's malloc keep freed memory for the next step; return whether it does.
 
-    Every step frees and asks for the same large tensors; by default each comes as fresh pages from
-    the kernel. Does nothing where the C library is another one.
+    Every step frees and allocates the same large tensors; by default each comes as fresh pages from
+    the kernel. Does nothing with another C library.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -24,3 +45,153 @@ def keep_memory() -> bool:
     values = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
     kept = [mallopt(which, value) for which, value in values.items()]
     return all(kept)
+
+
+class OutOfMemory(RuntimeError):
+    """A batch that cannot be split further and does not fit in memory."""
+
+
+@dataclass
+class StepResult:
+    """losses: shares of the whole batch's, "loss" their sum, on the device. output: of the network
+    for the last part of the batch. parts: in how many the batch was computed.
+    """
+
+    losses: dict[str, Tensor]
+    output: Any
+    parts: int = 1
+
+
+Compute = Callable[[Batch, dict[str, float]], tuple[dict[str, Tensor], Any]]
+
+
+class BatchSplitter:
+    """Computes the gradient of a batch: at once, or summed over 2, 4, ... parts of its rows where
+    memory is short. Batch statistics are then those of the parts.
+
+    compute: adds the gradients of a part, given the counts of the whole batch, and returns its
+    losses and output. limit: padded frames (B x T) for which memory was short. several: whether
+    other processes take part; then a batch cannot be split, since they would not wait.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        compute: Compute,
+        device: torch.device,
+        several: bool,
+        log: Callable[..., None],
+    ) -> None:
+        self.model, self.compute, self.device = model, compute, device
+        self.several, self.log = several, log
+        self.limit, self.warned = float("inf"), False
+
+    def gradients(self, batch: Batch, totals: dict[str, float]) -> StepResult:
+        """Replace the gradients by those of a batch. Raises OutOfMemory for a single clip."""
+        parts, random = 1, random_state(self.device)
+        buffers = [value.clone() for value in self.model.buffers()]
+        while parts < len(batch) and padded_frames(rows_of(batch, 0, parts)) >= self.limit:
+            parts *= 2
+        while (result := self._try(batch, totals, parts)) is None:
+            self.reset(random, buffers)
+            if self.several or parts >= len(batch):
+                raise OutOfMemory(self._advice(batch))
+            parts *= 2
+            self._warn_once(batch, parts)
+        return result
+
+    def try_batch(self, batch: Batch, totals: dict[str, float], room: int) -> None:
+        """Compute the gradient of a batch and drop it, so that a lack of memory shows before the
+        first step. Only `limit` changes. room: parameter-sized tensors that must also fit.
+        """
+        random, buffers = random_state(self.device), [b.clone() for b in self.model.buffers()]
+        try:
+            reserved = [torch.empty_like(p) for p in self.model.parameters() for _ in range(room)]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                "no memory for a single clip beside the optimizer's averages: lower the network's "
+                "widths"
+            ) from error
+        self.gradients(batch, totals)
+        self.reset(random, buffers)
+        del reserved
+
+    def reset(self, random: dict[str, Tensor], buffers: list[Tensor]) -> None:
+        """Undo a forward and backward pass."""
+        self.model.zero_grad()
+        set_random_state(random, self.device)
+        for value, old in zip(self.model.buffers(), buffers, strict=True):
+            value.copy_(old)
+
+    def _try(self, batch: Batch, totals: dict[str, float], parts: int) -> StepResult | None:
+        """The summed result of all parts, or None where memory was short."""
+        self.model.zero_grad()
+        losses: dict[str, Tensor] = {}
+        output: Any = None
+        part = batch
+        try:
+            for number in range(min(parts, len(batch))):
+                output = None  # frees the memory of the part before
+                part = rows_of(batch, number, parts)
+                shares, output = self.compute(part, totals)
+                losses = {name: losses.get(name, 0.0) + value for name, value in shares.items()}
+            return StepResult(losses, output, parts)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self.limit = min(self.limit, padded_frames(part))
+        self.model.zero_grad()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _warn_once(self, batch: Batch, parts: int) -> None:
+        if not self.warned:
+            self.warned = True
+            self.log(
+                f"no memory for a batch of {len(batch)} clips of up to {batch.mel.shape[1]} frames "
+                f"({batch.ids[0]}, ...): it is split into {parts} parts, as are others as large; a "
+                "smaller data.batch_seconds fits at once",
+                warning=True,
+            )
+
+    def _advice(self, batch: Batch) -> str:
+        frames = batch.mel.shape[1]
+        if self.several and len(batch) > 1:
+            return (
+                f"no memory for {len(batch)} clips of up to {frames} frames ({batch.ids[0]}, ...) "
+                "in one process: lower data.batch_seconds, or the network's widths"
+            )
+        return (
+            f"no memory for a single clip of {frames} frames ({batch.ids[0]}): lower "
+            "data.max_seconds, or the network's widths"
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def rows_of(batch: Batch, number: int, parts: int) -> Batch:
+    """Part `number` of a batch: every `parts`-th row, without needless padding."""
+    if parts == 1:
+        return batch
+    rows = list(range(len(batch)))[number::parts]
+    frames, symbols = int(batch.mel_lengths[rows].max()), int(batch.symbol_lengths[rows].max())
+    values = {each.name: getattr(batch, each.name) for each in fields(batch)}
+    values = {
+        name: value[rows] if isinstance(value, Tensor) else [value[row] for row in rows]
+        for name, value in values.items()
+    }
+    values |= {"mel": values["mel"][:, :frames], "linear": values["linear"][:, :frames]}
+    return replace(batch, **(values | {"symbols": values["symbols"][:, :symbols]}))
+
+
+def padded_frames(batch: Batch) -> int:
+    return batch.mel.shape[0] * batch.mel.shape[1]

@@ -1,9 +1,11 @@
-"""What changes while a run goes on: learning rate, reduction factor, weight of the guided loss."""
+"""What follows a schedule in training: the learning rate and the reduction factor."""
 
 import math
 
-from tacoskip.models.settings import LossSettings, TacotronSettings
+from tacoskip.models.settings import TacotronSettings
 from tacoskip.training.settings import TrainSettings
+
+FINAL_RATE = 0.05  # share of the highest learning rate
 
 
 def progress(settings: TrainSettings, step: int, minutes: float) -> float:
@@ -15,14 +17,10 @@ def progress(settings: TrainSettings, step: int, minutes: float) -> float:
 
 
 def learning_rate(settings: TrainSettings, step: int, minutes: float) -> float:
-    """Linear warm-up, then a cosine down to `final_learning_rate_ratio` of the peak."""
+    """Linear warm-up, then a cosine down to FINAL_RATE of the peak at the end of the run."""
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    share = (
-        step / settings.decay_steps if settings.decay_steps else progress(settings, step, minutes)
-    )
-    cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-    floor = settings.final_learning_rate_ratio
-    return settings.learning_rate * warmup * (floor + (1 - floor) * cosine)
+    cosine = 0.5 * (1 + math.cos(math.pi * progress(settings, step, minutes)))
+    return settings.learning_rate * warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
 def reduction(settings: TacotronSettings, step: int) -> int:
@@ -32,10 +30,3 @@ def reduction(settings: TacotronSettings, step: int) -> int:
         if step >= start:
             frames = scheduled
     return frames
-
-
-def guided_weight(settings: LossSettings, step: int) -> float:
-    """Weight of the guided attention loss, faded out linearly over `guided_steps`."""
-    if not settings.guided_steps:
-        return settings.guided
-    return settings.guided * max(0.0, 1 - step / settings.guided_steps)

@@ -13,17 +13,11 @@ class TrainSettings:
     max_minutes: float = setting(
         0.0, "Training minutes of the run, counted over all its resumes; 0: no limit."
     )
-    learning_rate: float = setting(1e-3, "Highest learning rate, after the warm-up.", above=0)
+    learning_rate: float = setting(
+        1e-3, "Highest learning rate; it then falls along a cosine.", above=0
+    )
     warmup_steps: int = setting(200, "Steps over which the learning rate rises.")
-    decay_steps: int = setting(
-        0, "Step at which the learning rate has fallen along a cosine; 0: the end of the run."
-    )
-    final_learning_rate_ratio: float = setting(
-        0.05, "The final learning rate as a share of the highest."
-    )
     clip_norm: float = setting(1.0, "Largest norm of the gradient.", above=0)
-    weight_decay: float = setting(1e-6, "Weight decay of Adam.")
-    ema_decay: float = setting(0.999, "Decay of the weights' moving average.", below=1)
     precision: str = setting(
         "auto",
         "Arithmetic of the networks; auto: bf16 on a GPU, else fp32.",
@@ -34,8 +28,8 @@ class TrainSettings:
     deterministic: bool = setting(
         False, "Use only algorithms that give the same bits each time; needs max_minutes=0."
     )
-    graph: bool = setting(
-        False, "On a GPU: capture decoder steps as CUDA graphs and compile the rest."
+    tf32: bool = setting(
+        True, "On a GPU: round the inputs of fp32 products, convolutions and GRUs to TF32."
     )
     log_every: int = setting(20, "Steps between two logged losses.", above=0)
     evaluate_every: int = setting(500, "Steps between two evaluations.", above=0)

@@ -59,7 +59,7 @@ def train(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
         settings += ["train.deterministic=true", f"train.max_steps={steps}", f"run={run}"]
         settings += ["train.log_every=1", "train.evaluate_every=2", "data.validation=2"]
         settings += ["train.checkpoint_minutes=1e-9", "train.keep=10"]
-        settings += ["data.test=1", "train.device=cpu", "train.decay_steps=100"]
+        settings += ["data.test=1", "train.device=cpu"]
         return CliRunner().invoke(app, ["train", *settings])
 
     return call

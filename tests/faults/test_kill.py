@@ -1,7 +1,7 @@
-"""A run that is killed or told to stop again and again ends as the run that never was, and so does
-`prepare`: `make test-faults`.
+"""A run that is killed or interrupted again and again ends like one that never was; so does
+`prepare`.
 
-KILLS tells how often (TACOSKIP_KILLS, 20 by default).
+TACOSKIP_KILLS: how often a run is killed (20).
 """
 
 import os
@@ -30,14 +30,13 @@ RATES = {"train/frames_per_second"}  # of the machine, not of the run
 
 
 def outcome(run: Path) -> tuple[dict[str, Any], dict[str, list[tuple[int, float]]]]:
-    """What a finished run has learnt, and its curves."""
+    """The state of a finished run, and its curves."""
     last = load_checkpoint(checkpoints(run)[-1])
-    learnt = {"weights": last.weights} | {
-        name: last.training[name] for name in ("weights", "optimizer", "batches", "best", "random")
-    }
+    state = {name: last.training[name] for name in ("weights", "optimizer", "batches", "random")}
+    state |= {"average": last.weights, "best": last.training["counters"]["best"]}
     events = EventAccumulator(str(run)).Reload()
     tags = set(events.Tags()["scalars"]) - RATES
-    return learnt, {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
+    return state, {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -63,7 +62,7 @@ def training(recipe: str, corpus: Path, folder: Path, steps: int) -> list[str]:
 
 
 @pytest.mark.parametrize("recipe", ["smoke", "smoke_asr"])
-def test_kill_9_at_any_moment(
+def test_killed_run_resumes_to_the_same_state(
     recipe: str, tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
     """In a step, in an evaluation, while a checkpoint is written: every step saves one."""
@@ -78,7 +77,7 @@ def test_kill_9_at_any_moment(
         with subprocess.Popen(
             [*command, f"run={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            # Not before it has gone on from where it was: so the run gets somewhere.
+            # Not before it has saved a new checkpoint, so that the run gets further.
             before = {path.name for path in checkpoints(killed)}
             while {path.name for path in checkpoints(killed)} == before and process.poll() is None:
                 time.sleep(0.005)
@@ -99,16 +98,16 @@ def test_kill_9_at_any_moment(
 
 
 def heed_signals() -> None:
-    """What starts the tests in the background may have had them ignore a signal."""
+    """Reset signals that a shell may have had its background jobs ignore."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_leaves_with_its_code(
+def test_signal_saves_the_run_and_sets_the_exit_code(
     number: signal.Signals, tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
-    """Nothing but the signal makes it save: the first evaluation tells that it is on its way."""
+    """Only the signal makes it save; best.pt shows that training has begun."""
     command = training("smoke", tiny_corpus, tmp_path, 40)
     command += ["train.evaluate_every=5", "train.checkpoint_minutes=1000"]
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
@@ -120,10 +119,10 @@ def test_a_signal_saves_and_leaves_with_its_code(
             assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(number)
-        said = process.communicate(timeout=120)[1]
+        messages = process.communicate(timeout=120)[1]
     with inject("SIGINT, SIGTERM"):
-        assert process.returncode == 128 + number, said
-        assert "Traceback" not in said
+        assert process.returncode == 128 + number, messages
+        assert "Traceback" not in messages
         assert 5 <= load_checkpoint(checkpoints(stopped)[-1]).step < 40
         subprocess.run([*command, f"run={stopped}"], check=True, capture_output=True)
         expected, curves = outcome(straight)
@@ -146,10 +145,10 @@ prepare(config, progress=show)
 """
 
 
-def test_preparing_that_is_killed_goes_on(
+def test_killed_prepare_resumes_to_the_same_manifests(
     tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
-    """Its manifests are byte for byte those of the one that never was."""
+    """Byte for byte those of one that was not killed."""
     common = [f"data.root={tiny_corpus}", "data.validation=2", "data.test=1"]
     config = load_config("smoke", [*common, f"data.dir={tmp_path / 'whole'}"])
     prepare(config)

@@ -1,5 +1,7 @@
-"""Settings of a short run on the tiny corpus."""
+"""Settings of a short run on the tiny corpus, and a run that a signal interrupts."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from tacoskip.config import Config, load_config
 from tacoskip.data.prepare import prepare
+from tacoskip.training import Progress, train
 
 Prepared = Callable[[str], Config]
 
@@ -20,7 +23,7 @@ def prepared(tiny_corpus: Path, tmp_path: Path) -> Prepared:
             recipe,
             [
                 *(f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"),
-                *(f"run={tmp_path / 'run'}", "train.device=cpu", "train.decay_steps=100"),
+                *(f"run={tmp_path / 'run'}", "train.device=cpu"),
                 *("train.evaluate_every=3", "data.validation=3", "data.test=2"),
             ],
         )
@@ -28,3 +31,18 @@ def prepared(tiny_corpus: Path, tmp_path: Path) -> Prepared:
         return config
 
     return settings
+
+
+def train_until(
+    config: Config, step: int, on_progress: Callable[[Progress], None] = lambda _: None
+) -> None:
+    """Train, and interrupt the run with a signal once it has made `step` steps."""
+
+    def interrupt(progress: Progress) -> None:
+        on_progress(progress)
+        if progress.scalars and progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    config.train.log_every = 1
+    with pytest.raises(KeyboardInterrupt):
+        train(config, interrupt)

@@ -13,12 +13,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tacoskip.config import Config, load_config
 from tacoskip.loading import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
-from tacoskip.training import Progress, loop, train
+from tacoskip.training import Progress, processes, schedule, train
 from tacoskip.training.board import Board
-from tacoskip.training.learning import Learning
+from tacoskip.training.memory import BatchSplitter
 from tacoskip.training.tasks.tts import VoiceTask
 
-from .conftest import Prepared
+from .conftest import Prepared, train_until
 
 
 @pytest.fixture
@@ -51,11 +51,12 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
 
 def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> None:
     weights = {}
-    for name, stops in (("whole", [5]), ("resumed", [2, 5])):
+    settings.train.max_steps, settings.train.log_every = 5, 1
+    for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
-        for steps in stops:
-            settings.train.max_steps = steps
-            train(settings)
+        if name == "resumed":
+            train_until(settings, 2)
+        train(settings)
         newest = checkpoints(Path(settings.run))[-1]
         weights[name] = load_checkpoint(newest).training["weights"]
     torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
@@ -77,13 +78,14 @@ def test_the_scale_of_the_loss_is_resumed(
             super().__init__(**options)
             self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
 
-    monkeypatch.setattr(loop, "Accelerator", Scaled)
+    monkeypatch.setattr(processes, "Accelerator", Scaled)
     learnt = {}
-    for name, stops in (("whole", [6]), ("resumed", [3, 6])):
+    settings.train.max_steps, settings.train.log_every = 6, 1
+    for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
-        for steps in stops:
-            settings.train.max_steps = steps
-            train(settings)
+        if name == "resumed":
+            train_until(settings, 3)
+        train(settings)
         learnt[name] = load_checkpoint(checkpoints(Path(settings.run))[-1]).training
     assert learnt["whole"]["scaler"]["scale"] == 1024.0 * 2**3
     assert learnt["resumed"]["scaler"] == learnt["whole"]["scaler"]
@@ -125,11 +127,11 @@ def test_a_finished_run_that_is_run_again_logs_nothing_twice(settings: Config) -
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("moment", ["study", "speech", "gradient_norms"])
+@pytest.mark.parametrize("moment", ["analysis", "speech", "gradient_norms"])
 def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Ended in the study of the finished network, in its evaluation, or in the first step."""
+    """Ended in the analysis of the finished network, in its evaluation, or in the first step."""
     settings.train.max_steps, settings.train.log_every = 4, 1
     settings.train.checkpoint_minutes = 1e-9
     settings.train.deterministic = True
@@ -155,7 +157,7 @@ def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(
 
 @pytest.mark.parametrize(
     "training",
-    [{}, {"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"minutes": None}],
+    [{}, {"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"counters": None}],
 )
 def test_a_state_that_is_none_of_a_run_is_refused_in_a_line(
     settings: Config, training: dict[str, Any]
@@ -166,7 +168,7 @@ def test_a_state_that_is_none_of_a_run_is_refused_in_a_line(
     checkpoint = load_checkpoint(newest)
     checkpoint.training = checkpoint.training | training if training else {}
     save_checkpoint(checkpoint, newest)
-    with pytest.raises(RunError, match=r"holds no state of training|another network"):
+    with pytest.raises(RunError, match=r"holds no training state|another network"):
         train(settings)
 
 
@@ -207,7 +209,7 @@ def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -
     settings.train.sentences, seen = [], list[str]()
     with pytest.raises(FloatingPointError, match="lower train"):
         train(settings, lambda p: seen.append(p.message))
-    left_out = [message for message in seen if "step left out" in message]
+    left_out = [message for message in seen if "step skipped" in message]
     assert len(left_out) == 20 and all("(clip" in message for message in left_out)
 
 
@@ -215,7 +217,7 @@ def test_a_run_that_diverges_goes_back_with_a_lower_rate(
     settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.train.max_steps, settings.train.sentences, settings.train.log_every = 3, [], 1
-    settings.train.warmup_steps, settings.train.decay_steps = 0, 1_000_000
+    settings.train.warmup_steps = 0
     train(settings)
     truth, calls = VoiceTask.losses, iter(range(1000))
 
@@ -233,8 +235,9 @@ def test_a_run_that_diverges_goes_back_with_a_lower_rate(
     events = EventAccumulator(settings.run).Reload()
     rates = {e.step: e.value for e in events.Scalars("train/learning_rate")}
     assert [e.step for e in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert rates[4] == pytest.approx(0.5 * rates[3], rel=1e-3)
-    assert events.Scalars("train/steps_left_out")[-1].value == 20
+    expected = schedule.learning_rate(settings.train, step=3, minutes=0.0)
+    assert rates[4] == pytest.approx(0.5 * expected)
+    assert events.Scalars("train/steps_skipped")[-1].value == 20
     weights = load_checkpoint(checkpoints(Path(settings.run))[-1]).training["weights"]
     assert all(value.isfinite().all() for value in weights.values())
 
@@ -249,7 +252,7 @@ def test_trying_the_longest_batch_first_changes_no_bit(
         train(settings)
         newest = checkpoints(Path(settings.run))[-1]
         weights.append(load_checkpoint(newest))
-        monkeypatch.setattr(Learning, "try_longest", lambda *_: None)
+        monkeypatch.setattr(BatchSplitter, "try_batch", lambda *_: None)
     for name in ("weights", "random"):
         torch.testing.assert_close(
             weights[0].training[name], weights[1].training[name], atol=0, rtol=0
@@ -271,10 +274,10 @@ def test_batches_too_large_for_memory_are_halved_and_counted(
     settings.train.max_steps, settings.train.sentences, settings.train.log_every = 4, [], 1
     train(settings, seen.append)
     (warning,) = [p for p in seen if "no memory" in p.message]
-    assert warning.warning and warning.step == 0 and "it is taken in 2 parts" in warning.message
-    halved = EventAccumulator(settings.run).Reload().Scalars("train/batches_halved")
+    assert warning.warning and warning.step == 0 and "it is split into 2 parts" in warning.message
+    halved = EventAccumulator(settings.run).Reload().Scalars("train/batches_split")
     assert 1 <= halved[-1].value <= 4
-    assert [p.scalars["batches_halved"] for p in seen if p.scalars] == [e.value for e in halved]
+    assert [p.scalars["batches_split"] for p in seen if p.scalars] == [e.value for e in halved]
 
 
 def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: Path) -> None:

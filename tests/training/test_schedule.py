@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tacoskip.models.settings import LossSettings, TacotronSettings
+from tacoskip.models.settings import TacotronSettings
 from tacoskip.training import schedule
 from tacoskip.training.ema import WeightAverage
 from tacoskip.training.settings import TrainSettings
@@ -27,12 +27,6 @@ def test_the_clock_drives_the_schedule_when_it_is_further() -> None:
     assert schedule.progress(settings, 100, 11.0) == 1.0
 
 
-def test_decay_steps_end_the_fall_before_the_run() -> None:
-    settings = TrainSettings(max_steps=1000, decay_steps=500, learning_rate=1.0, warmup_steps=1)
-    assert schedule.learning_rate(settings, 500, 0.0) == pytest.approx(0.05)
-    assert schedule.learning_rate(settings, 900, 0.0) == pytest.approx(0.05)
-
-
 def test_reduction_follows_its_schedule() -> None:
     settings = TacotronSettings(frames_per_step=2, reduction_schedule=[[0, 5], [10, 3], [20, 2]])
     assert [schedule.reduction(settings, step) for step in (0, 9, 10, 19, 20, 99)] == [
@@ -44,12 +38,6 @@ def test_reduction_follows_its_schedule() -> None:
         2,
     ]
     assert schedule.reduction(TacotronSettings(frames_per_step=4), 7) == 4
-
-
-def test_guided_weight_fades() -> None:
-    assert schedule.guided_weight(LossSettings(guided=4, guided_steps=100), 25) == 3
-    assert schedule.guided_weight(LossSettings(guided=4, guided_steps=100), 200) == 0
-    assert schedule.guided_weight(LossSettings(guided=4, guided_steps=0), 10**6) == 4
 
 
 def test_average_follows_weights_and_copies_counters() -> None:

@@ -1,4 +1,4 @@
-"""What differs between training a voice and training a recognizer; the session has the rest."""
+"""What differs between training a voice and training a recognizer; the loop has the rest."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -21,21 +21,24 @@ class Task(Protocol):
 
     n_symbols: symbols of the texts. vocabulary_model: a recognizer's subwords
     (`tacoskip.text.subwords`), or "". seen_symbols: ids that occur in a voice's training texts.
-    tell: says a line to whoever watches, a warning where True. The session sets config and model
-    once the network's widths are settled.
+    log: reports a line, as a warning where asked. The loop sets config and model once the network's
+    widths are settled.
     """
 
     config: Config
     model: Any
     n_symbols: int
+    speakers: list[str]
     vocabulary_model: str
-    seen_symbols: list[int]
     batches: TrainBatches
     validation: list[Batch]
 
     def __init__(
-        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
+        self, config: Config, corpus: PreparedCorpus, log: Callable[..., None]
     ) -> None: ...
+
+    @property
+    def seen_symbols(self) -> list[int]: ...
 
     def build(self, config: Config) -> Any:
         """Return the network of a config, freshly initialised."""

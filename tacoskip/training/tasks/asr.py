@@ -38,11 +38,9 @@ DEAF_STEPS, DEAF_CER = 2000, 0.8
 class RecognizerTask:
     """A recognizer in training; see `Task`."""
 
-    def __init__(
-        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
-    ) -> None:
-        self.config, self.tell = config, tell
-        self.front_end = FrontEnd(config.audio)
+    def __init__(self, config: Config, corpus: PreparedCorpus, log: Callable[..., None]) -> None:
+        self.config, self.log = config, log
+        self.front_end, self.speakers = FrontEnd(config.audio), corpus.speakers
         self.seen_symbols: list[int] = []
         self.vocabulary = _vocabulary(config, corpus.train)
         self.n_symbols, self.vocabulary_model = len(self.vocabulary), self.vocabulary.model
@@ -180,7 +178,7 @@ class RecognizerTask:
             line = f"{clips} text at asr.subsampling={self.config.asr.subsampling}: {named}"
             if not kept:
                 raise CorpusError(line)
-            self.tell(f"{line}; left out of training", True)
+            self.log(f"{line}; left out of training", warning=True)
         return kept
 
 

@@ -34,7 +34,7 @@ from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
 from tacoskip.training.board import Board
-from tacoskip.training.losses import guided_attention_loss, masked_l1, stop_loss
+from tacoskip.training.losses import STOP_WEIGHT, guided_attention_loss, masked_l1, stop_loss
 
 # Validation utterances that are synthesised at each evaluation.
 SPOKEN = 8
@@ -60,10 +60,8 @@ class VoiceTask:
 
     vocabulary_model = ""
 
-    def __init__(
-        self, config: Config, corpus: PreparedCorpus, tell: Callable[[str, bool], None]
-    ) -> None:
-        self.config, self.tell = config, tell
+    def __init__(self, config: Config, corpus: PreparedCorpus, log: Callable[..., None]) -> None:
+        self.config, self.log = config, log
         self.speakers = corpus.speakers
         self.front_end = FrontEnd(config.audio)
         tokenizer = Tokenizer(config.text)
@@ -114,17 +112,11 @@ class VoiceTask:
             "mel_loss": weights.mel * masked_l1(output.mel, batch.mel, batch.mel_lengths),
             "linear_loss": weights.linear
             * masked_l1(output.linear, batch.linear, batch.mel_lengths),
-            "stop_loss": weights.stop
-            * stop_loss(output.stop_logits, batch.mel_lengths, reduction, weights.stop_positive),
+            "stop_loss": weights.stop * stop_loss(output.stop_logits, batch.mel_lengths, reduction),
         }
-        guided = schedule.guided_weight(weights, step)
-        if guided:
-            losses["guided_loss"] = guided * guided_attention_loss(
-                output.alignments,
-                batch.mel_lengths,
-                batch.symbol_lengths,
-                reduction,
-                weights.guided_sigma,
+        if weights.guided:
+            losses["guided_loss"] = weights.guided * guided_attention_loss(
+                output.alignments, batch.mel_lengths, batch.symbol_lengths, reduction
             )
         price = sparsity(self.model)
         if price is not None and weights.sparsity:
@@ -137,7 +129,7 @@ class VoiceTask:
         return {
             "mel_loss": float(frames.sum()),
             "linear_loss": float(frames.sum()),
-            "stop_loss": steps + (self.config.loss.stop_positive - 1) * rows,
+            "stop_loss": steps + (STOP_WEIGHT - 1) * rows,
             "guided_loss": steps,
             "sparsity_loss": rows,
         }
@@ -193,11 +185,11 @@ class VoiceTask:
         reduction = schedule.reduction(self.config.tts, 0)
         pace = frames_per_symbol / reduction
         if name in ONE_SYMBOL_A_STEP and pace < STEPS_PER_SYMBOL:
-            self.tell(
+            self.log(
                 f"{frames_per_symbol:.1f} frames a symbol are {pace:.1f} decoder steps: "
                 f"'{name}' moves on by one symbol a step and may not keep up; lower "
                 f"tts.frames_per_step (now {reduction})",
-                True,
+                warning=True,
             )
 
     @torch.no_grad()
