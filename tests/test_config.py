@@ -1,4 +1,4 @@
-"""Settings: which layer wins, what is refused, and that a refusal is one line with a way out."""
+"""Settings: the order of layers, what is refused, one-line errors that say what to do."""
 
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ def refusal(recipe: str, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_the_later_layer_wins(recipes: Path) -> None:
+def test_later_layer_overrides_earlier_ones(recipes: Path) -> None:
     write(recipes, low="task: tts\ntrain: {keep: 5, log_every: 7, max_steps: 1}\nseed: 3")
     write(recipes, middle="base: low\ntrain: {keep: 6, log_every: 8}")
     write(recipes, high="base: middle\ntrain: {keep: 9}")
@@ -54,19 +54,19 @@ def test_the_later_layer_wins(recipes: Path) -> None:
     assert config.train.clip_norm == Config().train.clip_norm
 
 
-def test_a_base_stands_beside_its_recipe_or_is_known(tmp_path: Path) -> None:
+def test_base_is_found_beside_its_recipe_or_by_name(tmp_path: Path) -> None:
     write(tmp_path, mine="base: ./elder\nseed: 1", elder="base: smoke\nseed: 2\ntrain: {keep: 8}")
     config = load_config(str(tmp_path / "mine.yaml"))
     assert (config.recipe, config.seed, config.train.keep) == ("mine", 1, 8)
     assert config.data.corpus == "folder"
 
 
-def test_bases_in_a_circle_are_refused(recipes: Path) -> None:
+def test_circular_bases_are_refused(recipes: Path) -> None:
     write(recipes, a="base: b", b="base: a")
     assert "circle" in refusal("a")
 
 
-def test_a_list_is_replaced_and_options_are_merged(recipes: Path) -> None:
+def test_lists_are_replaced_and_options_merged(recipes: Path) -> None:
     write(
         recipes,
         low="task: tts\ndata: {join: [1, 5]}\nblock: bottleneck\nblock_options: {reduction: 2}",
@@ -89,17 +89,17 @@ def test_a_list_is_replaced_and_options_are_merged(recipes: Path) -> None:
         ("train.sentences=[one two, three]", "sentences", ["one two", "three"]),
     ],
 )
-def test_a_value_is_read_as_its_key_needs_it(pair: str, key: str, value: object) -> None:
+def test_override_is_converted_to_the_type_of_its_key(pair: str, key: str, value: object) -> None:
     found = getattr(load_config("smoke", [pair]).train, key)
     assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.parametrize("text", ["007", "1e3", "no", "null", "a=b", "[x]", "with space", "x: y"])
-def test_text_stays_as_it_was_typed(text: str) -> None:
+def test_text_override_is_not_parsed(text: str) -> None:
     assert load_config("smoke", [f"data.root={text}"]).data.root == text
 
 
-def test_no_two_configs_share_a_list() -> None:
+def test_configs_share_no_lists() -> None:
     load_config("fsdd").data.join.append(9)
     assert load_config("fsdd").data.join == [1, 5]
 
@@ -117,13 +117,13 @@ def test_no_two_configs_share_a_list() -> None:
         ("seeed", "seed"),
     ],
 )
-def test_a_misspelt_key_is_told_the_nearest(key: str, meant: str) -> None:
-    said = refusal("smoke", f"{key}=1")
-    assert f"unknown key '{key}'; did you mean '" in said
-    assert meant in said
+def test_misspelt_key_suggests_the_nearest(key: str, meant: str) -> None:
+    message = refusal("smoke", f"{key}=1")
+    assert f"unknown key '{key}'; did you mean '" in message
+    assert meant in message
 
 
-def test_a_key_like_no_other_is_told_the_sections() -> None:
+def test_unknown_key_lists_the_sections() -> None:
     assert "sections: audio, text, data" in refusal("smoke", "zzzzqq.yyyy=1")
 
 
@@ -148,26 +148,26 @@ def test_a_key_like_no_other_is_told_the_sections() -> None:
         ("block_options=3", "options as {name: value}", "3"),
     ],
 )
-def test_a_wrong_type_names_key_expected_and_got(pair: str, expected: str, got: str) -> None:
-    said = refusal("smoke", pair)
-    assert f"expected {expected}" in said
-    assert f"got {got}" in said
+def test_wrong_type_names_key_expected_and_got(pair: str, expected: str, got: str) -> None:
+    message = refusal("smoke", pair)
+    assert f"expected {expected}" in message
+    assert f"got {got}" in message
 
 
 @pytest.mark.parametrize("pair", ["train=5", "train=", "audio={sample_rate: 8000}"])
-def test_a_section_is_no_value(pair: str) -> None:
+def test_section_does_not_accept_a_value(pair: str) -> None:
     assert "is a section of keys" in refusal("smoke", pair)
 
 
 @pytest.mark.parametrize(
     "pair", ["a\nb", "a\nb=1", "train.max_steps=a\nb", "block=a\nb", "block=a\u2028b"]
 )
-def test_keys_and_values_of_several_lines_are_refused_in_one(pair: str) -> None:
+def test_error_is_one_line_for_keys_with_line_breaks(pair: str) -> None:
     assert len(refusal("smoke", pair).splitlines()) == 1
 
 
 @pytest.mark.parametrize("pair", ["seed", "=3", ""])
-def test_what_is_no_pair_is_refused(pair: str) -> None:
+def test_override_without_equals_is_refused(pair: str) -> None:
     assert refusal("smoke", pair) == f"expected key=value, got '{pair}'"
 
 
@@ -182,10 +182,10 @@ def test_what_is_no_pair_is_refused(pair: str) -> None:
         ("tts.attention=forwrad", "forward"),
     ],
 )
-def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) -> None:
+def test_unknown_choice_suggests_the_nearest_and_lists_all(pair: str, near: str) -> None:
     key, _, value = pair.partition("=")
-    said = refusal("smoke", pair)
-    assert f"unknown {key} '{value}'; did you mean '{near}'? (known: " in said
+    message = refusal("smoke", pair)
+    assert f"unknown {key} '{value}'; did you mean '{near}'? (known: " in message
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,12 @@ def test_a_bad_choice_is_told_the_nearest_and_the_known(pair: str, near: str) ->
         "tts.reduction_schedule=[[0, 0]]",
     ],
 )
-def test_a_value_without_meaning_is_refused(pair: str) -> None:
+def test_value_out_of_bounds_is_refused(pair: str) -> None:
     assert pair.partition("=")[0] in refusal("smoke", pair)
 
 
 @pytest.mark.parametrize(
-    ("pair", "said"),
+    ("pair", "message"),
     [
         ("audio.sample_rate=0", "audio: expected sample_rate"),
         ("audio.f_max=9000", "audio: expected 0 <= f_min < f_max <= 4000 Hz"),
@@ -228,22 +228,22 @@ def test_a_value_without_meaning_is_refused(pair: str) -> None:
         ("data.root=${nowhere}", "data: Interpolation key 'nowhere' not found"),
     ],
 )
-def test_what_a_section_itself_refuses_names_the_section(pair: str, said: str) -> None:
-    assert said in refusal("smoke", pair)
+def test_error_of_a_section_names_it(pair: str, message: str) -> None:
+    assert message in refusal("smoke", pair)
 
 
-def test_an_unknown_recipe_is_told_the_known_ones_and_the_nearest() -> None:
-    said = refusal("ljspech")
-    assert "did you mean 'ljspeech'?" in said
-    assert all(name in said for name in known_recipes())
+def test_unknown_recipe_suggests_the_nearest_and_lists_all() -> None:
+    message = refusal("ljspech")
+    assert "did you mean 'ljspeech'?" in message
+    assert all(name in message for name in known_recipes())
 
 
-def test_a_missing_recipe_is_told_the_known_ones() -> None:
+def test_missing_recipe_lists_all() -> None:
     with pytest.raises(ConfigError, match=r"expected recipe=NAME, got none \(known: demo, "):
         load_arguments(["seed=1"])
 
 
-def test_the_recipe_may_stand_anywhere() -> None:
+def test_recipe_argument_has_no_fixed_position() -> None:
     assert load_arguments(["seed=4", "recipe=smoke"]).seed == 4
 
 
@@ -252,7 +252,7 @@ def test_two_recipes_are_refused() -> None:
         load_arguments(["recipe=smoke", "recipe=fsdd"])
 
 
-def test_a_run_alone_loads_the_settings_it_was_trained_with(tmp_path: Path) -> None:
+def test_run_without_recipe_loads_its_saved_settings(tmp_path: Path) -> None:
     config = load_config("smoke", [f"run={tmp_path}", "seed=7"])
     save_config(config, tmp_path / "config.yaml")
     assert load_arguments([f"run={tmp_path}"]) == config
@@ -261,12 +261,12 @@ def test_a_run_alone_loads_the_settings_it_was_trained_with(tmp_path: Path) -> N
         load_arguments(["run=nowhere"])
 
 
-def test_a_recipe_file_that_is_not_there() -> None:
+def test_missing_recipe_file_is_refused() -> None:
     assert "no recipe file 'gone.yaml'" in refusal("gone.yaml")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("task: tts\ntrain: {max_step: 5}", "did you mean 'train.max_steps'?"),
         ("task: tts\ntrain: {max_steps: many}", "expected a whole number"),
@@ -288,33 +288,33 @@ def test_a_recipe_file_that_is_not_there() -> None:
         ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],
 )  # fmt: skip
-def test_a_bad_recipe_file_is_named(recipes: Path, text: str, said: str) -> None:
+def test_invalid_recipe_file_is_named(recipes: Path, text: str, message: str) -> None:
     write(recipes, bad=text)
     found = refusal("bad")
     assert "bad.yaml: " in found
-    assert said in found
+    assert message in found
 
 
-def test_bytes_that_are_no_text_are_refused(recipes: Path) -> None:
+def test_recipe_that_is_not_utf8_is_refused(recipes: Path) -> None:
     (recipes / "bad.yaml").write_bytes(b"seed: \xff\xfe\x00")
     assert "bad.yaml: not a yaml of settings" in refusal("bad")
 
 
-def test_an_empty_section_changes_nothing(recipes: Path) -> None:
+def test_empty_section_changes_nothing(recipes: Path) -> None:
     write(recipes, bare="task: tts\nseed: 5\ntrain:\n")
     assert load_config("bare").train == Config().train
 
 
 @pytest.mark.parametrize(
-    ("seed", "said"),
+    ("seed", "message"),
     [("-1", "seed of at least 0, got -1"), ("4294967296", "seed of at most 4294967295, got 42")],
 )
-def test_a_seed_that_no_generator_takes(seed: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_seed_out_of_range_is_refused(seed: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_config("smoke", [f"seed={seed}"])
 
 
-def test_a_home_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_expanded_in_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     keys = ("run", "data.root", "data.dir", "data.shards")
     config = load_config("smoke", [*(f"{key}=~/{key}" for key in keys), "train.judge=a/~b"])
@@ -323,7 +323,7 @@ def test_a_home_is_found_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch) 
     assert config.data.shards == "/home/ann/data.shards"
 
 
-def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+def test_saved_config_loads_equal(tmp_path: Path) -> None:
     config = load_config("smoke", ["data.root=007", "block_options.skip_gate_bias=-2", "seed=3"])
     config.train.sentences = ["zero: one", "it's \N{LATIN SMALL LETTER E WITH ACUTE}t\u00e9", "no"]
     save_config(config, tmp_path / "config.yaml")
@@ -335,7 +335,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", ""),
         ("seed: [", "not a yaml of settings"),
@@ -347,7 +347,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
         ("\x00\x01", "not a yaml of settings"),
     ],
 )
-def test_a_damaged_saved_config_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_damaged_saved_config_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
     if not text:  # an older version may have had fewer keys: defaults stand in for what is absent
@@ -357,10 +357,10 @@ def test_a_damaged_saved_config_is_refused(tmp_path: Path, text: str, said: str)
         load_saved(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_saved_config_that_is_absent(tmp_path: Path) -> None:
+def test_missing_saved_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         load_saved(tmp_path / "config.yaml")
 
@@ -383,7 +383,7 @@ def test_help_of_the_corpus_setting_names_every_corpus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["block=dense", "skip=add"], "dense takes the skip concat, got 'add'"),
         (["block=residual", "topology=reversible", "cbhg.channels=7"], "even width"),
@@ -391,12 +391,12 @@ def test_help_of_the_corpus_setting_names_every_corpus() -> None:
         (["skip=gatd"], "did you mean 'gated'"),
     ],
 )
-def test_blocks_that_cannot_be_built_are_refused_at_once(overrides: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_block_that_cannot_be_built_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         load_config("smoke", overrides)
 
 
-def test_parts_are_taken_out_of_both_cbhgs() -> None:
+def test_without_removes_parts_of_both_cbhgs() -> None:
     config = load_config("smoke", ["block=bottleneck", "skip=gated", "without=[gru, stack]"])
     for sizes in (config.cbhg, config.postnet):
         settings = with_block(sizes, config)

@@ -1,4 +1,4 @@
-"""The work of `tacoskip doctor`: what is installed, and what will and will not work here."""
+"""The work of `tacoskip doctor`: what is installed, and what does not work here."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ DISK_GB = 9.0
 
 @dataclass
 class Finding:
-    """One line of the report. `ok` None: nothing wrong, but something that will not work here."""
+    """One line of the report. `ok` None: nothing is broken, but something does not work here."""
 
     name: str
     ok: bool | None
@@ -24,14 +24,14 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at this installation and machine; never raises, a broken part is a finding."""
+    """Examine this installation and machine; never raises, a broken part is a finding."""
     checks: list[Callable[[], Finding]] = [
         _python,
         _torch,
         _torchaudio,
         _device,
         _half_precision,
-        _native,
+        _kernels,
         _packages,
         _soundfile,
         _espeak,
@@ -106,14 +106,14 @@ def _half_precision() -> Finding:
     return Finding(name, None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)")
 
 
-def _native() -> Finding:
-    from tacoskip.kernels import cpu as native
+def _kernels() -> Finding:
+    from tacoskip.kernels import cpu
 
-    if native.loops() is None:
+    if cpu.library() is None:
         slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
-        return Finding("compiled loops", None, f"none: {native.why()}; {slower}")
+        return Finding("C kernels", None, f"none: {cpu.missing()}; {slower}")
     which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
-    return Finding("compiled loops", True, which)
+    return Finding("C kernels", True, which)
 
 
 def _packages() -> Finding:

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: exit codes, one-line errors, what stands on which stream."""
+"""The commands: exit codes, one-line errors, what is printed on which stream."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def refused(result: Result) -> str:
     return result.stderr
 
 
-def test_help_lists_the_promised_commands() -> None:
+def test_help_lists_every_command_with_examples() -> None:
     result = tacoskip("--help")
     assert result.exit_code == 0
     listed = [line.split()[0] for line in result.stdout.split("Commands:")[1].splitlines() if line]
@@ -60,7 +60,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
 
 
-def test_an_unknown_command_or_option_is_refused() -> None:
+def test_unknown_command_or_option_exits_2() -> None:
     for arguments in (["transcribble"], ["train", "--resume"], ["synthesize"]):
         result = tacoskip(*arguments)
         assert result.exit_code == 2
@@ -68,7 +68,7 @@ def test_an_unknown_command_or_option_is_refused() -> None:
         assert "Traceback" not in result.stderr
 
 
-def test_the_root_script_is_the_command() -> None:
+def test_root_script_runs_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "cli.py", "--version"], capture_output=True, text=True, cwd=ROOT
     )
@@ -77,7 +77,7 @@ def test_the_root_script_is_the_command() -> None:
 
 @pytest.mark.parametrize("command", ["prepare", "train"])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "expected recipe=NAME, got none (known: demo"),
         (["demo"], "expected recipe=NAME, got 'demo'; did you mean 'recipe=demo'?"),
@@ -92,24 +92,28 @@ def test_the_root_script_is_the_command() -> None:
         (["recipe=smoke", f"data.root={ROOT / 'docs'}"], "metadata.jsonl or one table in"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_code_2(
-    command: str, arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_wrong_request_prints_one_line_and_exits_2(
+    command: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert said in refused(tacoskip(command, *arguments))
+    assert message in refused(tacoskip(command, *arguments))
     assert list(tmp_path.iterdir()) == []  # nothing was begun
 
 
-def test_a_corpus_folder_nearby_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("corpora/fsdd").mkdir(parents=True)
-    said = refused(tacoskip("prepare", "recipe=fsdd", "data.root=corpora/fssd"))
-    assert "did you mean 'corpora/fsdd'?" in said
-
-
-def test_a_run_that_is_not_there_is_told_the_nearest(
+def test_missing_corpus_folder_suggests_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpora/fsdd").mkdir(parents=True)
+    message = refused(tacoskip("prepare", "recipe=fsdd", "data.root=corpora/fssd"))
+    assert "did you mean 'corpora/fsdd'?" in message
+
+
+def test_missing_run_suggests_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs/ljspeech/checkpoints").mkdir(parents=True)
     for command in (["synthesize", "runs/ljspech", "hello"], ["evaluate", "runs/ljspech"]):
@@ -119,7 +123,7 @@ def test_a_run_that_is_not_there_is_told_the_nearest(
     assert "junk.pt" in refused(tacoskip("synthesize", "junk.pt", "hello"))
 
 
-def test_a_folder_that_is_no_run_is_told_from_one(
+def test_folder_without_a_run_is_refused_with_a_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,37 +134,35 @@ def test_a_folder_that_is_no_run_is_told_from_one(
     Path("onnx").mkdir()
     Path("onnx/export.json").write_text("{}")
     assert "got 'onnx', which was exported from one" in refused(tacoskip("evaluate", "onnx"))
-    said = refused(tacoskip("export", "runs/one", "-o", "not/here"))
-    assert "no folder 'not' to make -o not/here in" in said
+    message = refused(tacoskip("export", "runs/one", "-o", "not/here"))
+    assert "no folder 'not' to make -o not/here in" in message
 
 
 @pytest.mark.parametrize("command", [("train",), ("ablate", "blocks=plain", "train.max_steps=1")])
-def test_a_run_folder_that_is_none(
+def test_run_folder_that_cannot_be_created_is_refused(
     command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("notes").touch()
     for run in ("notes", "notes/run"):
-        said = refused(tacoskip(*command, "recipe=smoke", "data.root=nowhere", f"run={run}"))
-        assert f"expected a folder for run={run}, got the file 'notes'" in said
+        message = refused(tacoskip(*command, "recipe=smoke", "data.root=nowhere", f"run={run}"))
+        assert f"expected a folder for run={run}, got the file 'notes'" in message
     Path("all").mkdir()
     Path("all/ablation.json").write_text("{}")
-    said = refused(tacoskip("train", "recipe=smoke", "data.root=nowhere", "run=all"))
-    assert "all holds an ablation; choose another run=FOLDER" in said
+    message = refused(tacoskip("train", "recipe=smoke", "data.root=nowhere", "run=all"))
+    assert "all holds an ablation; choose another run=FOLDER" in message
 
 
-def test_a_strangers_words_give_the_terminal_no_orders(
+def test_errors_print_no_control_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("metadata.csv").write_text("\x1b]0;owned\x07,b\nx,y\n")
-    said = refused(tacoskip("prepare", "recipe=smoke", "data.root=."))
-    assert "got ?]0;owned?, b" in said and "\x1b" not in said
+    message = refused(tacoskip("prepare", "recipe=smoke", "data.root=."))
+    assert "got ?]0;owned?, b" in message and "\x1b" not in message
 
 
-def test_a_checkpoint_that_wants_to_run_code_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     class Evil:
@@ -173,7 +175,7 @@ def test_a_checkpoint_that_wants_to_run_code_is_refused(
     assert not Path("executed").exists()
 
 
-def test_a_corpus_with_nothing_left_is_failed_work(
+def test_corpus_without_usable_clips_exits_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -189,10 +191,10 @@ def test_a_corpus_with_nothing_left_is_failed_work(
 def test_blocks_lists_every_family() -> None:
     from tacoskip.blocks import BLOCKS
 
-    told = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
-    assert list(told["blocks"]) == list(BLOCKS)
+    report = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
+    assert list(report["blocks"]) == list(BLOCKS)
     # Two highway layers, each with a transform and a gate: (8 + 1) x 8 weights apiece.
-    assert told["blocks"]["highway"]["parameters"] == 2 * 2 * (8 + 1) * 8
+    assert report["blocks"]["highway"]["parameters"] == 2 * 2 * (8 + 1) * 8
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
@@ -209,16 +211,16 @@ def test_blocks_keeps_names_and_whole_numbers(
 
 
 def test_blocks_describes_one_family() -> None:
-    told = tacoskip("blocks", "highway").stdout
-    assert "Srivastava 2015" in told and "block_options.skip_gate_bias" in told
-    assert "tacoskip train recipe=fsdd block=highway" in told
+    report = tacoskip("blocks", "highway").stdout
+    assert "Srivastava 2015" in report and "block_options.skip_gate_bias" in report
+    assert "tacoskip train recipe=fsdd block=highway" in report
     assert "did you mean 'highway'?" in refused(tacoskip("blocks", "higway"))
 
 
 def test_settings_lists_what_contains_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    told = tacoskip("settings", "precision").stdout
-    assert "train.precision" in told and "train.keep" not in told
+    report = tacoskip("settings", "precision").stdout
+    assert "train.precision" in report and "train.keep" not in report
     listed = json.loads(tacoskip("settings", "--json").stdout)["settings"]
     assert {"block", "audio.hop_ms", "cbhg.channels"} <= {one["setting"] for one in listed}
     (task,) = (one for one in listed if one["setting"] == "task")
@@ -255,13 +257,13 @@ def test_quiet_leaves_results_warnings_and_errors(
     assert "no such file" in refused(tacoskip("ngram", "gone.txt", "--quiet"))
 
 
-def test_blocks_counts_the_frames_that_a_stack_really_sees() -> None:
+def test_blocks_reports_the_measured_receptive_field() -> None:
     import torch
 
     from tacoskip.blocks import build_block
 
-    told = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
-    for name, family in told["blocks"].items():
+    report = json.loads(tacoskip("blocks", "--channels", "8", "--depth", "2", "--json").stdout)
+    for name, family in report["blocks"].items():
         torch.manual_seed(0)
         stack = build_block(name, 8, 2).eval()
         x = torch.randn(1, 101, 8, requires_grad=True)
@@ -271,7 +273,9 @@ def test_blocks_counts_the_frames_that_a_stack_really_sees() -> None:
         assert int(seen[-1] - seen[0]) < (family["receptive_field"] or 102), name
 
 
-def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_requires_a_folder_with_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     assert "did you mean 'runs'?" in refused(tacoskip("compare", "rnus"))
@@ -279,7 +283,7 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("tran", "No such command 'tran'. Did you mean 'train'?"),
         ("train --foo", "tacoskip train --help"),
@@ -291,29 +295,31 @@ def test_compare_wants_a_folder_with_runs(tmp_path: Path, monkeypatch: pytest.Mo
         ("board --port 65536", "Invalid value for '--port'"),
     ],
 )
-def test_what_cannot_be_made_out_gets_one_line(
-    typed: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_unparsable_request_prints_one_line(
+    typed: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["tacoskip", *typed.split()])
     with pytest.raises(SystemExit) as end:
         main()
     out, line = capsys.readouterr()
     assert (end.value.code, out) == (2, "")
-    assert line.startswith("error: ") and line.count("\n") == 1 and said in line
+    assert line.startswith("error: ") and line.count("\n") == 1 and message in line
 
 
-def test_board_wants_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_board_suggests_the_nearest_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     assert "no folder of runs 'rnus'; did you mean 'runs'?" in refused(tacoskip("board", "rnus"))
 
 
-def test_board_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_board_refuses_files_and_foreign_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     assert "expected a folder of runs, got the file 'file'" in refused(tacoskip("board", "file"))
-    said = refused(tacoskip("board"))
-    assert "no folder of runs 'runs'; train first: tacoskip train recipe=" in said
+    message = refused(tacoskip("board"))
+    assert "no folder of runs 'runs'; train first: tacoskip train recipe=" in message
     result = tacoskip("board", ".", "--host", "203.0.113.1", "--port", "0")  # of nobody
     lines = result.stderr.splitlines()
     assert result.exit_code == 2 and "Traceback" not in result.stderr
@@ -322,7 +328,7 @@ def test_board_says_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
-    # A shell's background jobs, and with them these tests, may have been told to ignore Ctrl-C.
+    # A shell's background jobs, and with them these tests, may have been report to ignore Ctrl-C.
     listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     script = f"{listen}; from tacoskip.cli import main; main()"
     command = [sys.executable, "-c", script, "board", str(tmp_path), "--port", "0"]
@@ -337,7 +343,7 @@ def test_board_serves_until_ctrl_c(tmp_path: Path) -> None:
         url = next(word for word in line.split() if word.startswith("http"))
         assert urllib.request.urlopen(url, timeout=30).status == 200
         board.send_signal(signal.SIGINT)
-        _, said = board.communicate(timeout=30)
-    assert board.returncode == 0, said
-    assert "Traceback" not in said
-    assert "41 runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS" in said
+        _, message = board.communicate(timeout=30)
+    assert board.returncode == 0, message
+    assert "Traceback" not in message
+    assert "41 runs: Scalars and Custom Scalars stay empty until TOGGLE ALL RUNS" in message

@@ -1,4 +1,4 @@
-"""What becomes of an exception, an interrupt, a warning and a closed pipe."""
+"""Exit codes and messages of exceptions, interrupts, warnings and closed pipes."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tacoskip.cli import app
+from tacoskip.cli.console import Bar
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,7 +20,7 @@ def tacoskip(*arguments: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (ValueError("expected\n  this"), 2, "error: expected this"),
         (FileNotFoundError(2, "No such file", "x.wav"), 2, "error: x.wav: No such file"),
@@ -28,8 +29,8 @@ def tacoskip(*arguments: str) -> Result:
         (KeyError("mel"), 1, "error: KeyError: 'mel' (TACOSKIP_DEBUG=1 shows where)"),
     ],
 )
-def test_an_exception_becomes_a_line_and_a_code(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
+def test_exception_prints_one_line_and_sets_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, message: str
 ) -> None:
     def fail() -> list[Any]:
         raise error
@@ -37,15 +38,15 @@ def test_an_exception_becomes_a_line_and_a_code(
     monkeypatch.setattr("tacoskip.cli.doctor.examine", fail)
     monkeypatch.delenv("TACOSKIP_DEBUG", raising=False)
     result = tacoskip("doctor")
-    assert (result.exit_code, result.stdout, result.stderr) == (code, "", f"{said}\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", f"{message}\n")
     monkeypatch.setenv("TACOSKIP_DEBUG", "1")
     result = tacoskip("doctor")
     assert result.exit_code == code
     assert "Traceback" in result.stderr
-    assert result.stderr.splitlines()[-1] == said
+    assert result.stderr.splitlines()[-1] == message
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> list[Any]:
         raise KeyboardInterrupt
 
@@ -55,7 +56,7 @@ def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.stderr.startswith("interrupted")
 
 
-def test_a_reader_that_leaves_early_is_no_traceback() -> None:
+def test_closed_pipe_prints_no_traceback() -> None:
     # `yes | head`, as it were: the pipe is closed before the command writes into it.
     reader, writer = os.pipe()
     os.close(reader)
@@ -68,3 +69,14 @@ def test_a_reader_that_leaves_early_is_no_traceback() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_piped_progress_has_elapsed_and_remaining_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 0.0, 60.0])
+    monkeypatch.setattr("tacoskip.cli.console.time.monotonic", lambda: next(clock))
+    bar = Bar("train")  # of a run that resumes at a half
+    bar.show(0.5, "step 50")
+    bar.show(0.75, "step 75")
+    assert capsys.readouterr().err == "train  75% step 75 (1.0 min elapsed, 1.0 min left)\n"

@@ -1,4 +1,4 @@
-"""The doctor on a healthy patient and on a sick one."""
+"""`tacoskip doctor` in a healthy and in a broken environment."""
 
 import json
 import sys
@@ -14,9 +14,9 @@ def tacoskip(*arguments: str) -> Result:
 
 
 def test_doctor_finds_this_environment_healthy() -> None:
-    told = json.loads(tacoskip("doctor", "--json").stdout)
-    assert told["healthy"] is True
-    names = {check["name"] for check in told["checks"]}
+    report = json.loads(tacoskip("doctor", "--json").stdout)
+    assert report["healthy"] is True
+    names = {check["name"] for check in report["checks"]}
     assert {
         "python",
         "torch",
@@ -30,13 +30,13 @@ def test_doctor_finds_this_environment_healthy() -> None:
     assert "torchaudio" in tacoskip("doctor").stdout
 
 
-def test_doctor_survives_what_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_broken_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)  # an import of it now fails
     monkeypatch.setitem(sys.modules, "soundfile", None)
     result = tacoskip("doctor", "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    broken = {check["name"]: check["detail"] for check in told["checks"] if check["ok"] is False}
+    report = json.loads(result.stdout)
+    broken = {check["name"]: check["detail"] for check in report["checks"] if check["ok"] is False}
     assert set(broken) == {"torchaudio", "soundfile"}
     assert "reinstall" in broken["torchaudio"]
-    assert told["healthy"] is False
+    assert report["healthy"] is False

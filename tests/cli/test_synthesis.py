@@ -1,4 +1,4 @@
-"""`tacoskip synthesize` around a voice that is a tone: texts in, files and streams out."""
+"""`tacoskip synthesize` with a voice that returns tones: texts in, files and streams out."""
 
 import io
 import json
@@ -67,7 +67,7 @@ def voice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_speech_goes_to_the_first_free_name(voice: Path) -> None:
+def test_output_takes_the_first_free_name(voice: Path) -> None:
     for name in ("speech.wav", "speech-2.wav", "speech-3.wav"):
         result = tacoskip("synthesize", "run", "hello there")
         assert (result.exit_code, result.stdout) == (0, "")
@@ -76,19 +76,19 @@ def test_speech_goes_to_the_first_free_name(voice: Path) -> None:
         assert (len(wave), rate) == (80 * len("hello there"), RATE)
 
 
-def test_a_named_file_is_replaced_and_that_is_said(voice: Path) -> None:
+def test_replacing_a_file_is_logged(voice: Path) -> None:
     assert "wrote a.wav" in tacoskip("synthesize", "run", "hello", "-o", "a.wav").stderr
     assert "replaced a.wav" in tacoskip("synthesize", "run", "hello", "-o", "a.wav").stderr
 
 
-def test_the_seed_reaches_the_voice(voice: Path) -> None:
+def test_seed_changes_the_speech(voice: Path) -> None:
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         tacoskip("synthesize", "run", "hello", "-o", f"{name}.wav", "--seed", seed)
     a, b, c = (Path(f"{name}.wav").read_bytes() for name in "abc")
     assert a == b != c
 
 
-def test_lines_of_a_file_follow_one_another_in_one_wav(voice: Path) -> None:
+def test_lines_of_a_file_are_joined_in_one_wav(voice: Path) -> None:
     Path("two.txt").write_bytes(b"\xef\xbb\xbfhello\r\n\r\n  there you are \r\n")
     assert tacoskip("synthesize", "run", "--file", "two.txt", "-o", "two.wav").exit_code == 0
     wave, _ = soundfile.read("two.wav")
@@ -99,21 +99,21 @@ def test_lines_of_a_file_follow_one_another_in_one_wav(voice: Path) -> None:
     assert np.abs(wave[first + pause :]).max() > 0.4
 
 
-def test_a_folder_takes_a_file_for_each_line(voice: Path) -> None:
+def test_folder_output_has_one_file_a_line(voice: Path) -> None:
     lines = [f"line number {chr(97 + n)}" for n in range(20)]  # more than are spoken at once
     result = tacoskip("synthesize", "run", "-", "-o", "out", stdin="\n".join(lines).encode())
     assert result.exit_code == 0
     assert sorted(p.name for p in Path("out").iterdir()) == [f"{n:04d}.wav" for n in range(1, 21)]
 
 
-def test_plots_stand_beside_the_audio(voice: Path) -> None:
+def test_plots_are_written_beside_the_audio(voice: Path) -> None:
     tacoskip("synthesize", "run", "hello", "-o", "a.wav", "--plot")
     tacoskip("synthesize", "run", "-", "-o", "b.wav", "--plot", stdin=b"one\ntwo")
     for name in ("a.png", "b-0001.png", "b-0002.png"):
         assert Path(name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_warnings_are_lines_said_once(voice: Path) -> None:
+def test_each_warning_is_logged_once(voice: Path) -> None:
     result = tacoskip("synthesize", "run", "-", "-o", "a.wav", stdin=b"an endless text\n" * 17)
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
@@ -121,18 +121,18 @@ def test_warnings_are_lines_said_once(voice: Path) -> None:
     assert "warning: 'an endless text': did not end by itself" in lines
 
 
-def test_json_stands_alone_on_stdout(voice: Path) -> None:
+def test_json_is_alone_on_stdout(voice: Path) -> None:
     result = tacoskip("synthesize", "run", "endless", "-o", "a.wav", "--plot", "--json")
-    told = json.loads(result.stdout)
+    output = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
-    assert told["sample_rate"] == RATE
-    (speech,) = told["speech"]
+    assert output["sample_rate"] == RATE
+    (speech,) = output["speech"]
     assert (speech["file"], speech["plot"], speech["stopped"]) == ("a.wav", "a.png", False)
     assert speech["seconds"] == pytest.approx(0.07)
     assert "a library talks to stdout" in result.stderr
 
 
-def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
+def test_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
     result = tacoskip("synthesize", "run", "-", "-o", "-", stdin=b"hello\nthere")
     wave, rate = soundfile.read(io.BytesIO(result.stdout_bytes))
     tacoskip("synthesize", "run", "-", "-o", "whole.wav", stdin=b"hello\nthere")
@@ -143,7 +143,7 @@ def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "said"),
+    ("arguments", "stdin", "message"),
     [
         (["hello", "--file", "x.txt"], None, "got a text and --file"),
         ([], None, "got none of them"),
@@ -164,8 +164,8 @@ def test_a_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
         (["hello", "-o", "-", "--json"], None, "expected -o FILE with --plot or --json"),
     ],
 )
-def test_a_wrong_text_or_place_is_refused(
-    voice: Path, arguments: list[str], stdin: bytes | None, said: str
+def test_wrong_text_or_output_is_refused(
+    voice: Path, arguments: list[str], stdin: bytes | None, message: str
 ) -> None:
     Path("text.txt").write_text("hello")
     Path("plain").write_text("hello")
@@ -175,5 +175,5 @@ def test_a_wrong_text_or_place_is_refused(
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (result.exit_code, result.stdout) == (2, "")
     assert len(lines) == 1
-    assert said in lines[0]
+    assert message in lines[0]
     assert sorted(voice.iterdir()) == before

@@ -1,4 +1,4 @@
-"""transcribe, align, ngram and a recognizer's evaluate, as a user meets them."""
+"""`transcribe`, `align`, `ngram` and `evaluate` of a recognizer."""
 
 import json
 from dataclasses import asdict
@@ -52,15 +52,15 @@ def test_text_of_one_file_and_of_several(folder: Path) -> None:
 
 def test_json_has_words_with_times_and_confidence(folder: Path) -> None:
     result = tacoskip("transcribe", folder / "run", folder / "a.wav", "--format", "json")
-    (told,) = json.loads(result.stdout)["transcripts"]
-    assert told["seconds"] == 2.0 and told["file"] == str(folder / "a.wav")
-    assert " ".join(word["text"] for word in told["words"]) == told["text"] != ""
-    word = told["words"][0]
+    (result,) = json.loads(result.stdout)["transcripts"]
+    assert result["seconds"] == 2.0 and result["file"] == str(folder / "a.wav")
+    assert " ".join(word["text"] for word in result["words"]) == result["text"] != ""
+    word = result["words"][0]
     assert 0 <= word["start"] < word["end"] <= 2.1 and 0 < word["confidence"] <= 1
     assert "".join(c["text"] for c in word["characters"]) == word["text"]
 
 
-def test_wrong_files_are_named_and_the_others_done(folder: Path) -> None:
+def test_unreadable_files_are_named_and_others_transcribed(folder: Path) -> None:
     wrong = ["text.wav", "empty.wav", "none.wav"]
     result = tacoskip("transcribe", folder / "run", *(folder / n for n in [*wrong, "a.wav"]))
     assert result.exit_code == 2
@@ -72,7 +72,7 @@ def test_wrong_files_are_named_and_the_others_done(folder: Path) -> None:
     assert (alone.exit_code, alone.stdout) == (2, "")
 
 
-def test_a_folder_takes_a_file_for_each(folder: Path, tmp_path: Path) -> None:
+def test_folder_output_has_one_file_a_recording(folder: Path, tmp_path: Path) -> None:
     files = [folder / "a.wav", folder / "b.wav"]
     for kind, begins in (("srt", "1\n00:00:0"), ("vtt", "WEBVTT"), ("text", ""), ("json", "{")):
         out = tmp_path / kind
@@ -82,7 +82,7 @@ def test_a_folder_takes_a_file_for_each(folder: Path, tmp_path: Path) -> None:
         assert all(path.read_text().startswith(begins) for path in out.iterdir())
 
 
-def test_beam_search_with_a_model_made_here(folder: Path, tmp_path: Path) -> None:
+def test_beam_search_with_an_ngram_model(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("one two\nthree four five\n" * 3)
     lm = tmp_path / "lm.arpa"
     made = tacoskip("ngram", tmp_path / "text.txt", "-o", lm, "--order", "2", "--json")
@@ -94,17 +94,17 @@ def test_beam_search_with_a_model_made_here(folder: Path, tmp_path: Path) -> Non
 
 
 def test_alignment_as_json_and_textgrid(folder: Path) -> None:
-    told = tacoskip("align", folder / "run", folder / "a.wav", "One two")
-    assert told.exit_code == 0, told.stderr
-    assert [word["text"] for word in json.loads(told.stdout)["words"]] == ["one", "two"]
+    result = tacoskip("align", folder / "run", folder / "a.wav", "One two")
+    assert result.exit_code == 0, result.stderr
+    assert [word["text"] for word in json.loads(result.stdout)["words"]] == ["one", "two"]
     grid = tacoskip("align", folder / "run", folder / "a.wav", "one two", "--format", "textgrid")
     assert grid.stdout.startswith('File type = "ooTextFile"') and 'text = "two"' in grid.stdout
 
 
 def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
-    told = tacoskip("evaluate", folder / "run", "--split", "train", "--json")
-    assert told.exit_code == 0, told.stderr
-    figures = json.loads(told.stdout)
+    result = tacoskip("evaluate", folder / "run", "--split", "train", "--json")
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads(result.stdout)
     errors = sum(figures[name] for name in ("substitutions", "deletions", "insertions"))
     assert figures["wer"]["mean"] == pytest.approx(errors / figures["words"])
     assert figures["cer"]["low"] <= figures["cer"]["mean"] <= figures["cer"]["high"]
@@ -131,7 +131,7 @@ def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
         (["ngram", "none.txt"], "no such file"),
     ],
 )
-def test_a_wrong_request_is_refused_in_one_line(
+def test_wrong_request_prints_one_line_and_exits_2(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
 ) -> None:
     monkeypatch.chdir(folder)
@@ -141,6 +141,6 @@ def test_a_wrong_request_is_refused_in_one_line(
     assert reason in result.stderr
 
 
-def test_a_checkpoint_of_a_recognizer_is_plain_values(folder: Path) -> None:
+def test_recognizer_checkpoint_holds_plain_values(folder: Path) -> None:
     values = torch.load(folder / "run" / "checkpoints" / "best.pt", weights_only=True)
     assert values["config"]["asr"] == asdict(load_config("smoke_asr").asr)
