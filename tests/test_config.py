@@ -239,7 +239,7 @@ def test_unknown_recipe_suggests_the_nearest_and_lists_all() -> None:
 
 
 def test_missing_recipe_lists_all() -> None:
-    with pytest.raises(ConfigError, match=r"expected recipe=NAME, got none \(known: demo, "):
+    with pytest.raises(ConfigError, match=r"expected recipe=NAME, got none \(known: arctic, "):
         load_arguments(["seed=1"])
 
 

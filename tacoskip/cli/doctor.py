@@ -111,9 +111,9 @@ def _kernels() -> Finding:
 
     if cpu.library() is None:
         slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
-        return Finding("C kernels", None, f"none: {cpu.missing()}; {slower}")
+        return Finding("compiled kernels", None, f"none: {cpu.missing()}; {slower}")
     which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
-    return Finding("C kernels", True, which)
+    return Finding("compiled kernels", True, which)
 
 
 def _packages() -> Finding:
