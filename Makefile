@@ -10,7 +10,7 @@ FSDD ?= data/downloads/fsdd/free-spoken-digit-dataset-1.0.10
 LJSPEECH ?= data/downloads/ljspeech/LJSpeech-1.1
 SENTENCE ?= The queen gave my sister a yellow box.
 
-.PHONY: help setup test test-faults test-load lint docs demo bench clean
+.PHONY: help setup test test-faults test-load lint docs demo bench gpu-check clean
 
 help:
 	@echo "make setup   install everything into $(VENV)"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs    the documentation as a site in build/site; fails on a broken link"
 	@echo "make demo    train a voice and a recognizer in minutes, write demo.wav and demo.png"
 	@echo "make bench   speed beside the peers, whom it installs: half an hour (FSDD=folder LJSPEECH=folder)"
+	@echo "make gpu-check   check and measure on a GPU: eight minutes"
 	@echo "make clean   remove $(VENV), caches and what demo wrote; runs/ and data/ stay"
 
 INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
@@ -93,6 +94,10 @@ bench:
 BENCH = OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench = @if [ -e "$(1)" ]; then echo "== $(2)"; $(BENCH)/$(2); \
 	else echo "skipped $(2): no $(1) (make bench FSDD=folder LJSPEECH=folder)"; fi
+
+# On a machine without network see benchmarks/gpu_bundle.py.
+gpu-check: setup
+	$(BIN)/python benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache demo.wav demo.png

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Stage: module, function, most seconds, share of what is left that it may take.
 STAGES = {
     "environment": ("gpu_stages", "environment", 40),
+    "compile": ("gpu_stages", "compile_kernels", 120),
     "kernel_tests": ("gpu_stages", "kernel_tests", 90),
     "agreement": ("gpu_stages", "agreement", 120),
     "steps": ("gpu_speed", "steps", 120),

@@ -20,7 +20,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 @triton.jit
-def _load(x, mask, row, col, rows, C: tl.constexpr):
+def _load(x, mask, row, col, rows, C):
     """Rows of x and which are real; row may lie outside."""
     real = tl.load(mask + row, mask=(row >= 0) & (row < rows), other=0) != 0
     place = x + row.to(tl.int64)[:, None] * C + col[None, :]
@@ -37,7 +37,7 @@ def _affine(x, real, slope, shift, RECTIFY: tl.constexpr):
 
 @triton.jit(do_not_specialize=["rows"])
 def _statistics(
-    x, mask, partial, rows, C: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
+    x, mask, partial, rows, C, BR: tl.constexpr, BC: tl.constexpr,
 ):  # fmt: skip
     """Write count, mean and sum of squares about it, of this program's rows: partial (P, 3, C)."""
     program = tl.program_id(0)
@@ -61,7 +61,7 @@ def _statistics(
 
 @triton.jit(do_not_specialize=["rows", "T"])
 def _apply(
-    x, mask, slope, shift, out, rows, T, C: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
+    x, mask, slope, shift, out, rows, T, C, BR: tl.constexpr, BC: tl.constexpr,
     RECTIFY: tl.constexpr, POOL: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BR + tl.arange(0, BR)
@@ -80,7 +80,7 @@ def _apply(
 
 @triton.jit
 def _gradient(
-    x, mask, slope, shift, d_out, row, col, rows, T, C: tl.constexpr,
+    x, mask, slope, shift, d_out, row, col, rows, T, C,
     RECTIFY: tl.constexpr, POOL: tl.constexpr,
 ):  # fmt: skip
     """The input, which rows are real, and the gradient of the affine map's result."""
@@ -106,7 +106,7 @@ def _gradient(
 @triton.jit(do_not_specialize=["rows", "T"])
 def _sums(
     x, mask, slope, shift, centre, d_out, partial, rows, T,
-    C: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
+    C, BR: tl.constexpr, BC: tl.constexpr,
     RECTIFY: tl.constexpr, POOL: tl.constexpr,
 ):  # fmt: skip
     """Write the sums of the gradient, and of it times the centred input: partial (P, 2, C)."""
@@ -131,7 +131,7 @@ def _sums(
 @triton.jit(do_not_specialize=["rows", "T"])
 def _backward(
     x, mask, slope, shift, offset, linear, d_out, d_x, rows, T,
-    C: tl.constexpr, BR: tl.constexpr, BC: tl.constexpr,
+    C, BR: tl.constexpr, BC: tl.constexpr,
     RECTIFY: tl.constexpr, POOL: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * BR + tl.arange(0, BR)

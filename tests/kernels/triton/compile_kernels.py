@@ -21,7 +21,7 @@ FLOATS = {
     "bias", "weights", "totals", "context", "d_weights", "d_logits", "d_last", "d_total",
     "d_windows", "d_energy", "d_filters", "partial", "slope", "shift", "centre", "offset", "linear",
 }  # fmt: skip
-KINDS = {"lengths": "*i64", "mask": "*i1"} | dict.fromkeys(("B", "T", "L", "S", "rows"), "i32")
+KINDS = {"lengths": "*i64", "mask": "*i1"} | dict.fromkeys(("B", "T", "L", "S", "C", "rows"), "i32")
 
 
 def resources(kernel: Any, dtype: str, sizes: dict[str, Any], **options: int) -> str:
@@ -73,7 +73,7 @@ def main() -> None:
             for kernel in (attention._forward, attention._backward):
                 print(resources(kernel, dtype, sizes, num_warps=8, num_stages=stages))
             print(resources(attention._backward_keys, dtype, sizes | {"BS": 16}, num_warps=8))
-        sizes = {"C": 2048, "BR": 64, "BC": 64, "RECTIFY": True, "POOL": True}
+        sizes = {"BR": 64, "BC": 64, "RECTIFY": True, "POOL": True}
         for kernel in (norm._statistics, norm._apply, norm._sums, norm._backward):
             print(resources(kernel, dtype, sizes))
         sys.stdout.flush()
