@@ -141,8 +141,6 @@ def project(
             fixed[0],
             iterations,
             pull,
-            0.0,
-            0,
         )
         return buffer[None]
     buffer = torch.zeros_like(scale)

@@ -139,20 +139,19 @@ static int64_t rounded(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 /* ---- Griffin-Lim ---- */
 
 /* magnitude, phase (T, F); analysis, synthesis (W rounded up to LANES): windows, halved and over n;
- * scale, fixed, buffer (L). look: iterations between two looks at the convergence, 0: none.
+ * scale, fixed, buffer (L).
  */
 typedef struct {
-    int64_t n, hop, window, frames, length, iterations, look;
+    int64_t n, hop, window, frames, length, iterations;
     const float *magnitude, *phase, *analysis, *synthesis, *scale, *fixed, *turns, *pair_turns;
     const int32_t *pairs;
     float *buffer;
-    float pull, tolerance;
+    float pull;
     /* From here on its own. A group's target and last spectrum lie as pairs are met, then bins 0
      * and M, then bin M / 2; `sums` are each group's frames, overlapped, of this step and the last.
      */
-    int64_t step, looking, segment;
+    int64_t step, segment;
     float *target, *previous, *sums[2], *scratch;
-    double *errors;
     int taken;
 } projection;
 
@@ -189,26 +188,15 @@ INLINE void drawn(vector *bin, vector target, vector *previous, float pull) {
     bin[0] = re * gain, bin[1] = im * gain;
 }
 
-INLINE vector off(const vector *bin, vector target) {
-    const vector power = bin[0] * bin[0] + bin[1] * bin[1];
-    const vector d = power * inverse_root(power) - target;
-    return d * d;
-}
-
-/* A group's spectrum in x, to that of the next step; returns its distance to the target, squared,
- * where it is wanted.
- */
-INLINE vector stepped(const projection *g, vector *x, const vector *target, vector *previous,
-                      const int look) {
+/* A group's spectrum in x, to that of the next step. */
+INLINE void stepped(const projection *g, vector *x, const vector *target, vector *previous) {
     const int64_t half = g->n / 4;
     const int32_t *pair = g->pairs;
     const float *t = g->pair_turns, pull = g->pull;
-    vector error = {0};
     for (int64_t i = 1; i < half; i++, pair += 3, t += 2, target += 2, previous += 4) {
         vector here[2], there[2];
         vector *a = x + 2 * pair[0], *b = x + 2 * pair[1];
         single_bins(a, b, t[0], t[1], here, there);
-        if (look) error += off(here, target[0]) + off(there, target[1]);
         drawn(here, target[0], previous, pull);
         drawn(there, target[1], previous + 2, pull);
         single_numbers(here, there, t[0], t[1], a, b);
@@ -216,13 +204,11 @@ INLINE vector stepped(const projection *g, vector *x, const vector *target, vect
     vector first[2] = {2.0f * (x[0] + x[1])}, last[2] = {2.0f * (x[0] - x[1])};
     vector *middle = x + 2 * *pair;
     middle[0] *= 2.0f, middle[1] *= -2.0f;
-    if (look) error += off(first, target[0]) + off(last, target[1]) + off(middle, target[2]);
     drawn(first, target[0], previous, pull);
     drawn(last, target[1], previous + 2, pull);
     drawn(middle, target[2], previous + 4, pull);
     x[0] = first[0] + last[0], x[1] = first[0] - last[0];
     middle[0] *= 2.0f, middle[1] *= -2.0f;
-    return error;
 }
 
 /* A group's first spectrum, from its target and its phases (F, LANES). */
@@ -291,16 +277,7 @@ static void project_groups(void *given, int64_t direction, int64_t first, int64_
             gather(g, g->sums[g->step % 2], frame * g->hop, g->segment, samples);
             single_take(samples, g->hop, padded, g->analysis, x);
             single_forward(x, g->n / 2, padded / 2, g->turns);
-            if (g->looking) {
-                vector loudest = {0};
-                for (int64_t k = 0; k < bins; k++) loudest = chosen(target[k] > 0, target[k], loudest);
-                const vector error = stepped(g, x, target, previous, 1);
-                g->errors[group] = 0;
-                for (int i = 0; i < LANES; i++)
-                    if (loudest[i] > 0) g->errors[group] += error[i];
-            } else {
-                stepped(g, x, target, previous, 0);
-            }
+            stepped(g, x, target, previous);
         }
         single_backward(x, g->n / 2, padded / 2, g->turns);
         overlapped(g, x, g->sums[(g->step + 1) % 2] + group * g->segment);
@@ -318,32 +295,16 @@ int project(projection *g, int64_t threads) {
     g->segment = (LANES - 1) * g->hop + rounded(g->window, LANES);
     const int64_t scratch = LANES * g->n + rounded(g->segment, LANES) + 2 * LANES * bins;
     const int64_t spectrum = all * bins * LANES, sums = rounded(all * g->segment, LANES);
-    float *block = room(4 * (3 * spectrum + 2 * sums + threads * scratch) + 8 * all);
+    float *block = room(4 * (3 * spectrum + 2 * sums + threads * scratch));
     if (!block) return 0;
     g->target = block;
     g->previous = g->target + spectrum;
     g->sums[0] = g->previous + 2 * spectrum;
     g->sums[1] = g->sums[0] + sums;
     g->scratch = g->sums[1] + sums;
-    g->errors = (double *)(g->scratch + threads * scratch);
-    double norm = 0, last = INFINITY;
-    if (g->look)
-        for (int64_t i = 0; i < g->frames * bins; i++)
-            norm += (double)g->magnitude[i] * g->magnitude[i];
-    norm = norm > 1e-30 ? norm : 1e-30;
-    g->step = -1, g->looking = 0;
+    g->step = -1;
     step(g, threads);
-    for (g->step = 0; g->step < g->iterations; g->step++) {
-        g->looking = g->look && g->step % g->look == 0;
-        step(g, threads);
-        if (g->looking) {
-            double error = 0;
-            for (int64_t i = 0; i < all; i++) error += g->errors[i];
-            const double now = sqrt(error / norm);
-            if (!(last - now >= g->tolerance)) break;
-            last = now;
-        }
-    }
+    for (g->step = 0; g->step < g->iterations; g->step++) step(g, threads);
     gather(g, g->sums[g->step % 2], 0, g->length, g->buffer);
     free(block);
     return 1;

@@ -22,12 +22,12 @@ _NUMBER, _PLACE = ctypes.c_int64, ctypes.c_void_p
 
 class _Projection(ctypes.Structure):
     _fields_ = (
-        *((name, _NUMBER) for name in "n hop window frames length iterations look".split()),
+        *((name, _NUMBER) for name in "n hop window frames length iterations".split()),
         *((name, _PLACE) for name in "magnitude phase analysis synthesis scale fixed".split()),
         *((name, _PLACE) for name in "turns pair_turns pairs buffer".split()),
-        *((name, ctypes.c_float) for name in ("pull", "tolerance")),
-        *((name, _NUMBER) for name in "step looking segment".split()),
-        *((name, _PLACE) for name in "target previous even odd scratch errors".split()),
+        ("pull", ctypes.c_float),
+        *((name, _NUMBER) for name in "step segment".split()),
+        *((name, _PLACE) for name in "target previous even odd scratch".split()),
         ("taken", ctypes.c_int),
     )
 
@@ -105,11 +105,9 @@ def project(
     fixed: Tensor,
     iterations: int,
     pull: float,
-    tolerance: float,
-    look: int,
 ) -> Tensor:
     """Griffin-Lim on one item, as `audio/inversion.py` has it: magnitude, phase (T, F), scale and
-    fixed (L,) -> buffer (L,). `look`: iterations between two looks at the convergence.
+    fixed (L,) -> buffer (L,).
     """
     table, buffer = _plan(n_fft), torch.empty_like(scale)
     tensors = (
@@ -119,9 +117,8 @@ def project(
     )
     given = _Projection(
         *(n_fft, hop_length, len(window), len(magnitude), len(scale), iterations),
-        look if tolerance > 0 else 0,
         *(pointer(x) for x in tensors),
-        *(pull, tolerance),
+        pull,
     )
     run("project", ctypes.byref(given), threads())
     return buffer
