@@ -136,7 +136,7 @@ def voice_graphs(model: Tacotron) -> list[Graph]:
     n_mels, n_symbols = model.decoder.n_mels, model.encoder.embedding.num_embeddings
 
     def text(batch: int, length: int) -> tuple[Tensor, ...]:
-        speakers = torch.arange(batch) % model.speakers.num_embeddings
+        speakers = torch.arange(batch) % model.n_speakers
         return torch.randint(1, n_symbols, (batch, length)), _lengths(batch, length), speakers
 
     @torch.no_grad()

@@ -89,7 +89,8 @@ class Tacotron(nn.Module):
         self.encoder = Encoder(n_symbols, settings, cbhg)
         memory_channels = self.encoder.out_channels
         channels = settings.speaker_channels if n_speakers > 1 else 0
-        self.speakers = nn.Embedding(n_speakers, channels)
+        self.n_speakers = n_speakers
+        self.speakers = nn.Embedding(n_speakers, channels) if channels else None
         self.speaker_memory = nn.Linear(channels, memory_channels) if channels else None
         self.decoder = Decoder(memory_channels, n_mels, channels, settings)
         self.postnet = CBHG(n_mels, postnet)
@@ -147,8 +148,9 @@ class Tacotron(nn.Module):
 
     def encode(self, symbols: Tensor, mask: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
         memory = self.encoder(symbols, mask)
-        speaker = self.speakers(speakers)
-        if self.speaker_memory is not None:
+        speaker = memory.new_zeros(len(memory), 0)
+        if self.speakers is not None and self.speaker_memory is not None:
+            speaker = self.speakers(speakers)
             memory = memory + torch.tanh(self.speaker_memory(speaker))[:, None]
         return memory.masked_fill(~mask[:, :, None], 0.0), speaker
 
