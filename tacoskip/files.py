@@ -18,7 +18,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises OSError, named for `path`, when the disk is full; nothing half-written stays.
     """
     path = Path(path)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)

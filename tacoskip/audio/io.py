@@ -4,7 +4,6 @@ libsndfile reads a wav that was cut short as a shorter one, without a word, and 
 of samples and any rate that a header names: they are checked.
 """
 
-import os
 import struct
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tacoskip.audio import ffmpeg
+from tacoskip.files import write_whole
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -170,17 +170,6 @@ def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) ->
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not writable as 16-bit audio ({_cause(error)})") from error
     write_whole(target, encoded.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all; OSError when the disk is full."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager

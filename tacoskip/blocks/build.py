@@ -1,7 +1,6 @@
 """A stack from the name of its family, or from names on the three axes."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.topologies import TOPOLOGIES
 from tacoskip.blocks.topologies.base import Topology
 from tacoskip.blocks.transforms import TRANSFORMS
+from tacoskip.messages import nearest
 
 Axis = TypeVar("Axis", bound=Part)
 
@@ -170,6 +170,5 @@ def _name(part: type[Part], table: Mapping[str, type[Part]]) -> str:
 def _known(kind: str, name: str, among: Mapping[str, object]) -> str:
     if name in among:
         return name
-    near = get_close_matches(name, among, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
-    raise ValueError(f"unknown {kind} '{name}'{hint} (known: {', '.join(sorted(among))})")
+    hint = f"{nearest(name, among)} (known: {', '.join(sorted(among))})"
+    raise ValueError(f"unknown {kind} '{name}'{hint}")

@@ -10,12 +10,12 @@ B batch, S symbols, C channels.
 
 import math
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tacoskip.messages import nearest
 from tacoskip.precision import at_least_float32
 
 State = tuple[Tensor, ...]
@@ -307,7 +307,6 @@ def build_attention(
 ) -> Attention:
     """Build the attention `name` of `ATTENTIONS`; ValueError for an unknown name."""
     if name not in ATTENTIONS:
-        near = get_close_matches(name, ATTENTIONS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"unknown attention '{name}'{hint} (known: {', '.join(ATTENTIONS)})")
+        hint = f"{nearest(name, ATTENTIONS)} (known: {', '.join(ATTENTIONS)})"
+        raise ValueError(f"unknown attention '{name}'{hint}")
     return ATTENTIONS[name](query_channels, memory_channels, channels)

@@ -10,12 +10,12 @@ The unigrams back off to the uniform distribution over all words and `<unk>`.
 """
 
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tacoskip.files import whole_file
 from tacoskip.recognition.arpa import SPACE
 from tacoskip.text.letters import plain_words
 
@@ -82,25 +82,20 @@ class NGram:
         """Write the model as an ARPA file, whole or not at all."""
         levels = [dict(level) for level in self.probability]
         levels[0][(START,)] = 0.0
-        partial = Path(f"{path}.partial")
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write("\\data\\\n")
-                for n, level in enumerate(levels, 1):
-                    file.write(f"ngram {n}={len(level)}\n")
-                for n, level in enumerate(levels, 1):
-                    file.write(f"\n\\{n}-grams:\n")
-                    for gram in sorted(level):
-                        chance = level[gram]
-                        log = math.log10(chance) if chance > 0 else -99.0
-                        line = f"{log:.6f}\t{' '.join(gram)}"
-                        if gram in self.backoff and n < self.order:
-                            line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
-                        file.write(line + "\n")
-                file.write("\n\\end\\\n")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+            file.write("\\data\\\n")
+            for n, level in enumerate(levels, 1):
+                file.write(f"ngram {n}={len(level)}\n")
+            for n, level in enumerate(levels, 1):
+                file.write(f"\n\\{n}-grams:\n")
+                for gram in sorted(level):
+                    chance = level[gram]
+                    log = math.log10(chance) if chance > 0 else -99.0
+                    line = f"{log:.6f}\t{' '.join(gram)}"
+                    if gram in self.backoff and n < self.order:
+                        line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
+                    file.write(line + "\n")
+            file.write("\n\\end\\\n")
 
 
 def train_file(

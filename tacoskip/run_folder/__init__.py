@@ -18,7 +18,6 @@ import pickle
 import warnings
 import zipfile
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import Config, from_dict, with_block
+from tacoskip.files import whole_file
+from tacoskip.messages import nearest_name
 from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
@@ -89,26 +90,19 @@ def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron |
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint so that a crash at any moment leaves either the old file or the whole new
-    one.
+    """Write a checkpoint atomically: a crash leaves the old file or the new one.
 
-    Raises OSError, and leaves nothing half-written, when the disk is full.
+    Raises OSError when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(vars(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except (RuntimeError, OSError) as error:
-        partial.unlink(missing_ok=True)
-        # torch has words of its own for a file that cannot be written.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(path)) from None
-        raise
+    with whole_file(path) as part:
+        try:
+            with part.open("wb") as file:
+                torch.save(vars(checkpoint), file)
+                file.flush()
+                os.fsync(file.fileno())
+        except RuntimeError as error:  # what torch makes of an OSError
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -220,8 +214,8 @@ def find_checkpoint(run: str | Path) -> Path:
         return run
     if not run.is_dir():
         folder = run.parent if run.parent.is_dir() else Path()
-        near = get_close_matches(run.name, [path.name for path in runs_in(folder)], n=1)
-        meant = folder / near[0] if near else Path("runs") / run
+        near = nearest_name(run.name, [path.name for path in runs_in(folder)])
+        meant = folder / near if near else Path("runs") / run
         hint = f"; did you mean '{meant}'?" if meant.is_dir() else ""
         raise RunError(f"no run folder or checkpoint '{run}'{hint}")
     best = run / "checkpoints" / "best.pt"

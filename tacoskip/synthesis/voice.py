@@ -8,7 +8,6 @@ linear bins, N samples.
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd, GriffinLimStream
 from tacoskip.config import Config
+from tacoskip.messages import nearest
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.synthesis.alignment import alignment_warnings
 from tacoskip.synthesis.long_text import (
@@ -161,11 +161,8 @@ class Voice:
         if speaker is None:
             return 0
         if speaker not in self.speakers:
-            near = get_close_matches(speaker, self.speakers, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise ValueError(
-                f"unknown speaker '{speaker}'{hint} (known: {', '.join(self.speakers)})"
-            )
+            hint = f"{nearest(speaker, self.speakers)} (known: {', '.join(self.speakers)})"
+            raise ValueError(f"unknown speaker '{speaker}'{hint}")
         return self.speakers.index(speaker)
 
     def _run(self, sentences: list[list[int]], speaker: str | None) -> list[_Sentence]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
+from tacoskip.files import write_whole
 from tacoskip.probes import pictures as probe_pictures
 from tacoskip.probes.activations import ActivationProbe
 from tacoskip.probes.attention import AttentionProbe
@@ -135,14 +136,8 @@ class Board:
                 self._figure(f"attention/{place}", probe_pictures.attention_maps(maps), step)
 
     def _save_probed(self) -> None:
-        """Replace probes.json as a whole; what is not finite becomes null."""
-        partial_file = self.run / "probes.json.partial"
-        text = json.dumps(_finite(self.probed), indent=1) + "\n"
-        try:
-            partial_file.write_text(text, encoding="utf-8")
-            partial_file.replace(self.run / "probes.json")
-        finally:
-            partial_file.unlink(missing_ok=True)
+        """Write probes.json; numbers that are not finite become null."""
+        write_whole(self.run / "probes.json", json.dumps(_finite(self.probed), indent=1) + "\n")
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
         """Let a wave (N,) be heard, and keep it in the run's samples."""
