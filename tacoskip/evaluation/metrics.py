@@ -1,11 +1,11 @@
-"""Scores of synthesised speech: its distance to a recording, and how well attention read the text.
+"""Distances of synthesized speech to a recording.
 
-T frames (of a mel or, in alignments, of decoder steps), S symbols, M mels, N samples.
+T mel frames, M mels, N samples.
 
 `mcd_db`: mel-cepstral distortion, Kubichek, "Mel-cepstral distance measure for objective speech
 quality assessment", PACRIM 1993. `f0_rmse_cents`: fundamental frequency by YIN, de Cheveigne and
-Kawahara, JASA 111(4) 2002. Both compare frames that dynamic time warping put together (Sakoe and
-Chiba 1978). docs/evaluation.md has the definitions in full.
+Kawahara, JASA 111(4) 2002. Both compare frames paired by dynamic time warping (Sakoe and
+Chiba 1978). docs/reference/figures.md has the definitions in full.
 """
 
 import numpy as np
@@ -84,7 +84,7 @@ def mcd_db(mel_reference: Array, mel_candidate: Array) -> float:
     """Return the mel-cepstral distortion in dB of two log10 mel magnitudes (T1, M), (T2, M).
 
     The mean along the warping path of 10 / ln 10 * sqrt(2 * sum_k (c_k - c'_k)^2), k = 1..13.
-    Without c_0 it does not hear loudness. Raises ValueError on an empty mel or one of 13 or fewer
+    Without c_0 loudness does not count. Raises ValueError on an empty mel or one of 13 or fewer
     bands.
     """
     return float(mel_path(mel_reference, mel_candidate)[1].mean())

@@ -204,7 +204,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def find_checkpoint(run: str | Path) -> Path:
-    """Return the file to speak with: RUN itself if it is a file, else its best checkpoint, else its
+    """Return the file to use: RUN itself if it is a file, else its best checkpoint, else its
     newest.
 
     Raises RunError when there is none, naming the nearest run folder, or those inside.

@@ -66,8 +66,8 @@ def test_kenlm_reads_the_file_and_finds_the_same_probabilities(tmp_path: Path, o
 def test_texts_are_read_as_they_are_spoken(tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("He saw 2 dogs!\n\n-- \nA dog; he saw.\n")
-    told = train_file([text], tmp_path / "lm.arpa", 2)
-    assert told["sentences"] == 2
+    result = train_file([text], tmp_path / "lm.arpa", 2)
+    assert result["sentences"] == 2
     assert sorted(arpa_words(tmp_path / "lm.arpa")) == ["a", "dog", "dogs", "he", "saw", "two"]
     train_file([text], tmp_path / "characters.arpa", 4, characters=True)
     assert "|" in set(arpa_words(tmp_path / "characters.arpa"))
