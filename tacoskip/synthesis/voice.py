@@ -33,7 +33,7 @@ from tacoskip.text import Tokenizer
 # A sentence is cut at this many times the corpus' mean frames a symbol, and one second more.
 LENGTH_FACTOR = 2.5
 # Attention this long on the last symbol ends a sentence whose stop token failed. In recordings it
-# rests there 0.08 s on average and 0.34 s at most (732 clips, docs/notes/phonemes.md).
+# rests there 0.08 s on average and 0.34 s at most (docs/explanation/experiments/phonemes.md).
 REST_SECONDS = 0.5
 
 
