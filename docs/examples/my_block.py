@@ -1,8 +1,10 @@
 """A block of one's own: a residual whose transform is gated for each channel and utterance.
 
-y = ReLU(x + g * F(x)),   g = sigmoid(W mean_t(x) + b)
+    y = ReLU(x + g * F(x)),   g = sigmoid(W mean_t(x) + b)
 
-PYTHONPATH=docs/examples tacoskip train recipe=fsdd block=my_block:MyFamily
+F is the basic unit of ResNet. Try it with
+
+    PYTHONPATH=docs/examples tacoskip train recipe=fsdd block=my_block:MyFamily
 """
 
 import torch
