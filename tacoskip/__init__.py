@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from tacoskip.ablation.ablate import ablate
     from tacoskip.data.prepare import prepare
     from tacoskip.loading import load
+    from tacoskip.training.loop import train
 
-__all__ = ["ablate", "load", "prepare"]
+__all__ = ["ablate", "load", "prepare", "train"]
 
-_FUNCTIONS = {"ablate": "ablation.ablate", "load": "loading", "prepare": "data.prepare"}
+_FUNCTIONS = {
+    "ablate": "ablation.ablate",
+    "load": "loading",
+    "prepare": "data.prepare",
+    "train": "training",
+}
 
 _MODULES = (
     "ablation",

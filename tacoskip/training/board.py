@@ -1,5 +1,4 @@
-"""What a run shows while it learns: scalars, pictures and sound in TensorBoard, samples and the
-probes' last values (`probes.json`) in the run folder. What is shown of an evaluation is its task's.
+"""TensorBoard events of a run, its samples, and the last values of the probes (`probes.json`).
 
 N samples.
 """
@@ -9,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,31 +32,42 @@ from tacoskip.probes.paths import path_lengths
 from tacoskip.probes.reuse import reuse
 from tacoskip.probes.stacks import ByUnit
 
-# Of the files that a run writes itself.
-SUFFIX = ".run"
+SUFFIX = ".run"  # of the event files that a run writes itself
+
+# TensorBoard sorts groups by name and opens the first: this one comes after train and validation.
+INSIDE = "within"
+
+
+@dataclass
+class Panel:
+    """An image (width, height), drawn with its first row at the bottom, and its labels."""
+
+    image: Tensor
+    title: str
+    width: str
+    height: str
 
 
 class Board:
-    """Writer of one run's events. Tags are `train/...`, `validation/...`, `gradient_norm/...`, and
-    those of the probes: MEASURE/PLACE/unit_03.
+    """Writer of one run's events. Tags are `train/...`, `validation/...`, and
+    `within/gradient_norm/PART` and `within/MEASURE/STACK/unit_03` of the probes.
     """
 
     def __init__(
-        self, run: Path, resumed: int | None = None, vouched: Mapping[str, int] | None = None
+        self, run: Path, resumed: int | None = None, saved: Mapping[str, int] | None = None
     ) -> None:
-        """resumed: the step that a run goes on from. vouched: what `save` gave then; events that
-        came later are cut off, they come again.
+        """resumed: the step from which a run continues. saved: what `save` returned then; later
+        events are cut off, since they will be written again.
         """
         self.run = run
-        if vouched is not None:
+        if saved is not None:
             for path in run.glob(f"events.out.tfevents.*{SUFFIX}"):
                 with path.open("rb+") as file:
-                    file.truncate(min(vouched.get(path.name, 0), path.stat().st_size))
+                    file.truncate(min(saved.get(path.name, 0), path.stat().st_size))
         # Files are read in the order of their names, which begin with the second they are from.
         while any(run.glob(f"events.out.tfevents.{int(time.time()):010d}.*{SUFFIX}")):
             time.sleep(0.02)
-        # A TensorBoard that is open has read what was cut off, and is told to forget it; so is
-        # every reader of what a run left that died before its first checkpoint.
+        # Readers must forget what was cut off, and what a run wrote before its first checkpoint.
         purge = 0 if resumed is None else resumed + 1
         self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
         self.probed: dict[str, Any] = {"places": {}}
@@ -78,17 +89,17 @@ class Board:
                 square = parameter.grad.detach().square().sum()
                 squares[part] = squares[part] + square if part in squares else square
         norms = torch.stack(list(squares.values())).sqrt().tolist() if squares else []
-        self.scalars("gradient_norm", dict(zip(squares, norms, strict=True)), step)
+        self.scalars(f"{INSIDE}/gradient_norm", dict(zip(squares, norms, strict=True)), step)
 
-    def probes(self, found: Mapping[str, ByUnit], step: int) -> None:
-        """Write what a probe found by place and unit, and keep it as the last values."""
-        for place, measures in found.items():
+    def probes(self, measured: Mapping[str, ByUnit], step: int) -> None:
+        """Write a probe's measures by stack and unit, and keep them as the last values."""
+        for stack, measures in measured.items():
             for name, values in measures.items():
                 for number, value in enumerate(values):
                     if value is not None:
-                        tag = f"{name}/{place}/unit_{number:02d}"
+                        tag = f"{INSIDE}/{name}/{stack}/unit_{number:02d}"
                         self.writer.add_scalar(tag, value, step)
-            self.probed["places"].setdefault(place, {}).update(measures)
+            self.probed["places"].setdefault(stack, {}).update(measures)
         self.probed["step"] = step
 
     def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
@@ -98,14 +109,14 @@ class Board:
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
         lengths, reasons = path_lengths(model, losses[0])
         for place, rise in dropped.increase.items():
-            mine = self.probed["places"][place]
+            kept = self.probed["places"][place]
             self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
-            mine["lesions_left_out"] = dropped.left_out.get(place, "")
-            mine["paths_left_out"] = reasons.get(place, "")
+            kept["lesions_left_out"] = dropped.left_out.get(place, "")
+            kept["paths_left_out"] = reasons.get(place, "")
             if place in lengths:
-                mine["paths"] = vars(lengths[place])
-                mine["path_length"] = [lengths[place].mean]
-                self.writer.add_scalar(f"path_length/{place}", lengths[place].mean, step)
+                kept["paths"] = vars(lengths[place])
+                kept["path_length"] = [lengths[place].mean]
+                self.writer.add_scalar(f"{INSIDE}/path_length/{place}", lengths[place].mean, step)
                 paths = lengths[place]
                 picture = probe_pictures.path_bars(place, paths.magnitude, paths.share)
                 self._figure(f"paths/{place}", picture, step)
@@ -114,22 +125,22 @@ class Board:
 
     @contextmanager
     def probing(self, model: nn.Module, step: int) -> Iterator[None]:
-        """Have the probes look at every pass of `model` inside, and show what they saw."""
+        """Have the probes watch every pass of `model` in the block, and write what they measure."""
         norms, gates, attention = ActivationProbe(model), GateProbe(model), AttentionProbe(model)
         with norms.watching(), gates.watching(), attention.watching():
             yield
-        for found in (norms.read(), gates.read(), learned_weights(model), attention.read()):
-            self.probes(found, step)
+        for measured in (norms.read(), gates.read(), learned_weights(model), attention.read()):
+            self.probes(measured, step)
         self._probe_pictures(attention, step)
         self._save_probed()
 
     def _probe_pictures(self, probe: AttentionProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
-            mine = self.probed["places"][place]
-            self._figure(f"depth/{place}", probe_pictures.by_depth(place, mine), step)
+            kept = self.probed["places"][place]
+            self._figure(f"depth/{place}", probe_pictures.by_depth(place, kept), step)
             tables = reuse(stack)
             if tables:
-                mine["reuse"] = tables
+                kept["reuse"] = tables
                 self._figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
             if probe.maps[place]:
                 maps = probe.maps[place]
@@ -140,7 +151,7 @@ class Board:
         write_whole(self.run / "probes.json", json.dumps(_finite(self.probed), indent=1) + "\n")
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
-        """Let a wave (N,) be heard, and keep it in the run's samples."""
+        """Write a wave (N,), also as a file in the run's samples."""
         peak = max(float(np.abs(wave).max()), 1e-6)
         sound = torch.from_numpy(wave / max(peak, 1.0))
         self.writer.add_audio(f"speech/{name}", sound[None], step, sample_rate)
@@ -149,19 +160,20 @@ class Board:
         write_audio(samples / f"{name}-{step:08d}.wav", sound.numpy(), sample_rate)
 
     def text(self, tag: str, markdown: str, step: int) -> None:
-        """Show a text."""
+        """Write a text."""
         self.writer.add_text(tag, markdown, step)
 
-    def picture(self, tag: str, images: list[Tensor], step: int) -> None:
-        """Show (time, height) images above one another, time to the right."""
-        figure = Figure(figsize=(7, 2.8 * len(images)), layout="constrained")
+    def picture(self, tag: str, panels: Sequence[Panel], text: str, step: int) -> None:
+        """Draw images above one another, under the text that they belong to."""
+        figure = Figure(figsize=(7, 2.9 * len(panels) + 0.3), layout="constrained")
         FigureCanvasAgg(figure)
-        for axes, image in zip(
-            figure.subplots(len(images), squeeze=False)[:, 0], images, strict=True
-        ):
-            axes.imshow(
-                image.float().cpu().T, origin="lower", aspect="auto", interpolation="nearest"
-            )
+        figure.suptitle(text if len(text) <= 90 else f"{text[:87]}...", fontsize="medium")
+        rows = figure.subplots(len(panels), squeeze=False)[:, 0]
+        for axes, panel in zip(rows, panels, strict=True):
+            pixels = panel.image.float().cpu().T
+            axes.imshow(pixels, origin="lower", aspect="auto", interpolation="nearest")
+            axes.set_title(panel.title, fontsize="medium")
+            axes.set(xlabel=panel.width, ylabel=panel.height)
         self._figure(tag, figure, step)
 
     def _figure(self, tag: str, figure: Figure, step: int) -> None:
@@ -173,8 +185,7 @@ class Board:
         Raises OSError when the disk is full.
         """
         self.writer.flush()
-        # The thread that writes tells of an event it could not write a moment after it is asked;
-        # with another event behind that one, it has told.
+        # The writing thread reports a failed event only after the next one has been queued.
         mark = Event(session_log=SessionLog(status=SessionLog.CHECKPOINT))
         self.writer.file_writer.add_event(mark)  # type: ignore[attr-defined]
         self.writer.flush()
@@ -182,7 +193,7 @@ class Board:
         return {path.name: path.stat().st_size for path in files}
 
     def close(self) -> None:
-        """Let go of the file. What could not be written is `save`'s to tell."""
+        """Close the file. `save` reports what could not be written."""
         with suppress(OSError):
             self.writer.file_writer.close()  # type: ignore[attr-defined]
 

@@ -25,6 +25,15 @@ from tacoskip.training.tasks import Task
 
 Log = Callable[..., None]
 
+# Settings that may differ between the machines of a run: where things lie, what a machine can do.
+LOCAL = ("run", "data.root", "data.dir", "data.workers", "train.threads")
+
+
+def shared_settings(config: Config) -> dict[str, Any]:
+    """The settings that must be the same in all processes of a run, by dotted key."""
+    settings = flatten(to_dict(config), field_kinds(Config))
+    return {key: value for key, value in settings if key not in LOCAL}
+
 
 class Checkpointer:
     """Checkpoints of one run. The main process reads and writes them for all.
@@ -146,13 +155,11 @@ class Checkpointer:
 
     def _log_changes(self, before: Config) -> None:
         """Name the settings that differ from the checkpoint's in one line."""
-        kinds = field_kinds(Config)
-        old = dict(flatten(to_dict(before), kinds))
-        new = dict(flatten(to_dict(self.config), kinds))
+        old = shared_settings(before)
         changes = [
             f"{key}: {old[key]} -> {value}"
-            for key, value in new.items()
-            if value != old[key] and key not in ("run", "recipe")
+            for key, value in shared_settings(self.config).items()
+            if value != old[key] and key != "recipe"
         ]
         if changes:
             self.log(f"changed settings: {', '.join(changes)}")

@@ -5,40 +5,33 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor, nn
+from torch import Tensor
 
-from tacoskip.config import Config, TrainSettings, to_dict
-from tacoskip.config_checks import field_kinds, flatten
+from tacoskip.config import Config
 from tacoskip.data import Batch, PreparedCorpus
-from tacoskip.kernels.accelerate import accelerate, describe
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
-from tacoskip.training.checkpointer import Checkpointer, seed_process
-from tacoskip.training.ema import WeightAverage
+from tacoskip.training.checkpointer import Checkpointer, seed_process, shared_settings
+from tacoskip.training.device import check_device, replace_modules, set_tf32
+from tacoskip.training.evaluator import Evaluator
 from tacoskip.training.interrupts import Interrupts
 from tacoskip.training.memory import BatchSplitter, StepResult, keep_memory
+from tacoskip.training.model_card import write_model_card
 from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
 from tacoskip.training.processes import Processes, one_line_errors, start_accelerator
-from tacoskip.training.reporter import Progress, Reporter, write_environment
-from tacoskip.training.state import TrainingState
-from tacoskip.training.tasks import TASKS, Task
-
-WEIGHT_DECAY = 1e-6
+from tacoskip.training.reporter import Progress, Reporter, commit, write_environment
+from tacoskip.training.state import new_state
+from tacoskip.training.tasks import TASKS
 
 # Steps in a row that may be skipped before a run goes back to its newest checkpoint, by what factor
 # the learning rate falls then, and how many times before the run is given up.
 MOST_SKIPPED, RATE_FACTOR, ROLL_BACKS = 20, 0.5, 2
-# Utterances that a warning names, validation batches that the final analysis takes.
-NAMED, ANALYZED = 5, 2
-
-# Settings that may differ between the machines of a run: where things lie, what a machine can do.
-LOCAL = ("run", "data.root", "data.dir", "data.workers", "train.threads")
+NAMED = 5  # utterances that a warning names
 
 
 def train(config: Config, on_progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
@@ -70,28 +63,6 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     return summary
 
 
-def check_device(settings: TrainSettings) -> tuple[bool, str]:
-    """Whether to train on a GPU, and accelerate's name of the precision.
-
-    Raises ValueError for what this machine cannot do.
-    """
-    cuda = torch.cuda.is_available() and settings.device != "cpu"
-    if settings.device == "cuda" and not cuda:
-        raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
-    if settings.precision == "fp16" and not cuda:
-        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
-    names = {"auto": "bf16" if cuda else "no", "fp32": "no"}
-    return cuda, names.get(settings.precision, settings.precision)
-
-
-def set_tf32(enabled: bool) -> None:
-    """Let a GPU round the inputs of fp32 products, convolutions and GRUs to TF32, or do not."""
-    precision = "tf32" if enabled else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
-    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
-
-
 class Trainer:
     """One run in this process: what it is made of, and its steps."""
 
@@ -106,7 +77,10 @@ class Trainer:
         self.reporter = Reporter(config, processes.main, on_progress)
         self.log = self.reporter.log
         corpus = PreparedCorpus.of(config)
-        processes.check_same(_shared_values(config, corpus))
+        processes.check_same(
+            shared_settings(config)
+            | {"prepared clips": f"{len(corpus.train)} of checksum {corpus.checksum():08x}"}
+        )
         task = TASKS[config.task](config, corpus, self.log)
         match: ParameterMatch | None = None
         if config.match != "none":
@@ -116,34 +90,28 @@ class Trainer:
         frames_per_symbol = _frames_per_symbol(task.validation)
         task.start(corpus, frames_per_symbol)
         network.to(processes.device).train()
-        optimizer = torch.optim.AdamW(
-            network.parameters(),
-            lr=self.settings.learning_rate,
-            weight_decay=WEIGHT_DECAY,
-            fused=processes.device.type == "cuda",
-        )
-        average = WeightAverage(network)
-        self.task, self.state = (
-            task,
-            TrainingState(
-                *(network, optimizer, average, task.batches, accelerator.scaler, frames_per_symbol)
-            ),
-        )
-        self.checkpointer = Checkpointer(config, task, self.state, processes, self.log)
+        state = new_state(task, self.settings, accelerator.scaler, frames_per_symbol)
+        self.task, self.state = task, state
+        self.checkpointer = Checkpointer(config, task, state, processes, self.log)
         if processes.count > 1:
             seed_process(config.seed, processes.rank, 0)
         resumed = self.checkpointer.resume()
         self._warn_of(match)
-        kernels = self._accelerate(network)
+        kernels = replace_modules(network, processes.device, accelerator.mixed_precision)
+        replaced = ", ".join(name for name, count in kernels.items() if "replaced" in count)
+        self.log(f"kernels: {replaced or 'none, plain PyTorch'}")
         if processes.main:
             write_environment(config, network, processes, task.speakers, match, kernels)
-        self.reporter.open(self.state, resumed, self.checkpointer.events)
+        self.reporter.open(state, resumed, self.checkpointer.events)
         self.gradients = GradientProbe(network)
         processes.synchronize_batch_norms(network)
         self.model = accelerator.prepare_model(network)
-        self.optimizer = accelerator.prepare_optimizer(optimizer)
+        self.optimizer = accelerator.prepare_optimizer(state.optimizer)
         self.splitter = BatchSplitter(
             network, self.compute_gradients, processes.device, processes.count > 1, self.log
+        )
+        self.evaluator = Evaluator(
+            config, task, state, self.reporter, self.checkpointer, processes.device
         )
         self.speeds: deque[float] = deque(maxlen=50)
 
@@ -224,33 +192,10 @@ class Trainer:
         return {name: value.detach() for name, value in (losses | {"loss": loss}).items()}, output
 
     def evaluate(self) -> None:
-        """Evaluate the averaged network on validation clips, and keep it if it is the best yet."""
-        state, task, reporter = self.state, self.task, self.reporter
-        state.evaluated = state.step
-        if not self.processes.main:
-            return
-        with self._own_random():
-            figures = task.evaluate(
-                self.averaged(), reporter.board, state.frames_per_symbol, state.step
-            )
-        reporter.board.scalars("validation", figures, state.step)
-        reporter.board.writer.flush()
-        better = not state.best or task.rank(figures) > task.rank(state.best)
-        line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-        self.log(f"step {state.step}: {line}" + (" (best so far)" if better else ""))
-        state.last = figures
-        if better:
-            state.best = figures
-            self.checkpointer.save_best()
-        advice = task.advice(figures, state.step)
-        if advice:
-            self.log(f"step {state.step}: {advice}", warning=True)
-
-    def averaged(self) -> Any:
-        """A network with the averaged weights, apart from the one in training."""
-        model = self.task.build(self.config)
-        model.load_state_dict(self.state.average.weights)
-        return accelerate(model.to(self.processes.device).eval())
+        """Evaluate in the main process; the others wait at their next decision."""
+        self.state.evaluated = self.state.step
+        if self.processes.main:
+            self.evaluator.evaluate()
 
     def save(self) -> None:
         """Write a checkpoint; it vouches for the events before it."""
@@ -264,9 +209,19 @@ class Trainer:
         self.save()
         if state.analyzed != state.step:
             if self.processes.main:
-                self._analyze()
+                self.evaluator.analyze()
             state.analyzed = state.step
             self.save()
+        if self.processes.main:
+            task = self.task
+            write_model_card(
+                self.config,
+                state,
+                len(state.batches.clips),
+                task.speakers,
+                task.text_kind,
+                commit(),
+            )
         self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {self.config.run}")
         summary = {
             "run": self.config.run,
@@ -362,29 +317,6 @@ class Trainer:
         board.gradient_norms(state.model, state.step)
         board.probes(self.gradients.read(), state.step)
 
-    def _analyze(self) -> None:
-        """Measure lesions and path lengths of the averaged network, which is done."""
-        with self._own_random():
-            model, batches = self.averaged(), self.task.validation[-ANALYZED:]
-            # The longest batches say most; they are last.
-            losses = [partial(_validation_loss, self.task, model, batch) for batch in batches]
-            self.reporter.board.analysis(model, losses, self.state.step)
-
-    def _own_random(self) -> Any:
-        """Draw random numbers apart from training's: an evaluation must not change it."""
-        device = self.processes.device
-        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-    def _accelerate(self, network: nn.Module) -> dict[str, str]:
-        """Replace modules by faster equals; return and log which."""
-        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
-        accelerate(network, self.processes.device, dtype)
-        kernels = describe(network)
-        names = "; ".join(f"{name}: {count}" for name, count in kernels.items())
-        self.log(f"kernels: {names or 'none, plain PyTorch'}")
-        return kernels
-
     def _warn_of(self, match: ParameterMatch | None) -> None:
         if match and not match.within:
             self.log(
@@ -392,18 +324,6 @@ class Trainer:
                 f"{match.percent:+.1f} %, the nearest it can come",
                 warning=True,
             )
-
-
-def _validation_loss(task: Task, model: Any, batch: Batch) -> Tensor:
-    return task.validation_loss(model, batch)[0]
-
-
-def _shared_values(config: Config, corpus: PreparedCorpus) -> dict[str, Any]:
-    """What must be the same in all processes of a run, by name."""
-    settings = dict(flatten(to_dict(config), field_kinds(Config)))
-    clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
-    shared = {key: value for key, value in settings.items() if key not in LOCAL}
-    return shared | {"prepared clips to train with": clips}
 
 
 def _frames_per_symbol(validation: list[Batch]) -> float:

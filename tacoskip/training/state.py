@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from tacoskip.config import TrainSettings
 from tacoskip.data import TrainBatches
 from tacoskip.training import schedule
 from tacoskip.training.ema import WeightAverage
+from tacoskip.training.settings import TrainSettings
+from tacoskip.training.tasks import Task
+
+WEIGHT_DECAY = 1e-6
 
 
 @dataclass
@@ -52,3 +55,22 @@ class TrainingState:
         """Restore what `counters` returned; raises KeyError when one is missing."""
         for name, value in self.counters().items():
             setattr(self, name, type(value)(counters[name]))
+
+
+def new_state(
+    task: Task,
+    settings: TrainSettings,
+    scaler: torch.amp.GradScaler | None,
+    frames_per_symbol: float,
+) -> TrainingState:
+    """The state before the first step. The network is on its device."""
+    model: nn.Module = task.model
+    parameters = list(model.parameters())
+    optimizer = torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        weight_decay=WEIGHT_DECAY,
+        fused=parameters[0].device.type == "cuda",
+    )
+    average = WeightAverage(model)
+    return TrainingState(model, optimizer, average, task.batches, scaler, frames_per_symbol)

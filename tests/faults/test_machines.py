@@ -137,7 +137,7 @@ def test_killed_process_ends_the_run_which_resumes_to_the_bit(
     ("pairs", "message"),
     [
         (["train.learning_rate=0.5"], "train.learning_rate=0.5 (0.001 on the first)"),
-        (["data.dir=shorter"], "prepared clips to train with="),
+        (["data.dir=shorter"], "prepared clips="),
     ],
 )
 def test_machines_with_different_settings_are_refused(

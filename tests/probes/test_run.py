@@ -49,7 +49,7 @@ def test_probed_run_trains_the_same(tiny_corpus: Path, tmp_path: Path) -> None:
         for name in ("often", "dense")
     }
     for tag in ("gradient/encoder/unit_00", "norm/postnet/unit_00", "lesion/encoder/unit_01"):
-        assert tag in tags["often"]["scalars"]
+        assert f"within/{tag}" in tags["often"]["scalars"]
     for tag in ("depth/encoder", "attention/encoder"):
         assert tag in tags["often"]["images"]
     for tag in ("reuse/postnet", "lesions/postnet"):

@@ -38,8 +38,8 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
         tags["scalars"]
     )
     assert "validation/mel_and_ctc_peaks" in tags["images"]
-    (heard,) = events.Tensors("validation/heard/text_summary")[:1]
-    assert b"| said | heard |" in heard.tensor_proto.string_val[0]
+    (table,) = events.Tensors("validation/transcripts/text_summary")[:1]
+    assert b"| reference | transcript |" in table.tensor_proto.string_val[0]
     recognizer = load(run)
     assert isinstance(recognizer, SpeechRecognizer)
     assert isinstance(recognizer.transcribe(torch.randn(8000).numpy()).text, str)

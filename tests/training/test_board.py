@@ -1,4 +1,4 @@
-"""What a checkpoint vouches for: events that are on the disk, and no others."""
+"""A checkpoint counts the events that are on the disk, and no others."""
 
 import errno
 import threading
@@ -16,15 +16,15 @@ def scalars(run: Path) -> list[tuple[int, float]]:
     return [(e.step, e.value) for e in events.Scalars("train/loss")]
 
 
-def test_events_after_what_was_vouched_for_are_cut_off(tmp_path: Path) -> None:
+def test_events_after_the_saved_sizes_are_cut_off(tmp_path: Path) -> None:
     board = Board(tmp_path)
     board.scalars("train", {"loss": 1.0}, 1)
-    vouched = board.save()
+    saved = board.save()
     board.scalars("train", {"loss": 2.0}, 1)
     board.close()
     stranger = tmp_path / "events.out.tfevents.1.stranger"
     stranger.write_bytes(b"not ours")
-    again = Board(tmp_path, resumed=1, vouched=vouched)
+    again = Board(tmp_path, resumed=1, saved=saved)
     again.scalars("train", {"loss": 3.0}, 2)
     again.close()
     assert stranger.read_bytes() == b"not ours"
@@ -32,10 +32,10 @@ def test_events_after_what_was_vouched_for_are_cut_off(tmp_path: Path) -> None:
     assert scalars(tmp_path) == [(1, 1.0), (2, 3.0)]
 
 
-def test_an_event_that_cannot_be_written_is_never_vouched_for(
+def test_saving_reports_an_event_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that writes tells of it late; here it takes its time."""
+    """The writing thread reports it late."""
     board = Board(tmp_path)
     board.scalars("train", {"loss": 1.0}, 1)
     board.save()

@@ -19,10 +19,10 @@ Figures = dict[str, float]
 class Task(Protocol):
     """A network with its batches, losses and evaluation.
 
-    n_symbols: symbols of the texts. vocabulary_model: a recognizer's subwords
-    (`tacoskip.text.subwords`), or "". seen_symbols: ids that occur in a voice's training texts.
-    log: reports a line, as a warning where asked. The loop sets config and model once the network's
-    widths are settled.
+    n_symbols: symbols of the texts; text_kind says in words what they are. vocabulary_model: a
+    recognizer's subwords (`tacoskip.text.subwords`), or "". seen_symbols: ids that occur in a
+    voice's training texts. log: reports a line, as a warning where asked. The loop sets config and
+    model once the network's widths are settled.
     """
 
     config: Config
@@ -30,6 +30,7 @@ class Task(Protocol):
     n_symbols: int
     speakers: list[str]
     vocabulary_model: str
+    text_kind: str
     batches: TrainBatches
     validation: list[Batch]
 
@@ -44,7 +45,7 @@ class Task(Protocol):
         """Return the network of a config, freshly initialised."""
 
     def start(self, corpus: PreparedCorpus, frames_per_symbol: float) -> None:
-        """Begin a fresh run: take the corpus' statistics, warn of what cannot be learnt."""
+        """Begin a fresh run: take the corpus' statistics, warn of what cannot be learned."""
 
     def begin_step(self, step: int) -> None:
         """Set what follows a schedule."""

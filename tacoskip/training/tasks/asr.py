@@ -1,6 +1,6 @@
-"""Training a recognizer: CTC, and what it writes of validation clips.
+"""Training a recognizer: CTC, and transcripts of validation clips.
 
-B batch, T mel frames, L encoder frames, U units.
+B batch, T mel frames, L encoder frames, V tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,12 +27,12 @@ from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import plain_words
 from tacoskip.text.subwords import Characters, Subwords, Vocabulary
-from tacoskip.training.board import Board
+from tacoskip.training.board import Board, Panel
 from tacoskip.training.losses import ctc_loss, spelling_loss
 
 NAMED = 5  # clips that a warning names
 SHOWN = 8  # decoded validation utterances in TensorBoard
-DEAF_STEPS, DEAF_CER = 2000, 0.8
+UNTRAINED_STEPS, UNTRAINED_CER = 2000, 0.8
 
 
 class RecognizerTask:
@@ -63,6 +63,7 @@ class RecognizerTask:
             joined=config.data.join[1] > 1,
             linear=False,
         )
+        self.text_kind = f"{self.n_symbols} tokens ({config.asr.tokens})"
         self.model: Recognizer
 
     def build(self, config: Config) -> Recognizer:
@@ -104,12 +105,12 @@ class RecognizerTask:
         }
 
     def scalars(self, output: RecognizerOutput) -> dict[str, float]:
-        # A network that has learnt nothing yet says "blank" throughout.
+        # An untrained network emits only blanks.
         blank = output.log_probs.detach()[0, : int(output.lengths[0]), 0].exp().mean()
         return {"blank": float(blank)}
 
     def validation_loss(self, model: Recognizer, batch: Batch) -> tuple[Tensor, RecognizerOutput]:
-        """CTC's loss of clips as they are."""
+        """CTC's loss of unchanged clips."""
         batch = batch.to(next(model.parameters()).device)
         output = model(batch.mel, batch.mel_lengths)
         loss = ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
@@ -119,33 +120,41 @@ class RecognizerTask:
     def evaluate(
         self, model: Recognizer, board: Board, frames_per_symbol: float, step: int
     ) -> dict[str, float]:
-        """Judge by loss, cer and wer of greedy decoding; show what was written, and the peaks."""
-        said, heard, total = list[str](), list[str](), 0.0
+        """Return loss, cer and wer of greedy decoding; write transcripts and peaks to `board`."""
+        references, transcripts, total = list[str](), list[str](), 0.0
         with board.probing(model, step):
             for batch in self.validation:
                 loss, output = self.validation_loss(model, batch)
                 total += float(loss)
-                said += [plain_words(text, normalized=True) for text in batch.texts]
-                found = greedy_batch(output.log_probs, output.lengths)
-                heard += [" ".join(self.vocabulary.decode(ids).split()) for ids in found]
+                references += [plain_words(text, normalized=True) for text in batch.texts]
+                tokens = greedy_batch(output.log_probs, output.lengths)
+                transcripts += [" ".join(self.vocabulary.decode(ids).split()) for ids in tokens]
         peaks = output.log_probs[0, : int(output.lengths[0])].exp()
         mel = batch.mel[0, : int(batch.mel_lengths[0])]
-        board.picture("validation/mel_and_ctc_peaks", [mel, peaks], step)
-        every = max(1, len(said) // SHOWN)
-        lines = [f"| {a} | {b} |" for a, b in list(zip(said, heard, strict=True))[::every]]
-        board.text("validation/heard", "\n".join(["| said | heard |", "|---|---|", *lines]), step)
-        mean = total / len(self.validation)
-        return {"loss": mean, "cer": cer(said, heard), "wer": wer(said, heard)}
+        panels = [
+            Panel(mel, "log mel spectrogram", "mel frame", "mel band"),
+            Panel(peaks, "CTC probabilities", "encoder frame", "token (0: blank)"),
+        ]
+        board.picture("validation/mel_and_ctc_peaks", panels, batch.texts[0], step)
+        pairs = list(zip(references, transcripts, strict=True))[:: max(1, len(references) // SHOWN)]
+        rows = [f"| {reference} | {transcript} |" for reference, transcript in pairs]
+        table = "\n".join(["| reference | transcript |", "|---|---|", *rows])
+        board.text("validation/transcripts", table, step)
+        return {
+            "loss": total / len(self.validation),
+            "cer": cer(references, transcripts),
+            "wer": wer(references, transcripts),
+        }
 
     def rank(self, figures: dict[str, float]) -> tuple[Any, ...]:
         select = self.config.train.select
         return -figures[select], -figures["loss"]
 
     def advice(self, figures: dict[str, float], step: int) -> str:
-        if step < DEAF_STEPS or figures["cer"] < DEAF_CER:
+        if step < UNTRAINED_STEPS or figures["cer"] < UNTRAINED_CER:
             return ""
         return (
-            f"it still hears next to nothing (cer {figures['cer']:.2f}). Look at the peaks in "
+            f"it recognizes next to nothing yet (cer {figures['cer']:.2f}). Look at the peaks in "
             "TensorBoard; try a smaller asr.subsampling, a longer train.warmup_steps, or check "
             "that the texts match the recordings"
         )
@@ -158,24 +167,21 @@ class RecognizerTask:
         audio, fastest = self.config.audio, max([1.0, *self.config.augment.speed])
         kept, short = [], []
         for clip in clips:
-            units = self.vocabulary.encode(clip.normalized, True)
+            tokens = self.vocabulary.encode(clip.normalized, True)
             # A joined clip needs a frame for the space before the next one.
-            needed = frames_needed(units) + (self.config.data.join[1] > 1)
+            needed = frames_needed(tokens) + (self.config.data.join[1] > 1)
             samples = int(clip.duration * audio.sample_rate / fastest)
             frames = torch.tensor([1 + samples // audio.hop_length])
             got = int(subsampled(frames, self.config.asr.subsampling))
-            if units and got >= needed:
+            if tokens and got >= needed:
                 kept.append(clip)
             else:
                 short.append(f"{clip.id} ({got} frames, {needed} needed)")
         if short:
             named = ", ".join(short[:NAMED]) + (", ..." if len(short) > NAMED else "")
-            clips = (
-                "1 clip is too short for its"
-                if len(short) == 1
-                else (f"{len(short)} clips are too short for their")
-            )
-            line = f"{clips} text at asr.subsampling={self.config.asr.subsampling}: {named}"
+            one = "1 clip is too short for its"
+            subject = one if len(short) == 1 else f"{len(short)} clips are too short for their"
+            line = f"{subject} text at asr.subsampling={self.config.asr.subsampling}: {named}"
             if not kept:
                 raise CorpusError(line)
             self.log(f"{line}; left out of training", warning=True)

@@ -1,4 +1,4 @@
-"""Training a voice: Tacotron's losses, and speech that it makes by itself.
+"""Training a voice: Tacotron's losses, and free-running synthesis of validation texts.
 
 B batch, L decoder steps, S symbols, T mel frames, M mels.
 """
@@ -33,15 +33,15 @@ from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
-from tacoskip.training.board import Board
+from tacoskip.training.board import Board, Panel
 from tacoskip.training.losses import STOP_WEIGHT, guided_attention_loss, masked_l1, stop_loss
 
-# Validation utterances that are synthesised at each evaluation.
-SPOKEN = 8
+# Validation utterances that are synthesized at each evaluation.
+SYNTHESIZED = 8
 UNALIGNED_STEPS = 2000
 # An attention that moves on by at most one symbol a step needs some steps to spare.
 STEPS_PER_SYMBOL = 1.25
-# What counts as speaking: the alignment score, and the share of sentences that do not end.
+# An intelligible voice: the least alignment score, the largest share of sentences without end.
 UNALIGNED_SCORE = 0.3
 STOP_FAILURES = 0.5
 
@@ -72,8 +72,9 @@ class VoiceTask:
             corpus.validation, config.data, self.front_end, tokenizer, corpus.speakers
         )
         self.n_symbols = len(tokenizer)
+        self.text_kind = f"{self.n_symbols} symbols ({config.text.symbols})"
         self.tokenizer, self.training_clips = tokenizer, corpus.train
-        with torch.random.fork_rng(devices=[]):  # who listens must not change the voice
+        with torch.random.fork_rng(devices=[]):  # the judge must not change the voice
             judge = config.train.judge
             try:
                 self.recognizer = load_recognizer(judge, config.train.device) if judge else None
@@ -148,27 +149,25 @@ class VoiceTask:
     def evaluate(
         self, model: Tacotron, board: Board, frames_per_symbol: float, step: int
     ) -> dict[str, float]:
-        """Judge by the teacher-forced loss, then by speech that the voice makes by itself.
-
-        Returns loss, alignment, mcd_db and stop_failures (a share), the last three of free-running
-        synthesis.
+        """Return the teacher-forced loss, and alignment, mcd_db and stop_failures (a share) of
+        free-running synthesis.
         """
         voice = Voice(model, self.config, self.speakers, frames_per_symbol)
         figures = {"loss": self._teacher_forced(board, model, step)}
-        figures |= self._spoken(board, voice, step)
+        figures |= self._synthesized(board, voice, step)
         for number, sentence in enumerate(self.config.train.sentences):
-            _show_speech(board, f"sentence_{number}", voice.synthesize(sentence), step)
+            _write_speech(board, f"sentence_{number}", voice.synthesize(sentence), step)
         return figures
 
     def rank(self, figures: dict[str, float]) -> tuple[Any, ...]:
-        """A network that aligns and ends its sentences goes before any that does not: distances
+        """A network that aligns and ends its sentences ranks above any that does not: distances
         alone prefer one that hums the average to one that begins to articulate.
         """
         select = self.config.train.select
-        speaks = (
+        intelligible = (
             figures["alignment"] >= UNALIGNED_SCORE and figures["stop_failures"] <= STOP_FAILURES
         )
-        return speaks, figures[select] if select == "alignment" else -figures[select]
+        return intelligible, figures[select] if select == "alignment" else -figures[select]
 
     def advice(self, figures: dict[str, float], step: int) -> str:
         if step < UNALIGNED_STEPS or figures["alignment"] >= UNALIGNED_SCORE:
@@ -180,7 +179,7 @@ class VoiceTask:
         )
 
     def _check_pace(self, frames_per_symbol: float) -> None:
-        """Warn when speech runs faster than a one-symbol-a-step attention can read."""
+        """Warn when speech is faster than an attention that moves one symbol a step."""
         name = self.config.tts.attention
         reduction = schedule.reduction(self.config.tts, 0)
         pace = frames_per_symbol / reduction
@@ -202,15 +201,18 @@ class VoiceTask:
         steps = -(-int(output.mel_lengths[0]) // model.reduction)
         symbols = int(batch.symbol_lengths[0])
         board.picture(
-            "validation/alignment_teacher_forced", [output.alignments[0, :steps, :symbols]], step
+            "validation/alignment_teacher_forced",
+            [_alignment_panel(output.alignments[0, :steps, :symbols], "teacher forcing")],
+            batch.texts[0],
+            step,
         )
         return total / len(self.validation)
 
-    def _spoken(self, board: Board, voice: Voice, step: int) -> dict[str, float]:
+    def _synthesized(self, board: Board, voice: Voice, step: int) -> dict[str, float]:
         scores, distances, failures = [], [], []
-        misheard = NONE
+        errors = NONE
         first = self.validation[0]
-        for row in range(min(SPOKEN, len(first.texts))):
+        for row in range(min(SYNTHESIZED, len(first.texts))):
             speech = voice.synthesize(first.texts[row], voice.speakers[int(first.speakers[row])])
             assert isinstance(speech, Speech)
             truth = first.mel[row, : int(first.mel_lengths[row])].cpu()
@@ -219,22 +221,33 @@ class VoiceTask:
             failures.append(not speech.stopped)
             if self.recognizer:
                 wave = speech.wave if speech.wave.size else np.zeros(1, np.float32)
-                heard = self.recognizer.transcribe(wave, speech.sample_rate).text
-                misheard += character_errors(plain_words(first.texts[row], True), heard)
+                hypothesis = self.recognizer.transcribe(wave, speech.sample_rate).text
+                errors += character_errors(plain_words(first.texts[row], True), hypothesis)
             if row == 0:
+                panels = [
+                    Panel(truth, "recording, log mel", "mel frame", "mel band"),
+                    Panel(
+                        torch.from_numpy(speech.mel), "synthesis, log mel", "mel frame", "mel band"
+                    ),
+                ]
                 board.picture(
-                    "validation/mel_target_and_spoken", [truth, torch.from_numpy(speech.mel)], step
+                    "validation/mel_target_and_synthesized", panels, first.texts[row], step
                 )
-                _show_speech(board, "validation", speech, step)
+                _write_speech(board, "validation", speech, step)
         return {
             "alignment": float(np.mean(scores)),
             "mcd_db": float(np.mean(distances)),
             "stop_failures": float(np.mean(failures)),
-            **({"cer_by_asr": misheard.rate} if self.recognizer else {}),
+            **({"cer_by_asr": errors.rate} if self.recognizer else {}),
         }
 
 
-def _show_speech(board: Board, name: str, speech: Speech | list[Speech], step: int) -> None:
+def _alignment_panel(alignment: Tensor, of: str) -> Panel:
+    return Panel(alignment, f"attention, {of}", "decoder step", "symbol")
+
+
+def _write_speech(board: Board, name: str, speech: Speech | list[Speech], step: int) -> None:
     assert isinstance(speech, Speech)
     board.speech(name, speech.wave, speech.sample_rate, step)
-    board.picture(f"speech/{name}_alignment", [torch.from_numpy(speech.alignment)], step)
+    panel = _alignment_panel(torch.from_numpy(speech.alignment), "free-running")
+    board.picture(f"speech/{name}_alignment", [panel], speech.text, step)

@@ -1,0 +1,39 @@
+"""Where and in what arithmetic a run trains, and which of its modules are replaced by fast ones."""
+
+import torch
+from torch import nn
+
+from tacoskip.kernels.accelerate import accelerate, describe
+from tacoskip.training.settings import TrainSettings
+
+
+def check_device(settings: TrainSettings) -> tuple[bool, str]:
+    """Whether to train on a GPU, and accelerate's name of the precision.
+
+    Raises ValueError for what this machine cannot do.
+    """
+    cuda = torch.cuda.is_available() and settings.device != "cpu"
+    if settings.device == "cuda" and not cuda:
+        raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
+    if settings.precision == "fp16" and not cuda:
+        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
+    names = {"auto": "bf16" if cuda else "no", "fp32": "no"}
+    return cuda, names.get(settings.precision, settings.precision)
+
+
+def set_tf32(enabled: bool) -> None:
+    """Let a GPU round the inputs of fp32 products, convolutions and GRUs to TF32, or do not."""
+    precision = "tf32" if enabled else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def replace_modules(network: nn.Module, device: torch.device, precision: str) -> dict[str, str]:
+    """Replace modules of a network by faster equals; return which, by name of the plain one.
+
+    precision: accelerate's name.
+    """
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    accelerate(network, device, dtypes.get(precision, torch.float32))
+    return describe(network)
