@@ -46,8 +46,6 @@ class TrainBatches:
     ) -> None:
         if not len(clips):
             raise ValueError("expected at least one training clip, got none")
-        if len(data.join) != 2:
-            raise ValueError(f"expected data.join = [low, high], got {data.join}")
         if data.batch_seconds <= 0 or data.max_batch < 1 or data.workers < 0:
             raise ValueError(
                 "expected data.batch_seconds > 0, data.max_batch >= 1 and data.workers >= 0, got "
@@ -161,7 +159,8 @@ class TrainBatches:
         They depend on clips, settings, seed and epoch alone: all processes compute the same ones.
         """
         d = self.data
-        utterances = joined_clips(self.clips, *d.join, d.max_seconds, self.seed, epoch)
+        low, high = d.join
+        utterances = joined_clips(self.clips, low, high, d.max_seconds, self.seed, epoch)
         seconds = np.array([utterance.duration for utterance in utterances])
         key = f"batches {self.seed} {epoch}"
         groups = duration_groups(seconds.tolist(), d.batch_seconds, d.max_batch, key)

@@ -96,7 +96,6 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
 
 
 def loudest_sample(samples: NDArray[np.float32]) -> float:
-    """Return the largest magnitude of samples of any shape."""
     return max(float(samples.max()), -float(samples.min()))
 
 
@@ -115,7 +114,8 @@ def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArra
             raise Rejected("undecodable", detail) from error
     if len(wave) == 0:
         raise Rejected("empty", f"no samples at {wanted_rate} Hz")
-    return wave - wave.mean(dtype=np.float64).astype(np.float32)
+    centred: NDArray[np.float32] = wave - wave.mean(dtype=np.float64).astype(np.float32)
+    return centred
 
 
 def decibels(wave: NDArray[np.float32]) -> float:

@@ -1,6 +1,5 @@
 """A prepared clip, and several of one speaker joined to one utterance."""
 
-import math
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from tacoskip.audio import decode_audio, read_audio
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.storage import is_remote, read, without_query
 
+TEXTS = ("id", "speaker", "text", "normalized")  # of a line of a manifest, beside `samples`
 PAUSE_LEVEL = 1e-4  # RMS of the noise in a pause: -80 dB, so that no frame is digital silence
 
 
@@ -94,10 +94,6 @@ class JoinedClips:
     def normalized(self) -> str:
         return " ".join(clip.normalized for _, clip in self.parts)
 
-    @property
-    def needs_fetching(self) -> bool:
-        return any(clip.needs_fetching for _, clip in self.parts)
-
     def load(self) -> NDArray[np.float32]:
         """Return the samples (N,); see `Clip.load`."""
         waves = [(start, clip.load()) for start, clip in self.parts]
@@ -119,22 +115,18 @@ def join_waves(
     return result
 
 
-def manifest_row(clip: dict[str, Any]) -> dict[str, Any]:
-    """Return a clip's line in a manifest from what `prepare` knows of it."""
-    return {name: clip[name] for name in ("id", "speaker", "text", "normalized", "samples")}
-
-
 def is_manifest_row(row: Any) -> bool:
-    """Whether a line of a manifest is one that `prepare` or `write_shards` writes."""
-    if type(row) is not dict or not row.keys() >= {"id", "speaker", "text", "normalized"}:
+    """Whether a line of a manifest is one that `prepare` or `write_shards` writes.
+
+    span: number of the tar, offset, bytes, CRC-32.
+    """
+    if type(row) is not dict:
         return False
-    texts = [row[name] for name in ("id", "speaker", "text", "normalized")]
     span = row.get("span", [0, 0, 1, 0])
-    numbers = [row.get("samples"), *(span if type(span) is list else [None])]
+    numbers = [row.get("samples"), *span] if type(span) is list else []
     return (
-        all(type(text) is str for text in texts)
+        all(type(row.get(name)) is str for name in TEXTS)
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and (len(numbers) == 5 and numbers[0] > 0 < numbers[3])
         and bool(row["id"])
-        and len(numbers) == 5
-        and all(type(number) is int and 0 <= number < math.inf for number in numbers)
-        and numbers[0] > 0 < numbers[3]
     )

@@ -140,7 +140,8 @@ def read_journal(path: Path) -> dict[str, Row]:
 def _is_result(row: Row) -> bool:
     if "reason" in row:
         return isinstance(row["reason"], str) and isinstance(row.get("detail"), str)
-    figures = [row.get(name) for name in ("samples", "seconds", "rate", "level_db", "clipped")]
+    names = ("samples", "seconds", "rate", "level_db", "clipped")
+    figures: list[Any] = [row.get(name) for name in names]
     if not all(type(value) in (int, float) and math.isfinite(value) for value in figures):
         return False
     return type(row["samples"]) is int and min(row["samples"], row["seconds"], row["rate"]) > 0

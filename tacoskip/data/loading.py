@@ -66,15 +66,6 @@ class Batch:
         return len(self.ids)
 
 
-def fetch(utterances: Sequence[Clip | JoinedClips]) -> dict[str, bytes]:
-    """Return the files of the clips that a server has, by id, several requests at a time."""
-    clips = {c.id: c for u in utterances for _, c in u.parts if c.needs_fetching}
-    if not clips:
-        return {}
-    with ThreadPoolExecutor(min(CONNECTIONS, len(clips)), "fetch") as pool:
-        return dict(zip(clips, pool.map(Clip.content, clips.values()), strict=True))
-
-
 class ClipFeatures:
     """Computes the features of utterances, from several threads at once if need be.
 
@@ -92,8 +83,13 @@ class ClipFeatures:
         self._lock = threading.Lock()
 
     def fetch(self, utterances: Sequence[Clip | JoinedClips]) -> dict[str, bytes]:
-        """Return what a server has of these clips and is not in the cache."""
-        return fetch([u for u in utterances if any(c.id not in self._cache for _, c in u.parts)])
+        """Return the files of the clips that a server has and the cache lacks, by id."""
+        clips = {c.id: c for u in utterances for _, c in u.parts if c.needs_fetching}
+        clips = {id: clip for id, clip in clips.items() if id not in self._cache}
+        if not clips:
+            return {}
+        with ThreadPoolExecutor(min(CONNECTIONS, len(clips)), "fetch") as pool:
+            return dict(zip(clips, pool.map(Clip.content, clips.values()), strict=True))
 
     def __call__(
         self,
@@ -165,12 +161,7 @@ class ClipFeatures:
 class Loader:
     """Makes a `Batch` of utterances, from several threads at once if need be."""
 
-    def __init__(
-        self,
-        features: ClipFeatures,
-        encoder: Encoder,
-        speakers: Sequence[str],
-    ) -> None:
+    def __init__(self, features: ClipFeatures, encoder: Encoder, speakers: Sequence[str]) -> None:
         self.features, self.encoder = features, encoder
         self.speakers = {name: index for index, name in enumerate(speakers)}
         self._symbols: dict[str, Tensor] = {}
@@ -234,7 +225,7 @@ def _features(
     chosen = spread(clips, limit)
     for first in range(0, len(chosen), CONNECTIONS):
         group = chosen[first : first + CONNECTIONS]
-        contents = fetch(group)
+        contents = features.fetch(group)
         yield from (features(clip, "", contents) for clip in group)
 
 

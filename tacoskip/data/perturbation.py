@@ -49,4 +49,4 @@ def noisy(
     noise = irfft(spectrum, length)[: len(wave)]
     level = np.sqrt(np.mean(np.square(wave, dtype=np.float64))) * 10 ** (-snr_db / 20)
     noise *= level / max(float(np.sqrt(np.mean(noise**2))), 1e-12)
-    return (wave + noise).astype(np.float32)
+    return np.asarray(wave + noise, np.float32)

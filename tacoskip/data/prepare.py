@@ -5,15 +5,17 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tacoskip.data.clip import TEXTS
 from tacoskip.data.clips import Row, check_clips
 from tacoskip.data.corpora import Corpus, check_root, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.prepared import is_prepared, prepared_dir, unknown_speaker, write_manifest
+from tacoskip.data.prepared import is_prepared, packed, prepared_dir, unknown_speaker
 from tacoskip.data.report import implausible_rates, read_report, write_report
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS, SplitClip, assign_splits, rank
 from tacoskip.data.utterance import Dropped, Notes, Utterance
+from tacoskip.files import write_whole
 
 DOWNLOADS = Path("data/downloads")
 
@@ -85,7 +87,9 @@ def prepare(
             citation=corpus.citation,
         )
         for split in SPLITS:
-            write_manifest(directory, split, [r for r in kept if split_of.get(r["id"]) == split])
+            chosen = [row for row in kept if split_of.get(row["id"]) == split]
+            lines = [{name: row[name] for name in (*TEXTS, "samples")} for row in chosen]
+            write_whole(directory / f"{split}.jsonl.gz", packed(lines))
         settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
         write_report(report, kept, split_of, settings)
     except (FileExistsError, NotADirectoryError) as error:

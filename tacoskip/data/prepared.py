@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tacoskip.data.clip import Clip, is_manifest_row, manifest_row
+from tacoskip.data.clip import Clip, is_manifest_row
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
@@ -93,13 +93,6 @@ def packed(rows: Iterable[dict[str, Any]]) -> bytes:
     return gzip.compress(lines.encode(), mtime=0)
 
 
-def write_manifest(directory: Path, split: str, clips: Iterable[dict[str, Any]]) -> None:
-    """Write one split's manifest from journal rows, whole or not at all."""
-    from tacoskip.files import write_whole
-
-    write_whole(directory / f"{split}.jsonl.gz", packed(manifest_row(clip) for clip in clips))
-
-
 def unknown_speaker(name: str, known: list[str]) -> str:
     hint = nearest(name, known)
     return f"unknown speaker '{name}' in data.speaker{hint} (known: {', '.join(known)})"
@@ -123,11 +116,9 @@ class PreparedCorpus:
         command = f"(run: tacoskip prepare recipe=...{arguments})"
         try:
             self._read_report(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
-        except CorpusError as error:
-            if is_remote(self.place):
+        except (CorpusError, ValueError, KeyError, TypeError, RecursionError) as error:
+            if isinstance(error, CorpusError) and is_remote(self.place):
                 raise
-            raise CorpusError(f"no prepared corpus in {self.dir} {command}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorpusError(f"no prepared corpus in {self.dir} {command}") from error
         if self.report.get("format") != FORMAT:
             raise CorpusError(
@@ -195,37 +186,27 @@ class PreparedCorpus:
     def _clip(self, row: Any, speakers: dict[str, str]) -> Clip:
         if not is_manifest_row(row) or row["speaker"] not in speakers:
             raise ValueError(f"clip {str(row)[:80]} is not as prepare writes it")
-        span, source = row.get("span"), audio_name(row["id"])
-        if span:
-            source, span = shard_name(span[0]), (span[1], span[2], span[3])
-        path = file_of(self.place, source) if is_remote(self.place) else f"{self.dir}/{source}"
-        if not is_remote(self.place) and (
-            os.path.islink(path) or os.path.islink(os.path.dirname(path))
-        ):
+        number, *span = row.get("span", [0])
+        name = shard_name(number) if span else audio_name(row["id"])
+        path = file_of(self.place, name) if is_remote(self.place) else f"{self.dir}/{name}"
+        if not is_remote(self.place) and any(map(os.path.islink, (path, os.path.dirname(path)))):
             raise ValueError(f"the audio of clip {row['id']!r} is a link")
-        return Clip(
-            row["id"],
-            path,
-            speakers[row["speaker"]],
-            row["text"],
-            row["text"] if row["normalized"] == row["text"] else row["normalized"],
-            row["samples"],
-            self.audio_sample_rate,
-            span,
-        )
+        text, normalized, speaker = row["text"], row["normalized"], speakers[row["speaker"]]
+        normalized = text if normalized == text else normalized  # one object of the two
+        rate, samples = self.audio_sample_rate, row["samples"]
+        where = (span[0], span[1], span[2]) if span else None
+        return Clip(row["id"], path, speaker, text, normalized, samples, rate, where)
 
     def _choose_speakers(self, data: DataSettings) -> None:
         used, left_out = data.speakers()
         for name in (*used, *left_out):
             if name not in self.speakers:
                 raise ValueError(unknown_speaker(name, self.speakers))
-        if used:
-            self.speakers = [name for name in self.speakers if name in used]
-            for split in SPLITS:
-                clips = getattr(self, split)
-                setattr(self, split, [clip for clip in clips if clip.speaker in used])
-        self.train = [clip for clip in self.train if clip.speaker not in left_out]
-        self.validation = [clip for clip in self.validation if clip.speaker not in left_out]
+        self.speakers = [name for name in self.speakers if not used or name in used]
+        learning = set(self.speakers) - set(left_out)
+        self.train = [clip for clip in self.train if clip.speaker in learning]
+        self.validation = [clip for clip in self.validation if clip.speaker in learning]
+        self.test = [clip for clip in self.test if clip.speaker in self.speakers]
         if not self.train:
             raise ValueError(f"data.speaker={data.speaker} leaves no training clip of {self.dir}")
         if not self.validation:

@@ -89,7 +89,7 @@ def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
 
 def speaking_rate(row: dict[str, Any]) -> float:
     """Return characters (letters of the spoken text) a second."""
-    return sum(c.isalnum() for c in row["normalized"]) / row["seconds"]
+    return float(sum(c.isalnum() for c in row["normalized"]) / row["seconds"])
 
 
 def implausible_rates(rows: list[dict[str, Any]]) -> dict[str, str]:

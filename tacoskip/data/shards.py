@@ -10,21 +10,20 @@ import json
 import tarfile
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-from tacoskip.data.clip import Clip, manifest_row
+from tacoskip.data.clip import TEXTS, Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepared import PreparedCorpus, audio_name, packed, shard_name
 from tacoskip.data.split import SPLITS
 from tacoskip.data.storage import is_remote
-from tacoskip.files import write_whole
+from tacoskip.files import whole_file, write_whole
 
 SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
 TAR_BLOCK = 512
+ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
 
 Progress = Callable[[int, int, str], None]
 
@@ -50,84 +49,49 @@ def check_target(place: str) -> Path:
 def write_shards(
     prepared: Path, folder: Path, progress: Progress | None = None, shard_bytes: int = SHARD_BYTES
 ) -> ShardReport:
-    """Write the prepared corpus in `prepared` as shards into `folder`; the same corpus gives the
-    same bytes.
+    """Write the prepared corpus in `prepared` as shards; the same corpus gives the same bytes.
 
     Raises CorpusError when the corpus is not prepared or the folder cannot be written.
     """
     corpus = PreparedCorpus(prepared)
-    clips = {split: list[Clip](getattr(corpus, split)) for split in SPLITS}
-    done, total = 0, sum(map(len, clips.values()))
-    writer = _Writer(folder, shard_bytes)
+    clips = [clip for split in SPLITS for clip in getattr(corpus, split)]
+    report = {name: value for name, value in corpus.report.items() if name not in ONLY_LOCAL}
+    settings = {name: dict(values) for name, values in corpus.settings.items()}
+    settings["data"] |= {"root": "", "dir": "", "shards": ""}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").unlink(missing_ok=True)
+        for name in ("report.json", *(path.name for path in folder.glob("audio.*.tar"))):
+            (folder / name).unlink(missing_ok=True)
+        spans, number, size = dict[str, list[int]](), 0, 0
+        while len(spans) < len(clips):
+            with whole_file(folder / shard_name(number)) as part, tarfile.open(part, "w") as tar:
+                for clip in clips[len(spans) :]:
+                    if tar.offset > shard_bytes:
+                        break
+                    spans[clip.id] = [number, *_append(tar, clip)]
+                    if progress:
+                        progress(len(spans), len(clips), "write shards")
+            size += (folder / shard_name(number)).stat().st_size
+            number += 1
         for split in SPLITS:
-            rows = []
-            for clip in clips[split]:
-                row = {name: getattr(clip, name) for name in Clip.__slots__}
-                rows.append(manifest_row(row) | {"span": writer.add(clip)})
-                done += 1
-                if progress:
-                    progress(done, total, "write shards")
+            rows = [
+                {name: getattr(clip, name) for name in (*TEXTS, "samples")}
+                | {"span": spans[clip.id]}
+                for clip in getattr(corpus, split)
+            ]
             write_whole(folder / f"{split}.jsonl.gz", packed(rows))
-        writer.finish()
-        report = {name: value for name, value in corpus.report.items() if name not in ONLY_LOCAL}
-        settings = {name: dict(values) for name, values in corpus.settings.items()}
-        settings["data"] |= {"root": "", "dir": "", "shards": ""}
         write_whole(folder / "report.json", json.dumps(report | {"settings": settings}, indent=1))
     except OSError as error:
         where = error.filename or folder
         raise CorpusError(f"cannot write {where}: {error.strerror or error}") from error
-    finally:
-        writer.abort()
-    return ShardReport(str(folder), writer.number, writer.bytes)
+    return ShardReport(str(folder), number, size)
 
 
-ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; nobody else's business
-
-
-class _Writer:
-    """Appends clips to one tar after another."""
-
-    def __init__(self, folder: Path, shard_bytes: int) -> None:
-        self.folder, self.shard_bytes = folder, shard_bytes
-        self.number, self.bytes = 0, 0
-        self.part = folder / "audio.part"
-        self.tar: tarfile.TarFile | None = None
-
-    def add(self, clip: Clip) -> list[Any]:
-        """Append a clip's file, without time or owner, and return its span."""
-        content = Path(clip.source).read_bytes()
-        if self.tar is not None and self.tar.offset + len(content) > self.shard_bytes:
-            self.close()
-        if self.tar is None:
-            self.tar = tarfile.open(self.part, "w")  # noqa: SIM115 (closed by `close`)
-        member = tarfile.TarInfo(audio_name(clip.id).removeprefix("audio/"))
-        member.size = len(content)
-        self.tar.addfile(member, BytesIO(content))
-        offset = self.tar.offset - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
-        return [self.number, offset, len(content), zlib.crc32(content)]
-
-    def close(self) -> None:
-        """Finish the open tar, if any."""
-        if self.tar is not None:
-            self.tar.close()
-            self.tar = None
-            self.bytes += self.part.stat().st_size
-            self.part.replace(self.folder / shard_name(self.number))
-            self.number += 1
-
-    def finish(self) -> None:
-        """Finish the last tar and remove those of an earlier, larger corpus."""
-        self.close()
-        written = {self.folder / shard_name(number) for number in range(self.number)}
-        for path in set(self.folder.glob("audio.*.tar")) - written:
-            path.unlink()
-
-    def abort(self) -> None:
-        """Remove a tar that was not finished."""
-        with suppress(OSError):
-            if self.tar is not None:
-                self.tar.close()
-            self.part.unlink()
+def _append(tar: tarfile.TarFile, clip: Clip) -> tuple[int, int, int]:
+    """Append a clip's file, without time or owner; return its offset, bytes and CRC-32."""
+    content = Path(clip.source).read_bytes()
+    member = tarfile.TarInfo(audio_name(clip.id).removeprefix("audio/"))
+    member.size = len(content)
+    tar.addfile(member, BytesIO(content))
+    offset = tar.offset - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
+    return offset, len(content), zlib.crc32(content)

@@ -9,7 +9,7 @@ import time
 import warnings
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tacoskip.data.errors import CorpusError
@@ -60,32 +60,28 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
 
     Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
     """
-    count = largest + 1 if size is None else size
-    if is_http(source):
-        content = _ask_again(source, offset, size, largest)
-    else:
-        try:
-            content = (_read_fsspec if is_remote(source) else _read_file)(source, offset, count)
-        except (OSError, ValueError, ImportError) as error:
-            cause = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise CorpusError(f"cannot read {without_query(source)}: {cause}") from error
+    try:
+        if is_http(source):
+            content = _ask_again(source, offset, size, largest)
+        else:
+            with _open(source) as file:
+                file.seek(offset)
+                content = file.read(largest + 1 if size is None else size)
+    except (OSError, ValueError, ImportError) as error:
+        cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise CorpusError(f"cannot read {without_query(source)}: {cause}") from error
     if len(content) > largest:
         raise CorpusError(f"{without_query(source)}: expected at most {largest:,} bytes, got more")
     return content
 
 
-def _read_file(source: str, offset: int, count: int) -> bytes:
-    with open(source, "rb") as file:
-        file.seek(offset)
-        return file.read(count)
+def _open(source: str) -> IO[bytes]:
+    if not is_remote(source):
+        return open(source, "rb")
+    import fsspec
 
-
-def _read_fsspec(source: str, offset: int, count: int) -> bytes:
-    from fsspec.core import url_to_fs
-
-    system, path = url_to_fs(source)
-    end = min(offset + count, system.size(path))
-    return bytes(system.cat_file(path, offset, end)) if end > offset else b""
+    file: IO[bytes] = fsspec.open(source, "rb", cache_type="none").open()
+    return file
 
 
 @cache
