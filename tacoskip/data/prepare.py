@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tacoskip.data.clip import TEXTS
 from tacoskip.data.clips import Row, check_clips
-from tacoskip.data.corpora import Corpus, check_root, find_corpus, layout_hint
+from tacoskip.data.corpora import Corpus, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.prepared import is_prepared, packed, prepared_dir, unknown_speaker
@@ -62,7 +62,9 @@ def prepare(
     check_settings(data, corpus)
     progress = progress or (lambda done, total, note: None)
     root = Path(data.root) if data.root else corpus.fetch(downloads, data, progress)
-    root = check_root(data, root)
+    if not root.is_dir():
+        raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
+    root = root.resolve()
     utterances, notes = read_utterances(corpus, root, data)
     if ":" in data.corpus:
         file = getattr(sys.modules[type(corpus).__module__], "__file__", "?")

@@ -59,7 +59,7 @@ def same(a: Batch, b: Batch) -> bool:
     return all(torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
 
 
-def test_what_a_batch_holds(house, make):
+def test_batch_holds_padded_features_and_symbols(house, make):
     batches = train(house, workers=0)
     batch = next(b for b in batches if len(set(b.mel_lengths.tolist())) > 2)
     count = len(batch)
@@ -126,7 +126,7 @@ def test_clips_in_a_batch_are_of_similar_length(house):
 @pytest.mark.parametrize("join", [[1, 1], [1, 3]])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("steps", [0, 1, 5, 23])
-def test_resuming_gives_the_very_same_batches(house, join, workers, steps):
+def test_resumed_batches_match_uninterrupted_ones(house, join, workers, steps):
     """The state is of the batches handed out, however many more were built ahead."""
     run = train(house, join=join, workers=workers)
     for _ in range(steps):
@@ -144,7 +144,7 @@ def test_resuming_gives_the_very_same_batches(house, join, workers, steps):
     resumed.close()
 
 
-def test_the_state_is_plain(house):
+def test_state_is_json(house):
     state = train(house).state_dict()
     assert json.loads(json.dumps(state)) == state
 
@@ -165,7 +165,7 @@ def test_resuming_with_other_settings_begins_the_epoch_anew(house, change):
         train(house, workers=0).load_state_dict(run.state_dict())
 
 
-def test_closing_loses_nothing(house):
+def test_close_keeps_the_position(house):
     run, other = train(house, workers=2), train(house, workers=2)
     first = [next(run) for _ in range(3)]
     run.close()
@@ -197,7 +197,7 @@ def test_several_processes_share_the_rows_of_each_batch(house, workers):
         batches.close()
 
 
-def test_the_longest_batch_is_seen_and_nothing_moves(house):
+def test_longest_batch_keeps_the_position(house):
     batches, untouched = train(house, workers=0), train(house, workers=0)
     longest = batches.longest()
     assert batches.state_dict() == untouched.state_dict()
@@ -210,7 +210,7 @@ def test_the_longest_batch_is_seen_and_nothing_moves(house):
 
 
 @pytest.mark.parametrize("clips", [1, 2, 9])
-def test_a_corpus_of_few_clips(house, clips):
+def test_corpus_of_few_clips(house, clips):
     data = DataSettings(workers=0)
     args = (house.front_end, house.tokenizer, house.corpus.speakers)
     batches = TrainBatches(list(house.corpus.train)[:clips], data, *args)
@@ -232,7 +232,7 @@ def test_memory_for_features_is_bounded(house, monkeypatch):
     assert 0 < held(tight) <= 5e5 < held(roomy)
 
 
-def test_a_clip_that_went_missing_is_named(house, tmp_path):
+def test_missing_clip_is_named(house, tmp_path):
     clip = replace(house.corpus.train[0], source=str(tmp_path / "gone.flac"))
     data = DataSettings(workers=1)
     args = (house.front_end, house.tokenizer, house.corpus.speakers)
@@ -276,7 +276,7 @@ def test_joined_validation(house):
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_statistics_are_those_of_the_real_frames(house):
+def test_statistics_match_numpy(house):
     mel_mean, mel_std, linear_mean, linear_std = feature_statistics(
         house.corpus.train, house.front_end
     )
@@ -294,7 +294,7 @@ def test_statistics_are_those_of_the_real_frames(house):
         feature_statistics([], house.front_end)
 
 
-def test_a_silent_band_has_a_deviation_to_divide_by(tmp_path: Path, make):
+def test_silent_band_has_a_positive_deviation(tmp_path: Path, make):
     class Flat:
         settings = make.audio
 
@@ -308,7 +308,7 @@ def test_a_silent_band_has_a_deviation_to_divide_by(tmp_path: Path, make):
     assert (mel_std > 0).all() and (linear_std > 0).all()
 
 
-def test_prepared_at_another_rate(house, make, tmp_path):
+def test_clip_at_another_rate_is_refused(house, make, tmp_path):
     soundfile.write(tmp_path / "a.flac", make.buzz(1.0, 16000), 16000)
     clip = replace(house.corpus.train[0], source=str(tmp_path / "a.flac"))
     with pytest.raises(CorpusError, match=r"expected .* at 8000 Hz, got 16000 Hz"):
@@ -332,7 +332,7 @@ def test_speakers_are_chosen_and_left_out(house: SimpleNamespace, make) -> None:
         speakers("train", "s1x")
 
 
-def test_perturbed_batches_differ_by_epoch_and_come_again(house: SimpleNamespace) -> None:
+def test_perturbed_batches_differ_by_epoch_and_repeat(house: SimpleNamespace) -> None:
     augment = AugmentSettings(speed=[0.9, 1.1], noise_db=[5, 20], noise_share=1.0)
 
     def batches(count: int) -> list[Batch]:

@@ -17,7 +17,7 @@ def batches(seed: str = "a", limit: float = 60.0, most: int = 32, shuffle: bool 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("limit", "most"), [(60.0, 32), (9.0, 4), (1.0, 8), (1e6, 7)])
-def test_each_clip_comes_once_and_the_bounds_hold(limit, most, shuffle):
+def test_each_clip_comes_once_within_the_bounds(limit, most, shuffle):
     found = batches("x", limit, most, shuffle)
     assert sorted(clip for batch in found for clip in batch) == CLIPS
     for batch in found:
@@ -33,14 +33,14 @@ def test_batches_are_well_filled():
     assert len(found) < 1.25 * sum(SECONDS) / 60 + 2
 
 
-def test_epochs_differ_and_can_be_repeated():
+def test_epochs_differ_and_repeat():
     assert batches("a") == batches("a") != batches("b")
     together = [{frozenset(batch) for batch in batches(seed)} for seed in "ab"]
     assert len(together[0] & together[1]) < 5  # other clips meet each time, not only another order
     assert batches("a", shuffle=False) == batches("b", shuffle=False)
 
 
-def test_without_shuffling_from_short_to_long():
+def test_order_without_shuffle_is_by_duration():
     flat = [SECONDS[clip] for batch in batches(shuffle=False) for clip in batch]
     assert flat == sorted(flat)
 

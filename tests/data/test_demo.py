@@ -51,7 +51,7 @@ def test_unseen_sentences_have_only_words_of_the_corpus():
         assert " ".join(spelled(text)) not in seen and set(spelled(text)) <= words
 
 
-def test_the_text_of_an_installed_package(tmp_path, monkeypatch):
+def test_sentences_of_an_installed_package(tmp_path, monkeypatch):
     """A wheel carries the text as the folder tacoskip/demo_text."""
     shutil.copytree(demo.CHECKOUT, tmp_path / "demo_text")
     expected = demo.sentences()
@@ -62,7 +62,7 @@ def test_the_text_of_an_installed_package(tmp_path, monkeypatch):
         demo.sentences("other")
 
 
-def test_the_voice_says_the_same_each_time(espeak):
+def test_synthesis_is_deterministic(espeak):
     first = demo.synthesize_clip("The cat sat by the river.")
     demo.synthesize("Something else!", rate=300, pitch=90)
     np.testing.assert_array_equal(first, demo.synthesize_clip("The cat sat by the river."))
@@ -98,7 +98,7 @@ def test_rate_pitch_and_sample_rate(espeak):
     )
 
 
-def test_what_espeak_would_silently_accept(espeak):
+def test_unknown_voice_and_empty_text_are_refused(espeak):
     with pytest.raises(ValueError, match="nobody"):
         demo.synthesize("hello", voice="en-us+nobody")
     with pytest.raises(ValueError, match="xx-nowhere"):

@@ -52,7 +52,7 @@ def test_no_string_is_too_long():
     assert {part.id for string in strings for _, part in string.parts} == {c.id for c in long}
 
 
-def test_without_joining_the_clips_stay_as_they_are():
+def test_join_of_one_keeps_the_clips():
     assert joined_clips(CLIPS, 1, 1, 20.0, seed=0, epoch=0) == CLIPS
 
 
@@ -62,7 +62,7 @@ def test_wrong_numbers(low, high):
         joined_clips(CLIPS, low, high, 20.0, seed=0, epoch=0)
 
 
-def test_waves_lie_at_their_places_over_faint_noise():
+def test_waves_are_joined_over_faint_noise():
     first, second = np.full(800, 0.5, np.float32), np.full(400, -0.25, np.float32)
     wave = join_waves([(0.0, first), (0.15, second)], 8000, "x")
     assert wave.dtype == np.float32 and len(wave) == 1600

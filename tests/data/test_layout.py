@@ -60,14 +60,14 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     ],
     indirect=["folder"],
 )
-def test_a_folder_of_another_layout(corpus: str, folder: Path, said: str) -> None:
+def test_other_layout_is_refused_with_a_hint(corpus: str, folder: Path, said: str) -> None:
     with pytest.raises(LayoutError, match=said) as refused:
         read_utterances(find_corpus(corpus), folder, DataSettings(corpus=corpus))
     assert isinstance(refused.value, CorpusError) and isinstance(refused.value, ValueError)
 
 
 @pytest.mark.parametrize("folder", ["prepared"], indirect=True)
-def test_what_prepare_left_is_known(folder: Path) -> None:
+def test_prepared_folder_is_recognized(folder: Path) -> None:
     assert is_prepared(folder)
     (folder / "train.jsonl.gz").unlink()
     assert not is_prepared(folder)

@@ -23,7 +23,7 @@ def test_faster_is_shorter_and_higher(factor: float) -> None:
 
 
 @pytest.mark.parametrize("snr_db", [0.0, 20.0])
-def test_noise_stands_as_far_below_as_asked(snr_db: float) -> None:
+def test_noise_has_the_requested_level(snr_db: float) -> None:
     added = noisy(TONE, snr_db, np.random.default_rng(0)) - TONE
     ratio = 10 * np.log10(np.mean(TONE.astype(float) ** 2) / np.mean(added.astype(float) ** 2))
     assert ratio == pytest.approx(snr_db, abs=0.1)
@@ -37,7 +37,7 @@ def test_silence_around_keeps_the_clip() -> None:
     np.testing.assert_allclose(wave[start - 1 : start - 1 + RATE], TONE, atol=1e-3)
 
 
-def test_a_key_repeats_its_change_and_another_makes_another() -> None:
+def test_same_key_repeats_the_perturbation() -> None:
     settings = AugmentSettings(speed=[0.9, 1.1], noise_db=[0, 20], silence_seconds=0.1)
     waves = {key: perturbed(TONE, RATE, settings, key) for key in ("1 x", "2 x", "1 y")}
     for key, wave in waves.items():
@@ -45,5 +45,5 @@ def test_a_key_repeats_its_change_and_another_makes_another() -> None:
     assert len({len(wave) for wave in waves.values()}) == 3
 
 
-def test_nothing_asked_changes_nothing() -> None:
+def test_default_settings_change_nothing() -> None:
     np.testing.assert_array_equal(perturbed(TONE, RATE, AugmentSettings(), "a"), TONE)

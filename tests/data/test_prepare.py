@@ -26,7 +26,7 @@ def add(root: Path, id: str, text: str) -> Path:
     return root / "wavs" / f"{id}.wav"
 
 
-def test_sound_corpus_is_kept_whole(corpus, run, make):
+def test_all_good_clips_are_kept(corpus, run, make):
     report = run(corpus)
     assert (report.kept, report.dropped, report.warnings, report.done) == (24, [], [], 24)
     opened = PreparedCorpus(report.dir)
@@ -75,7 +75,7 @@ def test_level_is_lowered_where_a_peak_would_clip(corpus, run, monkeypatch):
     assert np.abs(wave).max() == pytest.approx(0.99, abs=1e-3)
 
 
-def test_every_bad_clip_is_named_and_none_is_fatal(corpus, run, make, tmp_path):
+def test_bad_clips_are_dropped_with_their_reasons(corpus, run, make, tmp_path):
     good = make.buzz(1.0)
     make.wavs(corpus, [])
 
@@ -155,7 +155,7 @@ def test_stereo_48_khz_24_bit(tmp_path, make, run):
     assert np.argmax(spectrum) == 440  # 1 Hz a bin
 
 
-def test_a_lower_sample_rate_is_no_silent_matter(corpus, run):
+def test_lower_sample_rate_is_a_warning(corpus, run):
     report = run(corpus, audio=AudioSettings(sample_rate=16000))
     assert report.kept == 24
     assert any("8000 Hz" in line and "16000" in line for line in report.warnings)
@@ -168,7 +168,7 @@ def test_lost_characters_are_named(corpus, run, make):
     assert any("☃" in line for line in report.warnings)
 
 
-def test_running_again_does_only_what_is_missing(corpus, run, make):
+def test_second_run_does_only_what_is_missing(corpus, run, make):
     first = run(corpus)
     times = {p.name: p.stat().st_mtime_ns for p in (first.dir / "audio").iterdir()}
     second = run(corpus)
@@ -197,7 +197,7 @@ def test_changed_settings_are_done_again(corpus, run):
     assert run(corpus, max_seconds=10.0, validation=3).done == 0
 
 
-def test_an_interrupted_run_goes_on(corpus, run, tmp_path):
+def test_interrupted_run_is_continued(corpus, run, tmp_path):
     def interrupt(done: int, total: int, note: str) -> None:
         if done >= 10:
             raise KeyboardInterrupt
@@ -216,7 +216,7 @@ def test_an_interrupted_run_goes_on(corpus, run, tmp_path):
     assert again.done == 0 and again.seconds == report.seconds
 
 
-def test_a_corpus_with_nothing_left(tmp_path, make, run):
+def test_corpus_without_a_good_clip_is_an_error(tmp_path, make, run):
     root = make.corpus(tmp_path / "corpus", make.words(3))
     for path in (root / "wavs").iterdir():
         path.write_text("no sound")
@@ -236,7 +236,7 @@ def test_limit_and_numbers_of_the_splits(corpus, run, tmp_path):
     assert run(corpus, limit=12, dir=str(tmp_path / "b")).splits["validation"] == 1
 
 
-def test_splits_stay_when_clips_come(corpus, run, make):
+def test_splits_stay_when_clips_are_added(corpus, run, make):
     first = run(corpus)
     opened = PreparedCorpus(first.dir)
     before = {clip.id: name for name in first.splits for clip in getattr(opened, name)}
@@ -264,26 +264,26 @@ def test_splits_stay_when_clips_come(corpus, run, make):
         ({"limit": -1}, "data.limit"),
     ],
 )
-def test_settings_that_cannot_be_meant(corpus, run, settings, message):
+def test_wrong_settings_are_refused(corpus, run, settings, message):
     with pytest.raises(ValueError, match=message):
         run(corpus, **settings)
 
 
-def test_a_root_that_is_no_folder(run, tmp_path):
+def test_root_must_be_a_folder(run, tmp_path):
     with pytest.raises(CorpusError, match="nowhere"):
         run(tmp_path / "nowhere")
     with pytest.raises(ValueError, match=r"data\.root"):
         run("", corpus="folder")
 
 
-def test_no_place_to_write(corpus, run, tmp_path):
+def test_dir_that_is_a_file_is_refused(corpus, run, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LayoutError, match=r"cannot write .*: a file is in its place"):
         run(corpus, dir=str(tmp_path / "file" / "prepared"))
 
 
 @pytest.mark.parametrize("name", ["dir", "shards"])
-def test_a_corpus_is_not_written_into(corpus, run, name):
+def test_root_is_never_written_to(corpus, run, name):
     before = sorted(corpus.rglob("*"))
     with pytest.raises(ValueError, match=rf"data\.{name}=.* is data\.root, which is only read"):
         run(corpus, **{name: f"{corpus}/wavs/.."})
@@ -316,7 +316,7 @@ def test_too_few_clips_to_train_on(tmp_path, make, run):
         PreparedCorpus.of(make.config(settings, make.audio))
 
 
-def test_a_disk_that_is_full(corpus, run, monkeypatch):
+def test_full_disk_is_a_corpus_error(corpus, run, monkeypatch):
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -341,7 +341,7 @@ def test_folders_of_different_settings_differ(tmp_path, make):
     assert prepared_dir(outside).name.startswith("Mine-"), "and nothing is imported"
 
 
-def test_a_folder_prepared_for_something_else(corpus, run, make):
+def test_folder_prepared_for_another_corpus_is_refused(corpus, run, make):
     report = run(corpus)
     data = DataSettings(corpus="folder", dir=str(report.dir))
     clips = PreparedCorpus.of(make.config(data, make.audio)).train

@@ -223,7 +223,7 @@ def test_server_that_fails_now_and_then_is_asked_again(house, serve, web):
         np.testing.assert_array_equal(wave, clip.load())
 
 
-def test_servers_that_cannot_do_it(house, serve, tmp_path):
+def test_server_without_ranges_is_named(house, serve, tmp_path):
     opened = PreparedCorpus(serve(house.shards, SimpleHTTPRequestHandler).place)
     with pytest.raises(CorpusError, match="does not answer Range requests"):
         opened.train[0].load()

@@ -33,7 +33,7 @@ def test_default_counts(n, count):
     assert Counter(assign_splits(clips(n), {}).values())["test"] == count
 
 
-def test_later_clips_move_nothing():
+def test_later_clips_keep_earlier_splits():
     first = assign_splits(clips(300), {})
     second = assign_splits(clips(3000), first)
     assert {id: second[id] for id in first} == first

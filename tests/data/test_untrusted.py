@@ -80,7 +80,7 @@ def test_a_sparse_file(tmp_path):
 
 
 @pytest.mark.parametrize("pack", ["tar", "zip"])
-def test_bombs(tmp_path, monkeypatch, pack):
+def test_archive_bombs_are_refused(tmp_path, monkeypatch, pack):
     """By their ratio, by the room there is, by their number."""
     zeros = bytes(3_000_000)
     if pack == "tar":
@@ -122,7 +122,7 @@ def test_an_extended_header_that_would_fill_memory(tmp_path):
         ("ﬁ", "fi"),
     ],
 )
-def test_members_in_each_others_place(tmp_path, pack, one, two):
+def test_members_of_one_name_are_refused(tmp_path, pack, one, two):
     if pack == "tar":
         members = [(name, tarfile.REGTYPE, b"1") for name in (one, two)]
         archive = tar(tmp_path / "x", *members)
@@ -145,7 +145,7 @@ def test_a_folder_may_be_named_again(tmp_path):
     assert sorted(p.name for p in (folder / "a").iterdir()) == ["b", "c"]
 
 
-def test_a_zip_that_nobody_can_open(tmp_path):
+def test_encrypted_zip_is_refused(tmp_path):
     """Encrypted, as its flag says: zipfile has an exception of its own for it."""
     content = bytearray(zipped(tmp_path / "x", ("a", b"1")).read_bytes())
     for mark, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -170,7 +170,7 @@ def test_a_zip_that_nobody_can_open(tmp_path):
         lambda row: row.update(span="a"),
     ],
 )
-def test_a_manifest_of_a_stranger(corpus, run, change):
+def test_wrong_manifest_rows_are_refused(corpus, run, change):
     folder = run(corpus).dir
     table = folder / "train.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]

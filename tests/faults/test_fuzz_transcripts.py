@@ -1,4 +1,4 @@
-"""What is written down of anything heard can be read back, by a reader of each format's rules."""
+"""Transcripts in srt, vtt, TextGrid and JSON parse back by each format's rules."""
 
 import json
 import re
@@ -28,8 +28,8 @@ def transcripts(draw: st.DrawFn) -> Transcript:
     for text in draw(st.lists(TEXTS, max_size=12)):
         start = at + draw(st.floats(0, 2))
         at = start + draw(st.floats(0, 1))
-        sure = draw(st.floats(0, 1))
-        words.append(Word(text, start, at, sure, (Symbol(text, start, at, sure),)))
+        confidence = draw(st.floats(0, 1))
+        words.append(Word(text, start, at, confidence, (Symbol(text, start, at, confidence),)))
     seconds = at + draw(st.floats(0, 1))
     return Transcript("a.wav", " ".join(word.text for word in words), seconds, words)
 
@@ -39,7 +39,7 @@ def seconds(clock: tuple[str, ...]) -> float:
     return 3600 * hours + 60 * minutes + rest + thousandths / 1000
 
 
-def test_subtitles(fuzz: Fuzz) -> None:
+def test_srt_and_vtt_parse_back(fuzz: Fuzz) -> None:
     def check(transcript: Transcript) -> None:
         groups = cues(transcript.words)
         blocks = srt(transcript.words).split("\n\n") if groups else []
@@ -53,35 +53,35 @@ def test_subtitles(fuzz: Fuzz) -> None:
             start, end = seconds(clocks.groups()[:4]), seconds(clocks.groups()[4:])
             assert last - 0.002 <= start <= end and abs(start - cue[0].start) < 0.001
             last = end
-        told = vtt(transcript.words)
-        assert told.startswith("WEBVTT\n") and told.count("-->") == len(groups)
-        assert not re.search("<|&(?!amp;|lt;|gt;)", told.replace("-->", ""))
+        text = vtt(transcript.words)
+        assert text.startswith("WEBVTT\n") and text.count("-->") == len(groups)
+        assert not re.search("<|&(?!amp;|lt;|gt;)", text.replace("-->", ""))
 
     fuzz("transcripts: srt, vtt", check, transcripts(), share=0.5)
 
 
-def test_textgrid(fuzz: Fuzz) -> None:
+def test_textgrid_parses_back(fuzz: Fuzz) -> None:
     def check(transcript: Transcript) -> None:
-        told = textgrid(transcript.words, transcript.seconds)
+        text = textgrid(transcript.words, transcript.seconds)
         # Praat: a text is in quotes, a quote inside is doubled.
-        texts = re.findall(r'^            text = ((?:"[^"\n]*")+)$', told, re.MULTILINE)
-        assert len(texts) == len(re.findall("intervals \\[", told))
-        sizes = [int(size) for size in re.findall(r"intervals: size = (\d+)", told)]
+        texts = re.findall(r'^            text = ((?:"[^"\n]*")+)$', text, re.MULTILINE)
+        assert len(texts) == len(re.findall("intervals \\[", text))
+        sizes = [int(size) for size in re.findall(r"intervals: size = (\d+)", text)]
         assert len(sizes) == 2 and sum(sizes) == len(texts)
-        bounds = re.findall(r"^            xm(?:in|ax) = (\S+)$", told, re.MULTILINE)
+        bounds = re.findall(r"^            xm(?:in|ax) = (\S+)$", text, re.MULTILINE)
         tier = [float(bound) for bound in bounds[: 2 * sizes[0]]]
         assert tier == sorted(tier) and tier[1:-1:2] == tier[2::2]
 
     fuzz("transcripts: TextGrid", check, transcripts(), share=0.5)
 
 
-def test_json(fuzz: Fuzz) -> None:
+def test_json_parses_back(fuzz: Fuzz) -> None:
     def refuse(name: str) -> Any:
         raise AssertionError(f"{name} is no JSON")
 
     def check(transcript: Transcript) -> None:
-        told = json.dumps(plain(transcript), ensure_ascii=False)
-        read = json.loads(told, parse_constant=refuse)
+        text = json.dumps(plain(transcript), ensure_ascii=False)
+        read = json.loads(text, parse_constant=refuse)
         assert [word["text"] for word in read["words"]] == [w.text for w in transcript.words]
 
     fuzz("transcripts: json", check, transcripts(), share=0.5)

@@ -1,4 +1,4 @@
-"""Shards: their writer killed at random moments, the server gone in the middle of a training."""
+"""Shards: the writer killed at random moments, the server gone during training."""
 
 import hashlib
 import os
@@ -50,7 +50,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("common")
-def test_a_writer_that_is_killed_goes_on(inject: Ledger, tmp_path: Path) -> None:
+def test_killed_writer_writes_the_same_shards_again(inject: Ledger, tmp_path: Path) -> None:
     prepared, whole, broken = (tmp_path / name for name in ("data", "whole", "broken"))
     write_shards(prepared, whole, shard_bytes=SMALL)
     draw = random.Random(5)
@@ -91,7 +91,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(checkpoints(run)[-1]).training["weights"]
 
 
-def test_a_training_whose_server_goes_away(
+def test_training_stops_and_resumes_when_the_server_is_gone(
     inject: Ledger, common: list[str], tmp_path: Path
 ) -> None:
     """One line within a minute, exit code 1; with the server back the same command goes on."""

@@ -8,13 +8,12 @@ is `data.corpus=my_package.my_module:MyCorpus`, or a name in the entry point gro
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tacoskip.data.download import Progress, fetch, unpack
-from tacoskip.data.errors import LayoutError
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes, Utterance
 from tacoskip.messages import nearest
@@ -90,7 +89,7 @@ def built_in_names() -> list[str]:
 
 
 def corpus_names() -> list[str]:
-    """Return what `data.corpus` takes: this package's corpora and those of entry points."""
+    """Return what `data.corpus` takes by name: this package's corpora and entry points."""
     return [*built_in_names(), *(entry.name for entry in entry_points(group=GROUP))]
 
 
@@ -98,52 +97,32 @@ def built_in(name: str) -> Corpus | None:
     """Return a corpus of this package, or None for a name from outside (nothing is imported)."""
     if name not in built_in_names():
         return None
-    return _instance(import_module(f"{__name__}.{name}"))
+    import_module(f"{__name__}.{name}")
+    return next(c() for c in Corpus.__subclasses__() if c.__module__ == f"{__name__}.{name}")
 
 
 def find_corpus(name: str) -> Corpus:
     """Return the corpus of a name, of an entry point, or of `package.module:Class`.
 
     The last two import code from outside: call it for what a user typed, never for the config of
-    a checkpoint. Raises ValueError for a name nobody has, or when the import fails.
+    a checkpoint. Raises ValueError for an unknown name, or when the import fails.
     """
     corpus = built_in(name)
     if corpus is not None:
         return corpus
-    try:
-        if ":" in name:
-            module, _, attribute = name.partition(":")
-            found = getattr(import_module(module), attribute)
-        else:
-            (entry,) = entry_points(group=GROUP, name=name)
-            found = entry.load()
-    except ValueError:
+    entries = [EntryPoint(name, name, GROUP)] if ":" in name else entry_points(group=GROUP)
+    entry = next((entry for entry in entries if entry.name == name), None)
+    if entry is None:
         known = corpus_names()
         hint = f"{nearest(name, known)} (known: {', '.join(known)})"
-        raise ValueError(f"unknown data.corpus '{name}'{hint}") from None
+        raise ValueError(f"unknown data.corpus '{name}'{hint}")
+    try:
+        found = entry.load()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"cannot import data.corpus={name}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Corpus)):
         raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
     return found()
-
-
-def _instance(module: Any) -> Corpus:
-    (corpus,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Corpus)
-        and value.__module__ == module.__name__
-    )
-    return corpus()
-
-
-def check_root(data: DataSettings, root: Path) -> Path:
-    """Return the folder of the recordings, resolved; LayoutError when there is none."""
-    if not root.is_dir():
-        raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
-    return root.resolve()
 
 
 def layout_hint(root: Path, corpus: Corpus) -> str:
