@@ -144,10 +144,8 @@ def voice_loss(model: Any, batch: Batch) -> Tensor:
     return (
         losses.masked_l1(out.mel, batch.mel, lengths)
         + losses.masked_l1(out.linear, batch.linear, lengths)
-        + 0.5 * losses.stop_loss(out.stop_logits, lengths, reduction, 5.0)
-        + losses.guided_attention_loss(
-            out.alignments, lengths, batch.symbol_lengths, reduction, 0.2
-        )
+        + 0.5 * losses.stop_loss(out.stop_logits, lengths, reduction)
+        + losses.guided_attention_loss(out.alignments, lengths, batch.symbol_lengths, reduction)
     )
 
 

@@ -22,7 +22,8 @@ from tacoskip.training import losses
 aten = torch.ops.aten
 HOST_READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default}
 SMALL = ["data.corpus=folder", "cbhg.bank_size=3", "cbhg.depth=1"]
-SYNCS = 2  # a step may make
+# What a step may make: CTC takes its lengths to the host, and torch's CTC the targets, twice.
+SYNCS = {"voice": 0, "recognizer": 3}
 
 
 class Watch(TorchDispatchMode):
@@ -164,8 +165,8 @@ def voice(overrides: list[str]) -> tuple[nn.Module, Callable[[Any], Tensor]]:
         return (
             losses.masked_l1(out.mel, mel, frames)
             + losses.masked_l1(out.linear, linear, frames)
-            + losses.stop_loss(out.stop_logits, frames, reduction, 5.0)
-            + losses.guided_attention_loss(out.alignments, frames, symbols, reduction, 0.2)
+            + losses.stop_loss(out.stop_logits, frames, reduction)
+            + losses.guided_attention_loss(out.alignments, frames, symbols, reduction)
         )
 
     return model, loss
@@ -223,4 +224,4 @@ def test_training_step_on_fake_gpu(
     assert value.device.type == "cuda"
     assert all(p.grad is None or p.grad.device == p.device for p in model.parameters())
     assert watch.halves == []
-    assert len(watch.syncs) <= SYNCS, watch.syncs
+    assert len(watch.syncs) <= SYNCS[build.__name__], watch.syncs
