@@ -111,6 +111,7 @@ def write_environment(
     run.mkdir(parents=True, exist_ok=True)
     save_config(config, run / "config.yaml")
     environment = {
+        "folder": str(Path.cwd()),  # that relative paths of config.yaml count from
         "python": platform.python_version(),
         "machine": platform.machine(),
         "processes": processes.count,

@@ -38,6 +38,7 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
     }
     environment = json.loads((run / "environment.json").read_text())
     assert environment["parameters"] == sum(p.numel() for p in load(run).model.parameters())
+    assert environment["folder"] == str(Path.cwd())
     assert (run / "checkpoints" / "best.pt").is_file()
     assert [p.step for p in seen if p.scalars] == [1, 2, 3, 4]
     first = next(p.scalars for p in seen if p.scalars)
