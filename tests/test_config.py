@@ -385,7 +385,7 @@ def test_help_of_the_corpus_setting_names_every_corpus() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["block=dense", "skip=add"], "dense takes the skip concat, got 'add'"),
+        (["block=dense", "skip=add"], "dense joins by concat, got 'add'"),
         (["block=residual", "topology=reversible", "cbhg.channels=7"], "even width"),
         (["block=residual", "block_options.kernel=3"], "has no option 'kernel'"),
         (["skip=gatd"], "did you mean 'gated'"),

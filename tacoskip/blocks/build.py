@@ -14,7 +14,8 @@ from tacoskip.blocks.part import Part
 from tacoskip.blocks.skips import SKIPS
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.topologies import TOPOLOGIES
-from tacoskip.blocks.topologies.base import Topology
+from tacoskip.blocks.topologies.base import Make, Topology
+from tacoskip.blocks.topologies.chain import Chain
 from tacoskip.blocks.transforms import TRANSFORMS
 from tacoskip.messages import nearest
 
@@ -82,7 +83,7 @@ def _build(
 ) -> Topology:
     if family.make is not None:
         if skip or topology:
-            raise ValueError("it is a whole stack: it takes no skip or topology")
+            raise ValueError("it is a whole stack, without a skip or topology to replace")
         stack = family.make(channels, depth, **options)
         if not isinstance(stack, nn.Module):
             raise ValueError(f"expected a torch module, got {type(stack).__name__}")
@@ -95,27 +96,22 @@ def _build(
         if skip or not topology:
             names = " or ".join(key for key, one in SKIPS.items() if one in joins)
             raise ValueError(
-                f"{_name(topology_type, TOPOLOGIES)} takes the skip {names}, got "
+                f"{_name(topology_type, TOPOLOGIES)} joins by {names}, got "
                 f"'{_name(skip_type, SKIPS)}': {topology_type.joins_reason}"
             )
         skip_type = joins[0]  # the family's own skip does not fit, and the user asked for none
     options = {**_kept_options(family, skip_type, topology_type), **options}
-    if topology_type.sequential and skip_type.widens:
+    if topology_type is Chain and skip_type.widens:
         options.setdefault("stages", 2)
-    elif topology_type.sequential and options.get("stages", 1) != 1:
+    elif topology_type is Chain and options.get("stages", 1) != 1:
         names = " and ".join(key for key, one in SKIPS.items() if one.widens)
         raise ValueError(f"stages change the width, which only {names} join")
     of_transform, of_skip, of_topology = _sorted_options(
         name, options, [(transform_type, ""), (skip_type, "skip_"), (topology_type, "")]
     )
-    make: Callable[..., Topology] = topology_type
-    return make(
-        channels,
-        depth,
-        partial(transform_type, **of_transform),
-        partial(skip_type, **of_skip),
-        **of_topology,
-    )
+    make = Make(partial(transform_type, **of_transform), partial(skip_type, **of_skip))
+    build: Callable[..., Topology] = topology_type
+    return build(channels, depth, make, **of_topology)
 
 
 def _kept_options(family: Family, skip: type[Skip], topology: type[Topology]) -> dict[str, Any]:

@@ -67,19 +67,20 @@ def by_depth(place: str, found: ByUnit) -> Figure:
 def reuse_map(tables: Sequence[Sequence[Sequence[float]]]) -> Figure:
     """Draw what each unit of a dense stack reads: sources upwards, readers to the right."""
     figure, axes = _panels(len(tables))
-    for one, table in zip(axes, tables, strict=True):
+    for stage, (one, table) in enumerate(zip(axes, tables, strict=True)):
         image = np.full((len(table), len(table)), np.nan)
         for reader, row in enumerate(table):
             image[: len(row), reader] = row
-        shown = one.imshow(image, origin="lower", cmap="viridis", vmin=0)
-        figure.colorbar(shown, ax=one, label="mean |weight|")
-        one.set(xlabel="reader (the last: the transition)", ylabel="source (0: the stage's input)")
+        drawn = one.imshow(image, origin="lower", cmap="viridis", vmin=0)
+        figure.colorbar(drawn, ax=one, label="mean |weight|")
+        one.set(title=f"reuse in stage {stage}", xlabel="reader (the last: the transition)")
+        one.set(ylabel="source (0: the stage's input)")
         one.locator_params(integer=True)
     return figure
 
 
 def attention_maps(maps: Mapping[int, Tensor], most: int = 4) -> Figure:
-    """Draw whom the frames of an item read in non-local units: (T, T) each, readers upwards."""
+    """Draw the attention (T, T) of units in one item: frames read to the right, readers upwards."""
     step = max(1, -(-len(maps) // most))
     chosen = sorted(maps)[::step]
     figure, axes = _panels(len(chosen))
@@ -95,7 +96,8 @@ def lesion_bars(place: str, increase: Sequence[float | None]) -> Figure:
     numbers = [number for number, value in enumerate(increase) if value is not None]
     axes.bar(numbers, [value for value in increase if value is not None])
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set(xlabel=f"unit of {place} that is dropped", ylabel="rise of the validation loss")
+    axes.set(title="loss without a unit", xlabel=f"unit of {place} that is dropped")
+    axes.set(ylabel="rise of the validation loss")
     axes.locator_params(axis="x", integer=True)
     return figure
 
@@ -108,8 +110,10 @@ def path_bars(place: str, magnitude: Sequence[float], share: Sequence[float]) ->
     if (sizes > 0).any():
         one.set_yscale("log")
     one.set(title="gradient along one path", xlabel=f"transforms of {place} on the path")
+    one.set(ylabel="norm")
     all_.bar(range(len(share)), share)
     all_.set(title="share of all paths of that length", xlabel=f"transforms of {place} on the path")
+    all_.set(ylabel="share")
     return figure
 
 

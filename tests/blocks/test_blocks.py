@@ -100,7 +100,7 @@ def test_depth_zero_returns_the_input() -> None:
         (("higway", 4, 1), "unknown block 'higway'; did you mean 'highway'"),
         (("residual", 4, 1, "gatd"), "unknown skip 'gatd'; did you mean 'gated'"),
         (("residual", 4, 1, "", "chian"), "unknown topology 'chian'; did you mean 'chain'"),
-        (("dense", 4, 1, "add"), "dense takes the skip concat, got 'add': its units read"),
+        (("dense", 4, 1, "add"), "dense joins by concat, got 'add': its units read"),
         (("residual", 4, 1, "gated", "reversible"), "only a sum can be taken back"),
         (("reversible", 5, 1), "even width to halve, got 5"),
         (("shuffle", 6, 1), "its 4 groups divide, got 6"),
@@ -130,7 +130,7 @@ def test_options_reach_their_part() -> None:
     "part", [*TRANSFORMS.values(), *SKIPS.values(), *TOPOLOGIES.values()], ids=lambda p: p.__name__
 )
 def test_declared_options_are_those_of_the_constructor(part: type) -> None:
-    structure = ("channels", "depth", "in_channels", "out_channels", "make_transform", "make_skip")
+    structure = ("channels", "depth", "in_channels", "out_channels", "make")
     parameters = inspect.signature(part).parameters
     assert [name for name in parameters if name not in structure] == list(part.options)
 

@@ -156,7 +156,7 @@ def test_check_draws_no_random_number() -> None:
         ("outside:Switch", {}, "expected a Family around it, got Switch"),
         ("outside:text", {}, "expected a torch module, got str"),
         ("outside:Frozen", {"shere": 1}, "unexpected keyword argument 'shere'"),
-        ("outside:Frozen", {"skip": "add"}, "whole stack: it takes no skip or topology"),
+        ("outside:Frozen", {"skip": "add"}, "whole stack, without a skip"),
         ("outside:Leaky", {}, "padding leaks"),
         ("outside:Unmasked", {}, "expected zeros at padded frames"),
         ("outside:Shorter", {}, r"expected the shape of the input, \(2, 7, 4\), got \(2, 4, 4\)"),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tacoskip.blocks import BLOCKS, Transform
 from tacoskip.blocks.skips import Add
+from tacoskip.blocks.topologies.base import Make
 from tacoskip.blocks.topologies.chain import Chain
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
@@ -83,7 +84,7 @@ class Scale(Transform):
 def test_path_lengths_equal_known_ones(network: Network, depth: int) -> None:
     a = 0.5
     model = network("residual")
-    model.stack = Chain(8, depth, lambda i, o: Scale(-a), Add)
+    model.stack = Chain(8, depth, Make(lambda i, o: Scale(-a), Add))
     x = torch.randn(3, 9, 8, dtype=torch.float64)
     found, left_out = path_lengths(model.eval(), lambda: model(x, MASK).square().sum())
     lengths = found["cbhg"]

@@ -14,7 +14,7 @@ TransformCall = Callable[[Tensor, Tensor], Tensor]
 class Skip(Part, ABC):
     """Join of x (B, T, in) and F(x) (B, T, out): (B, T, out).
 
-    The constructor takes the width of x, the width of F(x), and the options. `forward` calls the
+    Constructed with the width of x, the width of F(x), and the options. `forward` calls the
     transform itself, so a skip that does not need F(x) saves its time. The output may hold
     anything at padded frames; the unit zeroes them. Raises ValueError for different widths unless
     the skip `widens`.

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -11,8 +12,13 @@ from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
 
-MakeTransform = Callable[[int, int], Transform]
-MakeSkip = Callable[[int, int], Skip]
+
+@dataclass(frozen=True)
+class Make:
+    """What a stack is made of: functions of (in, out) channels."""
+
+    transform: Callable[[int, int], Transform]
+    skip: Callable[[int, int], Skip]
 
 
 class Topology(Part, ABC):
@@ -20,8 +26,7 @@ class Topology(Part, ABC):
 
     T and C are unchanged, and padded frames never reach real ones: in evaluation an item alone
     equals itself in a padded batch, in training more padding changes neither output nor gradient.
-    A stack of depth 0 returns x. The constructor takes channels, depth, a function that makes a
-    transform of (in, out) channels and one that makes a skip, and the options.
+    A stack of depth 0 returns x. Constructed with channels, depth, a `Make`, and the options.
 
     units: `BaseUnit`s in the order of their depth, which the probes watch.
     joins, joins_reason: the only skips that it can join with, and why; empty: every one.

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
+from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.unit import Unit
 
 
@@ -18,18 +18,11 @@ class Chain(Topology):
     options = ("stages",)
     sequential = True
 
-    def __init__(
-        self,
-        channels: int,
-        depth: int,
-        make_transform: MakeTransform,
-        make_skip: MakeSkip,
-        stages: int = 1,
-    ):
+    def __init__(self, channels: int, depth: int, make: Make, stages: int = 1):
         super().__init__()
         widths = [channels, *(channels * 2 ** (i * stages // depth) for i in range(depth))]
         for i, (a, b) in enumerate(pairwise(widths)):
-            unit = Unit(make_transform(a, b), make_skip(a, b))
+            unit = Unit(make.transform(a, b), make.skip(a, b))
             unit.skip.place = (i + 1) / depth
             self.units.append(unit)
         self.narrow = nn.Linear(widths[-1], channels) if widths[-1] != channels else None

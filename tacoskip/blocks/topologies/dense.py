@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d
 from tacoskip.blocks.skips.fixed import Concat
-from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
+from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
 
@@ -58,8 +58,7 @@ class Dense(Topology):
         self,
         channels: int,
         depth: int,
-        make_transform: MakeTransform,
-        make_skip: MakeSkip,
+        make: Make,
         growth: int = growth,
         stages: int = 1,
         compression: float = 0.5,
@@ -68,7 +67,7 @@ class Dense(Topology):
         self.transitions = nn.ModuleDict()
         width = channels
         for i in range(depth):
-            self.units.append(DenseUnit(make_transform(width, growth)))
+            self.units.append(DenseUnit(make.transform(width, growth)))
             width += growth
             last = i == depth - 1
             if last or (i + 1) * stages // depth != i * stages // depth:

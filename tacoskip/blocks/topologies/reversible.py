@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.blocks.skips.fixed import Add
-from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
+from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
 
@@ -52,15 +52,13 @@ class Reversible(Topology):
 
     joins, joins_reason = (Add,), "only a sum can be taken back to rebuild what went in"
 
-    def __init__(
-        self, channels: int, depth: int, make_transform: MakeTransform, make_skip: MakeSkip
-    ):
+    def __init__(self, channels: int, depth: int, make: Make):
         super().__init__()
         if channels % 2:
             raise ValueError(f"reversible expects an even width to halve, got {channels}")
         half = channels // 2
         for _ in range(depth):
-            self.units.append(Coupling(make_transform(half, half), make_transform(half, half)))
+            self.units.append(Coupling(make.transform(half, half), make.transform(half, half)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x1, x2 = x.masked_fill(~mask[:, :, None], 0.0).double().chunk(2, dim=2)

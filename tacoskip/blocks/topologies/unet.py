@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.skips.fixed import Add, Concat, NoSkip
-from tacoskip.blocks.topologies.base import MakeSkip, MakeTransform, Topology
+from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.unit import Unit
 
 
@@ -24,19 +24,12 @@ class UNet(Topology):
     options = ("levels",)
     joins, joins_reason = (NoSkip, Add, Concat), "its long skips join outputs of one width"
 
-    def __init__(
-        self,
-        channels: int,
-        depth: int,
-        make_transform: MakeTransform,
-        make_skip: MakeSkip,
-        levels: int = 4,
-    ):
+    def __init__(self, channels: int, depth: int, make: Make, levels: int = 4):
         super().__init__()
         self.levels = min(levels, depth // 2)
         for _ in range(depth):
-            self.units.append(Unit(make_transform(channels, channels), NoSkip(channels, channels)))
-        self.joins_up = nn.ModuleList(make_skip(channels, channels) for _ in range(self.levels))
+            self.units.append(Unit(make.transform(channels, channels), NoSkip(channels, channels)))
+        self.joins_up = nn.ModuleList(make.skip(channels, channels) for _ in range(self.levels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x.masked_fill(~mask[:, :, None], 0.0)

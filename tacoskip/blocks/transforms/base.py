@@ -11,7 +11,7 @@ from tacoskip.blocks.part import Part
 class Transform(Part, ABC):
     """F: x (B, T, in), mask (B, T) -> (B, T, out).
 
-    The constructor takes the width of the input, the width of the output, and the options. The
+    Constructed with the width of the input, the width of the output, and the options. The
     output may hold anything at padded frames (the unit zeroes them), but its real frames must not
     depend on padded ones. after: what follows the join of x and F(x), the ReLU of a
     post-activation unit.
@@ -26,7 +26,7 @@ class Transform(Part, ABC):
         """Return F of x (B, T, in), mask (B, T): (B, T, out)."""
 
     def attention(self, x: Tensor, mask: Tensor) -> Tensor | None:
-        """Return how much frame i takes from frame j: (B, T, T); None: F has no attention."""
+        """Return the weight of frame j in frame i: (B, T, T); None: F has no attention."""
         return None
 
 
