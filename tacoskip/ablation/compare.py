@@ -1,15 +1,16 @@
 """Compare the runs of a folder: each variant with the baseline, in every figure and in cost."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from tacoskip.ablation.collect import Run, collect, differing
 from tacoskip.ablation.plan import DONE, PLANNED
-from tacoskip.ablation.statistics import AA, CANNOT_TELL, Analysis, analyse
+from tacoskip.ablation.statistics import AA, CANNOT_TELL, Analysis, Summary, analyse
 from tacoskip.messages import nearest
 
 # Which way a figure is better: 1 higher, -1 lower.
@@ -97,18 +98,8 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the curves as plain JSON values; None is what is not known."""
-        own = ("date", "recipe", "overrides", "differing", "baseline", "warnings")
-        of_run = (
-            "name",
-            "variant",
-            "seed",
-            "state",
-            "error",
-            "figures",
-            "cost",
-            "steps",
-            "minutes",
-        )
+        own = "date recipe overrides differing baseline warnings".split()
+        of_run = "name variant seed state error figures cost steps minutes".split()
         return {
             "folder": str(self.folder),
             **{name: getattr(self, name) for name in own},
@@ -183,7 +174,10 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
         variants=variants,
         analyses=analyses,
         runs=runs,
-        warnings=[*_seed_warnings(variants, baseline, done), *_figure_warnings(variants, analyses)],
+        warnings=[
+            *_warnings(variants, baseline, done),
+            *(line for k, one in analyses.items() for line in _figure_warnings(k, one, variants)),
+        ],
     )
 
 
@@ -199,50 +193,44 @@ def _variant(name: str, runs: list[Run], reference: float | None) -> Variant:
     own = [run for run in runs if run.variant == name]
     done = [run for run in own if run.state == DONE]
     cost = _mean_cost(done)
-    percent = 100 * (cost["parameters"] / reference - 1) if reference and cost else None
+    size = cost.get("parameters")
+    percent = 100 * (size / reference - 1) if size is not None and reference else None
     return Variant(name, sorted(run.seed for run in done), len(own), cost, percent)
 
 
 def _mean_cost(runs: list[Run]) -> dict[str, float]:
     names = dict.fromkeys(name for run in runs for name in run.cost)
-    found = {name: [run.cost[name] for run in runs if name in run.cost] for name in names}
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return {name: fmean(run.cost[name] for run in runs if name in run.cost) for name in names}
 
 
-def _seed_warnings(variants: list[Variant], baseline: str, done: list[Run]) -> list[str]:
-    found = []
+def _warnings(variants: list[Variant], baseline: str, done: list[Run]) -> Iterator[str]:
+    """Yield what a reader must know about the runs before believing a verdict."""
     most = max((len(variant.seeds) for variant in variants), default=0)
     for variant in variants:
         if variant.name == baseline and not variant.seeds:
-            found.append(f"the baseline {baseline} has no finished run: nothing can be compared")
+            yield f"the baseline {baseline} has no finished run: nothing can be compared"
         elif len(variant.seeds) < most:
-            found.append(f"{variant.name} has {len(variant.seeds)} finished seeds, others {most}")
+            yield f"{variant.name} has {len(variant.seeds)} finished seeds, others {most}"
     if most == 1:
-        found.append("one seed a variant: no difference can be told from chance")
+        yield "one seed per variant: a difference may be chance"
     steps = {run.steps for run in done if run.steps is not None}
     if len(steps) > 1:
-        found.append(f"runs end at different steps, {min(steps)} to {max(steps)}")
-    return found
+        yield f"runs end at different steps, {min(steps)} to {max(steps)}"
 
 
-def _figure_warnings(variants: list[Variant], analyses: dict[str, Analysis]) -> list[str]:
-    found = []
-    seeds = {variant.name: len(variant.seeds) for variant in variants}
-    for figure, analysis in analyses.items():
-        for name, difference in analysis.differences.items():
-            if name.endswith(AA) and difference.verdict != CANNOT_TELL:
-                found.append(
-                    f"A/A check failed: {name} is {difference.verdict} than "
-                    f"{difference.reference} in {figure}, although it is the same block"
-                )
-        for name, summary in analysis.summaries.items():
-            if seeds[name] > summary.n:
-                count = seeds[name] - summary.n
-                found.append(f"{name}: {figure} is missing or not finite in {count} runs")
-        if analysis.errors.outliers:
-            names = ", ".join(analysis.errors.outliers)
-            found.append(
-                f"far wider spread than the others in {figure}: {names} "
-                "(tested alone, not part of the noise floor)"
+def _figure_warnings(figure: str, analysis: Analysis, variants: list[Variant]) -> Iterator[str]:
+    for name, difference in analysis.differences.items():
+        if name.endswith(AA) and difference.verdict != CANNOT_TELL:
+            yield (
+                f"A/A check failed: {name} is {difference.verdict} than {difference.reference} "
+                f"in {figure}, although it is the same block"
             )
-    return found
+    for variant in variants:
+        missing = len(variant.seeds) - analysis.summaries.get(variant.name, Summary(0)).n
+        if missing:
+            yield f"{variant.name}: {figure} is missing or not finite in {missing} runs"
+    if outliers := ", ".join(analysis.errors.outliers):
+        yield (
+            f"far wider spread than the others in {figure}: {outliers} "
+            "(tested alone, not part of the noise floor)"
+        )

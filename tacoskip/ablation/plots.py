@@ -120,18 +120,16 @@ def scatter(comparison: Comparison, cost: str) -> Figure:
     ]
     drawing = Figure(figsize=(5.5, max(3.0, 0.7 + 0.165 * len(points))), layout="constrained")
     axes = drawing.subplots()
-    low, high = usual_range([y for _, _, y in points])
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    low, high = padded_range([y for _, _, y in points])
     for name, x, y in points:
         difference = analysis.differences.get(name)
         colour = COLOURS[difference.verdict] if difference else "black"
-        inside = float(np.clip(y, low - margin, high + margin))
+        inside = float(np.clip(y, low, high))
         label = name if inside == y else f"{name} ({comparison.text(figure, y)})"
         axes.plot(x, inside, "o" if inside == y else "^" if y > inside else "v", color=colour)
         axes.annotate(
             label, (x, inside), (4, 0), textcoords="offset points", color=colour, fontsize=7
         )
-    axes.set_ylim(low - 2 * margin, high + 2 * margin)
     axes.margins(x=0.15)
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.locator_params(axis="x", nbins=4)
@@ -149,7 +147,10 @@ def curves(comparison: Comparison) -> dict[str, bytes]:
             events = [run.events for run in comparison.finished(variant.name)]
             if curve := mean_curve(events, tag):
                 found.setdefault(tag, {})[variant.name] = curve
-    limits = {tag: _curve_limits(list(lines.values())) for tag, lines in found.items()}
+    limits = {
+        tag: padded_range([*(y for one in lines.values() for y in (*one.low, *one.high))])
+        for tag, lines in found.items()
+    }
     names = [one.name for one in comparison.variants if any(one.name in c for c in found.values())]
     return {name: _curves(name, comparison.baseline, found, limits) for name in names}
 
@@ -177,14 +178,6 @@ def _curves(
     return drawing
 
 
-def _curve_limits(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return limits that fit the curves, except for the highest 3 % of all points."""
-    points = np.concatenate([np.concatenate([curve.low, curve.high]) for curve in curves])
-    low, high = float(points.min()), float(np.percentile(points, 97))
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
 def usual_range(values: Sequence[float]) -> NDArray[np.float64]:
     """Return minimum and maximum (2,) without a few values that lie far from all others.
 
@@ -196,6 +189,13 @@ def usual_range(values: Sequence[float]) -> NDArray[np.float64]:
     near = np.array(values)[distance <= 8 * np.median(distance)]
     kept = near if len(near) >= 0.75 * len(values) else np.array(values)
     return np.array([kept.min(), kept.max()])
+
+
+def padded_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return the usual range with a margin, for the limits of an axis."""
+    low, high = (float(end) for end in usual_range(values))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
 
 
 def name_width(names: Iterable[str]) -> float:

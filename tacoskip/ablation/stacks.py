@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from tacoskip.ablation.compare import Comparison
@@ -26,7 +27,6 @@ MEASURES = {
     "gradient": ("gradient norm at the unit's input", True),
     "gradient_skip": ("gradient norm along the skip", True),
     "lesion": ("rise of the validation loss without the unit", False),
-    "path_length": ("mean length of the gradient's paths, in transforms", False),
 }
 
 
@@ -89,10 +89,11 @@ def _map(found: dict[str, Stacks], measure: str) -> Figure:
     for axes, stack, image in zip(panels, stacks, images, strict=True):
         drawn = axes.imshow(image, norm=norm, cmap="viridis", aspect="auto")
         axes.set(title=stack, xlabel="unit")
-        axes.locator_params(axis="x", integer=True, nbins=5)
+        axes.set_xticks(range(0, image.shape[1], 1 + image.shape[1] // 9))
         axes.tick_params(length=0)
     panels[0].set_yticks(range(len(names)), names)
-    drawing.colorbar(drawn, ax=list(panels), pad=0.01, format="%g", label=measure)
+    bar = drawing.colorbar(drawn, ax=list(panels), pad=0.01, format="%g", label=measure)
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())  # the default writes mathematics
     return drawing
 
 

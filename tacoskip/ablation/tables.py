@@ -79,8 +79,7 @@ def overview(comparison: Comparison) -> "Group":
 
     title = f"{comparison.folder}: {comparison.recipe}, baseline {comparison.baseline}"
     figures = [figure_table(comparison, figure).without("why") for figure in comparison.figures]
-    lines = [noise_line(comparison), *(f"does not count: {one}" for one in comparison.left_out)]
-    return Group(Text(title), *figures, costs(comparison), *map(Text, lines))
+    return Group(Text(title), *figures, costs(comparison), Text(noise_line(comparison)))
 
 
 def figure_table(comparison: Comparison, figure: str) -> Table:

@@ -149,11 +149,11 @@ def probe(folder: Path, name: str, seed: int, **measures: object) -> None:
 def test_report_shows_the_probes_of_the_stacks(make_ablation: MakeAblation, tmp_path: Path) -> None:
     folder = make_ablation(variants(["highway", "plain", "dense"]))
     probe(folder, "highway", 1, gradient=[1.0, 4.0], gradient_skip=[0, None], lesion=[0.1, None])
-    probe(folder, "highway", 2, gradient=[1.0, 4.0], lesion=[0.3, None], path_length=[2.5])
+    probe(folder, "highway", 2, gradient=[1.0, 4.0], lesion=[0.3, None])
     probe(folder, "plain", 1, gradient=[1.0, 100.0, 2.0], reuse=[[[1.0]]], lesions_left_out="")
     page = read(write_report(compare(folder), tmp_path / "report.html"))
     assert page.open == []
-    for title in ("gradient norm at the unit's input", "rise of the validation loss", "paths"):
+    for title in ("gradient norm at the unit's input", "rise of the validation loss"):
         assert title in page.words
     found = stacks.by_variant(compare(folder))
     (picture,) = (v for k, v in stacks.stack_maps(compare(folder)).items() if "input" in k)

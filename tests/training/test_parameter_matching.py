@@ -1,5 +1,7 @@
 """Parameter matching: every family at the widths that give highway's cost."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -78,3 +80,10 @@ def test_baseline_differs_only_in_the_block() -> None:
     assert (baseline.block, baseline.skip, baseline.cbhg.depth) == ("highway", "", 7)
     assert baseline.without == ["gru"]
     assert match_parameters(settings("match=params"), build)[1].percent == 0
+
+
+def test_external_family_gets_the_parameters_of_highway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "docs" / "examples"))
+    monkeypatch.setenv("TACOSKIP_BLOCKS", "")
+    config = settings("block=my_block:MyFamily", "match=params")
+    assert match_parameters(config, build)[1].within
