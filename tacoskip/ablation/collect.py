@@ -8,7 +8,7 @@ FOLDER/*/config.yaml     without these two: run folders of `tacoskip train`, sid
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 
 from tacoskip.ablation.events import Events, read_events
 from tacoskip.ablation.plan import DONE, FAILED, PLANNED, RESULT, Plan
+from tacoskip.config_checks import flatten
 
 UNFINISHED = "unfinished"
 
@@ -65,7 +66,7 @@ class Run:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The config by dotted names."""
-        return flatten(self.config)
+        return dict(flatten(self.config, {}))
 
 
 def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
@@ -110,15 +111,6 @@ def differing(runs: Sequence[Run]) -> list[str]:
     """Return the dotted names of the settings in which runs differ, without incidental ones."""
     names = {name: None for run in runs for name in run.settings if name not in INCIDENTAL}
     return [name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1]
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def _read(run: Run, planned: bool) -> None:

@@ -48,8 +48,8 @@ def check_launcher(launcher: str) -> None:
     package = PACKAGES.get(launcher)
     if package and find_spec(package) is None:
         raise ValueError(
-            f"launcher={launcher} needs {package}, which is not installed; "
-            f"install it with: pip install 'tacoskip[{launcher}]'"
+            f"launcher={launcher} needs {package}, which is not installed: "
+            f"install tacoskip[{launcher}]"
         )
     if launcher == "slurm" and SLURM_EXECUTOR == "slurm" and which("sbatch") is None:
         raise ValueError("launcher=slurm needs a machine that has sbatch, got one without it")

@@ -292,7 +292,7 @@ def test_launcher_that_is_not_installed_is_refused_before_preparing(
     asked = ["ablate", "recipe=smoke", "blocks=plain", f"launcher={launcher}"]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 2
-    assert f"pip install 'tacoskip[{launcher}]'" in result.stderr
+    assert f"install tacoskip[{launcher}]" in result.stderr
 
 
 def results(comparison: Comparison) -> dict[str, dict[str, float]]:
