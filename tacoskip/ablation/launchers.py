@@ -69,15 +69,22 @@ def launch(
         yield from execute(runs, jobs, threads, log)
 
 
-def run_worker(run: Path, threads: int, folder: str, environment: dict[str, str]) -> str:
+def run_worker(
+    run: Path,
+    threads: int,
+    folder: str,
+    environment: dict[str, str],
+    on_start: Callable[["subprocess.Popen[bytes]"], None] = lambda worker: None,
+) -> str:
     """Execute one run on a machine of a cluster and wait for it; returns why it failed, or "".
 
     folder: the working folder, which paths in settings are relative to. environment: variables of
-    the machine that started the ablation.
+    the machine that started the ablation. on_start: receives the worker.
     """
     if not (run / REQUEST).is_file():
         return f"machine {socket.gethostname()} does not see {run}: expected a shared folder"
     process = _start(run, threads, environment, folder)
+    on_start(process)
     try:
         while process.poll() is None:  # Ray interrupts Python code, not a wait
             time.sleep(POLL_SECONDS / 2)
@@ -237,14 +244,19 @@ class _SlurmJob:
 
     def __init__(self, threads: int, folder: str, environment: dict[str, str]) -> None:
         self.arguments = threads, folder, environment
+        self.workers: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, run: Path) -> str:
-        return run_worker(run, *self.arguments)
+        return run_worker(run, *self.arguments, self.workers.append)
 
     def checkpoint(self, run: Path) -> Any:
+        """Save the run; called by submitit before the job is queued again."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self, run)
+        for worker in self.workers:
+            worker.terminate()
+            worker.wait()
+        return DelayedSubmission(_SlurmJob(*self.arguments), run)
 
 
 def _slurm(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Ended]:

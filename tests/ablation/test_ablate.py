@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -317,3 +318,27 @@ def test_failed_slurm_job_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setattr(launchers, "POLL_SECONDS", 0.02)
     ended = [one for one in launchers.launch("slurm", [tmp_path / "gone"], 1, 1, print) if one[0]]
     assert "does not see" in ended[0][1]
+
+
+@pytest.mark.slow
+def test_preempted_slurm_job_saves_and_resumes(
+    pairs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("tacoskip.ablation.ablate.launch", lambda *_: (_ for _ in ()))  # plan only
+    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
+    asked += ["train.max_steps=40", "train.evaluate_every=2"]
+    run = ablate(asked).folder / "residual/seed-0"
+    job, log = launchers._SlurmJob(1, os.getcwd(), {}), run / launchers.LOG
+    errors: list[str] = []
+    thread = threading.Thread(target=lambda: errors.append(job(run)))
+    thread.start()
+    while not (log.is_file() and "step 2" in log.read_text()):
+        assert thread.is_alive(), errors
+        time.sleep(0.05)
+    queued_again = job.checkpoint(run)
+    thread.join()
+    assert checkpoints(run), "expected a checkpoint before one was due"
+    assert queued_again.result() == ""
+    assert "resumed" in log.read_text()
+    assert json.loads((run / "result.json").read_text())["steps"] == 40
