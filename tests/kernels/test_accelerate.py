@@ -281,7 +281,6 @@ def operations() -> Iterator[Any]:
     x = torch.randn(2, 4, 16, **grad)
     yield "linear", (x, torch.randn(8, 16, **grad), torch.randn(8, **grad))
     ones = torch.rand(16, **grad), torch.rand(16, **grad)
-    yield "normalize", ([x.detach()], mask, *(w.detach() for w in ones), True, True)
     yield "batch_norm", ([x], mask, *ones, 1e-5, True, True)
     weights = torch.randn(2, 48, 16, **grad), torch.randn(2, 48, **grad)
     yield (
@@ -291,8 +290,8 @@ def operations() -> Iterator[Any]:
     shapes = [(48, 16), (48, 16), (16,), (16, 16), (16,), (16,), (16, 10), (16, 16)]
     loop = [torch.randn(shape, **grad) for shape in ((2, 3, 48), (2, 4, 16), (2, 4, 16))]
     both = [torch.randn(shape, **grad) for shape in shapes]
-    yield "attention_loop", (*loop, lengths, *both, True, -1)
-    yield "attention_loop", (*loop, lengths, *both[:6], None, None, False, -1)
+    yield "attention_loop", (*loop, lengths, both, True, -1)
+    yield "attention_loop", (*loop, lengths, both[:6], False, -1)
 
 
 @pytest.mark.parametrize(("name", "arguments"), list(operations()))

@@ -12,8 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.kernels.cpu.matmul import outer, product
-from tacoskip.kernels.cpu.networks import GATES, call, cell_weights, compute_dtype, packed
-from tacoskip.kernels.operators import operator
+from tacoskip.kernels.cpu.networks import (
+    GATES,
+    call,
+    cell_weights,
+    compute_dtype,
+    operator,
+    packed,
+)
 from tacoskip.models.cbhg import BiGRU
 from tacoskip.models.decoder import ResidualGRU
 
@@ -24,8 +30,7 @@ FIELDS = (
 )
 
 
-@operator("gru")
-def gru(
+def _forward(
     x: Tensor,
     lengths: Tensor,
     input_weight: Tensor,
@@ -42,80 +47,20 @@ def gru(
     (B, T, D, H), and the gates n, z, r (B, T, D, 3 H).
     """
     (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
-    inputs = product(
-        x.flatten(0, 1), input_weight.to(x.dtype).flatten(0, 1), bias.to(x.dtype).flatten()
-    )
+    weight = input_weight.to(x.dtype).flatten(0, 1)
+    inputs = product(x.flatten(0, 1), weight, bias.to(x.dtype).flatten())
     out = x.new_empty(batch, frames, directions * channels)
     before = x.new_empty((directions, batch, frames, channels) if keep else 0)
     added = x.new_empty((batch, frames, directions, channels) if keep else 0)
-    kept = {"before": before, "added": added, "gates": inputs} if keep else {}
-    sizes = {"items": batch, "frames": frames, "directions": directions, "channels": channels}
-    weights = packed(state_weight.transpose(1, 2), x.dtype)
-    given = {"lengths": lengths, "inputs": inputs, "weights": weights, "bias": state_bias}
-    call("gru_forward", x.dtype, FIELDS, {**sizes, **given, **kept, "out": out})
     gates = inputs.view(GATES[x.dtype]).view(batch, frames, directions, 3 * channels)
+    given = {
+        **{"items": batch, "frames": frames, "directions": directions, "channels": channels},
+        **{"lengths": lengths, "inputs": inputs, "bias": state_bias},
+        "weights": packed(state_weight.transpose(1, 2), x.dtype),
+    }
+    kept = {"before": before, "added": added, "gates": gates} if keep else {}
+    call("gru_forward", x.dtype, FIELDS, given, {"out": out, **kept})
     return out, before, added, gates if keep else gates.new_empty(0)
-
-
-@gru.register_fake
-def _(
-    x: Tensor,
-    lengths: Tensor,
-    input_weight: Tensor,
-    bias: Tensor,
-    state_weight: Tensor,
-    state_bias: Tensor,
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
-    gates = (batch, frames, directions, 3 * channels) if keep else (0,)
-    return (
-        x.new_empty(batch, frames, directions * channels),
-        x.new_empty((directions, batch, frames, channels) if keep else 0),
-        x.new_empty((batch, frames, directions, channels) if keep else 0),
-        x.new_empty(gates, dtype=GATES[x.dtype]),
-    )
-
-
-@operator("gru_backward")
-def gru_backward(
-    d_out: Tensor,
-    lengths: Tensor,
-    state_weight: Tensor,
-    before: Tensor,
-    added: Tensor,
-    gates: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the state's n, z, r (D, B, T, 3 H) and of the input's z, r, n (B, T, D, 3 H),
-    and sums over frames (B, D, 4 H): n of the state, z, r, n of the input.
-    """
-    directions, batch, frames, channels = before.shape
-    of_state = d_out.new_empty(directions, batch, frames, 3 * channels)
-    of_gates = d_out.new_empty(gates.shape)
-    sums = torch.zeros(batch, directions, 4 * channels)
-    sizes = {"items": batch, "frames": frames, "directions": directions, "channels": channels}
-    given = {"lengths": lengths, "weights": packed(state_weight, d_out.dtype), "d_out": d_out}
-    kept = {"before": before, "added": added, "gates": gates}
-    results = {"of_state": of_state, "of_gates": of_gates, "d_bias": sums}
-    call("gru_backward", d_out.dtype, FIELDS, {**sizes, **given, **kept, **results})
-    return of_state, of_gates, sums
-
-
-@gru_backward.register_fake
-def _(
-    d_out: Tensor,
-    lengths: Tensor,
-    state_weight: Tensor,
-    before: Tensor,
-    added: Tensor,
-    gates: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    directions, batch, frames, channels = before.shape
-    return (
-        d_out.new_empty(directions, batch, frames, 3 * channels),
-        d_out.new_empty(gates.shape),
-        d_out.new_empty(batch, directions, 4 * channels, dtype=torch.float32),
-    )
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -126,15 +71,22 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     x, lengths, input_weight, state_weight, before, added, gates = ctx.saved_tensors
-    of_state, of_gates, sums = gru_backward(
-        d_out.contiguous(), lengths, state_weight, before, added, gates
-    )
-    channels, flat = before.shape[3], of_gates.flatten(2).flatten(0, 1)
+    (directions, batch, frames, channels), dtype = before.shape, x.dtype
+    of_state = x.new_empty(directions, batch, frames, 3 * channels)
+    of_gates = x.new_empty(gates.shape)
+    sums = x.new_zeros(batch, directions, 4 * channels, dtype=torch.float32)
+    given = {
+        **{"items": batch, "frames": frames, "directions": directions, "channels": channels},
+        **{"lengths": lengths, "weights": packed(state_weight, dtype), "d_out": d_out.contiguous()},
+        **{"before": before, "added": added, "gates": gates},
+    }
+    results = {"of_state": of_state, "of_gates": of_gates, "d_bias": sums}
+    call("gru_backward", dtype, FIELDS, given, results)
+    flat, d_bias = of_gates.flatten(2).flatten(0, 1), sums.sum(0)
     pairs = zip(of_state.flatten(1, 2), before.flatten(1, 2), strict=True)
-    d_bias = sums.sum(0)
     d_input = outer(flat, x.flatten(0, 1)).to(input_weight.dtype)
     return (
-        product(flat, input_weight.to(x.dtype).flatten(0, 1).t()).view_as(x),
+        product(flat, input_weight.to(dtype).flatten(0, 1).t()).view_as(x),
         None,
         d_input.view_as(input_weight),
         d_bias[:, channels:],
@@ -144,7 +96,7 @@ def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     )
 
 
-gru.register_autograd(_backward, _save)
+gru = operator("gru", _forward, _save, _backward)
 
 
 def run_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU], dtype: torch.dtype) -> Tensor:
@@ -168,7 +120,7 @@ class CompiledBiGRU(BiGRU):
 
 
 class CompiledResidualGRU(ResidualGRU):
-    """ResidualGRU in one kernel; a single step without a gradient by torch's cell."""
+    """ResidualGRU in one kernel; a single step by torch's cell."""
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         dtype = compute_dtype(x, self.weight_hh_l0)
@@ -179,6 +131,5 @@ class CompiledResidualGRU(ResidualGRU):
         if dtype is None or state is not None:
             return super().forward(x, state)
         with torch.autocast("cpu", enabled=False):
-            lengths = torch.full((len(x),), x.shape[1])
-            y = run_gru(x, lengths, [self], dtype)
+            y = run_gru(x, torch.full((len(x),), x.shape[1]), [self], dtype)
             return x + y, y[:, -1][None]

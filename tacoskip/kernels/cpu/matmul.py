@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedConv1d, SameConv1d
-from tacoskip.kernels.operators import operator
+from tacoskip.kernels.cpu.networks import operator
 
 # Rows that `outer` sums at a time.
 ROWS = 1024
@@ -81,24 +81,18 @@ def runs_float32(x: Tensor) -> bool:
     )
 
 
-@operator("linear")
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """X (..., K), weight (M, K), bias (M,) -> (..., M)."""
     return product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
-@linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return x.new_empty(*x.shape[:-1], len(weight))
-
-
-def _save_linear(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, weight, bias = inputs
     ctx.save_for_backward(x, weight)
     ctx.has_bias = bias is not None
 
 
-def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     grad = grad.reshape(-1, len(weight))
     return (
@@ -108,7 +102,7 @@ def _linear_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     )
 
 
-linear.register_autograd(_linear_backward, _save_linear)
+linear = operator("linear", _forward, _save, _backward)
 
 
 class OneDNNLinear(nn.Linear):

@@ -1,7 +1,9 @@
 """Calls of the networks' compiled kernels (kernels.h) in float32 and bfloat16."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ PREFIX = {torch.float32: "float32", torch.bfloat16: "bf16"}
 GATES = {torch.float32: torch.float32, torch.bfloat16: torch.float16}
 VECTOR = 16
 
-Argument = Tensor | int | None
+Argument = Tensor | list[Tensor] | int
 
 
 def has_kernels(dtype: torch.dtype) -> bool:
@@ -34,28 +36,85 @@ def compute_dtype(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """The precision in which kernels compute a module of x with weights now; None: they do not."""
     if x.device.type != "cpu" or weight.dtype != torch.float32 or not x.numel():
         return None
+    dtype = torch.float32
     if torch.is_autocast_enabled("cpu"):
-        reduced = torch.get_autocast_dtype("cpu")
-        return reduced if has_kernels(reduced) else None
-    return torch.float32 if x.dtype == torch.float32 and has_kernels(torch.float32) else None
+        dtype = torch.get_autocast_dtype("cpu")
+    return dtype if x.dtype in (torch.float32, dtype) and has_kernels(dtype) else None
+
+
+def operator(
+    name: str,
+    function: Callable[..., Any],
+    save: Callable[..., None],
+    backward: Callable[..., Any],
+) -> Callable[..., Any]:
+    """Make a differentiable function of tensors an operator of torch.library for the CPU.
+
+    It computes with torch's operators and `run_kernel` only, so it serves fake tensors as well.
+    As `torch.library.custom_op`, which imports torch's compiler at its first call.
+    """
+    full = f"tacoskip::{name}"
+    torch.library.define(full, torch.library.infer_schema(function, mutates_args=()))
+    torch.library.impl(full, "CPU")(function)
+    torch.library.register_fake(full)(function)
+    torch.library.register_autograd(full, backward, setup_context=save)
+    overload: Callable[..., Any] = getattr(torch.ops.tacoskip, name).default
+    return overload
+
+
+def _run_kernel(
+    kernel: str,
+    numbers: Sequence[int],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    fields: Sequence[int],
+) -> None:
+    """Fill outputs: a kernel on a structure of numbers, of which `fields` are the tensors' in turn.
+    A number above 0 in a tensor's field counts the tensors of an array.
+    """
+    addresses, values, arrays = defaultdict(list), list(numbers), []
+    for field, x in zip(fields, [*inputs, *outputs], strict=True):
+        assert x.is_contiguous()
+        addresses[field].append(x.data_ptr())
+    for field, found in addresses.items():
+        if values[field]:
+            arrays.append((ctypes.c_void_p * len(found))(*found))
+            found = [ctypes.addressof(arrays[-1])]
+        (values[field],) = found
+    run(kernel, (ctypes.c_int64 * len(values))(*values), threads())
+
+
+torch.library.define(
+    "tacoskip::run_kernel",
+    "(str kernel, int[] numbers, Tensor[] inputs, Tensor(a!)[] outputs, int[] fields) -> ()",
+)
+torch.library.impl("tacoskip::run_kernel", "CPU")(_run_kernel)
+torch.library.register_fake("tacoskip::run_kernel")(lambda *arguments: None)
 
 
 def call(
-    kernel: str, dtype: torch.dtype, fields: Sequence[str], arguments: Mapping[str, Argument]
+    kernel: str,
+    dtype: torch.dtype,
+    fields: Sequence[str],
+    inputs: Mapping[str, Argument],
+    outputs: Mapping[str, Tensor | list[Tensor]],
 ) -> None:
-    """Run a kernel on a structure of `fields`, eight bytes each; those not in `arguments` are 0."""
-    unknown = arguments.keys() - set(fields)
-    assert not unknown, f"{kernel} has no {unknown}"
-    values = [_number(arguments.get(field)) for field in fields]
-    structure = (ctypes.c_int64 * len(values))(*values)
-    run(f"{PREFIX[dtype]}_{kernel}", structure, threads())
-
-
-def _number(value: Argument) -> int:
-    if isinstance(value, Tensor):
-        assert value.is_contiguous()
-        return value.data_ptr()
-    return int(value or 0)
+    """Run a kernel on a structure of `fields`, eight bytes each; those not named are 0."""
+    numbers, places = [0] * len(fields), list[int]()
+    given: list[Tensor] = []
+    for name, value in (*inputs.items(), *outputs.items()):
+        field = fields.index(name)
+        if isinstance(value, int):
+            numbers[field] = value
+            continue
+        tensors = value if isinstance(value, list) else [value]
+        numbers[field] = len(value) if isinstance(value, list) else 0
+        places += [field] * len(tensors)
+        given += tensors
+    count = sum(len(x) if isinstance(x, list) else 1 for x in outputs.values())
+    split = len(given) - count
+    name = f"{PREFIX[dtype]}_{kernel}"
+    torch.ops.tacoskip.run_kernel(name, numbers, given[:split], given[split:], places)
 
 
 def packed(weights: Tensor, dtype: torch.dtype) -> Tensor:
