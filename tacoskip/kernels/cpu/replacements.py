@@ -1,6 +1,5 @@
 """The table's entries for a CPU."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,66 +21,36 @@ from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.models.cbhg import BiGRU, ConvBank
 from tacoskip.models.decoder import ResidualGRU
 
-Predicate = Callable[[nn.Module, torch.device, torch.dtype], bool]
+# Whether the kernels suit a module's sizes: channels are whole vectors.
+SUITS: dict[type[nn.Module], Any] = {
+    MaskedBatchNorm1d: lambda norm: fits(norm.num_features),
+    ConvBank: lambda bank: fits(bank.convs[0].out_channels),
+    BiGRU: lambda gru: fits(gru.ahead.hidden_size),
+    ResidualGRU: lambda gru: fits(gru.hidden_size),
+    AttentionLoop: is_additive,
+}
 
 
-def on_cpu(test: Callable[[Any, torch.dtype], bool]) -> Predicate:
-    """A predicate of module and dtype, on the CPU only."""
-    return lambda module, device, dtype: device.type == "cpu" and test(module, dtype)
-
-
-def compiled(fitting: Callable[[Any], bool]) -> Predicate:
-    """Compiled kernels of the dtype are there, and the module's sizes suit them."""
-    return on_cpu(lambda module, dtype: has_kernels(dtype) and fitting(module))
+def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a CPU has what the replacement of a module needs, for this dtype and its sizes."""
+    if device.type != "cpu":
+        return False
+    if isinstance(module, nn.Linear):
+        return dtype == torch.float32 and is_amd()
+    suits = SUITS.get(type(module))
+    return suits is None or (has_kernels(dtype) and suits(module))
 
 
 REPLACEMENTS = [
-    Replacement(
-        nn.Linear,
-        OneDNNLinear,
-        on_cpu(lambda module, dtype: dtype == torch.float32 and is_amd()),
-        "float32 products in training by oneDNN, on AMD processors",
-    ),
-    Replacement(
-        SameConv1d,
-        ChannelsLastConv1d,
-        on_cpu(lambda module, dtype: True),
-        "convolution with channels innermost",
-    ),
-    Replacement(
-        MaskedConv1d,
-        ChannelsLastMaskedConv1d,
-        on_cpu(lambda module, dtype: True),
-        "convolution with channels innermost",
-    ),
-    Replacement(
-        MaskedBatchNorm1d,
-        CompiledBatchNorm1d,
-        compiled(lambda norm: fits(norm.num_features)),
-        "masked batch norm and its ReLU in two passes each way",
-    ),
-    Replacement(
-        ConvBank,
-        CompiledConvBank,
-        compiled(lambda bank: fits(bank.convs[0].out_channels)),
-        "batch norm, ReLU and max pool of the bank in two passes each way",
-    ),
-    Replacement(
-        BiGRU,
-        CompiledBiGRU,
-        compiled(lambda gru: fits(gru.ahead.hidden_size)),
-        "both directions' steps in one kernel",
-    ),
-    Replacement(
-        ResidualGRU,
-        CompiledResidualGRU,
-        compiled(lambda gru: fits(gru.hidden_size)),
-        "all steps in one kernel",
-    ),
-    Replacement(
-        AttentionLoop,
-        CompiledAttentionLoop,
-        compiled(is_additive),
-        "all steps of additive attentions (bahdanau, location, forward) in one kernel",
-    ),
+    Replacement(plain, fast, is_supported, fast.__doc__ or "")
+    for plain, fast in (
+        (nn.Linear, OneDNNLinear),
+        (SameConv1d, ChannelsLastConv1d),
+        (MaskedConv1d, ChannelsLastMaskedConv1d),
+        (MaskedBatchNorm1d, CompiledBatchNorm1d),
+        (ConvBank, CompiledConvBank),
+        (BiGRU, CompiledBiGRU),
+        (ResidualGRU, CompiledResidualGRU),
+        (AttentionLoop, CompiledAttentionLoop),
+    )
 ]
