@@ -122,9 +122,12 @@ def convolve(conv: SameConv1d, x: Tensor) -> Tensor:
     """The convolution of x (B, T, C), whose channels stay innermost: conv1d would copy x into
     another order and its output back.
     """
-    width = conv.kernel_size[0]
-    x = functional.pad(x, (0, 0, (width - 1) // 2, width // 2))
-    out = functional.conv2d(_image(x), conv.weight[:, :, None], conv.bias, groups=conv.groups)
+    left, right = (conv.kernel_size[0] - 1) // 2, conv.kernel_size[0] // 2
+    if left != right:
+        x = functional.pad(x, (0, 0, left, right))
+    padding = 0, left if left == right else 0
+    weight = conv.weight[:, :, None]
+    out = functional.conv2d(_image(x), weight, conv.bias, padding=padding, groups=conv.groups)
     # Not out[:, :, 0], whose gradient is a copy in another order.
     return out.squeeze(2).transpose(1, 2)  # (B, O, 1, T) -> (B, T, O)
 
