@@ -54,6 +54,7 @@ class TrainBatches:
         self.clips, self.data, self.seed = clips, data, seed
         self.rank, self.world_size = _process(rank, world_size)
         self.loader = Loader(ClipFeatures(front_end, linear, augment), encoder, speakers)
+        self.pin_memory = False  # of batches that are copied to a GPU
         self._position: Position = (0, 0)
         self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
@@ -71,14 +72,14 @@ class TrainBatches:
     def __next__(self) -> Batch:
         if self.data.workers == 0:
             position, whole = next(self._plan)
-            batch = self.loader.batch(self._local_rows(whole), self._key(position))
+            batch = self._build(self._local_rows(whole), self._key(position))
         else:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.data.workers, "batches")
             while len(self._ahead) < 2 * self.data.workers + 1:
                 position, whole = next(self._plan)
                 rows, key = self._local_rows(whole), self._key(position)
-                self._ahead.append((position, self._pool.submit(self.loader.batch, rows, key)))
+                self._ahead.append((position, self._pool.submit(self._build, rows, key)))
             position, future = self._ahead.popleft()
             batch = future.result()
         self._position = position
@@ -93,7 +94,7 @@ class TrainBatches:
         utterances, seconds, groups = self._epoch(epoch)
         largest = max(groups, key=lambda group: len(group) * seconds[group].max())
         rows = self._local_rows([utterances[index] for index in largest])
-        return self.loader.batch(rows, self._key((epoch, 0)))
+        return self._build(rows, self._key((epoch, 0)))
 
     def close(self) -> None:
         """Stop building ahead. The iterator may be used again."""
@@ -125,6 +126,10 @@ class TrainBatches:
             done = 0
         self._position = (epoch, done)
         self.close()
+
+    def _build(self, rows: Sequence[Clip | JoinedClips], key: str) -> Batch:
+        batch = self.loader.batch(rows, key)
+        return batch.pin_memory() if self.pin_memory else batch
 
     def _key(self, position: Position) -> str:
         return f"augment {self.seed} {position[0]}"

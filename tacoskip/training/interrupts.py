@@ -1,4 +1,4 @@
-"""Ctrl-C and a friendly kill end a run between two steps: it goes on as if it never had stopped."""
+"""SIGINT and SIGTERM end a run between two steps."""
 
 import signal
 import threading
@@ -10,11 +10,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """While it is entered, the first SIGINT or SIGTERM is only noted in `received` and said through
-    `log`; the second raises KeyboardInterrupt at once.
+    """Within the block the first SIGINT or SIGTERM is kept in `received` and logged; the second raises
+    KeyboardInterrupt at once.
 
-    A signal that the process was told to ignore stays ignored. Outside the main thread, where
-    Python hears no signals, it does nothing.
+    An ignored signal stays ignored. Does nothing outside the main thread, where Python delivers no
+    signals.
     """
 
     def __init__(self, log: Callable[[str], None]) -> None:
@@ -41,4 +41,4 @@ class Interrupts:
         if self.received:
             raise KeyboardInterrupt(number)
         self.received = number
-        self.log("stopping: this step is finished and saved first; once more leaves at once")
+        self.log("stopping: this step is finished and saved first; a second signal stops at once")

@@ -90,6 +90,7 @@ class Trainer:
         frames_per_symbol = _frames_per_symbol(task.validation)
         task.start(corpus, frames_per_symbol)
         network.to(processes.device).train()
+        task.batches.pin_memory = processes.device.type == "cuda"
         state = new_state(task, self.settings, accelerator.scaler, frames_per_symbol)
         self.task, self.state = task, state
         self.checkpointer = Checkpointer(config, task, state, processes, self.log)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.data import Batch
-from tacoskip.training.checkpointer import random_state, set_random_state
+from tacoskip.training.checkpointer import RandomState, random_state, set_random_state
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -59,7 +59,7 @@ class StepResult:
 
     losses: dict[str, Tensor]
     output: Any
-    parts: int = 1
+    parts: int
 
 
 Compute = Callable[[Batch, dict[str, float]], tuple[dict[str, Tensor], Any]]
@@ -70,8 +70,8 @@ class BatchSplitter:
     memory is short. Batch statistics are then those of the parts.
 
     compute: adds the gradients of a part, given the counts of the whole batch, and returns its
-    losses and output. limit: padded frames (B x T) for which memory was short. several: whether
-    other processes take part; then a batch cannot be split, since they would not wait.
+    losses and output. several: other processes take part; they would not wait for parts, so a batch
+    must fit at once. limit: padded frames (B x T) for which memory was short.
     """
 
     def __init__(
@@ -87,42 +87,53 @@ class BatchSplitter:
         self.limit, self.warned = float("inf"), False
 
     def gradients(self, batch: Batch, totals: dict[str, float]) -> StepResult:
-        """Replace the gradients by those of a batch. Raises OutOfMemory for a single clip."""
-        parts, random = 1, random_state(self.device)
-        buffers = [value.clone() for value in self.model.buffers()]
+        """Replace the gradients by those of a batch. Raises OutOfMemory where it does not fit."""
+        parts, snapshot = 1, self._snapshot()
         while parts < len(batch) and padded_frames(rows_of(batch, 0, parts)) >= self.limit:
             parts *= 2
         while (result := self._try(batch, totals, parts)) is None:
-            self.reset(random, buffers)
+            self._restore(snapshot)
+            clips = f"{len(batch)} clips of up to {batch.mel.shape[1]} frames ({batch.ids[0]}, ...)"
             if self.several or parts >= len(batch):
-                raise OutOfMemory(self._advice(batch))
+                raise OutOfMemory(
+                    f"no memory for {clips}, which cannot be split further: lower "
+                    "data.batch_seconds, data.max_seconds or the network's widths"
+                )
             parts *= 2
-            self._warn_once(batch, parts)
+            if not self.warned:
+                self.log(
+                    f"no memory for {clips}: the batch is split into {parts} parts, as are others "
+                    "as large; a smaller data.batch_seconds fits at once",
+                    warning=True,
+                )
+            self.warned = True
         return result
 
     def try_batch(self, batch: Batch, totals: dict[str, float], room: int) -> None:
         """Compute the gradient of a batch and drop it, so that a lack of memory shows before the
-        first step. Only `limit` changes. room: parameter-sized tensors that must also fit.
+        first step. Only `limit` changes. room: copies of the parameters that must also fit.
         """
-        random, buffers = random_state(self.device), [b.clone() for b in self.model.buffers()]
+        snapshot = self._snapshot()
         try:
             reserved = [torch.empty_like(p) for p in self.model.parameters() for _ in range(room)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(
-                "no memory for a single clip beside the optimizer's averages: lower the network's "
-                "widths"
+                "no memory for the optimizer's averages: lower the network's widths"
             ) from error
         self.gradients(batch, totals)
-        self.reset(random, buffers)
+        self._restore(snapshot)
         del reserved
 
-    def reset(self, random: dict[str, Tensor], buffers: list[Tensor]) -> None:
-        """Undo a forward and backward pass."""
+    def _snapshot(self) -> tuple[RandomState, list[Tensor]]:
+        """What a pass changes besides gradients."""
+        return random_state(self.device), [value.clone() for value in self.model.buffers()]
+
+    def _restore(self, snapshot: tuple[RandomState, list[Tensor]]) -> None:
         self.model.zero_grad()
-        set_random_state(random, self.device)
-        for value, old in zip(self.model.buffers(), buffers, strict=True):
+        set_random_state(snapshot[0], self.device)
+        for value, old in zip(self.model.buffers(), snapshot[1], strict=True):
             value.copy_(old)
 
     def _try(self, batch: Batch, totals: dict[str, float], parts: int) -> StepResult | None:
@@ -142,33 +153,10 @@ class BatchSplitter:
             if not is_out_of_memory(error):
                 raise
             self.limit = min(self.limit, padded_frames(part))
-        self.model.zero_grad()
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
-
-    def _warn_once(self, batch: Batch, parts: int) -> None:
-        if not self.warned:
-            self.warned = True
-            self.log(
-                f"no memory for a batch of {len(batch)} clips of up to {batch.mel.shape[1]} frames "
-                f"({batch.ids[0]}, ...): it is split into {parts} parts, as are others as large; a "
-                "smaller data.batch_seconds fits at once",
-                warning=True,
-            )
-
-    def _advice(self, batch: Batch) -> str:
-        frames = batch.mel.shape[1]
-        if self.several and len(batch) > 1:
-            return (
-                f"no memory for {len(batch)} clips of up to {frames} frames ({batch.ids[0]}, ...) "
-                "in one process: lower data.batch_seconds, or the network's widths"
-            )
-        return (
-            f"no memory for a single clip of {frames} frames ({batch.ids[0]}): lower "
-            "data.max_seconds, or the network's widths"
-        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

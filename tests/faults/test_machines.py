@@ -219,7 +219,7 @@ except memory.OutOfMemory as error:
 
 @pytest.mark.parametrize(
     ("room", "channels", "words"),
-    [(200, 256, "it is split into"), (60, 2048, "a single clip beside")],
+    [(200, 256, "is split into"), (60, 2048, "the optimizer's averages")],
 )
 def test_lack_of_memory_shows_before_the_first_step(
     room: int, channels: int, words: str, common: list[str], tmp_path: Path, inject: Ledger

@@ -24,7 +24,7 @@ def settings(prepared: Prepared) -> Config:
     return prepared("smoke_asr")
 
 
-def test_a_run_leaves_what_it_promises(settings: Config) -> None:
+def test_run_folder_has_every_promised_file(settings: Config) -> None:
     seen: list[Progress] = []
     settings.train.log_every = 1
     summary = train(settings, seen.append)
@@ -48,7 +48,7 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
         load_voice(run)
 
 
-def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> None:
+def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
     """Augmented clips, SpecAugment and dropout included."""
     weights = {}
     settings.train.max_steps, settings.train.log_every = 5, 1
@@ -62,7 +62,7 @@ def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> No
     torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
 
 
-def test_pieces_of_words_travel_with_the_checkpoint(settings: Config) -> None:
+def test_subwords_travel_with_the_checkpoint(settings: Config) -> None:
     settings.asr.tokens, settings.asr.bpe_size, settings.train.max_steps = "bpe", 32, 2
     train(settings)
     recognizer = load_recognizer(settings.run)
@@ -107,7 +107,7 @@ def test_clips_too_short_for_their_text_are_named_before_training(
         train(settings)
 
 
-def test_it_learns_a_batch_by_heart(settings: Config) -> None:
+def test_loss_falls_on_one_batch(settings: Config) -> None:
     """The clips differ in pitch and rhythm, so their texts can be told apart."""
     seen: list[dict[str, float]] = []
     settings.train.max_steps, settings.train.evaluate_every, settings.train.log_every = 60, 60, 1
@@ -123,7 +123,7 @@ def test_it_learns_a_batch_by_heart(settings: Config) -> None:
     assert seen[0]["ctc_loss"] > 5 and seen[-1]["ctc_loss"] < 1.25
 
 
-def test_a_recognizer_chooses_a_voice_and_does_not_change_it(
+def test_judge_selects_the_best_voice_without_changing_training(
     settings: Config, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     settings.train.max_steps = 1
@@ -145,9 +145,7 @@ def test_a_recognizer_chooses_a_voice_and_does_not_change_it(
     torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
 
 
-def test_a_judge_that_is_not_there_is_named_with_its_key(
-    settings: Config, tiny_corpus: Path
-) -> None:
+def test_missing_judge_is_named_with_its_setting(settings: Config, tiny_corpus: Path) -> None:
     corpus = [f"data.root={tiny_corpus}", f"data.dir={settings.data.dir}"]
     with pytest.raises(RunError, match=r"train\.judge: no run folder or checkpoint 'nothere'"):
         train(load_config("smoke", [*corpus, "train.judge=nothere", "train.device=cpu"]))

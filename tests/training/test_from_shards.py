@@ -73,7 +73,7 @@ def equal(a: object, b: object) -> bool:
     [("smoke", [("server", 2), ("folder", 4)]), ("demo_asr", [("server", 4)])],
     indirect=["settings"],
 )
-def test_a_run_learns_the_same_and_may_move(
+def test_training_from_shards_equals_training_from_the_corpus(
     settings: Config, moves: list[tuple[str, int]], tmp_path: Path, address: str
 ) -> None:
     """Begun in one place and gone on with in another: to the bit the run that stayed."""
@@ -89,7 +89,9 @@ def test_a_run_learns_the_same_and_may_move(
 
 
 @pytest.mark.parametrize("settings", ["smoke"], indirect=True)
-def test_the_commands(settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_write_shards_and_refuse_wrong_ones(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shards, data = tmp_path / "shards", settings.data
     pairs = [f"data.root={data.root}", f"data.dir={data.dir}", "data.validation=3", "data.test=2"]
     command = ["prepare", "recipe=smoke", *pairs, f"data.shards={shards}"]

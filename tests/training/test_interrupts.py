@@ -1,4 +1,4 @@
-"""Signals between steps: the first waits, the second does not, what was ignored stays so."""
+"""Signals between steps."""
 
 import os
 import signal
@@ -9,21 +9,21 @@ import pytest
 from tacoskip.training.interrupts import Interrupts
 
 
-def test_the_first_signal_waits_and_the_second_does_not() -> None:
-    said = list[str]()
+def test_second_signal_interrupts_at_once() -> None:
+    messages = list[str]()
     before = signal.getsignal(signal.SIGTERM)
-    with Interrupts(said.append) as interrupts:
+    with Interrupts(messages.append) as interrupts:
         assert interrupts.received == 0
         os.kill(os.getpid(), signal.SIGTERM)
         assert interrupts.received == signal.SIGTERM
-        assert len(said) == 1 and said[0].startswith("stopping")
+        assert len(messages) == 1 and messages[0].startswith("stopping")
         with pytest.raises(KeyboardInterrupt) as interrupt:
             os.kill(os.getpid(), signal.SIGTERM)
     assert interrupt.value.args == (signal.SIGTERM,)
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_signal_that_was_ignored_stays_ignored() -> None:
+def test_ignored_signal_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Interrupts(print) as interrupts:
@@ -33,7 +33,7 @@ def test_a_signal_that_was_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_other_threads_are_left_alone() -> None:
+def test_other_threads_keep_their_handlers() -> None:
     handler, failed = signal.getsignal(signal.SIGTERM), list[BaseException]()
 
     def enter() -> None:

@@ -1,7 +1,9 @@
-"""Training on a tiny corpus: it learns, leaves what it promises, resumes as if never stopped."""
+"""Training a voice on a tiny corpus: run folder, resume, roll-back, determinism."""
 
 import json
 import math
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import torch
 from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tacoskip.config import Config, load_config
+import tacoskip
+from tacoskip.config import Config, load_config, load_saved
 from tacoskip.loading import load
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
-from tacoskip.training import Progress, processes, schedule, train
+from tacoskip.training import Progress, processes, reporter, schedule, train
 from tacoskip.training.board import Board
 from tacoskip.training.memory import BatchSplitter
 from tacoskip.training.tasks.tts import VoiceTask
@@ -26,7 +29,7 @@ def settings(prepared: Prepared) -> Config:
     return prepared("smoke")
 
 
-def test_a_run_leaves_what_it_promises(settings: Config) -> None:
+def test_run_folder_has_every_promised_file(settings: Config) -> None:
     seen: list[Progress] = []
     settings.train.log_every = 1
     settings.train.max_steps = 4
@@ -51,7 +54,7 @@ def test_a_run_leaves_what_it_promises(settings: Config) -> None:
     assert any("speech/" in tag for tag in events["audio"])
 
 
-def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> None:
+def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
     weights = {}
     settings.train.max_steps, settings.train.log_every = 5, 1
     for name in ("whole", "resumed"):
@@ -64,16 +67,16 @@ def test_resuming_is_as_if_never_stopped(settings: Config, tmp_path: Path) -> No
     torch.testing.assert_close(weights["whole"], weights["resumed"], atol=0, rtol=0)
 
 
-def test_half_precision_without_a_gpu_is_refused(settings: Config) -> None:
+def test_fp16_without_a_gpu_is_refused(settings: Config) -> None:
     settings.train.precision = "fp16"
     with pytest.raises(ValueError, match="needs a GPU"):
         train(settings)
 
 
-def test_the_scale_of_the_loss_is_resumed(
+def test_resume_restores_the_loss_scale(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fp16 wants a GPU, its scaler does not; this one moves the scale every second step."""
+    """fp16 needs a GPU, its scaler does not; this one changes the scale every second step."""
 
     class Scaled(Accelerator):
         def __init__(self, **options: Any) -> None:
@@ -81,22 +84,22 @@ def test_the_scale_of_the_loss_is_resumed(
             self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
 
     monkeypatch.setattr(processes, "Accelerator", Scaled)
-    learnt = {}
+    states = {}
     settings.train.max_steps, settings.train.log_every = 6, 1
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
         if name == "resumed":
             train_until(settings, 3)
         train(settings)
-        learnt[name] = load_checkpoint(checkpoints(Path(settings.run))[-1]).training
-    assert learnt["whole"]["scaler"]["scale"] == 1024.0 * 2**3
-    assert learnt["resumed"]["scaler"] == learnt["whole"]["scaler"]
+        states[name] = load_checkpoint(checkpoints(Path(settings.run))[-1]).training
+    assert states["whole"]["scaler"]["scale"] == 1024.0 * 2**3
+    assert states["resumed"]["scaler"] == states["whole"]["scaler"]
     torch.testing.assert_close(
-        learnt["resumed"]["weights"], learnt["whole"]["weights"], atol=0, rtol=0
+        states["resumed"]["weights"], states["whole"]["weights"], atol=0, rtol=0
     )
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(settings: Config) -> None:
+def test_damaged_checkpoint_falls_back_to_the_one_before(settings: Config) -> None:
     for steps in (2, 4):
         settings.train.max_steps = steps
         train(settings)
@@ -110,8 +113,8 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(settings: Conf
     assert any("resumed" in message and "step 2" in message for message in messages)
 
 
-def test_a_finished_run_that_is_run_again_logs_nothing_twice(settings: Config) -> None:
-    """Nor one whose last checkpoint was damaged: what was taken back is logged again."""
+def test_finished_run_started_again_logs_nothing_twice(settings: Config) -> None:
+    """Nor does one whose last checkpoint was damaged: what was cut off is logged again."""
     settings.train.max_steps, settings.train.log_every, settings.train.sentences = 4, 1, []
     settings.train.evaluate_every, settings.train.checkpoint_minutes = 2, 1e-9
     settings.train.deterministic = True
@@ -130,10 +133,10 @@ def test_a_finished_run_that_is_run_again_logs_nothing_twice(settings: Config) -
 
 
 @pytest.mark.parametrize("moment", ["analysis", "speech", "gradient_norms"])
-def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(
+def test_events_after_the_last_checkpoint_are_not_logged_twice(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """Ended in the analysis of the finished network, in its evaluation, or in the first step."""
+    """Killed in the final analysis, in an evaluation, or in the first step."""
     settings.train.max_steps, settings.train.log_every = 4, 1
     settings.train.checkpoint_minutes = 1e-9
     settings.train.deterministic = True
@@ -161,7 +164,7 @@ def test_what_was_logged_after_the_last_checkpoint_is_not_logged_twice(
     "training",
     [{}, {"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"counters": None}],
 )
-def test_a_state_that_is_none_of_a_run_is_refused_in_a_line(
+def test_checkpoint_without_training_state_is_refused(
     settings: Config, training: dict[str, Any]
 ) -> None:
     settings.train.max_steps = 1
@@ -181,7 +184,7 @@ def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
-def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None:
+def test_checkpoint_of_another_network_is_refused(settings: Config) -> None:
     settings.train.max_steps = 1
     train(settings)
     settings.cbhg.channels = 10
@@ -189,8 +192,8 @@ def test_another_network_in_the_same_folder_is_refused(settings: Config) -> None
         train(settings)
 
 
-def test_it_learns(settings: Config) -> None:
-    """Sixty steps on the same few clips read the text: a broken gradient or attention would not."""
+def test_losses_fall_on_a_small_corpus(settings: Config) -> None:
+    """Sixty steps on a few clips; a broken gradient or attention would not."""
     seen: list[dict[str, float]] = []
     settings.train.max_steps, settings.train.evaluate_every, settings.train.log_every = 60, 60, 1
     settings.train.learning_rate, settings.train.sentences = 1e-2, []
@@ -206,7 +209,7 @@ def test_it_learns(settings: Config) -> None:
     assert fall("guided_loss") < 0.7
 
 
-def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
+def test_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
     settings.train.max_steps, settings.loss.mel = 30, float("inf")
     settings.train.sentences, seen = [], list[str]()
     with pytest.raises(FloatingPointError, match="lower train"):
@@ -215,16 +218,16 @@ def test_a_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -
     assert len(left_out) == 20 and all("(clip" in message for message in left_out)
 
 
-def test_a_run_that_diverges_goes_back_with_a_lower_rate(
+def test_diverging_run_rolls_back_with_a_lower_rate(
     settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.train.max_steps, settings.train.sentences, settings.train.log_every = 3, [], 1
     settings.train.warmup_steps = 0
     train(settings)
-    truth, calls = VoiceTask.losses, iter(range(1000))
+    original, calls = VoiceTask.losses, iter(range(1000))
 
     def losses(self: VoiceTask, *arguments: Any) -> dict[str, torch.Tensor]:
-        found = truth(self, *arguments)
+        found = original(self, *arguments)
         if 2 <= next(calls) < 22:  # after two good steps
             found["mel_loss"] = found["mel_loss"] * float("nan")
         return found
@@ -244,7 +247,7 @@ def test_a_run_that_diverges_goes_back_with_a_lower_rate(
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_trying_the_longest_batch_first_changes_no_bit(
+def test_trying_the_longest_batch_changes_no_bit(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.train.max_steps, settings.train.sentences, weights = 2, [], []
@@ -262,27 +265,27 @@ def test_trying_the_longest_batch_first_changes_no_bit(
     torch.testing.assert_close(weights[0].weights, weights[1].weights, atol=0, rtol=0)
 
 
-def test_batches_too_large_for_memory_are_halved_and_counted(
+def test_batches_too_large_for_memory_are_split_and_counted(
     settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth, seen = VoiceTask.forward, list[Progress]()
+    original, seen = VoiceTask.forward, list[Progress]()
 
     def forward(self: VoiceTask, model: Any, batch: Any) -> Any:
         if len(batch) > 2:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return truth(self, model, batch)
+        return original(self, model, batch)
 
     monkeypatch.setattr(VoiceTask, "forward", forward)
     settings.train.max_steps, settings.train.sentences, settings.train.log_every = 4, [], 1
     train(settings, seen.append)
     (warning,) = [p for p in seen if "no memory" in p.message]
-    assert warning.warning and warning.step == 0 and "it is split into 2 parts" in warning.message
+    assert warning.warning and warning.step == 0 and "split into 2 parts" in warning.message
     halved = EventAccumulator(settings.run).Reload().Scalars("train/batches_split")
     assert 1 <= halved[-1].value <= 4
     assert [p.scalars["batches_split"] for p in seen if p.scalars] == [e.value for e in halved]
 
 
-def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: Path) -> None:
+def test_deterministic_runs_are_equal_to_the_bit(settings: Config, tmp_path: Path) -> None:
     settings.train.deterministic, settings.train.sentences = True, []
     weights, curves = [], []
     try:
@@ -301,7 +304,7 @@ def test_deterministic_runs_are_the_same_to_the_bit(settings: Config, tmp_path: 
     assert curves[0] == curves[1] and len(curves[0]) > 20
 
 
-def test_the_best_speaks_before_it_is_near() -> None:
+def test_intelligible_voices_rank_above_close_ones() -> None:
     hums = {"mcd_db": 5.5, "alignment": 0.1, "stop_failures": 1.0, "loss": 0.5}
     babbles = {"mcd_db": 5.0, "alignment": 0.7, "stop_failures": 0.9, "loss": 0.5}
     talks = {"mcd_db": 7.5, "alignment": 0.6, "stop_failures": 0.0, "loss": 0.9}
@@ -316,3 +319,48 @@ def test_the_best_speaks_before_it_is_near() -> None:
         assert rank(talks, select) > max(rank(hums, select), rank(babbles, select))
     assert rank(better, "mcd_db") > rank(talks, "mcd_db")
     assert rank(better, "alignment") < rank(talks, "alignment")
+
+
+def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
+    settings.train.max_steps, seen = 1, list[str]()
+    train(settings)
+    settings.train.max_steps, settings.train.learning_rate = 2, 5e-4
+    train(settings, lambda p: seen.append(p.message))
+    (line,) = [message for message in seen if message.startswith("changed settings")]
+    assert line == "changed settings: train.max_steps: 1 -> 2, train.learning_rate: 0.001 -> 0.0005"
+    assert load_saved(Path(settings.run) / "config.yaml") == settings
+
+
+def test_environment_names_the_commit_without_git(
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
+    ).stdout.strip()
+    monkeypatch.setenv("PATH", "")
+    assert reporter.commit() == (expected or None)
+    (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
+    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    (tmp_path / ".git" / "packed-refs").write_text("# pack-refs\nabc123 refs/heads/main\n")
+    monkeypatch.setattr(reporter, "__file__", str(tmp_path / "tacoskip" / "training" / "a.py"))
+    assert reporter.commit() == "abc123"
+    shutil.rmtree(tmp_path / ".git")
+    assert reporter.commit() is None
+
+
+def test_model_card_names_settings_figures_and_use(settings: Config) -> None:
+    settings.train.max_steps, settings.block = 1, "residual"
+    summary = tacoskip.train(settings)
+    card = (Path(settings.run) / "README.md").read_text(encoding="utf-8")
+    for part in ("| block | residual |", "1 steps", f"tacoskip synthesize {settings.run}"):
+        assert part in card
+    assert f"| mcd_db | {summary['best']['mcd_db']:.3f} |" in card
+
+
+def test_progress_tells_elapsed_and_remaining_time(settings: Config) -> None:
+    settings.train.max_steps, settings.train.log_every, seen = 4, 1, list[Progress]()
+    settings.train.evaluate_every = 100
+    train(settings, seen.append)
+    second = next(p for p in seen if p.step == 2 and p.scalars)
+    assert second.elapsed_seconds > 0
+    assert second.remaining_seconds == pytest.approx(second.elapsed_seconds, rel=1e-6)
