@@ -10,8 +10,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Within the block the first SIGINT or SIGTERM is kept in `received` and logged; the second raises
-    KeyboardInterrupt at once.
+    """Within the block the first SIGINT or SIGTERM is kept in `received` and logged; the second
+    raises KeyboardInterrupt at once.
 
     An ignored signal stays ignored. Does nothing outside the main thread, where Python delivers no
     signals.
