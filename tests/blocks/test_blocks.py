@@ -11,10 +11,8 @@ from tacoskip.blocks import (
     SKIPS,
     TOPOLOGIES,
     TRANSFORMS,
-    Unit,
     build_block,
     check_contract,
-    prune,
     sparsity,
 )
 from tacoskip.masks import lengths_to_mask
@@ -139,33 +137,6 @@ def test_declared_options_are_those_of_the_constructor(part: type) -> None:
 def test_pairwise_functions_of_nonlocal_keep_the_contract(pairwise: str) -> None:
     torch.manual_seed(0)
     check_contract(randomized(build_block("nonlocal", 8, 2, pairwise=pairwise)), 8)
-
-
-def test_prune_removes_closed_units_and_keeps_the_output() -> None:
-    torch.manual_seed(0)
-    block = randomized(build_block("deactivable", 8, 4)).eval()
-    for i in (0, 2):
-        block.units[i].skip.log_alpha.data.fill_(-4.0)  # type: ignore[index,union-attr]
-    x = torch.randn(3, 9, 8)
-    before = block(x, MASK)
-    assert prune(block) == 2
-    assert sum(isinstance(unit, Unit) for unit in block.units) == 2  # type: ignore[union-attr,arg-type]
-    assert torch.equal(block(x, MASK), before)
-
-
-def test_price_closes_gates_that_have_nothing_to_gain() -> None:
-    torch.manual_seed(0)
-    block = build_block("deactivable", 4, 3)
-    optimizer = torch.optim.Adam([unit.skip.log_alpha for unit in block.units], lr=0.2)  # type: ignore[union-attr]
-    for _ in range(60):
-        block(torch.randn(3, 9, 4), MASK)
-        price = sparsity(block)
-        assert price is not None
-        optimizer.zero_grad()
-        price.backward()
-        optimizer.step()
-    assert prune(block.eval()) == 3
-    assert sparsity(build_block("residual", 4, 3)) is None
 
 
 def test_dynamic_runs_the_transform_for_chosen_examples_only() -> None:

@@ -1,4 +1,4 @@
-"""Hard gates: learned in training, taken out afterwards, and what that saves."""
+"""Hard gates: trained, pruned afterwards, and the work that this saves."""
 
 import copy
 from pathlib import Path
@@ -13,6 +13,7 @@ from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
 from tacoskip.blocks.unit import PrunedUnit
 from tacoskip.config import load_config, to_dict
+from tacoskip.kernels.accelerate import accelerate
 from tacoskip.loading import load
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
@@ -34,11 +35,8 @@ def set_gates(model: nn.Module, is_open: list[bool]) -> None:
 
 
 @pytest.mark.parametrize("price", [0.0, 0.05])
-def test_useless_units_close_and_useful_ones_stay(price: float) -> None:
-    """Units 0 and 2 are deaf to their input and say nothing of use; 1 and 3 can learn the task.
-
-    Without a price no unit closes: it is the price that does it, not the noise of the gates.
-    """
+def test_price_closes_units_without_use_only(price: float) -> None:
+    """Units 0 and 2 are frozen at zero; 1 and 3 can learn the task. Without a price none closes."""
     torch.manual_seed(0)
     block = build_block("deactivable", 4, 4)
     for i in (0, 2):
@@ -78,7 +76,7 @@ def test_useless_units_close_and_useful_ones_stay(price: float) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_dynamic_units_learn_which_examples_need_them(seed: int) -> None:
-    """Half of the examples are to be left alone; the price takes the unit from them only."""
+    """Half of the examples need the unit; the price closes it for the others."""
     torch.manual_seed(seed)
     block = build_block("dynamic", 8, 1)
     needs = torch.arange(64) % 2 == 0
@@ -100,8 +98,7 @@ def test_dynamic_units_learn_which_examples_need_them(seed: int) -> None:
     assert float(chance[~needs].max().detach()) < 0.3
 
 
-def test_a_price_is_handed_out_once() -> None:
-    """It holds on to its pass: a copy could not be made, and memory would wait for the next."""
+def test_price_is_returned_once_and_released() -> None:
     for name in ("dynamic", "deactivable"):
         block = build_block(name, 8, 2)
         block(torch.randn(3, 9, 8), MASK)
@@ -116,7 +113,7 @@ def test_a_price_is_handed_out_once() -> None:
     [[False], [True], [False, True, True, False, True], [False] * 4, [True, False] * 4],
     ids=lambda is_open: "".join("01"[one] for one in is_open),
 )
-def test_what_is_taken_out_changes_no_bit(block: str, is_open: list[bool]) -> None:
+def test_prune_changes_no_bit_of_the_output(block: str, is_open: list[bool]) -> None:
     torch.manual_seed(0)
     stack = build_block(block, 8, len(is_open), skip="deactivable").eval()
     set_gates(stack, is_open)
@@ -128,7 +125,7 @@ def test_what_is_taken_out_changes_no_bit(block: str, is_open: list[bool]) -> No
     assert prune(stack) == 0
 
 
-def test_a_tacotron_speaks_the_same_without_its_closed_units() -> None:
+def test_tacotron_output_is_equal_after_pruning() -> None:
     torch.manual_seed(0)
     cbhg = CBHGSettings(
         bank_size=3,
@@ -168,7 +165,7 @@ def test_a_tacotron_speaks_the_same_without_its_closed_units() -> None:
     assert sum(p.numel() for p in model.parameters()) == size - 4 * unit
 
 
-def test_a_loaded_voice_has_lost_its_closed_units_and_sounds_the_same(tmp_path: Path) -> None:
+def test_loaded_voice_is_pruned_and_sounds_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = load_config("smoke", ["block=deactivable"])
     symbols = len(Tokenizer(config.text))
@@ -178,7 +175,7 @@ def test_a_loaded_voice_has_lost_its_closed_units_and_sounds_the_same(tmp_path: 
     path = tmp_path / "best.pt"
     found = Checkpoint(to_dict(config), ["a"], symbols, 4.0, 1, model.state_dict(), {})
     save_checkpoint(found, path)
-    loaded, whole = load(path, "cpu"), Voice(model, config, ["a"], 4.0)
+    loaded, whole = load(path, "cpu"), Voice(accelerate(model), config, ["a"], 4.0)
     one, other = (voice.synthesize("No unit.", seed=3) for voice in (loaded, whole))
     assert isinstance(one, Speech) and isinstance(other, Speech)
     assert one.wave.tobytes() == other.wave.tobytes()
@@ -187,7 +184,7 @@ def test_a_loaded_voice_has_lost_its_closed_units_and_sounds_the_same(tmp_path: 
 
 
 @pytest.mark.parametrize("closed", [0, 1, 2, 4])
-def test_multiply_adds_see_closed_units(closed: int) -> None:
+def test_macs_exclude_closed_units(closed: int) -> None:
     block = build_block("deactivable", 8, 4)
     set_gates(block, [i >= closed for i in range(4)])
     unit = 2 * 3 * 8 * 8
@@ -198,7 +195,7 @@ def test_multiply_adds_see_closed_units(closed: int) -> None:
 
 
 @pytest.mark.parametrize("chosen", [0, 1, 3])
-def test_multiply_adds_see_examples_passed_by(chosen: int) -> None:
+def test_macs_exclude_examples_that_skip_the_unit(chosen: int) -> None:
     block = build_block("dynamic", 8, 2)
     for gate in (module for module in block.modules() if isinstance(module, Dynamic)):
         gate.chance = lambda x, mask: (torch.arange(len(x)) < chosen).float()  # type: ignore[method-assign]
