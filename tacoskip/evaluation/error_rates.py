@@ -1,9 +1,8 @@
-"""Errors of transcripts against their references: characters, words, and which.
+"""Errors of transcripts against their references, in characters and words.
 
 By jiwer's alignment of least edit distance (insertions, deletions, substitutions cost 1 each).
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,23 +66,6 @@ def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """Return the word errors of all texts over their words."""
     return sum(map(word_errors, references, hypotheses), NONE).rate
-
-
-def confusions(references: Sequence[str], hypotheses: Sequence[str]) -> Counter[tuple[str, str]]:
-    """Count the (reference, hypothesis) characters that differ; "" stands for none."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for reference, hypothesis in zip(references, hypotheses, strict=True):
-        if not reference:
-            counts.update(("", c) for c in hypothesis)
-            continue
-        for chunk in jiwer.process_characters(reference, hypothesis).alignments[0]:
-            if chunk.type == "equal":
-                continue
-            a = reference[chunk.ref_start_idx : chunk.ref_end_idx]
-            b = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
-            for i in range(max(len(a), len(b))):
-                counts[a[i : i + 1], b[i : i + 1]] += 1
-    return counts
 
 
 def interval(groups: Sequence[Sequence[Errors]], seed: int = 0) -> Figure:

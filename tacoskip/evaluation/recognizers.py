@@ -12,7 +12,6 @@ from typing import Any
 from tacoskip.evaluation.error_rates import (
     NONE,
     character_errors,
-    confusions,
     interval,
     word_errors,
 )
@@ -21,7 +20,7 @@ from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.text.letters import plain_words
 
-WORST, CONFUSED = 10, 20  # utterances and confusions that are kept
+WORST = 10  # utterances that metrics.json names
 
 Row = dict[str, Any]  # id, speaker, reference, hypothesis, characters, words
 
@@ -91,7 +90,6 @@ def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     for row in rows:
         groups[row["speaker"] if len(speakers) > 1 else row["id"]].append(row)
     worst = sorted(rows, key=lambda row: (-row["characters"].rate, -row["characters"].total))
-    pairs = confusions([row["reference"] for row in rows], [row["hypothesis"] for row in rows])
     return {
         "cer": interval([[row["characters"] for row in g] for g in groups.values()], seed),
         "wer": interval([[row["words"] for row in g] for g in groups.values()], seed),
@@ -106,10 +104,6 @@ def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
             {name: row[name] for name in ("id", "reference", "hypothesis")}
             for row in worst[:WORST]
             if row["characters"].total
-        ],
-        "confusions": [
-            {"reference": a, "hypothesis": b, "count": count}
-            for (a, b), count in pairs.most_common(CONFUSED)
         ],
     }
 

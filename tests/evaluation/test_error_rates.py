@@ -8,7 +8,6 @@ from tacoskip.evaluation.error_rates import (
     Errors,
     cer,
     character_errors,
-    confusions,
     interval,
     wer,
     word_errors,
@@ -50,12 +49,6 @@ def test_empty_reference() -> None:
     assert word_errors("", "two words") == Errors(0, 0, 2, 0)
     assert (character_errors("", "ab").rate, word_errors("", "").rate) == (1.0, 0.0)
     assert cer(["", "ab"], ["a", "ab"]) == pytest.approx(0.5)
-
-
-def test_confusions_are_counted() -> None:
-    found = confusions(["five nine", "nine", ""], ["fine nine", "ninety", "x"])
-    assert found[("v", "n")] == 1
-    assert sum(count for (a, _), count in found.items() if a == "") == 3
 
 
 def test_interval_contains_the_rate_and_widens_with_groups() -> None:
