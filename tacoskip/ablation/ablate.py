@@ -21,7 +21,7 @@ from tacoskip.data import PreparedCorpus
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import Characters
-from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
+from tacoskip.training.parameter_matching import match_parameters
 
 # The main figure. A voice after so few steps hardly speaks, so distances of its speech mislead.
 FIGURE = "loss"
@@ -136,11 +136,8 @@ def _match(
             lambda config: build_network(config, symbols, speakers),
             config_of(chosen[0]),
         )
-        plan.matched[variant.name] = _as_dict(match)
-
-
-def _as_dict(match: ParameterMatch) -> dict[str, object]:
-    return {**vars(match), "percent": match.percent, "within": match.within}
+        outcome = {"percent": match.percent, "within": match.within}
+        plan.matched[variant.name] = vars(match) | outcome
 
 
 def _symbols(base: Config) -> int:
