@@ -13,13 +13,6 @@ def _attentions() -> tuple[str, ...]:
     return tuple(ATTENTIONS)
 
 
-def _subword_attentions() -> tuple[str, ...]:
-    """Attentions that may skip encoder frames: a token lasts several of them."""
-    from tacoskip.models.attention import ONE_SYMBOL_A_STEP
-
-    return tuple(name for name in _attentions() if name not in ONE_SYMBOL_A_STEP)
-
-
 @dataclass
 class CBHGSizes:
     """Widths of one CBHG (Wang et al. 2017, table 1; the encoder's values are the defaults)."""
@@ -102,12 +95,6 @@ class RecognizerSettings:
         "ctc, or attention: a second decoder spells the text and rescores CTC's best texts.",
         choices=("ctc", "attention"),
     )
-    ctc_weight: float = setting(
-        0.3, "CTC's share of the loss and of the scores with decoder=attention.", above=0, most=1
-    )
-    attention: str = setting(
-        "location", "Attention of the second decoder.", choices=_subword_attentions
-    )
     decoder_channels: int = size(
         256, "Channels of the second decoder's GRU; its attention has half as many."
     )
@@ -128,9 +115,8 @@ class RecognizerSettings:
 
 @dataclass
 class LossSettings:
-    """Weights of the losses; a weight of 0 leaves its loss out."""
+    """Weights of the losses beside the mel frames', whose weight is 1; 0 leaves a loss out."""
 
-    mel: float = setting(1.0, "Weight of the mel frames' loss.")
     linear: float = setting(1.0, "Weight of the linear frames' loss.")
     stop: float = setting(0.5, "Weight of the stop token's loss.")
     guided: float = setting(2.0, "Pull of the attention to the diagonal (Tachibana et al. 2017).")

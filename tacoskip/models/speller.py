@@ -17,6 +17,9 @@ from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.models.settings import RecognizerSettings
 from tacoskip.precision import at_least_float32
 
+ATTENTION = "location"  # it may skip encoder frames, of which a token lasts several
+CTC_WEIGHT = 0.3  # CTC's share of the loss, and of the scores of the texts it rescores
+
 
 class Speller(nn.Module):
     """memory (B, L, C), mask (B, L), symbols (B, S) -> log probabilities (B, S + 1, V) of each
@@ -28,7 +31,7 @@ class Speller(nn.Module):
         channels = settings.decoder_channels
         self.embedding = nn.Embedding(n_tokens, channels)
         self.loop = AttentionLoop(
-            channels, memory_channels, channels, settings.attention, max(channels // 2, 1)
+            channels, memory_channels, channels, ATTENTION, max(channels // 2, 1)
         )
         self.dropout = nn.Dropout(settings.dropout)
         self.output = nn.Linear(channels + memory_channels, n_tokens)

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
 from tacoskip.models.recognizer import Recognizer
+from tacoskip.models.speller import CTC_WEIGHT
 from tacoskip.recognition.align import align_tokens
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
 from tacoskip.recognition.decode import Token, greedy
@@ -61,7 +62,7 @@ class SpeechRecognizer:
             self.decode = BeamDecoder(self.vocabulary, beam)
         else:
             decoder = BeamDecoder(self.vocabulary, beam, nbest=min(RESCORED_TEXTS, beam.size))
-            rescorer = Rescorer(decoder, self._spelling_scores, self.config.asr.ctc_weight)
+            rescorer = Rescorer(decoder, self._spelling_scores, CTC_WEIGHT)
             n_tokens = len(self.vocabulary)
             self.decode = lambda rows: rescorer(rows[:, :n_tokens], rows[:, n_tokens:])
             self.decoding += ", rescored"

@@ -51,7 +51,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
-    set_tf32(settings.tf32)
+    set_tf32(settings.precision != "fp32")
     with one_line_errors():
         accelerator = start_accelerator(precision, cpu=not cuda)
         processes = Processes(accelerator.device)

@@ -119,7 +119,7 @@ def write_environment(
         "kernels": kernels,
         "device": str(processes.device),
         "gpu": torch.cuda.get_device_name() if processes.device.type == "cuda" else None,
-        "tf32": config.train.tf32,
+        "precision": config.train.precision,
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": commit(),
         "seed": config.seed,

@@ -20,16 +20,14 @@ class TrainSettings:
     clip_norm: float = setting(1.0, "Largest norm of the gradient.", above=0)
     precision: str = setting(
         "auto",
-        "Arithmetic of the networks; auto: bf16 on a GPU, else fp32.",
-        choices=("auto", "fp32", "bf16", "fp16"),
+        "Arithmetic of the networks; auto: bf16 on a GPU, else fp32. tf32: fp32 whose products a "
+        "GPU rounds to TF32, as it does with bf16 and fp16.",
+        choices=("auto", "fp32", "tf32", "bf16", "fp16"),
     )
     device: str = setting("auto", "Where to train.", choices=("auto", "cpu", "cuda"))
     threads: int = setting(0, "CPU threads of torch; 0: torch's choice.", most=LARGEST_SIZE)
     deterministic: bool = setting(
         False, "Use only algorithms that give the same bits each time; needs max_minutes=0."
-    )
-    tf32: bool = setting(
-        True, "On a GPU: round the inputs of fp32 products, convolutions and GRUs to TF32."
     )
     log_every: int = setting(20, "Steps between two logged losses.", above=0)
     evaluate_every: int = setting(500, "Steps between two evaluations.", above=0)

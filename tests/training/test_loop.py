@@ -210,7 +210,7 @@ def test_losses_fall_on_a_small_corpus(settings: Config) -> None:
 
 
 def test_loss_that_stays_infinite_ends_the_run_with_advice(settings: Config) -> None:
-    settings.train.max_steps, settings.loss.mel = 30, float("inf")
+    settings.train.max_steps, settings.loss.linear = 30, float("inf")
     settings.train.sentences, seen = [], list[str]()
     with pytest.raises(FloatingPointError, match="lower train"):
         train(settings, lambda p: seen.append(p.message))

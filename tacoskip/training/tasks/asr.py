@@ -23,6 +23,7 @@ from tacoskip.data import (
 )
 from tacoskip.evaluation.error_rates import cer, wer
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
+from tacoskip.models.speller import CTC_WEIGHT
 from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.run_folder import build_recognizer
 from tacoskip.text.letters import plain_words
@@ -82,7 +83,7 @@ class RecognizerTask:
         return model(batch.mel, batch.mel_lengths, batch.symbols)
 
     def losses(self, output: RecognizerOutput, batch: Batch, step: int) -> dict[str, Tensor]:
-        share = self.config.asr.ctc_weight if output.spelled is not None else 1.0
+        share = CTC_WEIGHT if output.spelled is not None else 1.0
         losses = {
             "ctc_loss": share
             * ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)

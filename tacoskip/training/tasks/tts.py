@@ -110,7 +110,7 @@ class VoiceTask:
     def losses(self, output: TacotronOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         weights, reduction = self.config.loss, self.model.reduction
         losses = {
-            "mel_loss": weights.mel * masked_l1(output.mel, batch.mel, batch.mel_lengths),
+            "mel_loss": masked_l1(output.mel, batch.mel, batch.mel_lengths),
             "linear_loss": weights.linear
             * masked_l1(output.linear, batch.linear, batch.mel_lengths),
             "stop_loss": weights.stop * stop_loss(output.stop_logits, batch.mel_lengths, reduction),
