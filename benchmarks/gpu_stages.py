@@ -391,7 +391,8 @@ def training(check: Check) -> None:
         return
     run, began = Path(tempfile.mkdtemp()) / "voice", time.perf_counter()
     minutes = max(0.2, (check.seconds - 75) / 60)
-    small = ["train.max_steps=3", "train.sentences=[]"] if check.quick else []
+    small = ["train.max_steps=3", "data.batch_seconds=8", "data.workers=0"]
+    small = [*small, *SMALL["both"], *SMALL["tts"]] if check.quick else []
     overrides = [
         "recipe=base/tts",
         "data.corpus=folder",
