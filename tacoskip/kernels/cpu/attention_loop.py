@@ -18,6 +18,7 @@ from tacoskip.kernels.cpu.matmul import outer
 from tacoskip.kernels.cpu.networks import (
     GATES,
     Argument,
+    PreparedCall,
     call,
     cell_weights,
     compute_dtype,
@@ -179,15 +180,16 @@ def _weight(grads: Tensor, inputs: Tensor) -> Tensor:
 
 
 class CompiledState(NamedTuple):
-    """As `LoopState`, with what the kernel needs once a sentence: inputs' weights, arguments."""
+    """As `LoopState`, with the sum of all weights so far (B, S), weights and biases of the inputs,
+    and the kernel with what it needs once a sentence.
+    """
 
     hidden: Tensor
     context: Tensor
     weights: Tensor
     total: Tensor
     of_inputs: tuple[Tensor, Tensor]
-    constant: dict[str, Argument]
-    unused: dict[str, Tensor]
+    kernel: PreparedCall
 
 
 class CompiledAttentionLoop(AttentionLoop):
@@ -243,29 +245,35 @@ class CompiledAttentionLoop(AttentionLoop):
         hidden = memory.new_zeros(batch, self.cell.hidden_size)
         first = memory.new_zeros(batch, symbols)
         first[:, 0] = float(len(weights) > 6)
-        constant: dict[str, Argument] = {
-            **_arguments(memory, weights, backward=False),
-            **{"steps": 1, "forward": int(forward), "window": window},
-            **{"keys": 2 * self.attention.keys(memory), "lengths": mask.sum(1)},
-        }
         outputs = _outputs(memory.new_zeros(batch, 1, len(bias)), memory, weights)
-        unused = {name: outputs[name] for name in OUTPUTS[3:]}
-        of_inputs = of_inputs.contiguous()
+        kernel = PreparedCall(
+            "loop_forward",
+            torch.float32,
+            FIELDS,
+            {
+                **_arguments(memory, weights, backward=False),
+                **{"steps": 1, "forward": int(forward), "window": window},
+                **{"keys": 2 * self.attention.keys(memory), "lengths": mask.sum(1)},
+                **{name: outputs[name] for name in OUTPUTS[3:]},  # read by nobody
+            },
+        )
         state = hidden, memory.new_zeros(batch, channels), first, torch.zeros_like(first)
-        return CompiledState(*state, (of_inputs, bias), constant, unused)  # type: ignore[return-value]
+        return CompiledState(*state, (of_inputs.contiguous(), bias), kernel)  # type: ignore[return-value]
 
     def step(self, x: Tensor, state: LoopState) -> LoopState:
         if isinstance(state, LoopState):
             return super().step(x, state)
         assert isinstance(state, CompiledState)
-        names = OUTPUTS[:3]
-        after = {name: torch.empty_like(getattr(state, name)) for name in names}
-        before = {f"first_{name}": getattr(state, name) for name in names}
-        inputs = {**state.constant, **before, "inputs": functional.linear(x, *state.of_inputs)}
-        total = state.total.clone()
-        outputs = {**after, **state.unused, "total": total}
-        call("loop_forward", torch.float32, FIELDS, inputs, outputs)
-        return state._replace(**after, total=total)  # type: ignore[arg-type,return-value]
+        hidden, context, weights = (torch.empty_like(part) for part in state[:3])
+        total, inputs = state.total.clone(), functional.linear(x, *state.of_inputs)
+        before = {
+            "first_hidden": state.hidden,
+            "first_context": state.context,
+            "first_weights": state.weights,
+        }
+        after = {"hidden": hidden, "context": context, "weights": weights, "total": total}
+        state.kernel({"inputs": inputs, **before, **after})
+        return CompiledState(hidden, context, weights, total, state.of_inputs, state.kernel)  # type: ignore[return-value]
 
 
 def is_additive(loop: AttentionLoop) -> bool:

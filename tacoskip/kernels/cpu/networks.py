@@ -117,6 +117,32 @@ def call(
     torch.ops.tacoskip.run_kernel(name, numbers, given[:split], given[split:], places)
 
 
+class PreparedCall:
+    """A kernel called again and again with arguments most of which stay; not an operator, for free
+    running only, which nobody traces.
+    """
+
+    def __init__(
+        self,
+        kernel: str,
+        dtype: torch.dtype,
+        fields: Sequence[str],
+        constant: Mapping[str, Tensor | int],
+    ) -> None:
+        self.kernel, self.constant = f"{PREFIX[dtype]}_{kernel}", constant  # kept alive
+        self.places = {name: number for number, name in enumerate(fields)}
+        self.structure = (ctypes.c_int64 * len(fields))()
+        for name, value in constant.items():
+            number = value if isinstance(value, int) else value.data_ptr()
+            self.structure[self.places[name]] = number
+
+    def __call__(self, tensors: Mapping[str, Tensor]) -> None:
+        """Run with these tensors, which are dense, beside the constant arguments."""
+        for name, x in tensors.items():
+            self.structure[self.places[name]] = x.data_ptr()
+        run(self.kernel, self.structure, threads())
+
+
 def packed(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """Weights (D, K, N) in the order of a product, see kernels.h."""
     kernels = library()
