@@ -97,6 +97,11 @@ def _fault_of_tacoskip(words: list[str]) -> str | None:
     return None
 
 
+@pytest.fixture(autouse=True)
+def examples_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "examples"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_of_a_page_can_be_typed(page: Path) -> None:
     found = [words for block in blocks(page, *SHELL) for words in commands(block)]
