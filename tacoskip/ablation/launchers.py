@@ -203,7 +203,7 @@ def _ray(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Ended]
         ) from None
     for number, handler in handlers.items():  # Ray replaces them
         signal.signal(number, handler)
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     log(
         f"Ray at {address}: {resources.get('CPU', 0):.0f} cores, {resources.get('GPU', 0):.0f} GPUs"
     )

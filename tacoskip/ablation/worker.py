@@ -99,7 +99,7 @@ def _write_hparams(run: Path, config: Config, result: dict[str, Any]) -> None:
     settings["depth"] = config.cbhg.depth
     metrics = {f"{kind}/{k}": v for kind in ("figures", "cost") for k, v in result[kind].items()}
     with SummaryWriter(str(run), filename_suffix=".hparams") as writer:
-        for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]
+        for summary in hparams(settings, metrics):
             writer.file_writer.add_summary(summary)
         for name, value in metrics.items():
             writer.add_scalar(name, value, result["steps"])

@@ -45,7 +45,7 @@ def _next_seed(seeds: Int, below: Int, waiting: NDArray[np.uint8], level: int) -
 def _time_step(height: Float, here: int, there: int, bins: int, slope: float) -> float:
     """Phase from one frame to the next beyond the bin's own frequency: mean slope of both bins."""
     if not 0 < here % bins < bins - 1:
-        return np.float32(0)
+        return np.float32(0)  # type: ignore[return-value]
     across = height[here + 1] - height[here - 1] + height[there + 1] - height[there - 1]
     return np.float32(0.25) * slope * across
 

@@ -170,7 +170,7 @@ class _Member(tarfile.TarInfo):
     def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _EXTENDED and self.size > LARGEST_HEADER:
             raise tarfile.ReadError("an extended header of absurd size")
-        return super()._proc_member(file)  # type: ignore[misc,no-any-return]
+        return super()._proc_member(file)  # type: ignore[misc]
 
 
 _EXTENDED = (

@@ -64,7 +64,7 @@ def plain(model: Model) -> Model:
     """Put the plain modules back, in place; for export, tracing and probes."""
     for module in model.modules():
         if _is_fast(type(module)):
-            module.__class__ = type(module).__base__
+            module.__class__ = type(module).__mro__[1]
     return model
 
 

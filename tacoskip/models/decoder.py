@@ -131,7 +131,8 @@ class Decoder(nn.Module):
         (B,).
         """
         ends = StopTracker(max_steps.tolist(), (mask.sum(1) - 1).tolist(), rest_steps)
-        state, grus = self.loop.start(memory, mask), [None] * len(self.grus)
+        state = self.loop.start(memory, mask)
+        grus: list[Tensor | None] = [None] * len(self.grus)
         frame = memory.new_zeros(len(memory), self.n_mels)
         mels, stops, alignments = list[Tensor](), list[Tensor](), list[Tensor]()
         while not ends.all_stopped:

@@ -102,7 +102,9 @@ class Tacotron(nn.Module):
         # The number beside the buffer saves a copy from the device in every step.
         self._reduction = settings.frames_per_step
         self.register_buffer("reduction_buffer", torch.tensor(self._reduction))
-        self.register_load_state_dict_post_hook(Tacotron._load_reduction)
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            Tacotron._load_reduction
+        )
 
     def example(self, symbols: int = 40, frames: int = 200) -> tuple[Tensor, ...]:
         """Inputs of `forward` for one sentence of zeros."""

@@ -112,7 +112,7 @@ def _of_streams(record: Record) -> list[Callable[..., None]]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], h: Tensor) -> None:
             if _split_gradient(h, inputs[0], split):
                 keep = partial(seen.__setitem__, f"output_{name}")
-                h.register_hook(keep)  # type: ignore[no-untyped-call]
+                h.register_hook(keep)
 
         return hook
 
@@ -149,7 +149,7 @@ def _split_gradient(
 
     for node, position in reading_nodes(y, x, stop):
         node.register_hook(partial(keep, position))
-    x.register_hook(lambda total: split(total, sum(parts, torch.zeros_like(total))))  # type: ignore[no-untyped-call]
+    x.register_hook(lambda total: split(total, sum(parts, torch.zeros_like(total))))
     return True
 
 

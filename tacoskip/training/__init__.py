@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tacoskip.training.loop import check_device, train
+    from tacoskip.training.device import check_device
+    from tacoskip.training.loop import train
     from tacoskip.training.reporter import Progress
 
 __all__ = ["Progress", "check_device", "train"]

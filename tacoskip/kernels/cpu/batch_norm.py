@@ -114,7 +114,7 @@ def normalized(norm: MaskedBatchNorm1d, parts: list[Tensor], mask: Tensor, pool:
         parts, mask, norm.weight, norm.bias, norm.eps, norm.relu, pool
     )
     norm.update(mean, variance * count / (count - 1).clamp(min=1))
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def is_compiled(norm: MaskedBatchNorm1d, x: Tensor) -> bool:

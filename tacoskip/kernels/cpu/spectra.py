@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.kernels.cpu import is_supported, library, pointer, run, threads
+from tacoskip.kernels.cpu import is_supported as is_supported
+from tacoskip.kernels.cpu import library, pointer, run, threads
 
 # The shortest transform, and below it torch's: a vector of frames is not worth its while there.
 SHORTEST = 64
