@@ -60,7 +60,8 @@ def test_interrupted_run_resumes_to_the_same_weights(
     checkpoints = tmp_path / "runs" / "smoke" / "checkpoints"
 
     def steps() -> list[int]:
-        return sorted(int(path.stem.removeprefix("step-")) for path in checkpoints.glob("step-*"))
+        names = [path.stem for path in checkpoints.glob("step-*.pt")]
+        return sorted(int(name.removeprefix("step-")) for name in names)
 
     saving = [*command, "train.checkpoint_minutes=1e-6", "--json"]
     with subprocess.Popen(

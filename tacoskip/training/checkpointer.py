@@ -117,6 +117,8 @@ class Checkpointer:
         return True
 
     def _newest(self) -> tuple[Path, Checkpoint] | None:
+        for part in (self.run / "checkpoints").glob("*.part"):  # of a process that was killed
+            part.unlink()
         for path in reversed(checkpoints(self.run)):
             try:
                 # On the CPU: the optimizer's steps must stay there.

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged while nobody looked: the run goes on from the last good one."""
+"""Damaged checkpoints: the run resumes from the last good one."""
 
 import io
 import shutil
@@ -77,7 +77,7 @@ def straight(train: Train, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint(
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(
     damage: str, straight: tuple[Path, Path], train: Train, tmp_path: Path, inject: Ledger
 ) -> None:
     whole, half = straight
@@ -91,13 +91,13 @@ def test_a_damaged_checkpoint(
         warning = f"warning: {newest}: damaged or not a tacoskip checkpoint; trying the one before"
         assert warning in result.stderr.splitlines()
         assert f"resumed {run} at step 3" in result.stderr
-        learnt, curves = outcome(run)
+        state, curves = outcome(run)
         expected, expected_curves = outcome(whole)
-        assert same(learnt, expected)
+        assert same(state, expected)
         assert curves == expected_curves
 
 
-def test_no_good_checkpoint_left(
+def test_run_without_a_good_checkpoint_begins_anew(
     straight: tuple[Path, Path], train: Train, tmp_path: Path, inject: Ledger
 ) -> None:
     """Every one is named, and the run begins anew."""
@@ -112,7 +112,7 @@ def test_no_good_checkpoint_left(
 
 
 @pytest.mark.parametrize("recipe", ["smoke", "smoke_asr"])
-def test_two_runs_have_the_same_bytes(
+def test_two_runs_with_one_seed_are_equal_to_the_bit(
     recipe: str, train: Train, tmp_path: Path, inject: Ledger
 ) -> None:
     weights = []

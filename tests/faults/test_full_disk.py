@@ -1,7 +1,7 @@
-"""A disk that fills up at any moment: what was whole stays whole, and one line says what happened.
+"""A disk that fills up at any moment: whole files stay whole, and one line reports it.
 
 The disk is a tmpfs of a few megabytes, where one may be mounted; a limit on the size of files
-stands in for it elsewhere.
+replaces it elsewhere.
 """
 
 import os
@@ -55,11 +55,11 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
     try:
-        told = subprocess.run(mount, capture_output=True, text=True, check=False)
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         pytest.skip("no program `mount` here")
-    if told.returncode:
-        pytest.skip(f"mounting a tmpfs is not allowed here ({told.stderr.strip()})")
+    if done.returncode:
+        pytest.skip(f"mounting a tmpfs is not allowed here ({done.stderr.strip()})")
     yield Disk(folder)
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -72,7 +72,7 @@ def the_error(stderr: str) -> str:
 
 
 @pytest.mark.parametrize("room", [0, 4, 16, 40, 80, 120, 200, 320])
-def test_training(
+def test_full_disk_during_training_loses_nothing(
     room: int,
     disk: Disk,
     straight: tuple[Path, Path],
@@ -97,13 +97,13 @@ def test_training(
         disk.free()
         again = train(run, STEPS)
         assert again.exit_code == 0, again.stderr
-        learnt, curves = outcome(run)
+        state, curves = outcome(run)
         expected, expected_curves = outcome(straight[0])
-        assert same(learnt, expected)
+        assert same(state, expected)
         assert curves == expected_curves
 
 
-def test_training_beyond_a_limit_on_files(
+def test_limit_on_file_size_during_training_loses_nothing(
     straight: tuple[Path, Path], tiny_corpus: Path, tmp_path: Path, inject: Ledger
 ) -> None:
     """Where nothing may be mounted: no file may grow beyond 30 KB."""
@@ -114,21 +114,23 @@ def test_training_beyond_a_limit_on_files(
     command += ["recipe=smoke_asr", f"data.root={tiny_corpus}", f"run={run}"]
     command += [f"data.dir={tmp_path / 'data'}", "train.max_steps=9", "train.device=cpu"]
     with inject("full disk: training"):
-        told = subprocess.run(
+        done = subprocess.run(
             command,
             capture_output=True,
             text=True,
             check=False,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
         )
-        assert told.returncode == 1, told.stderr
-        assert "File too large" in the_error(told.stderr)
+        assert done.returncode == 1, done.stderr
+        assert "File too large" in the_error(done.stderr)
         assert {path: path.read_bytes() for path in checkpoints(run)} == good
         assert not list(run.rglob("*.part*"))
 
 
 @pytest.mark.parametrize("room", [0, 4, 12, 24, 48, 96])
-def test_preparing(room: int, disk: Disk, tiny_corpus: Path, inject: Ledger) -> None:
+def test_full_disk_during_prepare_loses_nothing(
+    room: int, disk: Disk, tiny_corpus: Path, inject: Ledger
+) -> None:
     folder = disk.root / "data"
     settings = ["recipe=smoke", f"data.root={tiny_corpus}", f"data.dir={folder}"]
     disk.leave(room << 10)
@@ -146,7 +148,9 @@ def test_preparing(room: int, disk: Disk, tiny_corpus: Path, inject: Ledger) -> 
             assert len(read_audio(clip.source)[0]) == clip.samples
 
 
-def test_speaking_and_judging(disk: Disk, train: Train, tmp_path: Path, inject: Ledger) -> None:
+def test_full_disk_keeps_the_files_that_were_there(
+    disk: Disk, train: Train, tmp_path: Path, inject: Ledger
+) -> None:
     """The file that was there before is still whole."""
     assert train(tmp_path / "run", 1, "smoke").exit_code == 0
     run = disk.root / "run"
@@ -162,7 +166,7 @@ def test_speaking_and_judging(disk: Disk, train: Train, tmp_path: Path, inject: 
         ["evaluate", str(run)],
     ]
     for command in commands:
-        with inject("full disk: speaking, judging"):
+        with inject("full disk: synthesize, evaluate"):
             disk.leave(0)
             result = CliRunner().invoke(app, command)
             assert result.exit_code == 1, result.output

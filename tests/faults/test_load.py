@@ -98,22 +98,22 @@ def rounds(minutes: float) -> Iterator[random.Random]:
         pytest.param(MINUTES / 2, marks=pytest.mark.load),
     ],
 )
-def test_python(minutes: float, folder: Path, inject: Ledger) -> None:
+def test_memory_stays_flat_through_python(minutes: float, folder: Path, inject: Ledger) -> None:
     voice, recognizer = (
         load_voice(folder / "voice", "cpu"),
         load_recognizer(folder / "recognizer", "cpu"),
     )
     texts: dict[str, str] = {}
     waves: dict[str, np.ndarray] = {}
-    memory, files, spoken = list[float](), 0, 0
+    memory, files, synthesized = list[float](), 0, 0
     warnings.simplefilter("ignore")
     for draw in rounds(minutes):
         names = draw.choices([*GOOD, *BAD], k=20)
         bad = sum(name in BAD for name in names)
         with inject("load: bad recordings", bad):
-            found = list(recognizer.transcribe_files(folder / name for name in names))
-            assert [Path(t.source).name for t in found] == names, "each once, in order"
-            for name, transcript in zip(names, found, strict=True):
+            transcripts = list(recognizer.transcribe_files(folder / name for name in names))
+            assert [Path(t.source).name for t in transcripts] == names, "each once, in order"
+            for name, transcript in zip(names, transcripts, strict=True):
                 assert bool(transcript.error) == (name in BAD)
                 if transcript.error:
                     assert name in transcript.error and "\n" not in transcript.error
@@ -125,13 +125,13 @@ def test_python(minutes: float, folder: Path, inject: Ledger) -> None:
             assert speech.text == text and len(speech.wave) and np.isfinite(speech.wave).all()
         alone = voice.synthesize(chosen[0])
         assert np.array_equal(waves.setdefault(chosen[0], alone.wave), alone.wave)
-        with inject("load: texts without words"), pytest.raises(ValueError, match="nothing to spe"):
+        with inject("load: texts without words"), pytest.raises(ValueError, match="nothing to"):
             voice.synthesize([*chosen, draw.choice(WORDLESS)])
-        spoken += len(chosen) + 1
+        synthesized += len(chosen) + 1
         memory.append(resident())
     grown = growth(memory)
     print(
-        f"load: {files} recordings, {spoken} texts in {minutes:g} minutes, memory "
+        f"load: {files} recordings, {synthesized} texts in {minutes:g} minutes, memory "
         f"{memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at the end, slope {grown:+.1f} MB"
     )
     assert grown < 20
@@ -144,7 +144,9 @@ def test_python(minutes: float, folder: Path, inject: Ledger) -> None:
         pytest.param(MINUTES / 2, marks=pytest.mark.load),
     ],
 )
-def test_command_line(minutes: float, folder: Path, tmp_path: Path, inject: Ledger) -> None:
+def test_every_failure_is_named_on_the_command_line(
+    minutes: float, folder: Path, tmp_path: Path, inject: Ledger
+) -> None:
     def tacoskip(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from tacoskip.cli import main; main()", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -156,23 +158,23 @@ def test_command_line(minutes: float, folder: Path, tmp_path: Path, inject: Ledg
         bad = [name for name in names if name in BAD]
         files += len(names)
         with inject("load: bad recordings", len(bad)):
-            told = tacoskip(
+            done = tacoskip(
                 *("transcribe", str(folder / "recognizer"), "--format", "json"),
                 *(str(folder / name) for name in names),
             )
-            assert told.returncode == (2 if bad else 0), told.stderr
-            heard = [Path(t["file"]).name for t in json.loads(told.stdout)["transcripts"]]
-            assert heard == [name for name in names if name in GOOD]
-            errors = [line for line in told.stderr.splitlines() if line.startswith("error: ")]
+            assert done.returncode == (2 if bad else 0), done.stderr
+            transcribed = [Path(t["file"]).name for t in json.loads(done.stdout)["transcripts"]]
+            assert transcribed == [name for name in names if name in GOOD]
+            errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
             assert len(errors) == len(bad)
             assert all(name in error for name, error in zip(bad, errors, strict=True))
         lines = tmp_path / f"{batches}.txt"
         lines.write_text("\n".join(draw.choices(TEXTS, k=4)) + "\n")
         out = tmp_path / f"out-{batches}"
-        told = tacoskip("synthesize", str(folder / "voice"), "-f", str(lines), "-o", str(out))
-        assert told.returncode == 0, told.stderr
+        done = tacoskip("synthesize", str(folder / "voice"), "-f", str(lines), "-o", str(out))
+        assert done.returncode == 0, done.stderr
         assert sorted(p.name for p in out.iterdir()) == [f"{n:04d}.wav" for n in range(1, 5)]
         with inject("load: texts without words"):
-            told = tacoskip("synthesize", str(folder / "voice"), draw.choice(WORDLESS[1:3]))
-            assert told.returncode == 2 and told.stderr.count("error: nothing to speak") == 1
+            done = tacoskip("synthesize", str(folder / "voice"), draw.choice(WORDLESS[1:3]))
+            assert done.returncode == 2 and done.stderr.count("error: nothing to speak") == 1
     print(f"load: {batches} batches of the command line, {files} recordings")
