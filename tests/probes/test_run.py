@@ -28,7 +28,7 @@ def test_probed_run_trains_the_same(tiny_corpus: Path, tmp_path: Path) -> None:
                 *("data.validation=3", "data.test=2", *options),
             ],
         )
-        prepare(settings.data, settings.audio, settings.text)
+        prepare(settings)
         train(settings)
         weights[name] = load_checkpoint(checkpoints(run)[-1]).training
         places[name] = json.loads((run / "probes.json").read_text())["places"]
