@@ -79,7 +79,7 @@ class CBHG(nn.Module):
                 whole = state[f"bank.norm.{name}"]
                 mine[f"bank.{k}.norm.{name}"] = whole[k * width : (k + 1) * width]
         for i in (1, 2):
-            mine[f"project{i}.conv.weight"] = state[f"project{i}.conv.weight"]
+            mine[f"project{i}.conv.weight"] = state[f"project{i}.weight"]
             for name in ("weight", "bias", "running_mean", "running_var"):
                 mine[f"project{i}.norm.{name}"] = state[f"norm{i}.{name}"]
         for name in ("weight", "bias"):
@@ -192,9 +192,9 @@ class Tacotron(nn.Module):
         mine |= {f"postnet.{k}": v for k, v in self.postnet.state_dict().items()}
         for here, there in (
             *(("embedding", "encoder.embedding"), ("encoder_prenet", "encoder.prenet")),
-            *(("prenet", "decoder.prenet"), ("attention_rnn", "decoder.attention_rnn")),
-            *(("query", "decoder.attention.query"), ("keys", "decoder.attention.memory")),
-            *(("energy", "decoder.attention.energy"), ("project_in", "decoder.project_in")),
+            *(("prenet", "decoder.prenet"), ("attention_rnn", "decoder.loop.cell")),
+            *(("query", "decoder.loop.attention.query"), ("keys", "decoder.loop.attention.memory")),
+            *(("energy", "decoder.loop.attention.energy"), ("project_in", "decoder.project_in")),
             *(("grus", "decoder.grus"), ("frames", "decoder.frames"), ("stop", "decoder.stop")),
             ("linear", "linear"),
         ):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from peers import Batch
 
+from tacoskip.kernels.accelerate import accelerate
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
 
@@ -38,7 +39,7 @@ def r9y9(reduction: int) -> Sizes:
 def tacotron(sizes: Sizes) -> Tacotron:
     """Return tacoskip's network, freshly initialised, for one voice."""
     settings, encoder, postnet = sizes
-    return Tacotron(SYMBOLS, MELS, BINS, 1, settings, encoder, postnet)
+    return accelerate(Tacotron(SYMBOLS, MELS, BINS, 1, settings, encoder, postnet))
 
 
 def random_batch(items: int, symbols: int, frames: int) -> Batch:

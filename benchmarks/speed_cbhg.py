@@ -18,6 +18,7 @@ from speed_training import autocast
 from timing import Contestant, Race, main, operations, parser
 from torch import Tensor, nn
 
+from tacoskip.kernels.accelerate import accelerate
 from tacoskip.models.cbhg import CBHG
 
 
@@ -42,7 +43,7 @@ def races(options: argparse.Namespace) -> Iterator[Race]:
         x = torch.randn(items, length, 128, generator=torch.Generator().manual_seed(0))
         mask = torch.ones(items, length, dtype=torch.bool)
         for precision in ("fp32", "bf16"):
-            ours = CBHG(128, sizes.ENCODER)
+            ours = accelerate(CBHG(128, sizes.ENCODER))
             base = plain.CBHG(128, sizes.ENCODER)
             base.take(ours)
             count = operations(both_ways(base, base, x, "fp32"))

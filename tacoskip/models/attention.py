@@ -62,13 +62,15 @@ class Bahdanau(Attention):
         self.energy = nn.Linear(channels, 1, bias=False)
 
     def keys(self, memory: Tensor) -> Tensor:
-        return self.memory(memory)
+        keys: Tensor = self.memory(memory)
+        return keys
 
     def start(self, keys: Tensor) -> State:
         return (keys.new_zeros(keys.shape[:2]),)
 
     def energies(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
+        energies: Tensor = self.energy(torch.tanh(self.query(query)[:, None] + keys))
+        return energies[:, :, 0]
 
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
@@ -106,7 +108,8 @@ class LocationSensitive(Bahdanau):
             1, 2
         )  # (B, C, S) -> (B, S, C)
         hidden = self.query(query)[:, None] + keys + self.location_out(location)
-        return self.energy(torch.tanh(hidden))[:, :, 0]
+        energies: Tensor = self.energy(torch.tanh(hidden))
+        return energies[:, :, 0]
 
     def forward(
         self, query: Tensor, keys: Tensor, mask: Tensor, state: State
@@ -136,8 +139,8 @@ class Forward(LocationSensitive):
         energies = self.located_energies(query, keys, state)
         reachable = state[0] + shift_right(state[0])
         if not self.training:
-            places = torch.arange(mask.shape[1], device=mask.device)
-            reachable = reachable * (places >= state[0].argmax(1, keepdim=True) - self.back)
+            symbols = torch.arange(mask.shape[1], device=mask.device)
+            reachable = reachable * (symbols >= state[0].argmax(1, keepdim=True) - self.back)
         weights = masked_softmax(
             energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0)
         )
@@ -210,8 +213,8 @@ class GMM(Attention):
         weight = torch.softmax(weight, 1)
         means = state[1] + functional.softplus(step)
         widths = functional.softplus(width) + 1e-3
-        places = torch.arange(mask.shape[1], device=mask.device, dtype=means.dtype)
-        distance = (places - means[:, :, None]) / widths[:, :, None]  # (B, components, S)
+        symbols = torch.arange(mask.shape[1], device=mask.device, dtype=means.dtype)
+        distance = (symbols - means[:, :, None]) / widths[:, :, None]  # (B, components, S)
         density = weight[:, :, None] / widths[:, :, None] * torch.exp(-0.5 * distance.square())
         weights = (density.sum(1) / math.sqrt(2 * math.pi)).masked_fill(~mask, 0.0)
         return weights, (weights, means)

@@ -73,7 +73,8 @@ class Pointwise(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.linear(x).masked_fill(~mask[:, :, None], 0.0)
+        h: Tensor = self.linear(x)
+        return h.masked_fill(~mask[:, :, None], 0.0)
 
 
 class CBHG(nn.Module):
@@ -130,4 +131,5 @@ class CBHG(nn.Module):
         h = self.norm1(self.project1(h), mask)
         h = self.norm2(self.project2(h), mask)
         h = self.widen(x + h if self.residual else h)
-        return self.gru(self.stack(h, mask), mask)
+        out: Tensor = self.gru(self.stack(h, mask), mask)
+        return out

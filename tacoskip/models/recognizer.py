@@ -93,12 +93,12 @@ class SpecAugment(nn.Module):
             x = x.masked_fill(self._stretch(mels, count, count.clamp(max=self.bands))[:, None], 0)
         return x
 
-    def _stretch(self, places: Tensor, sizes: Tensor, most: Tensor) -> Tensor:
-        """Bool (B, places): a stretch of 0..`most` (B,) places within the first `sizes` (B,)."""
-        drawn = torch.rand(2, len(sizes), device=places.device)
-        width = (drawn[0] * (most + 1)).floor()
+    def _stretch(self, positions: Tensor, sizes: Tensor, longest: Tensor) -> Tensor:
+        """Bool (B, N): a stretch of 0..`longest` (B,) positions (N,) in the first `sizes` (B,)."""
+        drawn = torch.rand(2, len(sizes), device=positions.device)
+        width = (drawn[0] * (longest + 1)).floor()
         start = (drawn[1] * (sizes - width + 1)).floor()
-        return (places >= start[:, None]) & (places < (start + width)[:, None])
+        return (positions >= start[:, None]) & (positions < (start + width)[:, None])
 
 
 class StridedConv(nn.Module):

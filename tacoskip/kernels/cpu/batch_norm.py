@@ -41,7 +41,8 @@ def normalize(
     the next: (B, T, C), zero at padded frames. Without a gradient.
     """
     out = parts[0].new_empty(*mask.shape, len(slope))
-    given = {"real": mask, "slope": slope, "shift": shift, "relu": int(relu), "pool": int(pool)}
+    given: dict[str, Argument] = {"real": mask, "slope": slope, "shift": shift}
+    given |= {"relu": int(relu), "pool": int(pool)}
     _call("norm_apply", parts, given, {"out": out})
     return out
 
@@ -61,7 +62,7 @@ def _forward(
     channels = len(weight)
     sums = weight.new_empty(-(-mask.numel() // BLOCK), 2 * channels + 1)
     _call("norm_sums", parts, {"real": mask}, {"sums": sums})
-    block_mean, square, rows = sums.double().split([channels, channels, 1], 1)
+    block_mean, square, rows = sums.double().split([channels, channels, 1], 1)  # type: ignore[no-untyped-call]
     count = rows.sum().clamp(min=1)
     mean = (block_mean * rows).sum(0) / count
     # Squares are summed about each block's own mean, or single precision would lose a small one.
@@ -130,7 +131,7 @@ def is_compiled(norm: MaskedBatchNorm1d, x: Tensor) -> bool:
 class CompiledBatchNorm1d(MaskedBatchNorm1d):
     """MaskedBatchNorm1d in two passes each way."""
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         if not is_compiled(self, x):
             return super().forward(x, mask)
         return normalized(self, [x], mask, pool=False)
@@ -142,4 +143,5 @@ class CompiledConvBank(ConvBank):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not is_compiled(self.norm, x):
             return super().forward(x, mask)
-        return normalized(self.norm, [convolve(conv, x) for conv in self.convs], mask, pool=True)
+        parts = [convolve(conv, x) for conv in self.convs]  # type: ignore[arg-type]
+        return normalized(self.norm, parts, mask, pool=True)

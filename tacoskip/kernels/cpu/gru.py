@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tacoskip.kernels.cpu.matmul import outer, product
 from tacoskip.kernels.cpu.networks import (
     GATES,
+    Argument,
     call,
     cell_weights,
     compute_dtype,
@@ -53,7 +54,7 @@ def _forward(
     before = x.new_empty((directions, batch, frames, channels) if keep else 0)
     added = x.new_empty((batch, frames, directions, channels) if keep else 0)
     gates = inputs.view(GATES[x.dtype]).view(batch, frames, directions, 3 * channels)
-    given = {
+    given: dict[str, Argument] = {
         **{"items": batch, "frames": frames, "directions": directions, "channels": channels},
         **{"lengths": lengths, "inputs": inputs, "bias": state_bias},
         "weights": packed(state_weight.transpose(1, 2), x.dtype),
@@ -112,7 +113,7 @@ class CompiledBiGRU(BiGRU):
     """BiGRU in one kernel, both directions without mirrored copies."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        dtype = compute_dtype(x, self.ahead.weight_hh_l0)
+        dtype = compute_dtype(x, self.ahead.get_parameter("weight_hh_l0"))
         if dtype is None:
             return super().forward(x, mask)
         with torch.autocast("cpu", enabled=False):
@@ -123,7 +124,7 @@ class CompiledResidualGRU(ResidualGRU):
     """ResidualGRU in one kernel; a single step by torch's cell."""
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        dtype = compute_dtype(x, self.weight_hh_l0)
+        dtype = compute_dtype(x, self.get_parameter("weight_hh_l0"))
         if x.shape[1] == 1 and dtype == torch.float32:
             before = torch.zeros_like(x[:, 0]) if state is None else state[0]
             y = torch.gru_cell(x[:, 0], before, *self.parameters())

@@ -25,13 +25,15 @@ ROWS = 1024
 @cache
 def has_onednn() -> bool:
     """Whether torch lets oneDNN's product be called: its operator is not public."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @cache
 def is_amd() -> bool:
     """Whether this is an AMD processor and torch has both MKL and oneDNN."""
-    if not torch.backends.mkl.is_available() or not has_onednn():
+    mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    if not mkl or not has_onednn():
         return False
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
