@@ -1,7 +1,7 @@
 """The settings of a run: composed from dataclasses, loaded from recipes, checked, saved.
 
 Order: the dataclasses' defaults, the chain of base recipes, the recipe, the command line; the
-later wins. Only this file knows OmegaConf: everywhere else settings are plain dataclasses.
+later wins. Only this file and `recipe_files` use OmegaConf; elsewhere settings are plain dataclasses.
 """
 
 import os
@@ -11,10 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError
+from yaml import YAMLError
 
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 from tacoskip.config_checks import (
@@ -29,7 +28,6 @@ from tacoskip.config_checks import (
 )
 from tacoskip.data.settings import AugmentSettings, DataSettings
 from tacoskip.files import write_whole
-from tacoskip.messages import nearest
 from tacoskip.models.settings import (
     CBHGSettings,
     CBHGSizes,
@@ -37,6 +35,7 @@ from tacoskip.models.settings import (
     RecognizerSettings,
     TacotronSettings,
 )
+from tacoskip.recipe_files import Layer, find_recipe, known_recipes, read_yaml, recipe_layers
 from tacoskip.settings import setting
 from tacoskip.text.settings import TextSettings
 from tacoskip.training.settings import TrainSettings
@@ -56,10 +55,7 @@ __all__ = [
     "with_block",
 ]
 
-Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
-
 PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
-MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
 
 
 def _names_of(registry: str, *more: str) -> Callable[[], tuple[str, ...]]:
@@ -133,34 +129,12 @@ def with_block(sizes: CBHGSizes, config: Config) -> CBHGSettings:
     )
 
 
-def known_recipes() -> list[str]:
-    """Names that `recipe=` takes; recipes/base/ holds what only other recipes stand on."""
-    return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
-
-
-def find_recipe(name: str) -> Path:
-    """Return a recipe's file: a path ending in .yaml, or a name.
-
-    A name is looked up in ./recipes, then in the checkout's recipes/, then in the package.
-    Raises ConfigError for a name nobody has, with the known ones and the nearest.
-    """
-    known = known_recipes()
-    if name.endswith(".yaml"):
-        if Path(name).is_file():
-            return Path(name)
-        raise ConfigError(f"no recipe file '{name}' (known recipes: {', '.join(known)})")
-    for folder in _recipe_folders():
-        if name and (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    raise ConfigError(f"unknown recipe '{name}'{nearest(name, known)} (known: {', '.join(known)})")
-
-
 def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
     """Load a recipe and lay the `key=value` overrides over it.
 
     Raises ConfigError, in one line, for an unknown recipe or key, a wrong type or a bad value.
     """
-    name, layers = _recipe_layers(recipe)
+    name, layers = recipe_layers(recipe)
     layers += [("", _parse_override(pair)) for pair in overrides or []]
     config = _compose(layers)
     config.recipe = name
@@ -183,7 +157,7 @@ def load_arguments(pairs: list[str]) -> Config:
     run = next((pair.partition("=")[2] for pair in pairs if pair.startswith("run=")), "")
     saved = Path(os.path.expanduser(run)) / "config.yaml"
     if run and saved.is_file():
-        return _finished(from_dict(_read_yaml(saved, resolve=False), str(saved), others))
+        return _finished(from_dict(read_yaml(saved, resolve=False), str(saved), others))
     known, word = known_recipes(), next((pair for pair in pairs if "=" not in pair), "")
     got = f"'{word}'; did you mean 'recipe={word}'?" if word in known else "none"
     if run:
@@ -207,7 +181,7 @@ def load_saved(path: str | Path) -> Config:
 
     Raises ConfigError when the file is absent, is no such yaml, or says what no run can be.
     """
-    return from_dict(_read_yaml(Path(path), resolve=False), source=str(path))
+    return from_dict(read_yaml(Path(path), resolve=False), source=str(path))
 
 
 def from_dict(
@@ -270,63 +244,6 @@ def _finished(config: Config) -> Config:
         setattr(config.data, key, expanded(getattr(config.data, key)))
     _check(config)
     return config
-
-
-def _recipe_folders() -> list[Path]:
-    package = Path(__file__).resolve().parent
-    folders = [Path("recipes"), package.parent / "recipes", package / "recipes"]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def _recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
-    """Return the recipe's name and its layers, the deepest base first."""
-    path = find_recipe(recipe)
-    name, layers, seen = path.stem, list[Layer](), [path.resolve()]
-    while True:
-        layer = _read_yaml(path, resolve=True)
-        base = layer.pop("base", None)
-        layers.insert(0, (f"{path}: ", layer))
-        if base is None:
-            if not any("task" in layer for _, layer in layers):
-                raise ConfigError(
-                    f"{find_recipe(recipe)}: expected a base or a task, got neither; add "
-                    "'base: base/tts' for a voice or 'base: base/asr' for a recognizer"
-                )
-            return name, layers
-        if not isinstance(base, str):
-            raise ConfigError(f"{path}: expected a recipe's name for 'base', got {base!r}")
-        beside = path.parent / f"{base}.yaml"
-        path = beside if beside.is_file() else find_recipe(base)
-        if path.resolve() in seen:
-            raise ConfigError(f"{path}: base recipes go round in a circle")
-        seen.append(path.resolve())
-
-
-def _read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
-    try:
-        events = list(yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader))
-        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MOST_ALIASES:
-            raise ConfigError(f"{path}: expected at most {MOST_ALIASES} aliases (*name)")
-        for event in events[2:3]:  # behind the starts of stream and document
-            if isinstance(event, yaml.ScalarEvent) and event.value not in ("", "~", "null"):
-                got = repr(event.value[:40])
-                raise ConfigError(f"{path}: expected lines of 'key: value', got {got}")
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
-    except ConfigError:
-        raise
-    except RecursionError:
-        raise ConfigError(f"{path}: not a yaml of settings: nested too deep") from None
-    except FileNotFoundError:
-        raise ConfigError(f"no such file: {path}") from None
-    except MarkedYAMLError as error:
-        line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ConfigError(f"{path}: not a yaml of settings: {error.problem}{line}") from None
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{path}: not a yaml of settings: {reason}") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected lines of 'key: value', got {type(loaded).__name__}")
-    return {str(key): value for key, value in loaded.items()}
 
 
 def _parse_override(pair: str) -> dict[str, Any]:

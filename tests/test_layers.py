@@ -16,7 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMON = {"files", "messages", "settings"}  # every room may import them
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data", "training")}
 GROUND = {"text", "audio", "masks", "precision", "kernels", "blocks", "models", "data"}
-CONFIG = GROUND | {"config", "config_checks"}
+CONFIG = GROUND | {"config", "config_checks", "recipe_files"}
 USE = CONFIG | {"run_folder", "synthesis", "recognition", "loading"}
 EVALUATION = USE | {"evaluation", "export"}
 LAB = EVALUATION | {"probes", "training"}
@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "blocks": {"masks", "precision"},
     "models": {"blocks", "masks", "precision"},
     "data": {"text", "audio", "masks"},
-    "config": SETTINGS | {"blocks", "config_checks"},
+    "recipe_files": {"config_checks"},
+    "config": SETTINGS | {"blocks", "config_checks", "recipe_files"},
     "config_checks": {"config", "blocks", "models.settings"},
     "run_folder": CONFIG,
     "recognition": CONFIG | {"run_folder"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # These packages have one home each.
 HOMES = {
-    "omegaconf": {"config"},
+    "omegaconf": {"config", "recipe_files"},
     "pooch": {"data"},
     "fsspec": {"data"},
     "accelerate": {"training"},
