@@ -1,7 +1,7 @@
 """The settings of a run: composed from dataclasses, loaded from recipes, checked, saved.
 
 Order: the dataclasses' defaults, the chain of base recipes, the recipe, the command line; the
-later wins. Only this file and `recipe_files` use OmegaConf; elsewhere settings are plain dataclasses.
+later wins. Only this file and `recipe_files` use OmegaConf; settings are plain dataclasses.
 """
 
 import os
