@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
+Slopes = tuple[float, float, float, float]  # log threshold, of time, of frequency, of the centre
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,11 +65,32 @@ def _bin_step(
 
 
 @_compile
+def _spread(
+    height: Float, advance: Float, item: int, direction: int, frames: int, slopes: Slopes
+) -> tuple[int, float]:
+    """A neighbour of a bin (-1: none), in one of four directions, and the phase from it to there."""
+    _, time_slope, frequency_slope, centre = slopes
+    bins = len(advance)
+    row, sign = item % bins, 1 - 2 * (direction % 2)
+    if direction < 2:
+        there = item + sign * bins
+        if there < 0 or there >= frames * bins:
+            return -1, np.float32(0)
+        step = advance[row] + _time_step(height, item, there, bins, time_slope)
+    else:
+        there = item + sign
+        if row + sign < 0 or row + sign >= bins:
+            return -1, np.float32(0)
+        step = _bin_step(height, item, there, frames, bins, frequency_slope, centre)
+    return there, sign * step
+
+
+@_compile
 def integrate(
     log_magnitude: Float,
     phase: Float,
     known: int,
-    slopes: tuple[float, float, float, float],
+    slopes: Slopes,
     advance: Float,
     steps: float,
 ) -> None:
@@ -77,7 +99,7 @@ def integrate(
     slopes: log threshold, slope of time, of frequency, of the window's centre. advance (F,): what a
     bin's own frequency turns in one hop. steps: levels of the queue per neper.
     """
-    threshold, time_slope, frequency_slope, centre = slopes
+    threshold = slopes[0]
     frames, bins = log_magnitude.shape
     size = frames * bins
     height, angle = log_magnitude.reshape(-1), phase.reshape(-1)
@@ -110,20 +132,11 @@ def integrate(
             here = seeds[best_seed]
             waiting[here] = 0
             angle[here] = 0
-        row = here % bins
         for direction in range(4):
-            sign = 1 - 2 * (direction % 2)
-            if direction < 2:
-                there = here + sign * bins
-                if there < 0 or there >= size or not waiting[there]:
-                    continue
-                step = advance[row] + _time_step(height, here, there, bins, time_slope)
-            else:
-                there = here + sign
-                if row + sign < 0 or row + sign >= bins or not waiting[there]:
-                    continue
-                step = _bin_step(height, here, there, frames, bins, frequency_slope, centre)
-            angle[there] = angle[here] + sign * step
+            there, step = _spread(height, advance, here, direction, frames, slopes)
+            if there < 0 or not waiting[there]:
+                continue
+            angle[there] = angle[here] + step
             waiting[there] = 0
             level = int((height[there] - threshold) * steps)
             _push(reached, below_reached, level, there)
