@@ -68,7 +68,7 @@ def _bin_step(
 def _spread(
     height: Float, advance: Float, item: int, direction: int, frames: int, slopes: Slopes
 ) -> tuple[int, float]:
-    """A neighbour of a bin (-1: none), in one of four directions, and the phase from it to there."""
+    """The neighbour of a bin in one of four directions (-1: none), and the phase to it."""
     _, time_slope, frequency_slope, centre = slopes
     bins = len(advance)
     row, sign = item % bins, 1 - 2 * (direction % 2)
