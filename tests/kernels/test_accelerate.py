@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, SameConv1d
 from tacoskip.kernels import accelerate as module
@@ -301,3 +302,29 @@ def test_operator_is_seen_through(name: str, arguments: tuple[Any, ...]) -> None
         pytest.skip(cpu.missing())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(getattr(torch.ops.tacoskip, name), arguments, test_utils=tests)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16])
+def test_training_step_runs_on_fake_tensors(dtype: torch.dtype) -> None:
+    """Forward and backward of an accelerated network with shapes alone."""
+    if not has_kernels(dtype):
+        pytest.skip("no kernels of this precision")
+    model = accelerate(network(), dtype=dtype)
+    symbols, frames = torch.ones(2, 7, dtype=torch.long), torch.randn(2, 12, 16)
+    mode = FakeTensorMode()
+    for part in model.modules():
+        for name, value in part.named_parameters(recurse=False):
+            part._parameters[name] = nn.Parameter(mode.from_tensor(value.detach()))
+        for name, value in part.named_buffers(recurse=False):
+            part._buffers[name] = mode.from_tensor(value)
+    symbols, frames = mode.from_tensor(symbols), mode.from_tensor(frames)
+    with mode:
+        mask, mel_mask = torch.ones(2, 7, dtype=torch.bool), torch.ones(2, 12, dtype=torch.bool)
+        with torch.autocast("cpu", BFLOAT16, enabled=dtype == BFLOAT16):
+            memory = model.encoder(symbols, mask)
+            mel, stop, _ = model.decoder(memory, mask, frames, torch.zeros(2, 0), 2)
+            linear = model.linear(model.postnet(mel, mel_mask))
+        (linear.float().sum() + stop.float().sum()).backward()
+    assert linear.shape == (2, 12, 32)
+    trained = (model.encoder.embedding.weight, model.decoder.loop.cell.weight_hh)
+    assert all(weight.grad is not None and weight.grad.shape == weight.shape for weight in trained)
