@@ -85,6 +85,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
             x = all_reduce(x)  # type: ignore[no-untyped-call]
         return x
 
+    @torch.no_grad()
     def update(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics towards a batch's mean and unbiased variance (C,)."""
         running_mean, running_variance = self.running()

@@ -179,6 +179,13 @@ def test_network_is_replaced_and_restored() -> None:
     assert [type(part) for part in plain(model).modules()] == kinds
 
 
+def test_running_statistics_keep_no_autograd_graph() -> None:
+    """Each training step would add to it, and hold the step's tensors."""
+    bank = accelerate(ConvBank(20, 16, 4))
+    bank(*frames(20)(PADDED)).sum().backward()
+    assert not any(statistics.requires_grad for statistics in bank.norm.running())
+
+
 def test_description_counts_and_gives_reasons() -> None:
     if not has_kernels(FLOAT32):
         pytest.skip(cpu.missing())
