@@ -100,7 +100,7 @@ def call(
     outputs: Mapping[str, Tensor | list[Tensor]],
 ) -> None:
     """Run a kernel on a structure of `fields`, eight bytes each; those not named are 0."""
-    numbers, places = [0] * len(fields), list[int]()
+    numbers, indices = [0] * len(fields), list[int]()
     given: list[Tensor] = []
     for name, value in (*inputs.items(), *outputs.items()):
         field = fields.index(name)
@@ -109,12 +109,12 @@ def call(
             continue
         tensors = value if isinstance(value, list) else [value]
         numbers[field] = len(value) if isinstance(value, list) else 0
-        places += [field] * len(tensors)
+        indices += [field] * len(tensors)
         given += tensors
     count = sum(len(x) if isinstance(x, list) else 1 for x in outputs.values())
     split = len(given) - count
     name = f"{PREFIX[dtype]}_{kernel}"
-    torch.ops.tacoskip.run_kernel(name, numbers, given[:split], given[split:], places)
+    torch.ops.tacoskip.run_kernel(name, numbers, given[:split], given[split:], indices)
 
 
 class PreparedCall:
@@ -130,16 +130,16 @@ class PreparedCall:
         constant: Mapping[str, Tensor | int],
     ) -> None:
         self.kernel, self.constant = f"{PREFIX[dtype]}_{kernel}", constant  # kept alive
-        self.places = {name: number for number, name in enumerate(fields)}
+        self.indices = {name: number for number, name in enumerate(fields)}
         self.structure = (ctypes.c_int64 * len(fields))()
         for name, value in constant.items():
             number = value if isinstance(value, int) else value.data_ptr()
-            self.structure[self.places[name]] = number
+            self.structure[self.indices[name]] = number
 
     def __call__(self, tensors: Mapping[str, Tensor]) -> None:
         """Run with these tensors, which are dense, beside the constant arguments."""
         for name, x in tensors.items():
-            self.structure[self.places[name]] = x.data_ptr()
+            self.structure[self.indices[name]] = x.data_ptr()
         run(self.kernel, self.structure, threads())
 
 
