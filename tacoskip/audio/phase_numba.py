@@ -75,12 +75,12 @@ def _spread(
     if direction < 2:
         there = item + sign * bins
         if there < 0 or there >= frames * bins:
-            return -1, np.float32(0)
+            return -1, 0.0
         step = advance[row] + _time_step(height, item, there, bins, time_slope)
     else:
         there = item + sign
         if row + sign < 0 or row + sign >= bins:
-            return -1, np.float32(0)
+            return -1, 0.0
         step = _bin_step(height, item, there, frames, bins, frequency_slope, centre)
     return there, sign * step
 

@@ -82,7 +82,7 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
         if self.sync and distributed.is_available() and distributed.is_initialized():
             from torch.distributed.nn.functional import all_reduce
 
-            x = all_reduce(x)  # type: ignore[no-untyped-call]
+            x = all_reduce(x)
         return x
 
     @torch.no_grad()

@@ -62,7 +62,7 @@ def _forward(
     channels = len(weight)
     sums = weight.new_empty(-(-mask.numel() // BLOCK), 2 * channels + 1)
     _call("norm_sums", parts, {"real": mask}, {"sums": sums})
-    block_mean, square, rows = sums.double().split([channels, channels, 1], 1)  # type: ignore[no-untyped-call]
+    block_mean, square, rows = sums.double().split([channels, channels, 1], 1)
     count = rows.sum().clamp(min=1)
     mean = (block_mean * rows).sum(0) / count
     # Squares are summed about each block's own mean, or single precision would lose a small one.

@@ -25,14 +25,14 @@ ROWS = 1024
 @cache
 def has_onednn() -> bool:
     """Whether torch lets oneDNN's product be called: its operator is not public."""
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    available: bool = torch.backends.mkldnn.is_available()
     return available and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 @cache
 def is_amd() -> bool:
     """Whether this is an AMD processor and torch has both MKL and oneDNN."""
-    mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    mkl: bool = torch.backends.mkl.is_available()
     if not mkl or not has_onednn():
         return False
     try:

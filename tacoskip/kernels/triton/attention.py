@@ -285,7 +285,7 @@ def _backward_keys(
         d_k += d_u
         if P > 0:
             kind = filters.dtype.element_ty
-            d_mix = dot(tl.trans(d_u).to(kind), seen.to(kind), d_mix)
+            d_mix = dot(tl.trans(d_u).to(kind), seen.to(kind), d_mix)  # type: ignore[attr-defined]
     place = d_keys + (row * S + s)[:, None] * A + a[None, :]
     within = (s < S)[:, None] & (a < A)[None, :]
     tl.store(place, d_k.to(d_keys.dtype.element_ty), mask=within)

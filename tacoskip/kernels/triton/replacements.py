@@ -38,9 +38,16 @@ def run_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU]) -> Tensor:
     """States (B, T, D H) of one layer a direction, zero beyond the lengths."""
     dtype = compute_dtype(x)
     with full_precision(x):
-        names = ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0")
         weights, biases, state_biases = zip(
-            *(input_weights(*(getattr(layer, n) for n in names), dtype) for layer in layers),
+            *(
+                input_weights(
+                    layer.get_parameter("weight_ih_l0"),
+                    layer.get_parameter("bias_ih_l0"),
+                    layer.get_parameter("bias_hh_l0"),
+                    dtype,
+                )
+                for layer in layers
+            ),
             strict=True,
         )
         gates = functional.linear(x.to(dtype), torch.cat(weights), torch.cat(biases))
@@ -106,12 +113,14 @@ class TritonAttentionLoop(AttentionLoop):
     def width(self) -> int:
         """Width of the location filters, 0 without."""
         attention = self.attention
-        located = isinstance(attention, LocationSensitive)
-        return attention.location.kernel_size[0] if located else 0
+        if not isinstance(attention, LocationSensitive):
+            return 0
+        return int(attention.location.kernel_size[0])
 
     def filters(self) -> Tensor:
         """Both layers of the location features as one: (A, 2 P), P the width's next power of 2."""
         attention, width = self.attention, self.width()
+        assert isinstance(attention, Bahdanau)
         if not width:
             return attention.energy.weight.new_empty(attention.energy.in_features, 0)
         assert isinstance(attention, LocationSensitive)
@@ -189,7 +198,7 @@ def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) ->
     if isinstance(module, AttentionLoop):
         located = (LocationSensitive, Forward) if dtype == torch.bfloat16 else ()
         additive = type(module.attention) in (Bahdanau, *located)
-        if not additive or module.attention.query.out_features > WIDEST:
+        if not additive or module.attention.get_parameter("query.weight").shape[0] > WIDEST:
             return False
     width = widths.get(type(module))
     return width is None or width(module) <= WIDEST
