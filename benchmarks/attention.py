@@ -1,23 +1,19 @@
-"""Which attention aligns soonest, and holds on a text far longer than any it learnt from?
+"""Attention mechanisms: how soon each aligns, and whether it reads a long text.
 
-    python benchmarks/attention.py --steps 300 --out runs/attention [--only forward,gmm] [key=value
-    ...]
+    python benchmarks/attention.py --steps 300 --out runs/attention [--only forward,gmm] [key=value]
 
-Trains the `demo` recipe once for each mechanism, everything else equal (same seed, same batches),
-and prints: aligned: the first step at which the speech of validation texts, free running, has an
-`alignment` of 0.5; alignment, mcd_db: at the last step; long text: 1,000 characters spoken in one
-piece, without being split.
+Trains the `demo` recipe once with each mechanism, everything else equal (same seed, same batches).
+aligned: the first step at which the speech of validation texts, free running, has an `alignment` of
+0.5; alignment, mcd_db: at the last step; long: 1,000 characters synthesized in one piece.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from timing import print_table
 
 from tacoskip.config import load_config
 from tacoskip.data import PreparedCorpus
@@ -39,8 +35,8 @@ def long_text(corpus: PreparedCorpus, characters: int = 1000) -> str:
 
 
 @torch.no_grad()
-def say_whole(voice: Voice, text: str) -> dict[str, Any]:
-    """Speak a text in one piece and score its alignment."""
+def synthesize_whole(voice: Voice, text: str) -> dict[str, Any]:
+    """Synthesize a text in one piece and score its alignment."""
     ids = torch.tensor([voice.tokenizer.encode(text)])
     limit = torch.tensor([int(ids.shape[1] * voice.frames_per_symbol * 2)])
     output = voice.model.eval().infer(
@@ -73,17 +69,16 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     )
     prepare(config)
     summary = train(config)
-    events = EventAccumulator(str(run)).Reload().Scalars("validation/alignment")
-    aligned = next((event.step for event in events if event.value >= ALIGNED), None)
-    last = EventAccumulator(str(run)).Reload().Scalars("validation/mcd_db")[-1].value
+    events = EventAccumulator(str(run)).Reload()
+    alignments = events.Scalars("validation/alignment")
     corpus = PreparedCorpus.of(config)
     return {
         "attention": name,
-        "aligned": aligned,
-        "alignment": round(events[-1].value, 3),
-        "mcd_db": round(last, 2),
+        "aligned": next((one.step for one in alignments if one.value >= ALIGNED), None),
+        "alignment": round(alignments[-1].value, 3),
+        "mcd_db": round(events.Scalars("validation/mcd_db")[-1].value, 2),
         "minutes": summary["minutes"],
-    } | say_whole(load(run), long_text(corpus))
+    } | synthesize_whole(load(run), long_text(corpus))
 
 
 def main() -> None:
@@ -93,21 +88,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/attention"))
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--only", default=",".join(ATTENTIONS))
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args()
-    rows = []
-    for name in arguments.only.split(","):
-        rows.append(measure(name, arguments))
-        if not arguments.json:
-            print(json.dumps(rows[-1]), flush=True)
-    if arguments.json:
-        print(json.dumps({"steps": arguments.steps, "rows": rows}))
-        return
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console().print(table)
+    print_table([measure(name, arguments) for name in arguments.only.split(",")])
 
 
 if __name__ == "__main__":

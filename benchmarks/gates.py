@@ -1,138 +1,91 @@
-"""What a closed gate saves: multiply-adds and milliseconds of one block in evaluation.
+"""What closed gates save: multiply-adds and milliseconds of one block in evaluation.
 
-    python benchmarks/gates.py [--depth 16] [--channels 128] [--batch 8] [--frames 400]
-        [--repeats 20] [--device cpu|cuda] [--json]
+    OMP_NUM_THREADS=1 python benchmarks/gates.py [--rounds 15]
 
-deactivable: a share of the units is closed, then taken out as `tacoskip.load` does; the output is
-checked to be the same, bit by bit. dynamic: every unit is told which share of the examples uses it.
-Ratios are to the block with everything in use, and `left` is what the share alone would leave.
-Times are the best of `--repeats`, the variants taking turns; on a CPU one core's processor time, on
-which other work on the machine tells less.
+16 units, 128 channels, 8 x 400 frames. deactivable: a share of the units is closed and removed as
+`tacoskip.load` does; the output is checked to be the same, bit by bit. dynamic: each unit uses a
+given share of the examples. Ratios are to the block with everything in use. Times are the best of
+the rounds, CPU time of one core.
 """
 
-import argparse
-import json
-import time
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
+from timing import Comparison, Contestant, cpu_seconds, parser, percent, print_table
 from torch import Tensor, nn
 
 from tacoskip.blocks import build_block, prune
 from tacoskip.blocks.cost import macs
 from tacoskip.blocks.skips.deactivable import Deactivable
 from tacoskip.blocks.skips.dynamic import Dynamic
+from tacoskip.kernels.accelerate import accelerate
+
+CHANNELS, DEPTH = 128, 16
 
 
-@dataclass
-class Row:
-    """One variant: `left` of the work should remain."""
-
-    gate: str
-    left: float
-    block: nn.Module
-    macs: float = 0.0
-    ms: float = float("inf")
-
-
-def deactivable(
-    channels: int, depth: int, closed: float, inputs: tuple[Tensor, Tensor]
-) -> nn.Module:
-    """A block with a share of its units closed and taken out."""
-    torch.manual_seed(0)
-    block = build_block("deactivable", channels, depth).eval()
+def deactivable(used: float, x: Tensor, mask: Tensor) -> nn.Module:
+    """Return a block with a share of its units in use and the others removed."""
+    block = build_block("deactivable", CHANNELS, DEPTH).eval()
     gates = [module for module in block.modules() if isinstance(module, Deactivable)]
-    for gate in gates:
-        nn.init.constant_(gate.log_alpha, 4.0)
-    for i in range(round(closed * depth)):  # spread over the depth
-        nn.init.constant_(gates[int(i * depth / round(closed * depth))].log_alpha, -4.0)
-    block.to(inputs[0].device)
-    before = block(*inputs)
-    assert prune(block) == round(closed * depth)
-    assert torch.equal(block(*inputs), before)
+    closed = round((1 - used) * DEPTH)
+    spread = {i * DEPTH // closed for i in range(closed)}
+    for i, gate in enumerate(gates):
+        nn.init.constant_(gate.log_alpha, -4.0 if i in spread else 4.0)
+    expected = block(x, mask)
+    assert prune(block) == closed
+    assert torch.equal(block(x, mask), expected)
     return block
 
 
-def dynamic(channels: int, depth: int, chosen: float, inputs: tuple[Tensor, Tensor]) -> nn.Module:
-    """A block whose units choose the first share of the examples."""
-    torch.manual_seed(0)
-    block = build_block("dynamic", channels, depth).eval().to(inputs[0].device)
-
-    def first(chance: Tensor) -> Tensor:
-        return (torch.arange(len(chance), device=chance.device) < chosen * len(chance)).float()
-
+def dynamic(used: float, x: Tensor, mask: Tensor) -> nn.Module:
+    """Return a block whose units choose the first share of the examples."""
+    block = build_block("dynamic", CHANNELS, DEPTH).eval()
+    chosen = (torch.arange(len(x)) < used * len(x)).float()
     for gate in block.modules():
         if isinstance(gate, Dynamic):
-            decide: Callable[..., Tensor] = gate.chance
-            # The gate itself still runs: it is part of the price.
-            gate.chance = lambda x, mask, decide=decide: first(decide(x, mask))  # type: ignore[method-assign]
+            chance: Callable[..., Tensor] = gate.chance
+
+            def choose(*inputs: Tensor, chance: Callable[..., Tensor] = chance) -> Tensor:
+                chance(*inputs)  # its cost counts
+                return chosen
+
+            gate.chance = choose  # type: ignore[method-assign]
     return block
 
 
 @torch.no_grad()
-def measure(arguments: argparse.Namespace) -> list[Row]:
-    """Every variant, the full ones of each kind first."""
-    torch.set_num_threads(1)
-    device = torch.device(arguments.device)
-    channels, depth = arguments.channels, arguments.depth
-    x = torch.randn(arguments.batch, arguments.frames, channels, device=device)
-    inputs = x, torch.ones(x.shape[:2], dtype=torch.bool, device=device)
-    closed, chosen = (0.0, 0.25, 0.5, 0.75, 1.0), (1.0, 0.5, 0.0)
-    rows = [Row("deactivable", 1 - s, deactivable(channels, depth, s, inputs)) for s in closed]
-    rows += [Row("dynamic", s, dynamic(channels, depth, s, inputs)) for s in chosen]
-    for row in rows:
-        row.macs = macs(row.block, *inputs) / x.shape[0] / x.shape[1]
-    cuda = device.type == "cuda"
-    clock = time.perf_counter if cuda else time.process_time
-    for _ in range(arguments.repeats + 1):  # the first round is warming up, and never the best
-        for row in rows:
-            start = clock()
-            row.block(*inputs)
-            if cuda:
-                torch.cuda.synchronize()
-            row.ms = min(row.ms, 1000 * (clock() - start))
-    return rows
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--depth", type=int, default=16)
-    parser.add_argument("--channels", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--frames", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    rows = measure(arguments)
-    found = []
-    for row in rows:
-        full = next(one for one in rows if one.gate == row.gate and one.left == 1)
-        found.append(
+def main() -> int:
+    options = parser(__doc__, rounds=20).parse_args()
+    x = torch.randn(4, 20, CHANNELS) if options.quick else torch.randn(8, 400, CHANNELS)
+    mask = torch.ones(x.shape[:2], dtype=torch.bool)
+    variants = [(deactivable, used) for used in (1.0, 0.75, 0.5, 0.25, 0.0)]
+    variants += [(dynamic, used) for used in (1.0, 0.5, 0.0)]
+    contestants = []
+    for build, used in variants:
+        block = build(used, x, mask)
+        figures = {"in use": used, "MACs": macs(block, x, mask) / mask.sum().item()}
+        accelerate(block)
+        contestants.append(
+            Contestant(build.__name__, lambda b=block: b(x, mask), figures=figures)  # type: ignore[misc]
+        )
+    Comparison("", "", 0, contestants).run(options.rounds, cpu_seconds)
+    rows = []
+    for one in contestants:
+        full = next(other for other in contestants if other.name == one.name)
+        rows.append(
             {
-                "gate": row.gate,
-                "left": row.left,
-                "macs_per_frame": row.macs,
-                "macs_ratio": row.macs / full.macs,
-                "ms": row.ms,
-                "ms_ratio": row.ms / full.ms,
+                "gate": one.name,
+                "in use": percent(one.figures["in use"]),
+                "MACs a frame": f"{one.figures['MACs']:,.0f}",
+                "MACs, ratio": one.figures["MACs"] / full.figures["MACs"],
+                "ms": 1000 * min(one.seconds),
+                "ms, ratio": min(one.seconds) / min(full.seconds),
             }
         )
-    if arguments.json:
-        print(json.dumps(found))
-        return
-    print(
-        f"depth {arguments.depth}, {arguments.channels} channels, {arguments.batch} x "
-        f"{arguments.frames} frames, {arguments.device}\n"
-        "gate          left   MACs/frame   ratio        ms   ratio"
-    )
-    for line in found:
-        print(
-            f"{line['gate']:<12} {line['left']:>5.2f} {line['macs_per_frame']:>12,.0f} "
-            f"{line['macs_ratio']:>7.3f} {line['ms']:>9.2f} {line['ms_ratio']:>7.3f}"
-        )
+    print_table(rows)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

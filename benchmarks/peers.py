@@ -1,7 +1,7 @@
-"""The peers, as far as they are installed, behind a few plain functions.
+"""The peers that are installed, behind one interface.
 
 A peer that cannot be imported is named at the end of a script's output with the line that installs
-it; the others run. Peers come as they are: their own layers, their own order of norm and ReLU.
+it; the others run. Peers are unchanged: their own layers, their own order of norm and ReLU.
 
 B batch, S symbols, T mel frames, M mels, F linear bins, N samples.
 """
@@ -45,7 +45,7 @@ def load(peer: str, module: str) -> ModuleType | None:
 
 @dataclass
 class Batch:
-    """What a step learns from: symbols (B, S), mel (B, T, M), linear (B, T, F), all full."""
+    """A training batch without padding: symbols (B, S), mel (B, T, M), linear (B, T, F)."""
 
     symbols: Tensor
     mel: Tensor
@@ -61,16 +61,14 @@ class Batch:
         )
 
 
-def plain_loss(
-    mel: Tensor, linear: Tensor, stop: Tensor | None, batch: Batch, positive: float = 5.0
-) -> Tensor:
-    """Mel and linear L1, half a stop loss where there is one: tacoskip's, on full batches."""
+def training_loss(mel: Tensor, linear: Tensor, stop: Tensor | None, batch: Batch) -> Tensor:
+    """Tacoskip's loss on a batch without padding: mel and linear L1, half a stop loss if any."""
     loss = functional.l1_loss(mel, batch.mel) + functional.l1_loss(linear, batch.linear)
     if stop is None:
         return loss
     target = torch.zeros_like(stop)
     target[:, -1] = 1.0
-    weight = 1 + (positive - 1) * target
+    weight = 1 + 4 * target
     each = functional.binary_cross_entropy_with_logits(stop, target, reduction="none")
     return loss + 0.5 * (each * weight).sum() / weight.sum()
 
@@ -78,14 +76,17 @@ def plain_loss(
 @dataclass
 class PeerTacotron:
     """A peer's Tacotron: loss(batch) of a training step; decode(memory (1, S, C), steps) returns
-    the steps that the decoder has taken; speak(symbols (1, S), frames) returns mel and linear.
+    the number of decoder steps; synthesize(symbols (1, S), frames) returns mel and linear.
     """
 
     name: str
     model: nn.Module
     loss: Callable[[Batch], Tensor]
     decode: Callable[[Tensor, int], int]
-    speak: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+    synthesize: Callable[[Tensor, int], tuple[Tensor, Tensor]]
+
+
+Builder = Callable[[int, int, int], PeerTacotron | None]  # n_symbols, n_bins, reduction
 
 
 def coqui_tacotron(n_symbols: int, n_bins: int, reduction: int) -> PeerTacotron | None:
@@ -109,33 +110,34 @@ def coqui_tacotron(n_symbols: int, n_bins: int, reduction: int) -> PeerTacotron 
 
     def loss(batch: Batch) -> Tensor:
         out = model(batch.symbols, batch.lengths[0], batch.mel, batch.lengths[1])
-        return plain_loss(out["decoder_outputs"], out["model_outputs"], out["stop_tokens"], batch)
+        return training_loss(
+            out["decoder_outputs"], out["model_outputs"], out["stop_tokens"], batch
+        )
 
     def decode(memory: Tensor, steps: int) -> int:
-        # Untrained, it ends where its stop net happens to: it is told how long to go on.
         model.decoder.max_decoder_steps = steps - 1
         with _never_stops(model.decoder):
             return model.decoder.inference(memory)[0].shape[2] // reduction
 
-    def speak(symbols: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    def synthesize(symbols: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         model.decoder.max_decoder_steps = frames // reduction - 1
         with _never_stops(model.decoder):
             out = model.inference(symbols, {"speaker_ids": None})
         return out["decoder_outputs"], out["model_outputs"]
 
-    return PeerTacotron("coqui-tts", model, loss, decode, speak)
+    return PeerTacotron("coqui-tts", model, loss, decode, synthesize)
 
 
 @contextlib.contextmanager
 def _never_stops(decoder: Any) -> Any:
     """Keep an untrained coqui decoder from ending by its stop token or its attention."""
-    decode, silent = decoder.decode, torch.full((1, 1), -10.0)
+    decode, no_stop = decoder.decode, torch.full((1, 1), -10.0)
 
-    def going_on(inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def decode_on(inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         output, _, attention = decode(inputs, mask)
-        return output, silent, attention
+        return output, no_stop, attention
 
-    decoder.decode = going_on
+    decoder.decode = decode_on
     try:
         yield
     finally:
@@ -144,31 +146,31 @@ def _never_stops(decoder: Any) -> Any:
 
 def r9y9_tacotron(n_symbols: int, n_bins: int, reduction: int) -> PeerTacotron | None:
     """r9y9's Tacotron: its post-net is 80 wide (bank, highways, GRU); no stop, no masks."""
-    found = load("r9y9", "tacotron_pytorch")
-    if not found:
+    package = load("r9y9", "tacotron_pytorch")
+    if not package:
         return None
-    model = found.Tacotron(n_symbols, linear_dim=n_bins, r=reduction)
+    model = package.Tacotron(n_symbols, linear_dim=n_bins, r=reduction)
 
     def loss(batch: Batch) -> Tensor:
         lengths = batch.lengths[0].tolist()
         mel, linear, _ = model(batch.symbols, batch.mel, input_lengths=lengths)
-        return plain_loss(mel, linear, None, batch)
+        return training_loss(mel, linear, None, batch)
 
-    def go_on(steps: int) -> None:
-        """Greedy decoding ends where all bands of a step are low: one is kept high."""
+    def set_length(steps: int) -> None:
+        """Decoding ends early where all bands of a step are low: keep one high."""
         model.decoder.max_decoder_steps = steps - 1
         with torch.no_grad():
             model.decoder.proj_to_mel.bias[0] = 100.0
 
     def decode(memory: Tensor, steps: int) -> int:
-        go_on(steps)
-        with contextlib.redirect_stdout(io.StringIO()):  # it says that it has not converged
+        set_length(steps)
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints a warning
             return model.decoder(memory)[0].shape[1]
 
-    def speak(symbols: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        go_on(frames // reduction)
+    def synthesize(symbols: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        set_length(frames // reduction)
         with contextlib.redirect_stdout(io.StringIO()):
             mel, linear, _ = model(symbols)
         return mel, linear
 
-    return PeerTacotron("r9y9", model, loss, decode, speak)
+    return PeerTacotron("r9y9", model, loss, decode, synthesize)

@@ -1,129 +1,161 @@
-"""Text to wave: one sentence of 9 s, the first audio of a long text, a batch of 32 sentences.
+"""A decoder step; text to wave: one sentence of 9 s, the first audio of a long text, 32 sentences.
 
-    python benchmarks/speed_synthesis.py [--rounds 3] [--json]
+    python benchmarks/speed_synthesis.py [--rounds 3]
 
-Networks of the paper's sizes, r = 5, with random weights that are made to go on: every chain turns
-150 symbols into 720 frames (9 s). tacoskip by `Voice`: normalisation, network, its Griffin-Lim from
-an integrated phase (`GriffinLimSettings`). The peers' chain is their network and torchaudio's
-Griffin-Lim with 60 iterations. Random spectra say nothing about how near either comes:
-speed_griffin_lim.py and griffin_lim.py do. "first audio" is from the call to the first samples of
-five such sentences.
+Networks of the paper's sizes, r = 5, with random weights, kept from stopping: 200 decoder steps
+from a memory computed beforehand, and chains that turn 150 symbols into 720 frames (9 s). "plain"
+is tacoskip's network without kernels. tacoskip's chain is `Voice`: normalisation, network, its
+Griffin-Lim from an integrated phase (`GriffinLimSettings`). The peers' chain is their network and
+torchaudio's Griffin-Lim with 60 iterations. Random spectra do not show how close either comes: see
+speed_audio.py and griffin_lim.py. "first audio" is the time to the first samples of five such
+sentences.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from functools import partial
 
 import peers
 import sizes
 import torch
 import torchaudio
-from timing import Contestant, Race, main, parser
+from timing import Comparison, Contestant, Options, main
 from torch import Tensor
 
 from tacoskip.config import Config
-from tacoskip.run_folder import build_tacotron
-from tacoskip.synthesis import voice as inference
+from tacoskip.models.tacotron import Tacotron
+from tacoskip.synthesis import voice as synthesis
 from tacoskip.text import Tokenizer
 
 REDUCTION = 5
-# Sentences of letters, so that nothing is normalised away; a sentence is about 150 symbols.
+# A sentence of about 150 letters, which normalisation leaves unchanged.
 SENTENCE = ("the quick brown fox jumps over the lazy dog and " * 4)[:149].strip() + "."
 
 
-def voice(frames: int, symbols: int, attention: str) -> inference.Voice:
-    """Return a voice that says every sentence of `symbols` in `frames`."""
-    settings, encoder, postnet = sizes.paper(REDUCTION, attention)
-    config = Config(tts=settings, cbhg=encoder, postnet=postnet)
-    config = replace(config, block="highway")
-    model = build_tacotron(config, len(Tokenizer(config.text)), 1).eval()
-    with torch.no_grad():
+def decode(model: Tacotron, text: Tensor, steps: int) -> Callable[[], object]:
+    """Return tacoskip's decoder alone, `steps` from its memory."""
+    model.eval()
+    mask = torch.ones_like(text, dtype=torch.bool)
+    with torch.inference_mode():
         model.decoder.stop.bias.fill_(-100.0)
-        model.linear_mean.fill_(-1.5)
-        model.linear_std.fill_(0.5)
-    # A sentence may last a second and 2.5 times its symbols' share: that is where it is cut.
+        memory = model.encoder(text, mask)
+        speaker = memory.new_zeros(1, 0)
+
+    @torch.inference_mode()
+    def run() -> None:
+        limit = torch.tensor([steps])
+        mel = model.decoder.infer(memory, mask, speaker, REDUCTION, limit, steps + 1)[0]
+        assert mel.shape[1] == steps * REDUCTION
+
+    return run
+
+
+def peer_decode(peer: peers.PeerTacotron, text: Tensor, steps: int) -> Callable[[], object]:
+    """Return the peer's decoder alone, `steps` from its memory."""
+    peer.model.eval()
+    with torch.inference_mode():
+        memory = peer.model.encoder(peer.model.embedding(text))
+
+    @torch.inference_mode()
+    def run() -> None:
+        assert peer.decode(memory, steps) == steps
+
+    return run
+
+
+def decoder_steps(others: list[peers.PeerTacotron], symbols: int, steps: int) -> Comparison:
+    text = sizes.random_batch(1, symbols, 1).symbols
+    plain = sizes.tacotron(sizes.paper(REDUCTION))
+    forward = sizes.tacotron(sizes.paper(REDUCTION, "forward"))
+    contestants = [
+        Contestant("tacoskip", decode(sizes.accelerated(plain), text, steps)),
+        Contestant("tacoskip, forward attention", decode(sizes.accelerated(forward), text, steps)),
+        Contestant("plain", decode(plain, text, steps)),
+        *(Contestant(one.name, peer_decode(one, text, steps), peer=True) for one in others),
+    ]
+    title = f"decoder step at inference, one sentence of {symbols} symbols, r = {REDUCTION}"
+    return Comparison(title, "steps", steps, contestants)
+
+
+def voice(frames: int, symbols: int, attention: str) -> synthesis.Voice:
+    """Return a voice that synthesizes every sentence of `symbols` as `frames`."""
+    chosen = sizes.paper(REDUCTION, attention)
+    config = Config(tts=chosen[0])
+    plain = sizes.tacotron(chosen, len(Tokenizer(config.text))).eval()
+    with torch.no_grad():
+        plain.decoder.stop.bias.fill_(-100.0)
+        plain.linear_mean.fill_(-1.5)
+        plain.linear_std.fill_(0.5)
+    # A sentence is cut after a second and 2.5 times its symbols' expected frames.
     second = config.audio.frames_per_second
-    return inference.Voice(model, config, ["one"], (frames - second) / symbols / 2.5)
+    frames_per_symbol = (frames - second) / symbols / 2.5
+    return synthesis.Voice(sizes.accelerated(plain), config, ["one"], frames_per_symbol)
 
 
-def chain(
-    peer: peers.PeerTacotron, symbols: Tensor, frames: int, audio: Config
-) -> Callable[[], object]:
+def chain(peer: peers.PeerTacotron, symbols: Tensor, frames: int) -> Callable[[], object]:
     """Return the peer's network and torchaudio's Griffin-Lim, sentence by sentence."""
     peer.model.eval()
-    settings = audio.audio
+    audio = Config().audio
     inverse = torchaudio.transforms.GriffinLim(
-        settings.fft_length, 60, settings.window_length, settings.hop_length, power=1.0
+        audio.fft_length, 60, audio.window_length, audio.hop_length, power=1.0
     )
 
     @torch.inference_mode()
     def run() -> None:
         for row in symbols.split(1):
-            linear = peer.speak(row, frames)[1][0]
+            linear = peer.synthesize(row, frames)[1][0]
             inverse(10 ** (linear.T.clamp(-5, 3)))
 
     return run
 
 
-def races(options: argparse.Namespace) -> Iterator[Race]:
-    seconds, batch = (0.4, 2) if options.quick else (9.0, 32)
-    frames = round(seconds * 80)
-    inference.REST_SECONDS = 1e6  # random attention may lie on the last symbol from the start
-    text = SENTENCE[:12] + "." if options.quick else SENTENCE
-    length = len(Tokenizer().encode(text))
-    symbols = torch.randint(1, sizes.SYMBOLS, (1, length))
-    config = Config()
-    voices = {
-        "tacoskip, bahdanau": voice(frames, length, "bahdanau"),
-        "tacoskip, forward": voice(frames, length, "forward"),
-    }
-    made = {
-        name: peer
-        for name, peer in (
-            ("coqui-tts", peers.coqui_tacotron(sizes.SYMBOLS, sizes.BINS, REDUCTION)),
-            ("r9y9", peers.r9y9_tacotron(sizes.SYMBOLS, sizes.BINS, REDUCTION)),
-        )
-        if peer
-    }
-
-    def contestants(texts: list[str]) -> list[Contestant]:
-        rows = symbols.expand(len(texts), -1)
-        ours = [
-            Contestant(name, lambda v=v: _spoken(v, texts, frames))  # type: ignore[misc]
-            for name, v in voices.items()
-        ]
-        theirs = [
-            Contestant(f"{name}, torchaudio 60", chain(peer, rows, frames, config), peer=True)
-            for name, peer in made.items()
-        ]
-        return ours + theirs
-
-    yield Race(
-        f"text to wave, one sentence of {seconds:g} s", "s of audio", seconds, contestants([text])
-    )
-    long = " ".join(text.capitalize() for _ in range(5))
-    first = [
-        Contestant(name, lambda v=v: len(next(iter(v.stream(long)))))  # type: ignore[misc]
-        for name, v in voices.items()
-    ]
-    claim = f"first audio of five sentences of {seconds:g} s, in a stream"
-    yield Race(claim, "starts", 1, first)
-    yield Race(
-        f"text to wave, {batch} sentences of {seconds:g} s",
-        "s of audio",
-        batch * seconds,
-        contestants([text] * batch),
-    )
-
-
-def _spoken(one: inference.Voice, texts: list[str], frames: int) -> None:
+def synthesize(one: synthesis.Voice, texts: list[str], frames: int) -> None:
     speeches = one.synthesize(texts)
     assert isinstance(speeches, list)
     for speech in speeches:
         assert abs(len(speech.mel) - frames) <= 2 * REDUCTION, (len(speech.mel), frames)
 
 
+def first_audio(one: synthesis.Voice, text: str) -> None:
+    next(iter(one.stream(text)))
+
+
+def comparisons(options: Options) -> Iterator[Comparison]:
+    seconds, batch = (0.4, 2) if options.quick else (9.0, 32)
+    frames = round(seconds * 80)
+    synthesis.REST_SECONDS = 1e6  # random attention may rest on the last symbol from the start
+    text = SENTENCE[:12] + "." if options.quick else SENTENCE
+    length = len(Tokenizer().encode(text))
+    symbols = torch.randint(1, sizes.SYMBOLS, (1, length))
+    voices = {
+        f"tacoskip, {attention}": voice(frames, length, attention)
+        for attention in ("bahdanau", "forward")
+    }
+    builders = (peers.coqui_tacotron, peers.r9y9_tacotron)
+    built = (build(sizes.SYMBOLS, sizes.BINS, REDUCTION) for build in builders)
+    others = [peer for peer in built if peer]
+
+    yield decoder_steps(others, *((6, 3) if options.quick else (100, 200)))
+
+    def contestants(texts: list[str]) -> list[Contestant]:
+        rows = symbols.expand(len(texts), -1)
+        return [
+            *(Contestant(n, partial(synthesize, v, texts, frames)) for n, v in voices.items()),
+            *(
+                Contestant(f"{peer.name}, torchaudio 60", chain(peer, rows, frames), peer=True)
+                for peer in others
+            ),
+        ]
+
+    title = f"text to wave, one sentence of {seconds:g} s"
+    yield Comparison(title, "s of audio", seconds, contestants([text]))
+    long = " ".join(text.capitalize() for _ in range(5))
+    first = [Contestant(name, partial(first_audio, one, long)) for name, one in voices.items()]
+    title = f"first audio of five sentences of {seconds:g} s, in a stream"
+    yield Comparison(title, "starts", 1, first)
+    title = f"text to wave, {batch} sentences of {seconds:g} s"
+    yield Comparison(title, "s of audio", batch * seconds, contestants([text] * batch))
+
+
 if __name__ == "__main__":
-    chosen = parser(__doc__, rounds=3).parse_args()
-    sys.exit(main(chosen, races(chosen)))
+    sys.exit(main(__doc__, comparisons, rounds=3))

@@ -1,50 +1,33 @@
-"""A training step of Tacotron, here and in the peers: forward, losses, backward, clipping, AdamW.
+"""A training step of Tacotron, and a CBHG's forward and backward pass.
 
-    python benchmarks/speed_training.py [--precision fp32,bf16] [--reductions 5,2] [--json]
+    python benchmarks/speed_training.py [--precision fp32,bf16] [--reductions 5,2] [--rounds 5]
 
-Batch 32, 100 symbols, 800 mel frames, 1,025 linear bins, no padding, the same loss for all (mel and
-linear L1; half a stop loss where the network has a stop). "plain" is the paper read plainly with
-torch's modules (plain.py): the same mathematics as tacoskip's with Bahdanau's attention, from the
-same weights. `loss difference` is the relative one to plain without dropout. Operations are counted
-on plain, and are what the share of the peak is made of. Memory is kept between steps for everybody,
-as `tacoskip train` keeps it.
+A step is forward, losses, backward, clipping, AdamW: batch 32, 100 symbols, 800 mel frames, 1,025
+linear bins, no padding, the same loss for all (mel and linear L1; half a stop loss where the
+network has a stop). Memory is kept between steps for all, as in `tacoskip train`. CBHG is measured
+at the encoder's size, 32 x 100 and one sentence; coqui's lacks the pool, r9y9's has ReLU before the
+norm.
+
+"plain" is tacoskip's network without kernels (TACOSKIP_KERNELS=0), with the same weights;
+operations are counted on it. `loss difference` is relative to plain in fp32, without dropout;
+`difference` the largest one between the outputs.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import peers
-import plain
 import sizes
 import torch
-from timing import Contestant, Race, main, operations, parser
+from timing import Comparison, Contestant, Options, main, operations
 from torch import Tensor, nn
 
-from tacoskip.models.tacotron import Tacotron
-from tacoskip.training.losses import masked_l1, stop_loss
+from tacoskip.models.cbhg import CBHG
 from tacoskip.training.memory import keep_memory
 
-
-def autocast(precision: str) -> AbstractContextManager[object]:
-    """Return the reduced precision of everybody."""
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def our_loss(model: Tacotron, batch: peers.Batch) -> Tensor:
-    """Mel, linear and stop loss, weighed as in a recipe."""
-    symbols, frames = batch.lengths
-    speakers = torch.zeros_like(symbols)
-    out = model(batch.symbols, symbols, batch.mel, frames, speakers)
-    loss = masked_l1(out.mel, batch.mel, frames) + masked_l1(out.linear, batch.linear, frames)
-    return loss + 0.5 * stop_loss(out.stop_logits, frames, model.reduction)
-
-
-def plain_loss(model: plain.Tacotron, batch: peers.Batch) -> Tensor:
-    mel, linear, stop = model(batch.symbols, batch.mel)
-    return peers.plain_loss(mel, linear, stop, batch)
+Forward = Callable[[Tensor], Tensor]
 
 
 def step(model: nn.Module, loss: Callable[[], Tensor], precision: str) -> Callable[[], object]:
@@ -54,79 +37,126 @@ def step(model: nn.Module, loss: Callable[[], Tensor], precision: str) -> Callab
 
     def run() -> dict[str, float]:
         optimizer.zero_grad()
-        with autocast(precision):
-            found = loss()
-        found.backward()
+        with sizes.autocast(precision):
+            value = loss()
+        value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        return {"loss": found.item()}
+        return {"loss": value.item()}
 
     return run
 
 
 def loss_difference(reduction: int, precision: str, batch: peers.Batch) -> float:
-    """How far tacoskip's loss is from that of plain in fp32, relatively; dropout switched off."""
+    """Relative difference of the accelerated network's loss to the plain one's in fp32, without
+    dropout.
+    """
     settings, encoder, postnet = sizes.paper(reduction)
-    still = replace(settings, prenet_dropout=0.0), encoder, postnet
-    ours = sizes.tacotron(still)
-    theirs = plain.Tacotron(sizes.SYMBOLS, sizes.MELS, sizes.BINS, *still)
-    theirs.take(ours)
-    with torch.no_grad():
-        expected = plain_loss(theirs, batch).item()
-        with autocast(precision):
-            found = our_loss(ours, batch).item()
-    return abs(found - expected) / expected
+    model = sizes.tacotron((replace(settings, prenet_dropout=0.0), encoder, postnet))
+    fast = sizes.accelerated(model, precision)
+    expected = sizes.training_loss(model, batch).item()
+    with sizes.autocast(precision):
+        loss = sizes.training_loss(fast, batch).item()
+    return abs(loss - expected) / expected
 
 
-def races(options: argparse.Namespace) -> Iterator[Race]:
+def tacoskip(chosen: sizes.Sizes, precision: str, batch: peers.Batch, name: str = "") -> Contestant:
+    model = sizes.accelerated(sizes.tacotron(chosen), precision)
+    run = step(model, partial(sizes.training_loss, model, batch), precision)
+    return Contestant(f"tacoskip{name}", run)
+
+
+def peer(
+    build: peers.Builder, reduction: int, precision: str, batch: peers.Batch
+) -> list[Contestant]:
+    """Return the peer, if it is installed."""
+    built = build(sizes.SYMBOLS, sizes.BINS, reduction)
+    if built is None:
+        return []
+    run = step(built.model, partial(built.loss, batch), precision)
+    return [Contestant(built.name, run, peer=True)]
+
+
+def training_steps(reduction: int, precision: str, batch: peers.Batch) -> Iterator[Comparison]:
+    plain = sizes.tacotron(sizes.paper(reduction))
+    loss = partial(sizes.training_loss, plain, batch)
+    count = operations(step(plain, loss, "fp32"))
+    bahdanau = tacoskip(sizes.paper(reduction), precision, batch)
+    bahdanau.figures["loss difference"] = loss_difference(reduction, precision, batch)
+    contestants = [
+        bahdanau,
+        tacoskip(sizes.paper(reduction, "forward"), precision, batch, ", forward attention"),
+        Contestant("plain", step(plain, loss, precision)),
+        *peer(peers.coqui_tacotron, reduction, precision, batch),
+    ]
+    items, frames, _ = batch.mel.shape
+    work, title = items * frames, f"training step, r = {reduction}, {precision}"
+    yield Comparison(
+        f"{title}, {items} x {batch.symbols.shape[1]} symbols, {frames} frames",
+        *("frames", work, contestants, count, precision),
+    )
+    r9y9 = peer(peers.r9y9_tacotron, reduction, precision, batch)
+    if r9y9:
+        contestants = [tacoskip(sizes.r9y9(reduction), precision, batch), *r9y9]
+        yield Comparison(f"{title}, r9y9's sizes", "frames", work, contestants)
+
+
+def cbhgs(x: Tensor, precision: str) -> Iterator[tuple[str, nn.Module, Forward]]:
+    """Name, network and forward pass of tacoskip's CBHG and of each peer that is installed."""
+    plain, mask = CBHG(128, sizes.ENCODER), torch.ones(x.shape[:2], dtype=torch.bool)
+    fast = sizes.accelerated(plain, precision)
+    yield "tacoskip", fast, lambda x: fast(x, mask)
+    yield "plain", plain, lambda x: plain(x, mask)
+    if peers.load("coqui-tts", "TTS.tts.layers.tacotron.tacotron"):
+        from TTS.tts.layers.tacotron.tacotron import EncoderCBHG
+
+        coqui = EncoderCBHG()
+        yield "coqui-tts", coqui, lambda x: coqui(x.transpose(1, 2))
+    if peers.load("r9y9", "tacotron_pytorch"):
+        from tacotron_pytorch.tacotron import CBHG as R9Y9
+
+        r9y9 = R9Y9(128)
+        yield "r9y9", r9y9, lambda x: r9y9(x, [x.shape[1]] * len(x))
+
+
+def both_ways(model: nn.Module, forward: Forward, x: Tensor, precision: str) -> None:
+    """Run forward and backward, to the input and to the weights."""
+    x = x.clone().requires_grad_()
+    model.zero_grad()
+    with sizes.autocast(precision):
+        out = forward(x)
+    out.float().square().mean().backward()
+
+
+def cbhg_passes(items: int, length: int, precision: str) -> Comparison:
+    x = torch.randn(items, length, 128, generator=torch.Generator().manual_seed(0))
+    contestants, count, outputs = [], 0.0, []
+    for name, model, forward in cbhgs(x, precision):
+        run = partial(both_ways, model, forward, x, precision)
+        contestants.append(Contestant(name, run, name not in ("tacoskip", "plain")))
+        if name == "plain":
+            count = operations(partial(both_ways, model, forward, x, "fp32"))
+        with sizes.autocast(precision):
+            outputs.append(forward(x).detach())
+    contestants[0].figures["difference"] = float((outputs[0] - outputs[1]).abs().max())
+    title = f"CBHG, encoder's size, {items} x {length}, forward + backward, {precision}"
+    return Comparison(title, "frames", items * length, contestants, count, precision)
+
+
+def comparisons(options: Options) -> Iterator[Comparison]:
+    keep_memory()
     # Frames are a multiple of both reductions.
     batch = sizes.random_batch(*((1, 6, 10) if options.quick else (32, 100, 800)))
-    shape = f"{len(batch.mel)} x {batch.symbols.shape[1]} symbols, {batch.mel.shape[1]} frames"
-    work, bins = batch.mel.shape[0] * batch.mel.shape[1], sizes.BINS
-    reductions = [5] if options.quick else [int(r) for r in options.reductions.split(",")]
-    for reduction in reductions:
-        for precision in ("fp32",) if options.quick else options.precision.split(","):
-            base = plain.Tacotron(sizes.SYMBOLS, sizes.MELS, bins, *sizes.paper(reduction))
-            count = operations(step(base, lambda m=base: plain_loss(m, batch), "fp32"))  # type: ignore[misc]
-            named = f"training step, r = {reduction}, {precision}, {shape}"
-            coqui = peers.coqui_tacotron(sizes.SYMBOLS, bins, reduction)
-            ours = _ours(sizes.paper(reduction), "tacoskip", precision, batch)
-            ours.figures["loss difference"] = loss_difference(reduction, precision, batch)
-            contestants = [
-                ours,
-                _ours(
-                    sizes.paper(reduction, "forward"),
-                    "tacoskip, forward attention",
-                    precision,
-                    batch,
-                ),
-                Contestant("plain", step(base, lambda m=base: plain_loss(m, batch), precision)),  # type: ignore[misc]
-                *_peer(coqui, precision, batch),
-            ]
-            yield Race(f"{named}, the paper's sizes", "frames", work, contestants, count, precision)
-            r9y9 = peers.r9y9_tacotron(sizes.SYMBOLS, bins, reduction)
-            if r9y9:
-                ours = _ours(sizes.r9y9(reduction), "tacoskip", precision, batch)
-                both = [ours, *_peer(r9y9, precision, batch)]
-                yield Race(f"{named}, r9y9's sizes", "frames", work, both)
+    precisions = options.precision.split(",")
+    for reduction in map(int, options.reductions.split(",")):
+        for precision in precisions:
+            yield from training_steps(reduction, precision, batch)
+    for items, length in ((1, 6),) if options.quick else ((32, 100), (1, 100)):
+        for precision in precisions:
+            yield cbhg_passes(items, length, precision)
 
 
-def _ours(found: sizes.Sizes, name: str, precision: str, batch: peers.Batch) -> Contestant:
-    model = sizes.tacotron(found)
-    return Contestant(name, step(model, lambda: our_loss(model, batch), precision))
-
-
-def _peer(peer: peers.PeerTacotron | None, precision: str, batch: peers.Batch) -> list[Contestant]:
-    if peer is None:
-        return []
-    run = step(peer.model, lambda: peer.loss(batch), precision)
-    return [Contestant(peer.name, run, peer=True)]
-
+OPTIONS = {"precision": "fp32,bf16", "reductions": "5,2"}
 
 if __name__ == "__main__":
-    arguments = parser(__doc__, rounds=3)
-    arguments.add_argument("--precision", default="fp32,bf16", help="fp32, bf16, or both")
-    arguments.add_argument("--reductions", default="5,2", help="frames a decoder step")
-    chosen = arguments.parse_args()
-    keep_memory()
-    sys.exit(main(chosen, races(chosen)))
+    sys.exit(main(__doc__, comparisons, rounds=5, **OPTIONS))

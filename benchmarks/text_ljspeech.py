@@ -1,47 +1,29 @@
 """How far the English normaliser agrees with LJSpeech's own normalised transcripts.
 
-    python benchmarks/text_ljspeech.py .../metadata.csv [--differences] [--json]
+    python benchmarks/text_ljspeech.py .../metadata.csv [--differences]
 
 The file holds lines of id|text|normalised text. Three shares of exact matches are printed:
-`ljspeech` and `spoken` compare each style with the corpus' column as it stands; `same input`
-compares what a voice hears, normalize(text) with normalize(column).
+`ljspeech` and `spoken` compare each style with the corpus' column; `same input` compares what a
+voice is given, normalize(text) with normalize(column).
 """
 
 import argparse
 import difflib
-import json
 import time
 from pathlib import Path
+
+from timing import print_table
 
 from tacoskip.text import normalize
 
 
-def read_pairs(path: Path) -> list[tuple[str, str, str]]:
-    """(id, text, normalised text) of every line; ValueError where a line has other columns."""
-    pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        columns = line.split("|")
-        if len(columns) != 3:
-            raise ValueError(f"{path}, line {number}: expected 3 columns, got {len(columns)}")
-        pairs.append((columns[0], columns[1], columns[2]))
-    return pairs
-
-
-def share(matches: list[bool], pairs: list[tuple[str, str, str]]) -> dict[str, float | int]:
-    """Exact matches among all pairs, and among those whose column differs from the text."""
-    changed = [m for m, (_, raw, column) in zip(matches, pairs, strict=True) if raw != column]
-    return {
-        "all": len(matches),
-        "all_exact": sum(matches),
-        "all_percent": round(100 * sum(matches) / len(matches), 2),
-        "changed": len(changed),
-        "changed_exact": sum(changed),
-        "changed_percent": round(100 * sum(changed) / max(1, len(changed)), 2),
-    }
+def share(matches: list[bool]) -> str:
+    count = sum(matches)
+    return f"{count:,} of {len(matches):,} = {100 * count / max(1, len(matches)):.2f} %"
 
 
 def difference(column: str, ours: str) -> str:
-    """The words in which two lines differ: theirs > ours."""
+    """The words in which two lines differ: column > ours."""
     a, b = column.split(" "), ours.split(" ")
     matcher = difflib.SequenceMatcher(None, a, b, autojunk=False)
     return "; ".join(
@@ -52,36 +34,33 @@ def difference(column: str, ours: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("metadata", type=Path, help="LJSpeech's metadata.csv")
     parser.add_argument("--differences", action="store_true", help="list the lines that differ")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    arguments = parser.parse_args()
-    pairs = read_pairs(arguments.metadata)
+    options = parser.parse_args()
+    lines = options.metadata.read_text(encoding="utf-8-sig").splitlines()
+    names, texts, columns = zip(*(line.split("|") for line in lines), strict=True)
 
     normalize("1")  # the first number imports num2words
     start = time.perf_counter()
-    spoken = [normalize(raw) for _, raw, _ in pairs]
+    spoken = [normalize(text) for text in texts]
     seconds = time.perf_counter() - start
-    written = [normalize(raw, style="ljspeech") for _, raw, _ in pairs]
-    shares = {
-        "ljspeech": share([o == p[2] for o, p in zip(written, pairs, strict=True)], pairs),
-        "spoken": share([o == p[2] for o, p in zip(spoken, pairs, strict=True)], pairs),
-        "same input": share(
-            [o == normalize(p[2]) for o, p in zip(spoken, pairs, strict=True)], pairs
-        ),
-    }
-    if arguments.json:
-        print(json.dumps({"seconds": round(seconds, 2), "shares": shares}))
-        return
-    print(f"{len(pairs)} transcripts in {seconds:.1f} s")
-    for name, s in shares.items():
-        print(
-            f"{name:12} all {s['all_exact']}/{s['all']} = {s['all_percent']} %"
-            f"   changed {s['changed_exact']}/{s['changed']} = {s['changed_percent']} %"
-        )
-    if arguments.differences:
-        for (name, _, column), ours in zip(pairs, written, strict=True):
+    written = [normalize(text, style="ljspeech") for text in texts]
+    print(f"{len(texts)} transcripts in {seconds:.1f} s")
+    rows = []
+    for name, ours, expected in (
+        ("ljspeech", written, columns),
+        ("spoken", spoken, columns),
+        ("same input", spoken, [normalize(column) for column in columns]),
+    ):
+        matches = [a == b for a, b in zip(ours, expected, strict=True)]
+        changed = [m for m, a, b in zip(matches, texts, columns, strict=True) if a != b]
+        rows.append({"": name, "all": share(matches), "column differs from text": share(changed)})
+    print_table(rows)
+    if options.differences:
+        for name, column, ours in zip(names, columns, written, strict=True):
             if ours != column:
                 print(f"{name}  {difference(column, ours)}")
 

@@ -1,9 +1,9 @@
-"""Contestants side by side in one process: run in turn, as a table or as JSON.
+"""Contestants side by side in one process: run in turn, printed as a table.
 
-Each round runs every contestant once (A B A B), so that a machine that others use slows all of
-them. What stands beside a figure: median and range of the rounds, the ratio to the fastest peer
-("x best peer", above 1 is faster than it), and the share of the machine's own peak, measured in the
-same process, where operations could be counted.
+Each round runs every contestant once (A B A B), so that other work on the machine slows all of
+them. Beside a time stand the range over the rounds, the ratio to the fastest peer ("x best peer",
+above 1: faster than the peer), and, where operations were counted, the share of the machine's peak,
+which is measured in the same process.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -26,105 +27,110 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    *("tacoskip", "torch", "torchaudio", "numpy", "librosa", "coqui-tts", "speechbrain"),
-    *("pocketsphinx", "onnxruntime"),
+    "tacoskip",
+    "torch",
+    "torchaudio",
+    "librosa",
+    "coqui-tts",
+    "speechbrain",
+    "pocketsphinx",
 )
-# Elements on a side of the matrices, and of the array that is copied, of the measured peak.
-MATRIX, COPIED = 1024, 1 << 26
+# Peers that cannot be imported, and why.
 ABSENT: dict[str, str] = {}
+Clock = Callable[[], float]
+Options = argparse.Namespace
 
 
-def processor_seconds() -> float:
-    """Seconds of work of this process, all threads, and of the processes that it waited for."""
+def cpu_seconds() -> float:
+    """CPU time of this process, all threads, and of child processes that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-CLOCKS = {"wall": time.perf_counter, "cpu": processor_seconds}
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": cpu_seconds}
 
 
 @dataclass
 class Contestant:
-    """Who runs, and what else is known of it. peer: others wrote it. work: units a run (0: the
-    race's). figures: what stands beside the time; `run` may return more of them.
+    """peer: somebody else's implementation. figures: printed beside the time; `run` may return
+    more of them.
     """
 
     name: str
     run: Callable[[], Any]
     peer: bool = False
-    work: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
 
 @dataclass
-class Race:
-    """One claim. work: `unit`s that a run works off; operations: floating point operations of a
-    run, 0 where none were counted; peak: "fp32" or "bf16", what they are held to.
+class Comparison:
+    """One table. work: how many `unit`s a run processes; operations: floating point operations of a
+    run, 0 where none were counted; peak: "fp32" or "bf16", which peak they are compared with.
     """
 
-    claim: str
+    title: str
     unit: str
     work: float
     contestants: list[Contestant]
     operations: float = 0.0
     peak: str = "fp32"
 
-    def run(self, rounds: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Run everybody once unseen, then `rounds` times in turn."""
+    def run(self, rounds: int, clock: Clock = time.perf_counter) -> None:
+        """Run each contestant once to warm up, then `rounds` times in turn."""
         for one in self.contestants:
-            one.figures |= _figures(one.run())
+            figures = one.run()
+            one.figures |= figures if isinstance(figures, dict) else {}
         for _ in range(rounds):
             for one in self.contestants:
                 gc.collect()
-                began = clock()
+                start = clock()
                 one.run()
-                one.seconds.append(clock() - began)
+                one.seconds.append(clock() - start)
 
     def rows(self, peaks: dict[str, float]) -> list[dict[str, Any]]:
-        """What was measured, a row a contestant."""
+        """The measurements, a row a contestant."""
         peers = [statistics.median(one.seconds) for one in self.contestants if one.peer]
         rows = []
         for one in self.contestants:
             median = statistics.median(one.seconds)
-            rows.append(
-                {
-                    "name": one.name,
-                    "peer": one.peer,
-                    "seconds": median,
-                    "fastest": min(one.seconds),
-                    "slowest": max(one.seconds),
-                    "rate": (one.work or self.work) / median,
-                    "times_best_peer": min(peers) / median if peers else None,
-                    "share_of_peak": self.operations / median / peaks[self.peak]
-                    if self.operations
-                    else None,
-                    "figures": one.figures,
-                }
-            )
+            rate = self.operations / median
+            row = {
+                "name": one.name,
+                "peer": one.peer,
+                "seconds": median,
+                "fastest": min(one.seconds),
+                "slowest": max(one.seconds),
+                "rate": self.work / median,
+                "times_best_peer": min(peers) / median if peers else None,
+                "share_of_peak": rate / peaks[self.peak] if self.operations else None,
+                "figures": one.figures,
+            }
+            rows.append(row)
         return rows
 
 
-def peaks(
-    clock: Callable[[], float], matrix: int = MATRIX, copied: int = COPIED
-) -> dict[str, float]:
-    """Operations a second in fp32 and bf16, and bytes a second of a copy.
-
-    Of a matrix product and of a convolution over three frames, the faster: where torch multiplies
-    matrices by MKL and convolves by oneDNN, they may be a factor of two apart.
+def measure_peaks(clock: Clock, size: int = 1024) -> dict[str, float]:
+    """Operations a second in fp32 and bf16: the faster of a matrix product and a convolution over
+    three frames.
     """
-    found = {}
+    peaks = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a = torch.randn(matrix, matrix).to(dtype)
-        kernels = torch.randn(matrix, matrix, 3).to(dtype)
-        product = 2 * matrix**3 / _best_of(lambda a=a: a @ a, clock)  # type: ignore[misc]
-        convolve = partial(torch.nn.functional.conv1d, a[None], kernels)
-        convolution = 6 * matrix**2 * (matrix - 2) / _best_of(convolve, clock)
-        found |= {name: max(product, convolution), f"{name}_product": product}
-    source = torch.zeros(copied)
-    target = torch.empty_like(source)
-    found["copy"] = 2 * 4 * copied / _best_of(lambda: target.copy_(source), clock)
-    return found
+        a, weight = torch.randn(size, size).to(dtype), torch.randn(size, size, 3).to(dtype)
+        convolve = partial(torch.nn.functional.conv1d, a[None], weight)
+        product = 2 * size**3 / _shortest(partial(torch.matmul, a, a), clock)
+        convolution = 6 * size**2 * (size - 2) / _shortest(convolve, clock)
+        peaks[name] = max(product, convolution)
+    return peaks
+
+
+def _shortest(run: Callable[[], object], clock: Clock, times: int = 12) -> float:
+    seconds = []
+    for _ in range(times):
+        start = clock()
+        run()
+        seconds.append(clock() - start)
+    return min(seconds)
 
 
 def operations(run: Callable[[], object]) -> float:
@@ -137,108 +143,110 @@ def operations(run: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on; `load` is that of the last minute, before they were."""
+    """The machine and the versions; `load` is the average of the minute before."""
     versions = {}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return {
-        "processor": _processor(),
+        "processor": next(names, platform.processor() or platform.machine()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": versions,
-        "date": time.strftime("%Y-%m-%d"),
     }
 
 
-def parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
-    """Return the options that all scripts share."""
-    made = argparse.ArgumentParser(description=(doc or "").split("\n")[0])
-    made.add_argument("--rounds", type=int, default=rounds, help="how often each one runs")
-    made.add_argument("--quick", action="store_true", help="tiny sizes: does the script work?")
-    made.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    made.add_argument(
-        "--clock",
-        choices=CLOCKS,
-        default="wall",
-        help="cpu: processor time of all threads, for one thread on a machine that others use",
+def describe_machine(about: dict[str, Any], peaks: dict[str, float]) -> str:
+    """One line of text."""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    return (
+        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load "
+        f"{about['load']}, {about['date']}, Python {about['python']}, {versions}, peaks "
+        f"{peaks['fp32'] / 1e9:.0f} GFLOP/s fp32, {peaks['bf16'] / 1e9:.0f} GFLOP/s bf16"
     )
-    return made
 
 
-def main(options: argparse.Namespace, races: Iterator[Race]) -> int:
-    """Run races one after another and print them; they are made as they are needed."""
-    warnings.simplefilter("ignore")  # the peers'
+def print_table(rows: list[dict[str, Any]], title: str = "") -> None:
+    """Print rows as a Markdown table; a column for each key of any row."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    print(f"\n{title}\n" if title else "")
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+    for row in rows:
+        values = (row.get(name) for name in names)
+        cells = (
+            "" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v) for v in values
+        )
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def percent(share: float | None) -> str | None:
+    """Format a share as a whole percentage."""
+    return None if share is None else f"{100 * share:.0f} %"
+
+
+def parser(doc: str | None, rounds: int = 5, **options: str) -> argparse.ArgumentParser:
+    """Return the options that all scripts share, and those of one script with their defaults."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=rounds, help="runs of each contestant")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does the script work?")
+    parser.add_argument("--wavs", type=Path, help="a folder of recordings, where speech is needed")
+    parser.add_argument("--save", type=Path, help="append a line of JSON for each comparison")
+    clock = "cpu: CPU time of all threads, for one thread on a machine that others use"
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help=clock)
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", default=default)
+    return parser
+
+
+def start(options: Options) -> tuple[Clock, dict[str, float], dict[str, Any]]:
+    """Return the clock, the peaks, and what describes the machine, which is printed."""
     clock = CLOCKS[options.clock]
-    found = peaks(clock, 256, 1 << 16) if options.quick else peaks(clock)
-    about, results = machine() | {"clock": options.clock}, []
-    if not options.json:
-        _print_machine(about, found)
-    for race in races:
-        race.run(1 if options.quick else options.rounds, clock)
-        rows = race.rows(found)
-        results.append({"claim": race.claim, "unit": race.unit, "rows": rows})
-        if not options.json:
-            _print_race(race, rows)
-    if options.json:
-        result = {"machine": about, "peaks": found, "races": results, "absent": ABSENT}
-        print(json.dumps(result))
+    peaks = measure_peaks(clock, 256 if options.quick else 1024)
+    about = machine() | {"clock": options.clock, "peaks": peaks}
+    print(describe_machine(about, peaks))
+    return clock, peaks, about
+
+
+def main(
+    doc: str | None,
+    comparisons: Callable[[Options], Iterator[Comparison]],
+    rounds: int = 5,
+    arguments: list[str] | None = None,
+    **options: str,
+) -> int:
+    """Run a script's comparisons one after another and print them; each is built when it is due."""
+    warnings.simplefilter("ignore")  # the peers'
+    chosen = parser(doc, rounds, **options).parse_args(arguments)
+    clock, peaks, about = start(chosen)
+    for comparison in comparisons(chosen):
+        comparison.run(1 if chosen.quick else chosen.rounds, clock)
+        rows = comparison.rows(peaks)
+        print_table([_cells(row, comparison.unit) for row in rows], comparison.title)
+        if chosen.save:
+            chosen.save.parent.mkdir(parents=True, exist_ok=True)
+            with chosen.save.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"title": comparison.title, "rows": rows} | about) + "\n")
     for name, line in ABSENT.items():
         print(f"not measured: {name} ({line})", file=sys.stderr)
     return 0
 
 
-def _print_machine(about: dict[str, Any], found: dict[str, float]) -> None:
-    print(
-        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, "
-        f"load {about['load']}, {about['clock']} clock, {about['date']}, Python {about['python']}, "
-        + ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    )
-    print(
-        f"peak: {found['fp32'] / 1e9:.0f} GFLOP/s fp32 (matrix product "
-        f"{found['fp32_product'] / 1e9:.0f}), {found['bf16'] / 1e9:.0f} GFLOP/s bf16, "
-        f"{found['copy'] / 1e9:.1f} GB/s copied"
-    )
-
-
-def _print_race(race: Race, rows: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row["figures"]))
-    head = ["", "ms", "range", f"{race.unit}/s", "x best peer", "of peak", *names]
-    print(f"\n{race.claim}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
-    for row in rows:
-        times, share = row["times_best_peer"], row["share_of_peak"]
-        cells = [
-            row["name"],
-            f"{1000 * row['seconds']:.4g}",
-            f"{1000 * row['fastest']:.4g} to {1000 * row['slowest']:.4g}",
-            f"{row['rate']:,.4g}" if row["rate"] < 1000 else f"{row['rate']:,.0f}",
-            "" if times is None else f"{times:.2f}",
-            "" if share is None else f"{100 * share:.0f} %",
-            *(f"{row['figures'][name]:.4g}" if name in row["figures"] else "" for name in names),
-        ]
-        print(f"| {' | '.join(cells)} |", flush=True)
-
-
-def _figures(result: object) -> dict[str, float]:
-    return result if isinstance(result, dict) else {}
-
-
-def _best_of(run: Callable[[], object], clock: Callable[[], float], times: int = 12) -> float:
-    found = []
-    for _ in range(times):
-        began = clock()
-        run()
-        found.append(clock() - began)
-    return min(found)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = info.read_text().splitlines() if info.is_file() else []
-    named = (line.split(":", 1)[1].strip() for line in names if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+def _cells(row: dict[str, Any], unit: str) -> dict[str, Any]:
+    times = row["times_best_peer"]
+    return {
+        "": row["name"],
+        "ms": 1000 * row["seconds"],
+        "range": f"{1000 * row['fastest']:.4g} to {1000 * row['slowest']:.4g}",
+        f"{unit}/s": f"{row['rate']:,.4g}" if row["rate"] < 1000 else f"{row['rate']:,.0f}",
+        "x best peer": None if times is None else f"{times:.2f}",
+        "of peak": percent(row["share_of_peak"]),
+        **row["figures"],
+    }

@@ -1,8 +1,9 @@
-"""The scripts of speed run on tiny sizes, and their tables say what they promise."""
+"""The scripts of speed run on tiny sizes, and their tables compare each row with the best peer."""
 
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,52 +11,39 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+Import = Callable[[str], ModuleType]
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> object:
-    """Import a script of benchmarks/ by name; no peer is there, which leaves the test fast."""
+def script(monkeypatch: pytest.MonkeyPatch) -> Import:
+    """Import a script of benchmarks/ by name; no peer is installed, which keeps the test fast."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     peers = importlib.import_module("peers")
-    monkeypatch.setitem(peers.INSTALL, "r9y9", "pip install it")
 
-    def absent(peer: str, module: str) -> ModuleType | None:
-        if peer == "pocketsphinx":
-            return None
+    def absent(peer: str, module: str) -> None:
         monkeypatch.setitem(importlib.import_module("timing").ABSENT, peer, peers.INSTALL[peer])
-        return None
 
     monkeypatch.setattr(peers, "load", absent)
     return importlib.import_module
 
 
-def run(
-    module: ModuleType, capsys: pytest.CaptureFixture[str], *options: str
-) -> tuple[dict[str, object], str]:
-    timing = importlib.import_module("timing")
-    chosen = timing.parser(module.__doc__).parse_args(["--quick", "--json"])
-    for name, value in (("wavs", None), ("precision", "fp32"), ("run", None)):
-        setattr(chosen, name, value)
-    assert timing.main(chosen, module.races(chosen)) == 0
-    out, err = capsys.readouterr()
-    return json.loads(out), err
-
-
-@pytest.mark.parametrize("name", ["training", "cbhg", "decoder"])
-def test_a_script_measures_and_names_absent_peers(
-    name: str, script: object, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["training", "synthesis"])
+def test_script_measures_and_names_absent_peers(
+    name: str, script: Import, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result, errors = run(script(f"speed_{name}"), capsys)
-    assert result["peaks"]["fp32"] > 0
-    assert "not measured: coqui-tts (pip install" in errors
-    for race in result["races"]:
-        rows = {row["name"]: row for row in race["rows"]}
-        assert {"tacoskip", "plain"} <= rows.keys() or "r9y9" in race["claim"]
-        assert all(row["fastest"] <= row["seconds"] <= row["slowest"] for row in rows.values())
-        assert rows["tacoskip"]["times_best_peer"] is None  # none is here
+    module, timing, saved = script(f"speed_{name}"), script("timing"), tmp_path / "speed.json"
+    arguments = ["--quick", "--save", str(saved)]
+    options = getattr(module, "OPTIONS", {})
+    assert timing.main(module.__doc__, module.comparisons, arguments=arguments, **options) == 0
+    assert "not measured: coqui-tts (pip install" in capsys.readouterr().err
+    results = [json.loads(line) for line in saved.read_text().splitlines()]
+    assert {"tacoskip", "plain"} <= {row["name"] for row in results[0]["rows"]}
+    for result in results:
+        assert result["peaks"]["fp32"] > 0
+        assert all(row["fastest"] <= row["seconds"] <= row["slowest"] for row in result["rows"])
 
 
-def test_losses_equal_the_plain_implementation(script: object) -> None:
+def test_accelerated_losses_equal_plain_ones(script: Import) -> None:
     speed_training, sizes = script("speed_training"), script("sizes")
     torch.manual_seed(0)
     batch = sizes.random_batch(2, 9, 20)
@@ -63,22 +51,31 @@ def test_losses_equal_the_plain_implementation(script: object) -> None:
     assert speed_training.loss_difference(2, "bf16", batch) < 2e-2
 
 
-def test_the_table_holds_each_row_to_the_best_peer(script: object) -> None:
-    timing, speed = script("timing"), script("speed")
-    ours = timing.Contestant("tacoskip", list, seconds=[2.0, 1.0, 3.0])
-    peers = [
+def test_operations_of_the_parts_add_up(script: Import) -> None:
+    step_parts, sizes, timing = script("step_parts"), script("sizes"), script("timing")
+    model, batch = sizes.tacotron(sizes.paper(5)), sizes.random_batch(1, 6, 10)
+    forward = timing.operations(lambda: sizes.training_loss(model, batch))
+    assert sum(step_parts.count_operations(model, batch).values()) == 3 * forward
+
+
+def test_rows_are_compared_with_the_fastest_peer(
+    script: Import, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timing = script("timing")
+    contestants = [
+        timing.Contestant("tacoskip", list, seconds=[2.0, 1.0, 3.0]),
         timing.Contestant("slow", list, peer=True, seconds=[9.0]),
-        timing.Contestant("quick", list, peer=True, seconds=[3.0, 5.0, 4.0]),
+        timing.Contestant("fast", list, peer=True, seconds=[3.0, 5.0, 4.0]),
     ]
-    race = timing.Race("a claim", "frames", 100.0, [ours, *peers], operations=50.0)
-    rows = race.rows({"fp32": 100.0})
+    comparison = timing.Comparison("a title", "frames", 100.0, contestants, operations=50.0)
+    rows = comparison.rows({"fp32": 100.0})
     assert [row["times_best_peer"] for row in rows] == [2.0, 4 / 9, 1.0]
     assert rows[0]["share_of_peak"] == 0.25 and rows[0]["rate"] == 50.0
-    (line,) = speed.lines({"claim": "a claim", "unit": "frames", "rows": rows})
-    assert "| quick, 4000 ms | 2.00 | 25 % |" in line
+    timing.print_table([timing._cells(rows[0], "frames")])
+    assert "| tacoskip | 2000 | 1000 to 3000 | 50 | 2.00 | 25 % |" in capsys.readouterr().out
 
 
-def test_an_absent_peer_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_peer_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
     peers, timing = importlib.import_module("peers"), importlib.import_module("timing")
     monkeypatch.setitem(sys.modules, "tacotron_pytorch", None)

@@ -25,7 +25,7 @@ from tacoskip.data.prepare import prepare
 from tacoskip.data.shards import write_shards
 from tacoskip.text import TextSettings, Tokenizer
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TESTS = Path(__file__).parents[1]
 SMALL = 40_000  # bytes of a shard: several of these few clips
 SPLITS = ("train", "validation", "test")
 
@@ -54,9 +54,9 @@ def house(tmp_path_factory: pytest.TempPathFactory, make) -> SimpleNamespace:
 
 @pytest.fixture(scope="module")
 def web() -> Iterator[Any]:
-    """benchmarks/range_server.py."""
+    """tests/range_server.py."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
+        patch.syspath_prepend(TESTS)
         yield importlib.import_module("range_server")
 
 

@@ -24,7 +24,7 @@ from .conftest import Ledger
 
 pytestmark = pytest.mark.faults
 
-SERVER = Path(__file__).parents[2] / "benchmarks" / "range_server.py"
+SERVER = Path(__file__).parents[1] / "range_server.py"
 SMALL = 15_000
 WRITE = (
     "import sys, time; from pathlib import Path; from tacoskip.data.shards import write_shards\n"

@@ -19,7 +19,7 @@ from tacoskip.training import Progress, train
 
 from .conftest import Prepared, train_until
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def settings(prepared: Prepared, request: pytest.FixtureRequest) -> Iterator[Con
 def address(tmp_path: Path) -> Iterator[str]:
     """Serves tmp_path / shards."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
+        patch.syspath_prepend(TESTS)
         one = importlib.import_module("range_server").server(tmp_path / "shards")
     threading.Thread(target=one.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{one.server_port}"

@@ -1,9 +1,8 @@
 """A web server of a folder that answers Range requests, as object storage does.
 
-    python benchmarks/range_server.py FOLDER [--port 8000] [--delay-ms 0]
+    python tests/range_server.py FOLDER [--port 8000] [--delay-ms 0]
 
-For trials on one machine: it asks nobody who he is. --delay-ms: what each answer waits, as if it
-came from far away.
+For tests on one machine, without authentication. --delay-ms: latency added to each answer.
 """
 
 import argparse
@@ -15,10 +14,10 @@ from pathlib import Path
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves files, and spans of them."""
+    """Serves files and byte ranges of them."""
 
     protocol_version = "HTTP/1.1"
-    wbufsize = 1 << 16  # head and content in one packet, where they fit
+    wbufsize = 1 << 16  # headers and content in one packet where they fit
     delay_ms = 0.0
 
     def do_GET(self) -> None:
@@ -50,7 +49,9 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # of five, others would be sent away and come back a second later
+    request_queue_size = (
+        128  # with the default of 5, further clients would be refused and retry a second later
+    )
 
 
 def server(folder: Path, port: int = 0, delay_ms: float = 0.0) -> Server:
