@@ -1,23 +1,24 @@
-"""Does a deep plain CBHG fail to train where a residual one does? And what do the probes cost?
+"""Training of deep CBHGs with and without skips, and the cost of the probes.
 
     python benchmarks/deep.py --root FSDD [--steps 150] [--depths 4,16,64] [--out runs/deep]
     [--blocks plain,residual] [key=value ...]
     python benchmarks/deep.py --root FSDD --cost [--depths 4,64]
 
 The first trains the `fsdd` recipe, small and briefly, once for each block and depth of the stacks
-in encoder and post-net, everything else equal (same seed, same batches), and prints: loss:
-teacher-forced on validation clips; alignment: of their speech, free running; first / last: the
-gradient's norm at the first unit over that at the last, in each stack, at the start (the median of
-the first fifth of the steps) and at the end (of the last fifth). OUT/deep.png shows the gradient by
-depth and the curves of the loss. Runs that are there are not trained again.
+in encoder and post-net, everything else equal (same seed, same batches). loss: teacher-forced on
+validation clips; alignment: of their speech, free running; first / last: the gradient's norm at the
+first unit over that at the last, in each stack, at the start (median of the first fifth of the
+steps) and at the end (of the last fifth). OUT/deep.png shows the gradient by depth and the loss.
+Finished runs are not trained again.
 
-The second prints how much longer a training step takes while the probes listen and are written.
+The second prints a logged step's time with probes over that without.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,8 +27,7 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
+from timing import Comparison, Contestant, cpu_seconds, print_table
 
 from tacoskip.ablation.events import Events, read_events
 from tacoskip.audio import FrontEnd
@@ -39,6 +39,7 @@ from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer
 from tacoskip.training import train
 from tacoskip.training.board import Board
+from tacoskip.training.device import replace_modules
 from tacoskip.training.tasks.tts import teacher_forced_loss
 
 PLACES = ("encoder", "postnet")
@@ -53,20 +54,16 @@ SMALL = [
 
 def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
     """The recipe, with both stacks of a block and depth."""
-    config = load_config(
-        "fsdd",
-        [
-            *SMALL,
-            *(
-                f"data.root={arguments.root}",
-                f"block={block}",
-                f"train.max_steps={arguments.steps}",
-            ),
-            *(f"cbhg.depth={depth}", f"postnet.depth={depth}", "train.evaluate_every=1000000"),
-            *("train.log_every=5", f"run={arguments.out / f'{block}-{depth}'}"),
-            *arguments.overrides,
-        ],
-    )
+    chosen = [
+        f"block={block}",
+        f"cbhg.depth={depth}",
+        f"postnet.depth={depth}",
+        "train.log_every=5",
+    ]
+    chosen += [f"data.root={arguments.root}", f"run={arguments.out / f'{block}-{depth}'}"]
+    chosen += [f"train.max_steps={arguments.steps}", "train.log_every=5"]
+    chosen += ["train.evaluate_every=1000000"]
+    config = load_config("fsdd", [*SMALL, *chosen, *arguments.overrides])
     prepare(config)
     return config
 
@@ -108,7 +105,7 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
     """Gradient by depth at the start and the end, and the loss, a column a depth."""
     figure = Figure(figsize=(3.6 * len(depths), 9), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(3, len(depths), squeeze=False)
+    grid = figure.subplots(3, len(depths), squeeze=False, sharey="row")
     for column, depth in enumerate(depths):
         for number, block in enumerate(blocks):
             events = read_events(arguments.out / f"{block}-{depth}")
@@ -124,11 +121,6 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
             steps, losses = zip(*sorted(events.scalars["train/loss"].items()), strict=True)
             grid[2, column].plot(steps, losses, color=colour, label=block)
         grid[2, column].set(title=f"training loss, {depth} units", xlabel="step")
-    for row in grid:
-        low, high = min(a.get_ylim()[0] for a in row), max(a.get_ylim()[1] for a in row)
-        for axes in row:
-            axes.set_ylim(low, high)
-            axes.locator_params(axis="x", integer=True)
     for axes in grid[:, 0]:
         axes.legend(fontsize=8)
     grid[0, 0].set_ylabel("gradient norm at the unit's input")
@@ -137,46 +129,39 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
     return path
 
 
-def cost(arguments: argparse.Namespace, block: str, depth: int, pairs: int = 12) -> dict[str, Any]:
+def cost(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, Any]:
     """Step time with the probes over step time without, alternating on one batch."""
     config = settings(arguments, block, depth)
-    corpus = PreparedCorpus.of(config)
-    tokenizer = Tokenizer(config.text)
-    front_end = FrontEnd(config.audio)
-    batches = TrainBatches(
-        corpus.train, config.data, front_end, tokenizer, corpus.speakers, seed=config.seed
-    )
-    batch = next(batches)
-    model = build_tacotron(config, len(tokenizer), len(corpus.speakers)).train()
+    corpus, tokenizer = PreparedCorpus.of(config), Tokenizer(config.text)
+    inputs = config.data, FrontEnd(config.audio), tokenizer, corpus.speakers
+    batch = next(TrainBatches(corpus.train, *inputs, seed=config.seed))
+    model = build_tacotron(config, len(tokenizer), len(corpus.speakers))
+    replace_modules(model.train(), torch.device("cpu"), "no")
     probe = GradientProbe(model)
-    times: dict[bool, list[float]] = {False: [], True: []}
+
+    def step(board: Board | None) -> None:
+        if board:
+            probe.watch()
+        loss, _ = teacher_forced_loss(model, batch)
+        model.zero_grad()
+        loss.backward()
+        if board:
+            board.probes(probe.read(), 0)
+
     with tempfile.TemporaryDirectory() as folder:
         board = Board(Path(folder))
-        for number in range(2 * pairs + 2):
-            listening, start = bool(number % 2), time.process_time()
-            if listening:
-                probe.watch()
-            loss, _ = teacher_forced_loss(model, batch)
-            model.zero_grad()
-            loss.backward()
-            if listening:
-                board.probes(probe.read(), number)
-            if number > 1:
-                times[listening].append(time.process_time() - start)
+        both = [Contestant(str(one), partial(step, one)) for one in (board, None)]
+        Comparison("", "", 0, both).run(12, cpu_seconds)
         board.close()
-    ratio = median(times[True]) / median(times[False])
+    ratio = median(both[0].seconds) / median(both[1].seconds)
     every = load_config("fsdd").train.log_every
-    return {
-        "block": block,
-        "depth": depth,
-        "a logged step": ratio,
-        f"all steps (log_every={every})": 1 + (ratio - 1) / every,
-    }
+    row = {"block": block, "depth": depth, "a logged step": ratio}
+    return row | {f"all steps (log_every={every})": 1 + (ratio - 1) / every}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", required=True, help="folder of the FSDD recordings")
     parser.add_argument("--steps", type=int, default=150)
@@ -187,19 +172,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
     torch.set_num_threads(1)
-    blocks = arguments.blocks.split(",")
-    depths = [int(depth) for depth in arguments.depths.split(",")]
-    console, rows = Console(width=150), []
-    for depth in depths:
-        for block in blocks:
-            rows.append((cost if arguments.cost else measure)(arguments, block, depth))
-            console.print(rows[-1])
-    table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    console.print(table)
+    blocks, depths = arguments.blocks.split(","), list(map(int, arguments.depths.split(",")))
+    row = cost if arguments.cost else measure
+    print_table([row(arguments, block, depth) for depth in depths for block in blocks])
     if not arguments.cost:
-        console.print(f"picture: {picture(arguments, blocks, depths)}")
+        print(f"picture: {picture(arguments, blocks, depths)}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,17 @@
-"""Griffin-Lim here, in librosa and in torchaudio: how near, how fast, how good does it sound?
+"""Griffin-Lim of tacoskip, librosa and torchaudio: convergence, speed and perceived quality.
 
-    python benchmarks/griffin_lim.py LJSpeech-1.1/wavs fsdd/recordings [--clips 12] [--json]
-    python benchmarks/griffin_lim.py LJSpeech-1.1/wavs --mel
+    OMP_NUM_THREADS=1 python benchmarks/griffin_lim.py LJSpeech-1.1/wavs fsdd/recordings [--mel]
+    python benchmarks/griffin_lim.py --voice runs/demo [--recognizer runs/demo_asr]
 
 Each folder's clips, evenly picked, become magnitudes by tacoskip's front end, and every method
 inverts the same ones. Spectral convergence is | |STFT(wave)| - target | / |target|, by librosa's
-STFT. Time is processor time per second of audio; run it with OMP_NUM_THREADS=1. `--mel` inverts
-magnitudes rebuilt from the mel bands instead, as a network with a mel output would have it. Where
-`pesq` is installed (it is no dependency), PESQ compares the wave with the recording: wide band, or
-narrow band for clips under 16 kHz.
+STFT. Time is CPU time per second of audio. `--mel` inverts magnitudes rebuilt from the mel bands,
+`--voice` those that a trained voice predicts for texts of its test split, which a recognizer
+transcribes. Where `pesq` is installed (it is no dependency), PESQ compares the wave with the
+recording: wide band, or narrow band for clips under 16 kHz.
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -28,6 +27,7 @@ import soxr
 import torch
 import torchaudio
 from numpy.typing import NDArray
+from timing import print_table
 from torch import Tensor
 
 from tacoskip.audio import (
@@ -71,18 +71,11 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
         chunks = magnitude.clamp_min(1e-9).log10().split(round(0.5 * audio.frames_per_second))
         return np.concatenate([*(stream.push(chunk) for chunk in chunks), stream.flush()])
 
-    def librosas(magnitude: Tensor, iterations: int) -> Wave:
-        n_fft, hop, window = shape
-        return librosa.griffinlim(
-            magnitude.numpy().T,
-            n_iter=iterations,
-            n_fft=n_fft,
-            hop_length=hop,
-            win_length=window,
-            random_state=0,
-        )
+    def with_librosa(magnitude: Tensor, iterations: int) -> Wave:
+        sizes = dict(zip(("n_fft", "hop_length", "win_length"), shape, strict=True))
+        return librosa.griffinlim(magnitude.numpy().T, n_iter=iterations, random_state=0, **sizes)
 
-    def torchaudios(magnitude: Tensor, iterations: int) -> Wave:
+    def with_torchaudio(magnitude: Tensor, iterations: int) -> Wave:
         n_fft, hop, window = shape
         torch.manual_seed(0)
         inverse = torchaudio.transforms.GriffinLim(n_fft, iterations, window, hop, power=1.0)
@@ -94,18 +87,14 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
     table["tacoskip 30, momentum 0.99"] = partial(ours, iterations=30, momentum=0.99)
     table["tacoskip 30, in a stream of 0.5 s"] = streamed
     table["tacoskip 30, from random phase"] = from_noise
-    table |= {f"librosa {n}": partial(librosas, iterations=n) for n in (30, 60, 100)}
-    table |= {f"torchaudio {n}": partial(torchaudios, iterations=n) for n in (30, 60, 100)}
+    table |= {f"librosa {n}": partial(with_librosa, iterations=n) for n in (30, 60, 100)}
+    table |= {f"torchaudio {n}": partial(with_torchaudio, iterations=n) for n in (30, 60, 100)}
     return table
 
 
 def convergence(wave: Wave, magnitude: Tensor, audio: AudioSettings) -> float:
-    rebuilt = librosa.stft(
-        wave,
-        n_fft=audio.fft_length,
-        hop_length=audio.hop_length,
-        win_length=audio.window_length,
-    )
+    shape = {"hop_length": audio.hop_length, "win_length": audio.window_length}
+    rebuilt = librosa.stft(wave, n_fft=audio.fft_length, **shape)
     target = magnitude.numpy().T[:, : rebuilt.shape[1]]
     return float(np.linalg.norm(np.abs(rebuilt) - target) / np.linalg.norm(target))
 
@@ -115,9 +104,9 @@ def perceived(wave: Wave, recording: Wave, rate: int) -> float:
     import pesq
 
     band, to = ("wb", 16000) if rate >= 16000 else ("nb", 8000)
-    heard, meant = (soxr.resample(x, rate, to) for x in (wave, recording[: len(wave)]))
+    output, expected = (soxr.resample(x, rate, to) for x in (wave, recording[: len(wave)]))
     try:
-        return float(pesq.pesq(to, meant, heard, band))
+        return float(pesq.pesq(to, expected, output, band))
     except pesq.PesqError:
         return math.nan
 
@@ -131,25 +120,18 @@ def rows_of(magnitudes: list[Tensor], audio: AudioSettings, score: Score) -> lis
     rows: list[Row] = []
     for name, method in methods(audio).items():
         method(magnitudes[0][:20])  # imports and compilation
-        begin = time.process_time()
-        found = [method(magnitude) for magnitude in magnitudes]
-        spent = time.process_time() - begin
-        near = [convergence(w, m, audio) for w, m in zip(found, magnitudes, strict=True)]
-        waves = [deemphasis(torch.as_tensor(w), audio.preemphasis).numpy() for w in found]
-        row: Row = {
-            "method": name,
-            "convergence": float(np.mean(near)),
-            "ms_per_second": 1000 * spent / seconds,
-        }
-        rows.append(row | score(waves))
-    against = next(float(r["ms_per_second"]) for r in rows if r["method"] == "librosa 100")
-    for row in rows:
-        row["times_faster_than_librosa_100"] = against / float(row["ms_per_second"])
+        start = time.process_time()
+        outputs = [method(magnitude) for magnitude in magnitudes]
+        milliseconds = 1000 * (time.process_time() - start) / seconds
+        near = [convergence(w, m, audio) for w, m in zip(outputs, magnitudes, strict=True)]
+        row: Row = {"method, iterations": name, "spectral convergence": float(np.mean(near))}
+        waves = [deemphasis(torch.as_tensor(w), audio.preemphasis).numpy() for w in outputs]
+        rows.append(row | {"ms per s": milliseconds} | score(waves))
     return rows
 
 
 def measure(files: list[Path], from_mel: bool) -> list[Row]:
-    """Recordings, or what their mel bands leave of them."""
+    """Recordings, or magnitudes rebuilt from their mel bands."""
     rate = read_audio(files[0])[1]
     audio = AudioSettings(sample_rate=rate, n_mels=80 if rate > 8000 else 60)
     front_end = FrontEnd(audio)
@@ -164,14 +146,14 @@ def measure(files: list[Path], from_mel: bool) -> list[Row]:
         if not find_spec("pesq"):
             return {}
         pairs = zip(waves, recordings, strict=True)
-        scores = [perceived(wave, meant, rate) for wave, meant in pairs]
-        return {"pesq": float(np.nanmean(scores)) if not np.isnan(scores).all() else math.nan}
+        scores = [perceived(wave, recording, rate) for wave, recording in pairs]
+        return {"PESQ": float(np.nanmean(scores)) if not np.isnan(scores).all() else math.nan}
 
     return rows_of(magnitudes, audio, score)
 
 
 def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
-    """What a trained voice predicts for texts of its test split."""
+    """The magnitudes that a trained voice predicts for texts of its test split."""
     voice = load_voice(run)
     config = voice.config
     chosen = choose_clips(PreparedCorpus.of(config), "test", clips)
@@ -180,55 +162,40 @@ def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
         speaker = clip.speaker if clip.speaker in voice.speakers else None
         (sentence,) = voice._run(voice.tokenizer.encode_many([clip.normalized], True), speaker)
         magnitudes.append(sharpen(sentence.linear, config.audio, config.griffin_lim.sharpening))
-    hears = load_recognizer(recognizer) if recognizer else None
-    said = [clip.normalized.lower() for clip in chosen]
+    judge = load_recognizer(recognizer) if recognizer else None
+    references = [clip.normalized.lower() for clip in chosen]
 
     def score(waves: list[Wave]) -> dict[str, float]:
-        if hears is None:
+        if judge is None:
             return {}
-        heard = [hears.transcribe(wave, config.audio.sample_rate).text for wave in waves]
-        return {"cer": cer(said, [text.lower() for text in heard])}
+        transcripts = [judge.transcribe(wave, config.audio.sample_rate).text for wave in waves]
+        return {"CER": cer(references, [text.lower() for text in transcripts])}
 
     return rows_of(magnitudes, config.audio, score)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "folders", nargs="*", type=Path, help="folders of recordings, one rate each"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("folders", nargs="*", type=Path, help="recordings, one rate a folder")
     parser.add_argument("--clips", type=int, default=12, help="clips of each folder")
-    parser.add_argument("--mel", action="store_true", help="invert magnitudes rebuilt from mels")
-    parser.add_argument("--voice", metavar="RUN", help="invert what a trained voice predicts")
-    parser.add_argument("--recognizer", metavar="RUN", help="with --voice: who writes it down")
-    parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    parser.add_argument("--mel", action="store_true")
+    parser.add_argument("--voice", metavar="RUN")
+    parser.add_argument("--recognizer", metavar="RUN")
     options = parser.parse_args()
     if not options.folders and not options.voice:
         parser.error("expected folders of recordings, or --voice RUN")
-    result: dict[str, list[Row]] = {}
     if options.voice:
-        result[options.voice] = measure_voice(options.voice, options.recognizer, options.clips)
+        rows = measure_voice(options.voice, options.recognizer, options.clips)
+        print_table(rows, options.voice)
     for folder in options.folders:
         files = sorted(folder.glob("*.wav"))
         if not files:
             print(f"no wav files in {folder}", file=sys.stderr)
             return 2
         picked = files[:: max(1, len(files) // options.clips)][: options.clips]
-        result[str(folder)] = measure(picked, options.mel)
-    if options.json:
-        print(json.dumps({"mel": options.mel, "clips": options.clips, "results": result}))
-        return 0
-    for name, rows in result.items():
-        print(f"\n{name}, {options.clips} clips{', from mels' if options.mel else ''}\n")
-        more = [key for key in ("pesq", "cer") if key in rows[0]]
-        heads = ["spectral convergence", "ms per s", "x librosa 100", *(m.upper() for m in more)]
-        print(f"| method, iterations | {' | '.join(heads)} |\n|{'---|' * (1 + len(heads))}")
-        for row in rows:
-            print(
-                f"| {row['method']} | {row['convergence']:.4f} | {row['ms_per_second']:.1f} | "
-                f"{row['times_faster_than_librosa_100']:.1f} | "
-                + "".join(f"{row[key]:.3f} | " for key in more)
-            )
+        print_table(measure(picked, options.mel), f"{folder}, {len(picked)} clips")
     return 0
 
 
