@@ -55,7 +55,7 @@ def by_variant(comparison: Comparison) -> dict[str, Stacks]:
 def read_probes(run: Path) -> Stacks:
     """Read the lists of numbers in a run's probes.json; none where it cannot be read."""
     try:
-        stacks = json.loads((run / "probes.json").read_text(encoding="utf-8"))["places"]
+        stacks = json.loads((run / "probes.json").read_text(encoding="utf-8"))["stacks"]
         return {
             str(stack): {
                 str(name): np.array([_number(value) for value in values])

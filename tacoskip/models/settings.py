@@ -86,7 +86,7 @@ class RecognizerSettings:
 
     tokens: str = setting(
         "characters",
-        "What it writes: characters, or subwords learnt from the training texts.",
+        "What it writes: characters, or subwords learned from the training texts.",
         choices=("characters", "bpe"),
     )
     bpe_size: int = setting(500, "Number of subwords, with CTC's blank.")

@@ -1,6 +1,6 @@
 """Tacotron (Wang et al. 2017): text in, mel and linear spectrogram out.
 
-Departures: a learnt stop (Tacotron 2) instead of padding to silence; monotonic attentions beside
+Departures: a learned stop (Tacotron 2) instead of padding to silence; monotonic attentions beside
 the paper's own; a speaker embedding (after Deep Voice 2) added to the memory and given to the
 decoder's pre-net.
 

@@ -16,7 +16,7 @@ WORD_START = "\u2581"  # how sentencepiece writes a space; it stands before each
 
 
 class Vocabulary(Protocol):
-    """Tokens by index. model: what `Subwords.train` learnt, as text for checkpoints, else ""."""
+    """Tokens by index. model: what `Subwords.train` learned, as text for checkpoints, else ""."""
 
     model: str
     symbols: tuple[str, ...]
@@ -58,7 +58,7 @@ class Characters:
 class Subwords:
     """Tokens of one or more letters; a space in one begins a word.
 
-    Raises ValueError when `model` is not what `train` learnt.
+    Raises ValueError when `model` is not what `train` learned.
     """
 
     def __init__(self, model: str) -> None:

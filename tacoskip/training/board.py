@@ -70,7 +70,7 @@ class Board:
         # Readers must forget what was cut off, and what a run wrote before its first checkpoint.
         purge = 0 if resumed is None else resumed + 1
         self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
-        self.probed: dict[str, Any] = {"places": {}}
+        self.probed: dict[str, Any] = {"stacks": {}}
         if resumed is not None and (run / "probes.json").is_file():
             self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
 
@@ -99,7 +99,7 @@ class Board:
                     if value is not None:
                         tag = f"{INSIDE}/{name}/{stack}/unit_{number:02d}"
                         self.writer.add_scalar(tag, value, step)
-            self.probed["places"].setdefault(stack, {}).update(measures)
+            self.probed["stacks"].setdefault(stack, {}).update(measures)
         self.probed["step"] = step
 
     def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
@@ -109,7 +109,7 @@ class Board:
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
         lengths, reasons = path_lengths(model, losses[0])
         for place, rise in dropped.increase.items():
-            kept = self.probed["places"][place]
+            kept = self.probed["stacks"][place]
             self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
             kept["lesions_left_out"] = dropped.left_out.get(place, "")
             kept["paths_left_out"] = reasons.get(place, "")
@@ -136,7 +136,7 @@ class Board:
 
     def _probe_pictures(self, probe: AttentionProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
-            kept = self.probed["places"][place]
+            kept = self.probed["stacks"][place]
             self._figure(f"depth/{place}", probe_pictures.by_depth(place, kept), step)
             tables = reuse(stack)
             if tables:

@@ -142,7 +142,7 @@ def test_numbers_in_pictures_are_rounded_not_cut(make_ablation: MakeAblation) ->
 
 
 def probe(folder: Path, name: str, seed: int, **measures: object) -> None:
-    text = json.dumps({"step": 40, "places": {"encoder": measures}})
+    text = json.dumps({"step": 40, "stacks": {"encoder": measures}})
     (folder / name / f"seed-{seed}" / "probes.json").write_text(text)
 
 
@@ -172,7 +172,7 @@ def test_probes_are_averaged_over_seeds(make_ablation: MakeAblation) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"places": 3}', '{"places": {"encoder": [1]}}', "\x00", '{"step": 1}']
+    "text", ["", "[]", '{"stacks": 3}', '{"stacks": {"encoder": [1]}}', "\x00", '{"step": 1}']
 )
 def test_broken_probes_are_left_out(make_ablation: MakeAblation, text: str) -> None:
     folder = make_ablation(variants(["highway"]))

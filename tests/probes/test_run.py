@@ -31,7 +31,7 @@ def test_probed_run_trains_the_same(tiny_corpus: Path, tmp_path: Path) -> None:
         prepare(settings)
         train(settings)
         weights[name] = load_checkpoint(checkpoints(run)[-1]).training
-        places[name] = json.loads((run / "probes.json").read_text())["places"]
+        places[name] = json.loads((run / "probes.json").read_text())["stacks"]
     for part in ("weights", "random"):
         often, seldom = weights["often"][part], weights["seldom"][part]
         torch.testing.assert_close(often, seldom, atol=0, rtol=0)
