@@ -54,16 +54,11 @@ SMALL = [
 
 def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
     """The recipe, with both stacks of a block and depth."""
-    chosen = [
-        f"block={block}",
-        f"cbhg.depth={depth}",
-        f"postnet.depth={depth}",
-        "train.log_every=5",
-    ]
+    chosen = [f"block={block}", f"cbhg.depth={depth}", f"postnet.depth={depth}"]
     chosen += [f"data.root={arguments.root}", f"run={arguments.out / f'{block}-{depth}'}"]
     chosen += [f"train.max_steps={arguments.steps}", "train.log_every=5"]
-    chosen += ["train.evaluate_every=1000000"]
-    config = load_config("fsdd", [*SMALL, *chosen, *arguments.overrides])
+    chosen += ["train.evaluate_every=1000000", *arguments.overrides]
+    config = load_config("fsdd", [*SMALL, *chosen])
     prepare(config)
     return config
 

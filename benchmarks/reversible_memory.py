@@ -7,7 +7,8 @@ the backward pass; kept is the same network without that. In MB (10^6 bytes): sa
 keeps for the backward pass, each storage once, without parameters; peak, what a forward and
 backward pass needs beyond the network, the largest resident set of a process of its own. These
 processes return every block above 64 KiB to the system (MALLOC_MMAP_THRESHOLD_, unless it is set),
-so that glibc's free lists do not count. Time: one pass, the best of three, CPU time.
+so that glibc's free lists do not count. Time: one pass, the best of three,
+CPU time; relative to residual.
 """
 
 import argparse
@@ -97,15 +98,14 @@ def main() -> None:
         print(json.dumps(measure(variant, int(depth))))
         return
     environment = {"MALLOC_MMAP_THRESHOLD_": "65536", **os.environ}
-    rows, residual = [], dict[str, dict[str, float]]()
+    rows, residual = [], dict[str, float]()
     for variant in VARIANTS:
         for depth in options.depths.split(","):
             command = [sys.executable, __file__, "--one", f"{variant},{depth}"]
             output = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
             row = json.loads(output.stdout.splitlines()[-1])
-            base = residual.setdefault(depth, row)
-            ratios = {f"{key} / residual": row[key] / base[key] for key in ("saved", "peak", "ms")}
-            rows.append({"block": variant, "depth": depth} | row | ratios)
+            base = residual.setdefault(depth, row["ms"])
+            rows.append({"block": variant, "depth": depth} | row | {"time": row["ms"] / base})
     print_table(rows)
 
 

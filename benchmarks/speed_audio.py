@@ -20,13 +20,11 @@ from typing import Any
 import griffin_lim
 import librosa
 import numpy as np
-import peers
 import torch
 import torchaudio
 from numpy.typing import NDArray
 from sound import speech
 from timing import Comparison, Contestant, Options, main
-from torch import Tensor
 
 from tacoskip.audio import AudioSettings, FrontEnd
 
@@ -68,45 +66,6 @@ def torchaudio_features(audio: AudioSettings, floor: float) -> Features:
     return run
 
 
-def coqui_features(audio: AudioSettings) -> Features | None:
-    """Two STFTs, as in its training: AudioProcessor's spectrogram and melspectrogram."""
-    if not peers.load("coqui-tts", "TTS.utils.audio"):
-        return None
-    from TTS.tts.configs.shared_configs import BaseAudioConfig
-    from TTS.utils.audio import AudioProcessor
-
-    config = BaseAudioConfig(
-        sample_rate=audio.sample_rate,
-        fft_size=audio.fft_length,
-        win_length=audio.window_length,
-        hop_length=audio.hop_length,
-        frame_length_ms=None,
-        frame_shift_ms=None,
-        num_mels=audio.n_mels,
-        preemphasis=audio.preemphasis,
-        log_func="np.log10",
-        signal_norm=False,
-        spec_gain=20,
-    )
-    processor = AudioProcessor(config)
-    return lambda wave: (processor.spectrogram(wave).T, processor.melspectrogram(wave).T)
-
-
-def coqui_griffin_lim(magnitude: Tensor, audio: AudioSettings) -> griffin_lim.Wave:
-    """coqui-tts' Griffin-Lim from random phase, 60 iterations."""
-    from TTS.utils.audio import numpy_transforms
-
-    np.random.seed(0)
-    wave = numpy_transforms.griffin_lim(
-        spec=magnitude.numpy().T,
-        num_iter=60,
-        fft_size=audio.fft_length,
-        hop_length=audio.hop_length,
-        win_length=audio.window_length,
-    )
-    return wave.astype(np.float32)
-
-
 def features(wave: Array, audio: AudioSettings) -> list[Contestant]:
     front_end = FrontEnd(audio)
     expected = front_end.features(torch.from_numpy(wave))[1].numpy()
@@ -120,9 +79,6 @@ def features(wave: Array, audio: AudioSettings) -> list[Contestant]:
         difference = 20 * float(np.abs(method(wave)[1][: len(expected)] - expected).max())
         figures = {"difference": difference}
         contestants.append(Contestant(name, partial(method, wave), peer=True, figures=figures))
-    coqui = coqui_features(audio)
-    if coqui:
-        contestants.append(Contestant("coqui-tts", partial(coqui, wave), peer=True))
     return contestants
 
 
@@ -131,8 +87,6 @@ def inversions(wave: Array, audio: AudioSettings) -> list[Contestant]:
     known = griffin_lim.methods(audio)
     names = [*(f"tacoskip {n}" for n in (30, 10, 5, 0)), "torchaudio 60", "librosa 60"]
     methods = {name: known[name] for name in names}
-    if peers.load("coqui-tts", "TTS.utils.audio.numpy_transforms"):
-        methods["coqui-tts 60"] = partial(coqui_griffin_lim, audio=audio)
     contestants = []
     for name, method in methods.items():
         figures = {"convergence": griffin_lim.convergence(method(magnitude), magnitude, audio)}

@@ -17,10 +17,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -142,34 +141,20 @@ def operations(run: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def machine() -> dict[str, Any]:
-    """The machine and the versions; `load` is the average of the minute before."""
-    versions = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
+def machine(clock: str, peaks: dict[str, float]) -> str:
+    """Describe what is measured on: one line, with the load of the minute before."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return {
-        "processor": next(names, platform.processor() or platform.machine()),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "versions": versions,
-    }
-
-
-def describe_machine(about: dict[str, Any], peaks: dict[str, float]) -> str:
-    """One line of text."""
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    return (
-        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load "
-        f"{about['load']}, {about['date']}, Python {about['python']}, {versions}, peaks "
-        f"{peaks['fp32'] / 1e9:.0f} GFLOP/s fp32, {peaks['bf16'] / 1e9:.0f} GFLOP/s bf16"
-    )
+    parts = [
+        next(names, platform.processor() or platform.machine()),
+        f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {clock} clock",
+        f"load {os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
+        f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}",
+        *(f"{one.name} {one.version}" for one in distributions() if one.name in PACKAGES),
+        *(f"peak {peak / 1e9:.0f} GFLOP/s {name}" for name, peak in peaks.items()),
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def print_table(rows: list[dict[str, Any]], title: str = "") -> None:
@@ -206,12 +191,12 @@ def parser(doc: str | None, rounds: int = 5, **options: str) -> argparse.Argumen
     return parser
 
 
-def start(options: Options) -> tuple[Clock, dict[str, float], dict[str, Any]]:
-    """Return the clock, the peaks, and what describes the machine, which is printed."""
+def start(options: Options) -> tuple[Clock, dict[str, float], str]:
+    """Return the clock, the peaks and a line about the machine, which is printed."""
     clock = CLOCKS[options.clock]
     peaks = measure_peaks(clock, 256 if options.quick else 1024)
-    about = machine() | {"clock": options.clock, "peaks": peaks}
-    print(describe_machine(about, peaks))
+    about = machine(options.clock, peaks)
+    print(about)
     return clock, peaks, about
 
 
@@ -233,7 +218,8 @@ def main(
         if chosen.save:
             chosen.save.parent.mkdir(parents=True, exist_ok=True)
             with chosen.save.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"title": comparison.title, "rows": rows} | about) + "\n")
+                result = {"machine": about, "title": comparison.title, "rows": rows}
+                file.write(json.dumps(result) + "\n")
     for name, line in ABSENT.items():
         print(f"not measured: {name} ({line})", file=sys.stderr)
     return 0
