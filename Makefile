@@ -83,8 +83,8 @@ bench:
 	$(BIN)/python benchmarks/speed.py --save build/speed.json $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)
 	$(BIN)/python benchmarks/step_parts.py
 	$(BIN)/python benchmarks/step_parts.py --precision bf16
-	$(BENCH)/reversible_memory.py
-	$(BENCH)/gates.py
+	$(BENCH)/stacks.py memory
+	$(BENCH)/stacks.py gates
 	$(call bench,$(FSDD)/recordings,metric_anchors.py --root $(FSDD))
 	$(call bench,$(FSDD)/recordings,griffin_lim.py $(FSDD)/recordings)
 	$(call bench,$(LJSPEECH)/wavs,griffin_lim.py $(LJSPEECH)/wavs)

@@ -24,8 +24,6 @@ from tacoskip.synthesis.alignment import alignment_score
 from tacoskip.synthesis.voice import REST_SECONDS, Voice
 from tacoskip.training import train
 
-ALIGNED = 0.5
-
 
 def long_text(corpus: PreparedCorpus, characters: int = 1000) -> str:
     """Join test sentences until there are `characters` of them."""
@@ -74,7 +72,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     corpus = PreparedCorpus.of(config)
     return {
         "attention": name,
-        "aligned": next((one.step for one in alignments if one.value >= ALIGNED), None),
+        "aligned": next((one.step for one in alignments if one.value >= 0.5), None),
         "alignment": round(alignments[-1].value, 3),
         "mcd_db": round(events.Scalars("validation/mcd_db")[-1].value, 2),
         "minutes": summary["minutes"],

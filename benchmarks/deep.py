@@ -17,7 +17,6 @@ The second prints a logged step's time with probes over that without.
 import argparse
 import json
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -63,19 +62,12 @@ def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
     return config
 
 
-def gradients(events: Events, place: str, part: slice) -> list[float]:
-    """Median over a stretch of the logged steps of the gradient at every unit of a place."""
-    head = f"gradient/{place}/unit_"
-    tags = sorted(tag for tag in events.scalars if tag.startswith(head))
-    return [
-        median([value for _, value in sorted(events.scalars[tag].items())][part]) for tag in tags
-    ]
-
-
-def stretches(events: Events) -> dict[str, slice]:
-    """The first and the last fifth of the logged steps."""
+def gradients(events: Events, place: str, when: str) -> list[float]:
+    """Median gradient of every unit over the first ("start") or last fifth of the logged steps."""
     fifth = max(1, len(events.scalars["train/loss"]) // 5)
-    return {"start": slice(0, fifth), "end": slice(-fifth, None)}
+    part = slice(0, fifth) if when == "start" else slice(-fifth, None)
+    tags = sorted(tag for tag in events.scalars if tag.startswith(f"gradient/{place}/unit_"))
+    return [median([x for _, x in sorted(events.scalars[tag].items())][part]) for tag in tags]
 
 
 def measure(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, Any]:
@@ -83,21 +75,19 @@ def measure(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, 
     config = settings(arguments, block, depth)
     run = Path(config.run)
     if not (run / "result.json").is_file():
-        start = time.process_time()
-        last = train(config)["last"] | {"cpu_minutes": (time.process_time() - start) / 60}
-        (run / "result.json").write_text(json.dumps(last))
+        (run / "result.json").write_text(json.dumps(train(config)["last"]))
     result, events = json.loads((run / "result.json").read_text()), read_events(run)
     row = {"block": block, "depth": depth, "loss": result["loss"], "alignment": result["alignment"]}
     row["train loss"] = float(np.mean(sorted(events.scalars["train/loss"].items())[-4:], axis=0)[1])
     for place in PLACES:
-        for when, part in stretches(events).items():
-            flow = gradients(events, place, part)
+        for when in ("start", "end"):
+            flow = gradients(events, place, when)
             row[f"{place} first/last, {when}"] = flow[0] / flow[-1] if flow[-1] else float("nan")
-    return row | {"CPU minutes": result["cpu_minutes"]}
+    return row
 
 
-def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int]) -> Path:
-    """Gradient by depth at the start and the end, and the loss, a column a depth."""
+def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int]) -> None:
+    """Draw gradient by depth at the start and the end, and the loss, a column a depth."""
     figure = Figure(figsize=(3.6 * len(depths), 9), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(3, len(depths), squeeze=False, sharey="row")
@@ -108,10 +98,9 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
             for row, place in enumerate(PLACES):
                 axes = grid[row, column]
                 for when, line in (("start", "--"), ("end", "-")):
-                    flow = np.array(gradients(events, place, stretches(events)[when]))
-                    units = np.arange(len(flow))
-                    shown = np.where(flow > 0, flow, np.nan)
-                    axes.plot(units, shown, line, color=colour, label=f"{block}, {when}")
+                    flow = np.array(gradients(events, place, when))
+                    flow[flow <= 0] = np.nan
+                    axes.plot(flow, line, color=colour, label=f"{block}, {when}")
                 axes.set(yscale="log", title=f"{place}, {depth} units", xlabel="unit")
             steps, losses = zip(*sorted(events.scalars["train/loss"].items()), strict=True)
             grid[2, column].plot(steps, losses, color=colour, label=block)
@@ -119,9 +108,7 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
     for axes in grid[:, 0]:
         axes.legend(fontsize=8)
     grid[0, 0].set_ylabel("gradient norm at the unit's input")
-    path: Path = arguments.out / "deep.png"
-    figure.savefig(path, dpi=110)
-    return path
+    figure.savefig(arguments.out / "deep.png", dpi=110)
 
 
 def cost(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, Any]:
@@ -171,7 +158,7 @@ def main() -> None:
     row = cost if arguments.cost else measure
     print_table([row(arguments, block, depth) for depth in depths for block in blocks])
     if not arguments.cost:
-        print(f"picture: {picture(arguments, blocks, depths)}")
+        picture(arguments, blocks, depths)
 
 
 if __name__ == "__main__":

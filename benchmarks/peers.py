@@ -22,11 +22,7 @@ from torch.nn import functional
 
 BENCH = "pip install -e '.[bench]' -c constraints.txt"
 INSTALL = {
-    "coqui-tts": BENCH,
-    "librosa": BENCH,
-    "speechbrain": BENCH,
-    "pocketsphinx": BENCH,
-    "pyloudnorm": BENCH,
+    **dict.fromkeys(("coqui-tts", "pocketsphinx"), BENCH),
     "r9y9": "pip install --no-build-isolation git+https://github.com/r9y9/tacotron_pytorch",
 }
 
@@ -54,11 +50,8 @@ class Batch:
     @property
     def lengths(self) -> tuple[Tensor, Tensor]:
         """Symbols and frames of each item."""
-        batch = len(self.symbols)
-        return (
-            torch.full((batch,), self.symbols.shape[1]),
-            torch.full((batch,), self.mel.shape[1]),
-        )
+        symbols, frames = (torch.full((len(x),), x.shape[1]) for x in (self.symbols, self.mel))
+        return symbols, frames
 
 
 def training_loss(mel: Tensor, linear: Tensor, stop: Tensor | None, batch: Batch) -> Tensor:

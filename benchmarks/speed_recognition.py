@@ -2,11 +2,10 @@
 
     python benchmarks/speed_recognition.py [--wavs LJSpeech-1.1/wavs] [--rounds 3]
 
-Features, network and greedy decoding. tacoskip's network is that of `recipe=ljspeech_asr`;
-speechbrain's chain is its Fbank and CRDNN (as in its recipes), torchaudio's its MelSpectrogram and
-a Conformer of equal size in four layers; all with random weights, one minute at a time.
-pocketsphinx is a whole recognizer with its own English model. The networks differ: the figure is
-the time that a user waits. `parameters` are in millions.
+Features, network and greedy decoding. tacoskip's network is that of `recipe=ljspeech_asr`,
+torchaudio's chain its MelSpectrogram and a Conformer of equal size in four layers; both with random
+weights, one minute at a time. pocketsphinx is a whole recognizer with its own English model. The
+networks differ: the figure is the time that a user waits. `parameters` are in millions.
 """
 
 import sys
@@ -56,20 +55,6 @@ def by_minute(wave: Wave, log_probs: Callable[[torch.Tensor], torch.Tensor]) -> 
             torch.unique_consecutive(best).tolist()
 
 
-def speechbrain(wave: Wave) -> Contestant | None:
-    if not peers.load("speechbrain", "speechbrain.lobes.models.CRDNN"):
-        return None
-    from speechbrain.lobes.features import Fbank
-    from speechbrain.lobes.models.CRDNN import CRDNN
-
-    network = CRDNN(input_shape=[None, None, 80], time_pooling=True)
-    model = nn.Sequential(Fbank(n_mels=80), network, nn.Linear(512, TOKENS)).eval()
-    with torch.inference_mode():
-        model(torch.randn(1, RATE))  # creates some layers
-    run = partial(by_minute, wave, model)
-    return Contestant("speechbrain, CRDNN", run, True, {"parameters": millions(model)})
-
-
 def conformer(wave: Wave) -> Contestant:
     mel = torchaudio.transforms.MelSpectrogram(RATE, 512, 400, 160, n_mels=80)
     encoder = torchaudio.models.Conformer(256, 4, 1024, 4, 31).eval()
@@ -100,7 +85,7 @@ def pocketsphinx(wave: Wave) -> Contestant | None:
 def comparisons(options: Options) -> Iterator[Comparison]:
     seconds = 2.0 if options.quick else 120.0
     wave = speech(seconds, RATE, options.wavs)
-    built = (build(wave) for build in (tacoskip, conformer, speechbrain, pocketsphinx))
+    built = (build(wave) for build in (tacoskip, conformer, pocketsphinx))
     contestants = [one for one in built if one is not None]
     yield Comparison(f"transcribe {seconds:g} s", "s of audio", seconds, contestants)
 

@@ -67,12 +67,14 @@ def decoder_steps(others: list[peers.PeerTacotron], symbols: int, steps: int) ->
     text = sizes.random_batch(1, symbols, 1).symbols
     plain = sizes.tacotron(sizes.paper(REDUCTION))
     forward = sizes.tacotron(sizes.paper(REDUCTION, "forward"))
-    contestants = [
-        Contestant("tacoskip", decode(sizes.accelerated(plain), text, steps)),
-        Contestant("tacoskip, forward attention", decode(sizes.accelerated(forward), text, steps)),
-        Contestant("plain", decode(plain, text, steps)),
-        *(Contestant(one.name, peer_decode(one, text, steps), peer=True) for one in others),
-    ]
+    models = {
+        "tacoskip": sizes.accelerated(plain),
+        "tacoskip, forward attention": sizes.accelerated(forward),
+        "plain": plain,
+    }
+    contestants = [Contestant(name, decode(one, text, steps)) for name, one in models.items()]
+    for one in others:
+        contestants.append(Contestant(one.name, peer_decode(one, text, steps), peer=True))
     title = f"decoder step at inference, one sentence of {symbols} symbols, r = {REDUCTION}"
     return Comparison(title, "steps", steps, contestants)
 

@@ -69,9 +69,6 @@ class Marks:
     def _behind(self, module: nn.Module, part: str) -> None:
         module.register_forward_hook(lambda *arguments: self.set(arguments[2], part))
 
-    def begin(self) -> None:
-        self.forward, self.backward = [("", self.clock())], []
-
     def set(self, x: Tensor, part: str) -> None:
         """Mark the end of a part, whose output is x."""
         self.forward.append((part, self.clock()))
@@ -107,7 +104,7 @@ def training_step(
 
     def run() -> tuple[dict[str, list[float]], float]:
         optimizer.zero_grad()
-        marks.begin()
+        marks.forward, marks.backward = [("", clock())], []
         with sizes.autocast(precision):
             loss = sizes.training_loss(model, batch)
         marks.set(loss, "losses")

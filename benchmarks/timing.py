@@ -25,15 +25,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = (
-    "tacoskip",
-    "torch",
-    "torchaudio",
-    "librosa",
-    "coqui-tts",
-    "speechbrain",
-    "pocketsphinx",
-)
+PACKAGES = ("tacoskip", "torch", "torchaudio", "librosa", "coqui-tts")
 # Peers that cannot be imported, and why.
 ABSENT: dict[str, str] = {}
 Clock = Callable[[], float]
@@ -93,7 +85,6 @@ class Comparison:
         rows = []
         for one in self.contestants:
             median = statistics.median(one.seconds)
-            rate = self.operations / median
             row = {
                 "name": one.name,
                 "peer": one.peer,
@@ -102,7 +93,7 @@ class Comparison:
                 "slowest": max(one.seconds),
                 "rate": self.work / median,
                 "times_best_peer": min(peers) / median if peers else None,
-                "share_of_peak": rate / peaks[self.peak] if self.operations else None,
+                "share_of_peak": self.operations / median / peaks[self.peak] or None,
                 "figures": one.figures,
             }
             rows.append(row)
@@ -146,12 +137,13 @@ def machine(clock: str, peaks: dict[str, float]) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    versions = {one.name: one.version for one in distributions() if one.name in PACKAGES}
     parts = [
         next(names, platform.processor() or platform.machine()),
         f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, {clock} clock",
         f"load {os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "",
         f"{time.strftime('%Y-%m-%d')}, Python {platform.python_version()}",
-        *(f"{one.name} {one.version}" for one in distributions() if one.name in PACKAGES),
+        *(f"{name} {number}" for name, number in versions.items()),
         *(f"peak {peak / 1e9:.0f} GFLOP/s {name}" for name, peak in peaks.items()),
     ]
     return ", ".join(part for part in parts if part)
