@@ -66,7 +66,7 @@ def gradients(events: Events, place: str, when: str) -> list[float]:
     """Median gradient of every unit over the first ("start") or last fifth of the logged steps."""
     fifth = max(1, len(events.scalars["train/loss"]) // 5)
     part = slice(0, fifth) if when == "start" else slice(-fifth, None)
-    tags = sorted(tag for tag in events.scalars if tag.startswith(f"gradient/{place}/unit_"))
+    tags = sorted(tag for tag in events.scalars if tag.startswith(f"within/gradient/{place}/unit_"))
     return [median([x for _, x in sorted(events.scalars[tag].items())][part]) for tag in tags]
 
 
