@@ -1,6 +1,7 @@
 """Pages of the reference that are generated from the code: commands, settings, recipes, blocks."""
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import typer
@@ -46,7 +47,9 @@ def settings() -> Iterator[str]:
     yield "| setting | default | meaning | set by |\n|---|---|---|---|"
     for key, default, bounds in all_settings(Config()):
         names = ", ".join(f"`{name}`" for name in bounds.names if name)
-        meaning = bounds.help.replace("|", "\\|") + (f" One of: {names}." if names else "")
+        meaning = escape(bounds.help, quote=False).replace("|", "\\|") + (
+            f" One of: {names}." if names else ""
+        )
         recipes = ", ".join(name for name in keys if key in keys[name])
         yield f"| `{key}` | `{default!r}` | {meaning} | {recipes} |"
 
