@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import pytest
 import torch
 
 from tacoskip.masks import lengths_to_mask
-from tacoskip.models.attention import ATTENTIONS, ONE_SYMBOL_A_STEP
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
@@ -18,26 +16,23 @@ MEMORY = torch.randn(3, 9, 6, generator=torch.Generator().manual_seed(1))
 MASK = lengths_to_mask(torch.tensor([9, 5, 3]))
 SYMBOLS = torch.tensor([[2, 3, 2, 4], [1, 2, 0, 0], [4, 0, 0, 0]])
 LENGTHS = torch.tensor([4, 2, 1])
-FREE = [name for name in ATTENTIONS if name not in ONE_SYMBOL_A_STEP]
 
 
-def settings(attention: str = "location", **other: Any) -> RecognizerSettings:
+def settings(**other: Any) -> RecognizerSettings:
     return RecognizerSettings(
         decoder="attention",
-        attention=attention,
         decoder_channels=8,
         **{"dropout": 0.0, "time_masks": 0, "frequency_masks": 0, "channels": 6} | other,
     )
 
 
-def tiny(attention: str = "location") -> Speller:
+def tiny() -> Speller:
     torch.manual_seed(0)
-    return Speller(6, 5, settings(attention))
+    return Speller(6, 5, settings())
 
 
-@pytest.mark.parametrize("attention", FREE)
-def test_item_alone_equals_item_in_batch(attention: str) -> None:
-    speller = tiny(attention).eval()
+def test_item_alone_equals_item_in_batch() -> None:
+    speller = tiny().eval()
     rubbish = MEMORY.masked_fill(~MASK[:, :, None], 50.0)
     together = speller(rubbish, MASK, SYMBOLS)
     for row, (frames, units) in enumerate(zip(MASK.sum(1).tolist(), LENGTHS.tolist(), strict=True)):
@@ -49,7 +44,7 @@ def test_item_alone_equals_item_in_batch(attention: str) -> None:
         torch.testing.assert_close(together[row, : units + 1], alone[0], atol=1e-5, rtol=1e-5)
 
 
-def test_a_unit_is_not_seen_before_it_is_spelled() -> None:
+def test_a_token_does_not_depend_on_later_ones() -> None:
     speller = tiny().eval()
     other = SYMBOLS.clone()
     other[:, 2] = 1
@@ -58,7 +53,7 @@ def test_a_unit_is_not_seen_before_it_is_spelled() -> None:
     assert (seen[0, 3] - unseen[0, 3]).abs().max() > 1e-6
 
 
-def test_the_loss_is_minus_the_score_a_unit() -> None:
+def test_loss_is_minus_the_score_per_token() -> None:
     speller = tiny().eval()
     loss = spelling_loss(speller(MEMORY, MASK, SYMBOLS), SYMBOLS, LENGTHS)
     scores = [
