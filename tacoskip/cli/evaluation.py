@@ -1,7 +1,7 @@
 """`evaluate`, `ablate` and `compare`: how good a run is, alone and beside others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -60,9 +60,7 @@ def evaluate(
             raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
         with Bar("evaluate") as bar:
             if is_voice:
-                figures = voices.evaluate(
-                    run, split=split, limit=limit, seed=seed, judge=judge, progress=bar.show
-                )
+                figures = voices.evaluate(run, split, limit, seed, judge, device, bar.show)
                 rows = voices.table(figures)
             else:
                 figures = recognizers.evaluate(
@@ -77,11 +75,18 @@ def evaluate(
                 rows = recognizers.table(figures)
     if json:
         emit_json(figures)
-        return
+    else:
+        _show_figures(figures, rows)
+
+
+def _show_figures(figures: dict[str, Any], rows: list[list[str]]) -> None:
+    """Print what `evaluate` measured."""
+    from tacoskip.evaluation import recognizers
+
     for clip in figures.get("warnings", []):
         log(f"{clip['id']}: {'; '.join(clip['warnings'])}", warning=True)
     emit_table(["figure", "mean", "95 % interval", "clips"], rows)
-    if not is_voice:
+    if "cer" in figures:
         emit_table(["speaker", "cer", "wer", "words"], recognizers.speaker_rows(figures))
         columns = ["worst", "reference", "transcript"]
         emit_table(columns, recognizers.worst_rows(figures), wrap=("reference", "transcript"))

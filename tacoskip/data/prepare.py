@@ -88,10 +88,7 @@ def prepare(
             licence=corpus.licence,
             citation=corpus.citation,
         )
-        for split in SPLITS:
-            chosen = [row for row in kept if split_of.get(row["id"]) == split]
-            lines = [{name: row[name] for name in (*TEXTS, "samples")} for row in chosen]
-            write_whole(directory / f"{split}.jsonl.gz", packed(lines))
+        _write_manifests(directory, kept, split_of)
         settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
         write_report(report, kept, split_of, settings)
     except (FileExistsError, NotADirectoryError) as error:
@@ -106,6 +103,14 @@ def prepare(
             f"first: {first.path}: {first.detail}"
         )
     return report
+
+
+def _write_manifests(directory: Path, kept: list[Row], split_of: dict[str, str]) -> None:
+    """Write a manifest for each split: one line a clip."""
+    for split in SPLITS:
+        chosen = [row for row in kept if split_of.get(row["id"]) == split]
+        lines = [{name: row[name] for name in (*TEXTS, "samples")} for row in chosen]
+        write_whole(directory / f"{split}.jsonl.gz", packed(lines))
 
 
 def read_utterances(

@@ -42,21 +42,22 @@ def evaluate(
     limit: int = 0,
     seed: int = 0,
     judge: str | Path = "",
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Synthesize a split's texts with the voice of a run and score them; add to RUN/metrics.json.
 
     limit: see `choose_clips`. judge: a recognizer's run, which transcribes the synthesized speech
     (`cer_by_asr`) and, for comparison, the recordings (`cer_of_recordings`); `transcripts` has
-    both. Each figure is a dict of mean, low and high (a 95 % bootstrap interval over clips) and n,
-    the clips it could be measured on; `speakers` has the means of each speaker when there are
-    several, `warnings` the clips whose synthesis had warnings. Raises RunError for a run that
-    cannot be used, CorpusError when its corpus is not prepared, ValueError for an unknown split or
-    one without clips.
+    both. device: of both. Each figure is a dict of mean, low and high (a 95 % bootstrap interval
+    over clips) and n, the clips it could be measured on; `speakers` has the means of each speaker
+    when there are several, `warnings` the clips whose synthesis had warnings. Raises RunError for
+    a run that cannot be used, CorpusError when its corpus is not prepared, ValueError for an
+    unknown split or one without clips.
     """
     checkpoint = find_checkpoint(run)
-    voice = load_voice(checkpoint)
-    recognizer = load_recognizer(judge) if judge else None
+    voice = load_voice(checkpoint, device)
+    recognizer = load_recognizer(judge, device) if judge else None
     clips = choose_clips(open_corpus(voice.config, checkpoint), split, limit)
     _synthesize(voice, clips[0], seed)  # the first call allocates threads and buffers: not timed
     rows: list[Row] = []

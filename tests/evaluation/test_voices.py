@@ -80,7 +80,7 @@ def run(tmp_path: Path) -> Path:
 def evaluate_with(
     run: Path, voice: Playback, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> dict[str, Any]:
-    monkeypatch.setattr(module, "load_voice", lambda checkpoint: voice)
+    monkeypatch.setattr(module, "load_voice", lambda checkpoint, device: voice)
     return evaluate(run, **options)
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tacoskip.cli.transcripts import plain
-from tacoskip.recognition.decode import Symbol, Word
-from tacoskip.recognition.formats import cues, srt, textgrid, vtt
+from tacoskip.recognition.formats import cues, srt, textgrid, to_dict, vtt
 from tacoskip.recognition.recognizer import Transcript
+from tacoskip.recognition.transcript import Symbol, Word
 
 from .conftest import Fuzz
 
@@ -80,7 +79,7 @@ def test_json_parses_back(fuzz: Fuzz) -> None:
         raise AssertionError(f"{name} is no JSON")
 
     def check(transcript: Transcript) -> None:
-        text = json.dumps(plain(transcript), ensure_ascii=False)
+        text = json.dumps(to_dict(transcript), ensure_ascii=False)
         read = json.loads(text, parse_constant=refuse)
         assert [word["text"] for word in read["words"]] == [w.text for w in transcript.words]
 
