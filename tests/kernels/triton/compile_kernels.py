@@ -14,7 +14,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tacoskip.kernels.triton import attention, gru, norm
+from tacoskip.kernels.triton import attention, attention_backward, gru, norm
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
 FLOATS = {
@@ -70,9 +70,11 @@ def main() -> None:
             sizes |= {"P": 32 if filters else 0, "BS": 64 // size, "BK": 128 // size, "ROWS": 16}
             sizes["RECURSION"] = bool(filters)
             stages = 3 if size == 2 else 1
-            for kernel in (attention._forward, attention._backward):
+            for kernel in (attention._forward, attention_backward._backward):
                 print(resources(kernel, dtype, sizes, num_warps=8, num_stages=stages))
-            print(resources(attention._backward_keys, dtype, sizes | {"BS": 16}, num_warps=8))
+            print(
+                resources(attention_backward._backward_keys, dtype, sizes | {"BS": 16}, num_warps=8)
+            )
         sizes = {"BR": 64, "BC": 64, "RECTIFY": True, "POOL": True}
         for kernel in (norm._statistics, norm._apply, norm._sums, norm._backward):
             print(resources(kernel, dtype, sizes))
