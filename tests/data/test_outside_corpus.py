@@ -78,3 +78,13 @@ def test_hint_names_the_folder_inside(book: Path) -> None:
     corpus = find_corpus(MODULE)
     assert layout_hint(book.parent, corpus) == f"; did you mean data.root={book}?"
     assert next(u.id for u in corpus.read(book, load_config("smoke").data, Notes())) == "c000"
+
+
+def test_corpus_without_a_reader_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from tacoskip.data.corpora import Corpus\n\nclass Empty(Corpus):\n    name = 'empty'\n"
+    (tmp_path / "empty_corpus.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot use data\.corpus=empty_corpus:Empty.*read"):
+        find_corpus("empty_corpus:Empty")

@@ -5,6 +5,7 @@ is `data.corpus=my_package.my_module:MyCorpus`, or a name in the entry point gro
 `tacoskip.corpora`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,7 +34,7 @@ class Archive:
     folder: str = ""
 
 
-class Corpus:
+class Corpus(ABC):
     """A corpus of speech and text. Subclass it in one file; only `name` and `read` are required.
 
     name: what `data.corpus` calls it. sample_rate: at which its recipes use it (0: any); another
@@ -50,13 +51,13 @@ class Corpus:
     inner: ClassVar[str] = ""
     settings: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         """Yield the clips of the folder `root`, which is resolved.
 
         A path from a table must go through `utterance.find_inside`. A clip that cannot be used goes
         to `notes.drop`, never into an exception. Raises LayoutError when `root` is another corpus.
         """
-        raise NotImplementedError
 
     def looks_like(self, root: Path) -> bool:
         """Whether a folder has this corpus' layout: for hints, and decided by file names alone."""
@@ -122,7 +123,10 @@ def find_corpus(name: str) -> Corpus:
         raise ValueError(f"cannot import data.corpus={name}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Corpus)):
         raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
-    return found()
+    try:
+        return found()
+    except TypeError as error:  # `read` is missing, or the constructor has arguments
+        raise ValueError(f"cannot use data.corpus={name}: {error}") from error
 
 
 def layout_hint(root: Path, corpus: Corpus) -> str:
