@@ -1,14 +1,99 @@
-"""Files that are written whole or not at all."""
+"""Files written whole or not at all, read with a limit; folders that one process writes to."""
 
+import errno
+import fcntl
+import math
 import os
+import socket
+import stat
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system without them
+
+
+class FolderInUse(RuntimeError):
+    """Another process writes to a folder; the message names it."""
+
+
+@contextmanager
+def folder_lock(folder: str | Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the folder is made where there is none.
+
+    An advisory lock on FOLDER/.lock: the system releases it however the process ends, and file
+    systems shared by machines (NFS, Lustre) keep it too. The file stays. Readers need no lock.
+    Raises FolderInUse with the holder's process, machine and time.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder) / LOCK, "a+", encoding="utf-8", errors="replace") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            raise FolderInUse(f"{folder} is in use by {holder}: wait for it, or end it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warnings.warn(f"{folder} is on a file system without locks", stacklevel=3)
+        file.truncate(0)
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
+        file.flush()
+        yield
+
+
+def raised_limit(limit: int) -> int:
+    """Return a limit times the environment variable TACOSKIP_LIMITS, a factor (default 1)."""
+    text = os.environ.get("TACOSKIP_LIMITS", "1")
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = math.nan
+    if not 0 < factor < math.inf:
+        raise ValueError(f"expected TACOSKIP_LIMITS, a factor above 0, got {text!r}")
+    return int(limit * factor)
+
+
+def open_regular(path: str | Path, limit: int) -> BinaryIO:
+    """Open a regular file of at most `limit` bytes (times TACOSKIP_LIMITS) for reading.
+
+    A FIFO, device or folder, which may hang or never end, raises ValueError that names it, as does
+    a larger file; OSError where there is none.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK)  # else opening a FIFO waits for a writer
+
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 (the caller closes it)
+    try:
+        status, limit = os.fstat(file.fileno()), raised_limit(limit)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path}: expected a regular file, got a FIFO or device")
+        if status.st_size > limit:
+            raise ValueError(
+                f"{path}: expected at most {limit:,} bytes, got {status.st_size:,}; if it is "
+                "meant, set TACOSKIP_LIMITS=10 (times as much)"
+            )
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | Path, limit: int) -> bytes:
+    """Return the bytes of a regular file of at most `limit` bytes, as `open_regular` checks it."""
+    with open_regular(path, limit) as file:
+        return file.read(raised_limit(limit))
 
 
 @contextmanager

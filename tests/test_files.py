@@ -1,0 +1,70 @@
+"""Locks of folders, and files that are opened as regular files of a bounded size."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tacoskip.files import FolderInUse, folder_lock, open_regular, read_regular
+
+HOLD = """
+import sys, time
+from tacoskip.files import folder_lock
+with folder_lock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_second_writer_is_refused_until_the_first_is_killed(tmp_path):
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(FolderInUse) as refused, folder_lock(folder):
+                pass
+        finally:
+            holder.kill()
+    message = str(refused.value)
+    assert f"process {holder.pid} on {os.uname().nodename} since 20" in message
+    assert "\n" not in message
+    mine = f"process {os.getpid()} on"
+    with folder_lock(folder), pytest.raises(FolderInUse, match=mine), folder_lock(folder):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder"])
+def test_open_regular_refuses_what_is_no_file(tmp_path, kind):
+    path = {"fifo": tmp_path / "fifo", "device": Path("/dev/zero"), "folder": tmp_path}[kind]
+    if kind == "fifo":
+        os.mkfifo(path)
+    errors: list[BaseException] = []
+
+    def opening() -> None:
+        try:
+            open_regular(path, 10).close()
+        except (ValueError, OSError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=opening, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive() and str(path) in str(errors[0])
+
+
+def test_read_regular_is_bounded_and_the_limit_can_be_raised(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    assert read_regular(path, 10) == b"0123456789"
+    with pytest.raises(ValueError, match=r"at most 9 bytes, got 10.*TACOSKIP_LIMITS"):
+        read_regular(path, 9)
+    monkeypatch.setenv("TACOSKIP_LIMITS", "1.5")
+    assert len(read_regular(path, 9)) == 10
+    monkeypatch.setenv("TACOSKIP_LIMITS", "much")
+    with pytest.raises(ValueError, match="expected TACOSKIP_LIMITS"):
+        read_regular(path, 9)
