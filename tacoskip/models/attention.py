@@ -19,6 +19,7 @@ from tacoskip.messages import nearest
 from tacoskip.precision import at_least_float32
 
 State = tuple[Tensor, ...]
+Step = tuple[Tensor, State]  # weights (B, S) and the state behind the step
 
 
 def masked_softmax(energies: Tensor, mask: Tensor) -> Tensor:
@@ -62,19 +63,15 @@ class Bahdanau(Attention):
         self.energy = nn.Linear(channels, 1, bias=False)
 
     def keys(self, memory: Tensor) -> Tensor:
-        keys: Tensor = self.memory(memory)
-        return keys
+        return self.memory(memory)
 
     def start(self, keys: Tensor) -> State:
         return (keys.new_zeros(keys.shape[:2]),)
 
     def energies(self, query: Tensor, keys: Tensor) -> Tensor:
-        energies: Tensor = self.energy(torch.tanh(self.query(query)[:, None] + keys))
-        return energies[:, :, 0]
+        return self.energy(torch.tanh(self.query(query)[:, None] + keys))[:, :, 0]
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         weights = masked_softmax(self.energies(query, keys), mask)
         return weights, (weights,)
 
@@ -104,16 +101,12 @@ class LocationSensitive(Bahdanau):
         return first, torch.zeros_like(first)
 
     def located_energies(self, query: Tensor, keys: Tensor, state: State) -> Tensor:
-        location = self.location(torch.stack(state[:2], 1)).transpose(
-            1, 2
-        )  # (B, C, S) -> (B, S, C)
+        located = self.location(torch.stack(state[:2], 1))
+        location = located.transpose(1, 2)  # (B, C, S) -> (B, S, C)
         hidden = self.query(query)[:, None] + keys + self.location_out(location)
-        energies: Tensor = self.energy(torch.tanh(hidden))
-        return energies[:, :, 0]
+        return self.energy(torch.tanh(hidden))[:, :, 0]
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         weights = masked_softmax(self.located_energies(query, keys, state), mask)
         return weights, (weights, state[1] + weights)
 
@@ -133,17 +126,14 @@ class Forward(LocationSensitive):
 
     back = 3
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         energies = self.located_energies(query, keys, state)
         reachable = state[0] + shift_right(state[0])
         if not self.training:
             symbols = torch.arange(mask.shape[1], device=mask.device)
             reachable = reachable * (symbols >= state[0].argmax(1, keepdim=True) - self.back)
-        weights = masked_softmax(
-            energies + reachable.clamp(min=1e-12).log(), mask & (reachable > 0)
-        )
+        energies = energies + reachable.clamp(min=1e-12).log()
+        weights = masked_softmax(energies, mask & (reachable > 0))
         return weights, (weights, state[1] + weights)
 
 
@@ -168,9 +158,7 @@ class StepwiseMonotonic(Bahdanau):
     def start(self, keys: Tensor) -> State:
         return (one_hot_start(keys),)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         energies = at_least_float32(self.energies(query, keys)) + self.stay_bias
         if self.training:
             energies = energies + self.noise * torch.randn_like(energies)
@@ -205,9 +193,7 @@ class GMM(Attention):
     def start(self, keys: Tensor) -> State:
         return keys.new_zeros(keys.shape[:2]), keys.new_zeros(keys.shape[0], self.components)
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         out = at_least_float32(self.out(torch.tanh(self.hidden(query))))
         weight, step, width = out.chunk(3, dim=1)
         weight = torch.softmax(weight, 1)
@@ -240,8 +226,6 @@ class DynamicConvolution(Attention):
         filters: int = 8,
         kernel_size: int = 21,
         prior_length: int = 11,
-        prior_alpha: float = 0.1,
-        prior_beta: float = 0.9,
     ):
         super().__init__()
         self.filters, self.kernel_size, self.prior_length = filters, kernel_size, prior_length
@@ -251,18 +235,13 @@ class DynamicConvolution(Attention):
         self.dynamic = nn.Linear(channels, filters * kernel_size, bias=False)
         self.dynamic_out = nn.Linear(filters, channels)
         self.energy = nn.Linear(channels, 1, bias=False)
-        self.register_buffer(
-            "prior", _beta_binomial(prior_length, prior_alpha, prior_beta).flip(0)[None, None]
-        )
+        self.register_buffer("prior", _beta_binomial(prior_length, 0.1, 0.9).flip(0)[None, None])
 
-    def forward(
-        self, query: Tensor, keys: Tensor, mask: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         last = state[0]
         batch, symbols = last.shape
-        prior = functional.conv1d(
-            functional.pad(last[:, None], (self.prior_length - 1, 0)), self.prior
-        )
+        before = functional.pad(last[:, None], (self.prior_length - 1, 0))
+        prior = functional.conv1d(before, self.prior)
         static = self.static(last[:, None]).transpose(1, 2)  # (B, C, S) -> (B, S, C)
         kernels = self.dynamic(torch.tanh(self.hidden(query))).view(-1, 1, self.kernel_size)
         # Each item is convolved with its own kernels: items become groups.
@@ -270,26 +249,23 @@ class DynamicConvolution(Attention):
             last[None].to(kernels.dtype), kernels, padding=self.kernel_size // 2, groups=batch
         )
         dynamic = dynamic.view(batch, self.filters, symbols).transpose(1, 2)
-        energies = self.energy(torch.tanh(self.static_out(static) + self.dynamic_out(dynamic)))[
-            :, :, 0
-        ]
+        hidden = torch.tanh(self.static_out(static) + self.dynamic_out(dynamic))
+        energies = self.energy(hidden)[:, :, 0]
         weights = masked_softmax(energies + prior[:, 0].clamp(min=1e-6).log(), mask)
         return weights, (weights,)
 
 
 def _beta_binomial(length: int, alpha: float, beta: float) -> Tensor:
     """Probabilities (length,) of moving on by 0, 1, ... symbols."""
-    n = length - 1
+    a, b = torch.tensor(alpha, dtype=torch.float64), torch.tensor(beta, dtype=torch.float64)
+    k = torch.arange(length, dtype=torch.float64)
+    n = k[-1]
 
-    def log_beta(a: float, b: float) -> float:
-        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+    def log_beta(a: Tensor, b: Tensor) -> Tensor:
+        return a.lgamma() + b.lgamma() - (a + b).lgamma()
 
-    return torch.tensor(
-        [
-            math.comb(n, k) * math.exp(log_beta(k + alpha, n - k + beta) - log_beta(alpha, beta))
-            for k in range(length)
-        ]
-    )
+    log_ways = -log_beta(k + 1, n - k + 1) - (n + 1).log()
+    return (log_ways + log_beta(k + a, n - k + b) - log_beta(a, b)).exp().float()
 
 
 ATTENTIONS: dict[str, Callable[[int, int, int], Attention]] = {

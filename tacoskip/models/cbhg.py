@@ -73,8 +73,7 @@ class Pointwise(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        h: Tensor = self.linear(x)
-        return h.masked_fill(~mask[:, :, None], 0.0)
+        return self.linear(x).masked_fill(~mask[:, :, None], 0.0)
 
 
 class CBHG(nn.Module):
@@ -92,11 +91,8 @@ class CBHG(nn.Module):
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()
-        bank, inner, channels = (
-            settings.bank_channels,
-            settings.projection_channels,
-            settings.channels,
-        )
+        bank, inner = settings.bank_channels, settings.projection_channels
+        channels = settings.channels
         self.out_channels = 2 * settings.gru_channels
         self.residual = settings.residual
         # Parts are initialised independently: a change of one leaves the others as they were.
@@ -131,5 +127,4 @@ class CBHG(nn.Module):
         h = self.norm1(self.project1(h), mask)
         h = self.norm2(self.project2(h), mask)
         h = self.widen(x + h if self.residual else h)
-        out: Tensor = self.gru(self.stack(h, mask), mask)
-        return out
+        return self.gru(self.stack(h, mask), mask)

@@ -122,9 +122,7 @@ class StridedConv(nn.Module):
 
 
 class Recognizer(nn.Module):
-    """The whole network. frames_per_second: of its mels. Raises ValueError when `subsampling` is no
-    power of two.
-    """
+    """The whole network. frames_per_second: of its mels."""
 
     mel_mean: Tensor
     mel_std: Tensor
@@ -139,10 +137,6 @@ class Recognizer(nn.Module):
     ):
         super().__init__()
         self.n_mels, self.subsampling = n_mels, settings.subsampling
-        if settings.subsampling < 1 or settings.subsampling & (settings.subsampling - 1):
-            raise ValueError(
-                f"expected asr.subsampling 1, 2, 4, 8, ..., got {settings.subsampling}"
-            )
         self.prior = CORPUS_SECONDS * frames_per_second
         self.register_buffer("mel_mean", torch.zeros(n_mels))
         self.register_buffer("mel_std", torch.ones(n_mels))
@@ -154,16 +148,13 @@ class Recognizer(nn.Module):
         self.convolutions = nn.ModuleList(
             StridedConv(*layer) for layer in zip(widths, widths[1:], strides, strict=False)
         )
-        self.layers = nn.ModuleList()
-        width = settings.channels
-        for _ in range(settings.layers):
-            self.layers.append(CBHG(width, cbhg))
-            width = 2 * cbhg.gru_channels
+        width = 2 * cbhg.gru_channels
+        widths = [settings.channels, *([width] * (settings.layers - 1))]
+        self.layers = nn.ModuleList(CBHG(one, cbhg) for one in widths)
         self.dropout = nn.Dropout(settings.dropout)
         self.output = nn.Linear(width, n_tokens)
-        self.speller = (
-            Speller(width, n_tokens, settings) if settings.decoder == "attention" else None
-        )
+        spells = settings.decoder == "attention"
+        self.speller = Speller(width, n_tokens, settings) if spells else None
 
     def take_statistics(self, mels: Iterable[Tensor]) -> None:
         """Learn how the corpus' log mels (T, M) lie below their loudest frame."""
