@@ -119,6 +119,15 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def decode_text(raw: bytes, name: str | Path) -> str:
+    """Return UTF-8 as text; raises ValueError with the first byte that is something else."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{raw[error.start]:02x} at {error.start}"
+        raise ValueError(f"{name}: expected UTF-8 text, got {byte}") from None
+
+
 def save_figure(figure: "Figure", path: str | Path, dpi: int = 110) -> None:
     """Write a matplotlib figure as png, atomically."""
     picture = BytesIO()

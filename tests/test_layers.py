@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "tacoskip"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-COMMON = {"files", "messages", "settings"}  # every room may import them
+COMMON = {"files", "messages", "settings", "timed_words"}  # every room may import them
 SETTINGS = {f"{room}.settings" for room in ("text", "audio", "models", "data", "training")}
 GROUND = {"text", "audio", "masks", "precision", "kernels", "blocks", "models", "data"}
 CONFIG = GROUND | {"config", "config_checks", "recipe_files"}

@@ -133,13 +133,12 @@ def align(
     transcripts.check_request(format, out)
     with working():
         from tacoskip.loading import load_recognizer
-        from tacoskip.recognition.formats import render
 
         transcript = load_recognizer(run, device).align(audio, text)
         if out is not None:
             transcripts.write([transcript], format, out)
     if out is None:
-        print(render(transcript, format))
+        print(transcript.render(format))
 
 
 @guarded

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tacoskip.cli.console import Bar, log
+from tacoskip.files import write_whole
 
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer
     from tacoskip.recognition.transcript import Transcript
+
+SUFFIXES = {"text": ".txt", "textgrid": ".TextGrid"}  # of json, srt and vtt their names
 
 
 def check_request(kind: str, out: str | None, files: int = 1) -> None:
@@ -31,8 +34,6 @@ def transcribe(
 
     out: a folder that takes a file for each recording instead.
     """
-    from tacoskip.recognition.formats import render, to_dict
-
     errors, transcripts = [], list["Transcript"]()
     began = time.monotonic()
     with Bar("transcribe") as bar:
@@ -48,16 +49,23 @@ def transcribe(
         write(transcripts, kind, out)
         return "", errors
     if kind == "json":
-        found = {"transcripts": [to_dict(one) for one in transcripts]}
+        found = {"transcripts": [one.to_dict() for one in transcripts]}
         return json.dumps(found, ensure_ascii=False), errors
     if kind == "text" and len(paths) > 1:
         return "\n".join(f"{one.source}: {one.text}" for one in transcripts), errors
-    return "\n".join(render(one, kind) for one in transcripts), errors
+    return "\n".join(one.render(kind) for one in transcripts), errors
 
 
 def write(transcripts: Iterable["Transcript"], kind: str, folder: str) -> None:
-    """Write a file for each transcript into the folder and name it."""
-    from tacoskip.recognition.formats import write_files
-
-    for path in write_files(transcripts, kind, Path(folder)):
+    """Write a file for each transcript into the folder, named for its recording; log its name."""
+    Path(folder).mkdir(exist_ok=True)
+    written: list[Path] = []
+    for transcript in transcripts:
+        stem, suffix, number = Path(transcript.source).stem, SUFFIXES.get(kind, f".{kind}"), 1
+        path = Path(folder) / f"{stem}{suffix}"
+        while path in written:  # recordings of one name from several folders
+            number += 1
+            path = Path(folder) / f"{stem}-{number}{suffix}"
+        write_whole(path, transcript.render(kind) + "\n")
+        written.append(path)
         log(f"wrote {path}")

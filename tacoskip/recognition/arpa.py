@@ -20,8 +20,6 @@ def arpa_words(path: str | Path) -> list[str]:
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as file:
             return _read(file)
-    except FileNotFoundError:
-        raise ValueError(f"no such language model: {path}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected an ARPA language model of text") from None
     except _NotArpaError as error:

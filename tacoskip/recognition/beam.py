@@ -103,28 +103,24 @@ class BeamDecoder:
         return tokens
 
 
-class Rescorer:
-    """Chooses among the best texts of a beam search by the attention decoder's score as well.
+def rescore(
+    beam: BeamDecoder,
+    score: Callable[[Tensor, list[list[int]]], Tensor],
+    weight: float,
+    log_probs: Tensor,
+    memory: Tensor,
+) -> list[Token]:
+    """Return the tokens of the best text for (L, V) and the encoder's memory (L, C).
 
-    score: log probabilities of texts in a memory (L, C). weight: of the beam's score.
+    score: log probabilities of texts in a memory, by the attention decoder. weight: of the beam's
+    own score beside it.
     """
-
-    def __init__(
-        self, beam: BeamDecoder, score: Callable[[Tensor, list[list[int]]], Tensor], weight: float
-    ) -> None:
-        self.beam, self.score, self.weight = beam, score, weight
-
-    def __call__(self, log_probs: Tensor, memory: Tensor) -> list[Token]:
-        """Return the tokens of the best text for (L, V) and the encoder's memory (L, C)."""
-        found = self.beam.nbest(log_probs)
-        if len(found) == 1:
-            return found[0][0]
-        scores = self.score(memory, [[token.index for token in tokens] for tokens, _ in found])
-        totals = [
-            self.weight * beam_score + (1 - self.weight) * spelling_score
-            for (_, beam_score), spelling_score in zip(found, scores.tolist(), strict=True)
-        ]
-        return found[totals.index(max(totals))][0]
+    texts, beam_scores = zip(*beam.nbest(log_probs), strict=True)
+    if len(texts) == 1:
+        return list(texts[0])
+    spelling = score(memory, [[token.index for token in tokens] for tokens in texts])
+    totals = weight * torch.tensor(beam_scores) + (1 - weight) * spelling
+    return list(texts[int(totals.argmax())])
 
 
 def _lexicon(words: list[str], vocabulary: Vocabulary, tokens: list[str]) -> str:

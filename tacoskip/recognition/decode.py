@@ -1,4 +1,4 @@
-"""From CTC posteriors to tokens: the likeliest token of each frame.
+"""From CTC posteriors to tokens: the likeliest of each frame, or those of a known text.
 
 L encoder frames, V tokens of the vocabulary; token 0 is the blank.
 """
@@ -47,9 +47,24 @@ def greedy(log_probs: Tensor) -> list[Token]:
 
 def greedy_batch(log_probs: Tensor, lengths: Tensor) -> list[list[int]]:
     """Return the greedy tokens of each utterance of log_probs (B, L, V), lengths (B,)."""
-    best = log_probs.argmax(2).cpu()
-    found = []
-    for row, length in zip(best, lengths.tolist(), strict=True):
-        merged = torch.unique_consecutive(row[:length])
-        found.append(merged[merged > 0].tolist())
-    return found
+    rows = zip(log_probs.argmax(2).cpu(), lengths.tolist(), strict=True)
+    merged = [torch.unique_consecutive(row[:length]) for row, length in rows]
+    return [tokens[tokens > 0].tolist() for tokens in merged]
+
+
+def align_tokens(log_probs: Tensor, tokens: Sequence[int]) -> list[Token]:
+    """Return known tokens, each with its frames on the likeliest path through (L, V).
+
+    Raises ValueError where there are no tokens or the recording is too short for them.
+    """
+    from torchaudio.functional import forced_align
+
+    needed = frames_needed(tokens)
+    if not tokens:
+        raise ValueError("expected a text with letters to align, got none")
+    if len(log_probs) < needed:
+        raise ValueError(
+            f"the recording is too short for the text: {len(log_probs)} frames, {needed} needed"
+        )
+    path, scores = forced_align(log_probs.float()[None], torch.tensor([tokens], dtype=torch.int32))
+    return merge_repeats(path[0].tolist(), scores[0].tolist())

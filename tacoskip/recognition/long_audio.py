@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tacoskip.recognition.transcript import Transcript, Word
+from tacoskip.recognition.transcript import Transcript
+from tacoskip.timed_words import Word
 
 WINDOW_SECONDS = 20.0
 MARGIN_SECONDS = 2.0  # context on each side of a window, whose posteriors are not used

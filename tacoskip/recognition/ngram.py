@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tacoskip.files import whole_file
+from tacoskip.files import decode_text, whole_file
 from tacoskip.recognition.arpa import SPACE
 from tacoskip.text.letters import plain_words
 
@@ -45,18 +45,15 @@ class NGram:
         below: dict[Gram, float] = {}
         uniform = 1 / len(vocabulary)
         for n, grams in enumerate(counts, 1):
+            grams.pop((START,), None)  # never predicted
             discounts = _discounts(grams)
             total: defaultdict[Gram, int] = defaultdict(int)
             taken: defaultdict[Gram, float] = defaultdict(float)
             for gram, count in grams.items():
-                if gram == (START,):
-                    continue
                 total[gram[:-1]] += count
                 taken[gram[:-1]] += discounts[min(count, 3)]
             level: dict[Gram, float] = {}
             for gram, count in grams.items():
-                if gram == (START,):
-                    continue
                 context = gram[:-1]
                 lower = below[gram[1:]] if n > 1 else uniform
                 kept = (count - discounts[min(count, 3)]) / total[context]
@@ -68,24 +65,13 @@ class NGram:
             self.probability.append(level)
             below = level
 
-    def prob(self, word: str, context: Gram = ()) -> float:
-        """Return p(word | context) by the back-off rule of ARPA files."""
-        if (word,) not in self.probability[0]:
-            word = UNKNOWN
-        weight, context = 1.0, context[max(0, len(context) - self.order + 1) :]
-        while (*context, word) not in self.probability[len(context)]:
-            weight *= self.backoff.get(context, 1.0)
-            context = context[1:]
-        return weight * self.probability[len(context)][(*context, word)]
-
     def write(self, path: str | Path) -> None:
         """Write the model as an ARPA file, whole or not at all."""
         levels = [dict(level) for level in self.probability]
         levels[0][(START,)] = 0.0
         with whole_file(path) as part, part.open("w", encoding="utf-8") as file:
-            file.write("\\data\\\n")
-            for n, level in enumerate(levels, 1):
-                file.write(f"ngram {n}={len(level)}\n")
+            sizes = [f"ngram {n}={len(level)}\n" for n, level in enumerate(levels, 1)]
+            file.write("".join(["\\data\\\n", *sizes]))
             for n, level in enumerate(levels, 1):
                 file.write(f"\n\\{n}-grams:\n")
                 for gram in sorted(level):
@@ -103,14 +89,10 @@ def train_file(
 ) -> dict[str, Any]:
     """Train on text files, a sentence a line, and write `out`; returns what it holds.
 
-    characters: model characters, a space written as "|". Raises ValueError for files that cannot be
-    read or hold no words.
+    characters: model characters, a space written as "|". Raises OSError for files that cannot be
+    read or written, ValueError for files without words or not in UTF-8.
     """
     sentences = [words for path in texts for words in _sentences(Path(path), characters)]
-    if Path(out).is_dir():
-        raise ValueError(f"expected a file to write, got the folder '{out}'")
-    if not Path(out).absolute().parent.is_dir():
-        raise ValueError(f"no folder '{Path(out).parent}' to write {out} into")
     model = NGram(sentences, order)
     model.write(out)
     counts = [len(level) for level in model.probability]
@@ -118,15 +100,7 @@ def train_file(
 
 
 def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise ValueError(f"no such file: {path}") from None
-    except IsADirectoryError:
-        raise ValueError(f"expected a text file, got the folder '{path}'") from None
-    except (UnicodeDecodeError, OSError):
-        raise ValueError(f"{path}: expected a text in UTF-8") from None
-    for line in lines:
+    for line in decode_text(path.read_bytes(), path).splitlines():
         words = plain_words(line)
         if words:
             yield list(words.replace(" ", SPACE)) if characters else words.split()
@@ -150,11 +124,10 @@ def _counts(sentences: Iterable[Iterable[str]], order: int) -> list[Counter[Gram
 
 def _discounts(counts: Counter[Gram]) -> tuple[float, float, float, float]:
     """The discounts of counts 0, 1, 2 and 3 or more."""
-    n = Counter(min(count, 5) for gram, count in counts.items() if gram != (START,))
-    if not all(n[k] for k in (1, 2, 3, 4)):
-        return 0.0, *FALLBACK
-    y = n[1] / (n[1] + 2 * n[2])
-    one, two, three = (k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))
-    if not (0 < one <= 1 and 0 < two <= 2 and 0 < three <= 3):
-        return 0.0, *FALLBACK
-    return 0.0, one, two, three
+    n = Counter(min(count, 5) for count in counts.values())
+    if all(n[k] for k in (1, 2, 3, 4)):
+        y = n[1] / (n[1] + 2 * n[2])
+        one, two, three = (k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))
+        if 0 < one <= 1 and 0 < two <= 2 and 0 < three <= 3:
+            return 0.0, one, two, three
+    return 0.0, *FALLBACK

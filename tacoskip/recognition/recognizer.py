@@ -17,9 +17,8 @@ from tacoskip.audio import FrontEnd, stream_audio
 from tacoskip.config import Config
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.speller import CTC_WEIGHT
-from tacoskip.recognition.align import align_tokens
-from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
-from tacoskip.recognition.decode import Token, greedy
+from tacoskip.recognition.beam import BeamDecoder, BeamSettings, rescore
+from tacoskip.recognition.decode import Token, align_tokens, greedy
 from tacoskip.recognition.long_audio import Recording, Segmenter, Window
 from tacoskip.recognition.onnx import OnnxRecognizer
 from tacoskip.recognition.transcript import Transcript, words_of
@@ -62,9 +61,10 @@ class SpeechRecognizer:
             self.decode = BeamDecoder(self.vocabulary, beam)
         else:
             decoder = BeamDecoder(self.vocabulary, beam, nbest=min(RESCORED_TEXTS, beam.size))
-            rescorer = Rescorer(decoder, self._spelling_scores, CTC_WEIGHT)
-            n_tokens = len(self.vocabulary)
-            self.decode = lambda rows: rescorer(rows[:, :n_tokens], rows[:, n_tokens:])
+            n = len(self.vocabulary)
+            self.decode = lambda rows: rescore(
+                decoder, self._spelling_scores, CTC_WEIGHT, rows[:, :n], rows[:, n:]
+            )
             self.decoding += ", rescored"
         if beam.lm:
             self.decoding += f", {Path(beam.lm).name} x {beam.lm_weight:g}"

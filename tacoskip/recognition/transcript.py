@@ -1,31 +1,13 @@
 """What was recognized in a recording: words and characters with times and confidences."""
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tacoskip.recognition.decode import Token
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A character: its times in seconds, its probability."""
-
-    text: str
-    start: float
-    end: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word: times in seconds; confidence, the geometric mean of its characters'."""
-
-    text: str
-    start: float
-    end: float
-    confidence: float
-    symbols: tuple[Symbol, ...] = field(repr=False, default=())
+from tacoskip.timed_words import Word, row, srt, textgrid, vtt
 
 
 @dataclass
@@ -46,6 +28,28 @@ class Transcript:
         """Geometric mean of the words' confidences; 0 without words."""
         return confidence(self.words)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: words and their characters with times."""
+        return {
+            "file": self.source,
+            "text": self.text,
+            "seconds": round(self.seconds, 3),
+            "confidence": round(self.confidence, 4),
+            "words": [
+                row(word) | {"characters": [row(c) for c in word.characters]} for word in self.words
+            ],
+        }
+
+    def render(self, format: str) -> str:
+        """Return it as text, json, srt, vtt or textgrid, without a line break at its end."""
+        if format == "json":
+            return json.dumps(self.to_dict(), ensure_ascii=False)
+        if format == "textgrid":
+            return textgrid(self.words, self.seconds).rstrip("\n")
+        if format == "text":
+            return self.text
+        return {"srt": srt, "vtt": vtt}[format](self.words).rstrip("\n")
+
 
 def words_of(
     tokens: Sequence[Token], symbols: Sequence[str], frame_seconds: float, offset: float = 0.0
@@ -55,32 +59,25 @@ def words_of(
     symbols: the text of each token, one or more characters; a space in it begins a word. offset:
     seconds at the first frame. Characters of one token share its time evenly.
     """
-    words: list[list[Symbol]] = [[]]
+    words: list[list[Word]] = [[]]
     for token in tokens:
         text = symbols[token.index]
-        start, end = token.first * frame_seconds, (token.last + 1) * frame_seconds
-        share = (end - start) / max(len(text), 1)
-        probability = math.exp(min(token.score, 0.0))
+        share = (token.last + 1 - token.first) * frame_seconds / max(len(text), 1)
         for position, character in enumerate(text):
+            at = offset + token.first * frame_seconds + position * share
             if character == " ":
                 words.append([])
-                continue
-            at = offset + start + position * share
-            words[-1].append(Symbol(character, at, at + share, probability))
+            else:
+                chance = math.exp(min(token.score, 0.0))
+                words[-1].append(Word(character, at, at + share, chance))
     return [
-        Word(
-            "".join(symbol.text for symbol in word),
-            word[0].start,
-            word[-1].end,
-            confidence(word),
-            tuple(word),
-        )
+        Word("".join(c.text for c in word), word[0].start, word[-1].end, confidence(word), (*word,))
         for word in words
         if word
     ]
 
 
-def confidence(parts: Iterable[Symbol | Word]) -> float:
+def confidence(parts: Iterable[Word]) -> float:
     """Return the geometric mean of probabilities; 0 without any."""
     logs = [math.log(max(part.confidence, 1e-30)) for part in parts]
     return math.exp(sum(logs) / len(logs)) if logs else 0.0

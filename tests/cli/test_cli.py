@@ -253,7 +253,7 @@ def test_quiet_leaves_results_warnings_and_errors(
     Path("words.txt").write_text("one two\nthree\n")
     assert tacoskip("ngram", "words.txt").stderr.startswith("wrote lm.arpa")
     assert tacoskip("ngram", "words.txt", "--quiet").stderr == ""
-    assert "no such file" in refused(tacoskip("ngram", "gone.txt", "--quiet"))
+    assert "gone.txt: No such file" in refused(tacoskip("ngram", "gone.txt", "--quiet"))
 
 
 def test_blocks_reports_the_measured_receptive_field() -> None:

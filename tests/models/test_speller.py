@@ -8,7 +8,7 @@ from tacoskip.masks import lengths_to_mask
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
-from tacoskip.recognition.beam import BeamDecoder, BeamSettings, Rescorer
+from tacoskip.recognition.beam import BeamDecoder, BeamSettings, rescore
 from tacoskip.text.subwords import Characters
 from tacoskip.training.losses import spelling_loss
 
@@ -90,5 +90,5 @@ def test_a_speller_can_overrule_ctc_and_its_weight_says_how_easily() -> None:
         return torch.tensor([0.0 if text == [3] else -4.0 for text in texts])
 
     for weight, expected in ((0.3, [3]), (1.0, [2])):
-        heard = Rescorer(beam, likes_b, weight)(log_probs, torch.zeros(2, 6))
-        assert [unit.index for unit in heard] == expected
+        found = rescore(beam, likes_b, weight, log_probs, torch.zeros(2, 6))
+        assert [token.index for token in found] == expected

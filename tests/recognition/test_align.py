@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from tacoskip.recognition.align import align_tokens
+from tacoskip.recognition.decode import align_tokens
 
 
 def best_path(log_probs: torch.Tensor, tokens: tuple[int, ...]) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ def test_words_have_times_and_confidence() -> None:
     words = words_of(greedy(path([0, 2, 2, 3, 0, 1, 1, 3])), NAMES, 0.1, offset=5)
     assert [word.text for word in words] == ["ab", "b"]
     assert (words[0].start, words[0].end) == pytest.approx((5.1, 5.4))
-    assert [s.text for s in words[0].symbols] == ["a", "b"]
+    assert [s.text for s in words[0].characters] == ["a", "b"]
     assert words[1].start == pytest.approx(5.7) and words[1].confidence == pytest.approx(0.7)
 
 
@@ -51,8 +51,8 @@ def test_confidence_is_a_geometric_mean() -> None:
 
 def test_a_unit_of_several_characters_shares_its_time() -> None:
     (word,) = words_of([Token(0, 2, 3, 0.0)], [" ab"], 0.3)
-    assert [s.text for s in word.symbols] == ["a", "b"]
-    assert word.symbols[0].end == pytest.approx(word.symbols[1].start) == pytest.approx(1.0)
+    assert [s.text for s in word.characters] == ["a", "b"]
+    assert word.characters[0].end == pytest.approx(word.characters[1].start) == pytest.approx(1.0)
 
 
 def test_frames_needed_by_ctc() -> None:

@@ -146,7 +146,7 @@ def test_alignment_returns_the_text_in_order(recognizer: SpeechRecognizer, tmp_p
     soundfile.write(tmp_path / "a.wav", sound(30.0), RATE)
     found = recognizer.align(tmp_path / "a.wav", "One, two -- three!")
     assert [word.text for word in found.words] == ["one", "two", "three"]
-    times = [t for word in found.words for s in word.symbols for t in (s.start, s.end)]
+    times = [t for word in found.words for s in word.characters for t in (s.start, s.end)]
     assert times == sorted(times) and times[0] >= 0 and times[-1] <= 30.1
     assert found.seconds == 30.0
     assert all(0 <= word.confidence <= 1 for word in found.words)
