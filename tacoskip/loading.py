@@ -7,13 +7,16 @@ import torch
 from tacoskip.blocks import prune
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.models.recognizer import Recognizer
-from tacoskip.recognition.onnx import OnnxRecognizer
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
-from tacoskip.run_folder.exported import is_exported, read_manifest
-from tacoskip.synthesis.onnx import OnnxTacotron
+from tacoskip.run_folder.exported import (
+    OnnxRecognizer,
+    OnnxTacotron,
+    is_exported,
+    read_manifest,
+)
 from tacoskip.synthesis.voice import Voice
-from tacoskip.text.subwords import vocabulary_from
+from tacoskip.text.subwords import Vocabulary, vocabulary_from
 
 
 def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
@@ -32,23 +35,27 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     prune(model)
     accelerate(model.to(device))
     if isinstance(model, Recognizer):
-        try:
-            vocabulary = vocabulary_from(checkpoint.vocabulary)
-        except ValueError as error:
-            raise RunError(f"{path}: damaged ({error})") from None
-        return SpeechRecognizer(model, config, vocabulary)
+        return SpeechRecognizer(model, config, _vocabulary(checkpoint.vocabulary, path))
     return Voice(
         model, config, checkpoint.speakers, checkpoint.frames_per_symbol, checkpoint.seen_symbols
     )
 
 
+def _vocabulary(model: str, path: Path) -> Vocabulary:
+    try:
+        return vocabulary_from(model)
+    except ValueError as error:
+        raise RunError(f"{path}: damaged ({error})") from None
+
+
 def _load_exported(folder: Path) -> Voice | SpeechRecognizer:
     manifest, config = read_manifest(folder)
     if config.task == "asr":
-        vocabulary = vocabulary_from(manifest.vocabulary)
-        return SpeechRecognizer(OnnxRecognizer(folder, manifest), config, vocabulary)
+        return SpeechRecognizer(
+            OnnxRecognizer(folder, config), config, _vocabulary(manifest.vocabulary, folder)
+        )
     return Voice(
-        OnnxTacotron(folder, manifest),
+        OnnxTacotron(folder, manifest, config.audio.n_mels),
         config,
         manifest.speakers,
         manifest.frames_per_symbol,

@@ -152,8 +152,8 @@ def export(
     """Write a run as ONNX graphs for onnxruntime.
 
     `synthesize` and `transcribe` accept the folder in place of RUN. Each graph is compared with its
-    network on other sizes than it was traced with; the table lists its size, its time and the
-    largest difference. Needs the extra `export` (onnx, onnxruntime).
+    network on other sizes than it was traced with; the table lists its size and the largest
+    difference. Needs the extra `export` (onnx, onnxruntime).
     """
     target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
     if target.is_file():
@@ -161,14 +161,18 @@ def export(
     if not target.absolute().parent.is_dir():
         raise ValueError(f"no folder '{target.parent}' to make -o {target} in")
     with working():
-        from tacoskip import export as exported
+        from tacoskip.export import export as export_run
 
-        result = exported.export(run, target)
+        result = export_run(run, target)
     log(f"wrote {target}")
     if json:
         emit_json(result)
         return
-    emit_table(["graph", "MB", "ms", "x torch", "difference"], exported.rows(result))
+    rows = [
+        [name, f"{one['bytes'] / 1e6:.2f}", f"{one['difference']:.1e}"]
+        for name, one in result["graphs"].items()
+    ]
+    emit_table(["graph", "MB", "difference"], rows)
 
 
 @guarded

@@ -15,9 +15,8 @@ from tacoskip.models.attention import DynamicConvolution
 from tacoskip.models.attention_loop import LoopState
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
-from tacoskip.recognition.onnx import OnnxRecognizer
 from tacoskip.run_folder import RunError
-from tacoskip.synthesis.onnx import NEXT, STATE, OnnxTacotron
+from tacoskip.run_folder.exported import NEXT, STATE, OnnxRecognizer, OnnxTacotron
 
 SIZES = (2, 11), (3, 29)  # batch and length of two examples: one to trace, one to compare
 

@@ -20,8 +20,8 @@ from tacoskip.models.speller import CTC_WEIGHT
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings, rescore
 from tacoskip.recognition.decode import Token, align_tokens, greedy
 from tacoskip.recognition.long_audio import Recording, Segmenter, Window
-from tacoskip.recognition.onnx import OnnxRecognizer
 from tacoskip.recognition.transcript import Transcript, words_of
+from tacoskip.run_folder.exported import OnnxRecognizer
 from tacoskip.text.subwords import Vocabulary
 
 BATCH_SECONDS = 80.0  # of the windows that go through the network together

@@ -1,27 +1,44 @@
-"""A folder that `tacoskip export` wrote: export.json and ONNX graphs, run by onnxruntime.
+"""A folder that `tacoskip export` wrote: export.json, and ONNX graphs that onnxruntime runs.
 
-A voice has encoder.onnx, step.onnx (one decoder step) and postnet.onnx, a recognizer network.onnx.
+    encoder.onnx     symbols (B, S), lengths (B,), speakers (B,) -> memory, keys, the first state
+    step.onnx        the last frame, memory, keys, the state -> R frames, stop logit, next state
+    postnet.onnx     mel (B, L * R, M), lengths (B,) -> mel and linear, log10 magnitudes
+    network.onnx     of a recognizer: mel (B, T, M), lengths (B,) -> log_probs (B, L, V), steps (B,)
+
+B batch, S symbols, L decoder steps or encoder frames, R frames a step, T frames, M mels, V tokens.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from tacoskip.config import Config, from_dict
+from tacoskip.models.decoder import StopTracker
+from tacoskip.models.recognizer import RecognizerOutput
+from tacoskip.models.tacotron import TacotronOutput
 from tacoskip.run_folder import EXPORT, RunError
 
-FORMAT = 2
+FORMAT = 3
+GRAPHS = {"tts": {"encoder", "step", "postnet"}, "asr": {"network"}}  # NAME.onnx of each task
+MOST_BYTES = 50_000_000  # of export.json
+STATE = ("hidden", "context", "gru0", "gru1")  # then attention0 (the weights), attention1, ...
+NEXT = "next_"  # prefix of the state among the outputs of a step
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass
 class ExportManifest:
-    """What export.json holds: of a checkpoint all but the weights. graphs: name to file.
+    """What export.json holds: of a checkpoint all but the weights. graphs: SHA-256 by name.
 
     reduction: frames a decoder step of a voice. vocabulary: a recognizer's subword model, "" for
     characters.
@@ -38,26 +55,65 @@ class ExportManifest:
     format: int = FORMAT
 
 
+def _list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+VALID: dict[str, Callable[[Any], bool]] = {
+    "config": lambda value: isinstance(value, dict) and {"task", "audio"} <= value.keys(),
+    "symbols": _list_of(str),
+    "graphs": lambda value: isinstance(value, dict),
+    "speakers": _list_of(str),
+    "seen_symbols": _list_of(int),
+    "frames_per_symbol": lambda x: type(x) in (int, float) and math.isfinite(x) and 0 <= x <= 1000,
+    "reduction": lambda value: type(value) is int and 1 <= value <= 100,
+    "vocabulary": lambda value: isinstance(value, str),
+    "format": lambda value: value == FORMAT,
+}
+
+
 def is_exported(folder: str | Path) -> bool:
     """Whether a path is a folder that `tacoskip export` wrote."""
     return (Path(folder) / EXPORT).is_file()
 
 
+def graph_hash(path: Path) -> str:
+    """Return the SHA-256 of a graph's file, "" where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 def read_manifest(folder: str | Path) -> tuple[ExportManifest, Config]:
-    """Read export.json and its settings; RunError when it is damaged or of another version."""
+    """Read export.json and its settings.
+
+    Raises RunError, in one line, for values that are not what they should be, and for graphs that
+    are missing or of another export.
+    """
     path = Path(folder) / EXPORT
+    again = "export the run again"
     try:
-        manifest = ExportManifest(**json.loads(path.read_text(encoding="utf-8")))
-    except (TypeError, ValueError):  # a JSONDecodeError is a ValueError
-        raise RunError(
-            f"{path}: damaged or made by another version; export the run again"
-        ) from None
-    if manifest.format != FORMAT:
-        raise RunError(f"{path}: expected format {FORMAT}, got {manifest.format}; export it again")
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values = values if isinstance(values, dict) else {}
+    except (OSError, ValueError, RecursionError):  # a JSONDecodeError is a ValueError
+        raise RunError(f"{path}: damaged; {again}") from None
+    for field in fields(ExportManifest):
+        if field.name not in values or not VALID[field.name](values[field.name]):
+            raise RunError(f"{path}: damaged or of another version ({field.name}); {again}")
     try:
-        return manifest, from_dict(manifest.config, source=str(path))
+        manifest = ExportManifest(**{name: values[name] for name in VALID})
+        config = from_dict(manifest.config, source=str(path))
     except ValueError as error:
         raise RunError(str(error)) from None
+    if config.task == "tts" and not manifest.speakers:
+        raise RunError(f"{path}: expected a speaker, got none; {again}")
+    if set(manifest.graphs) != GRAPHS[config.task]:
+        raise RunError(f"{path}: expected graphs of task={config.task}; {again}")
+    for name, expected in manifest.graphs.items():
+        file = path.parent / f"{name}.onnx"
+        if graph_hash(file) != expected:
+            raise RunError(f"{file}: missing, damaged or of another export; {again}")
+    return manifest, config
 
 
 class OnnxGraph:
@@ -76,17 +132,92 @@ class OnnxGraph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        self.path = path
         try:
             self.session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # onnxruntime has one class for each kind of damage
-            reason = (str(error).strip() or type(error).__name__).split("\n")[0]
-            raise RunError(f"{path}: not a graph that onnxruntime reads ({reason})") from None
+            raise self._error("not a graph that onnxruntime reads", error) from None
         self.inputs = {one.name for one in self.session.get_inputs()}
         self.outputs = [one.name for one in self.session.get_outputs()]
 
     def __call__(self, values: Arrays) -> Arrays:
         """Run the graph; values it has no input for are ignored (tracing drops unused inputs)."""
         known = {name: value for name, value in values.items() if name in self.inputs}
-        return dict(zip(self.outputs, self.session.run(None, known), strict=True))
+        try:
+            return dict(zip(self.outputs, self.session.run(None, known), strict=True))
+        except Exception as error:
+            raise self._error(f"does not fit {EXPORT}", error) from None
+
+    def _error(self, message: str, error: Exception) -> RunError:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        return RunError(f"{self.path}: {message} ({reason})")
+
+
+class OnnxRecognizer(nn.Module):
+    """The graph of a recognizer behind `Recognizer.forward`; it has no `memory` and no speller."""
+
+    mel_mean: Tensor
+    speller = None
+
+    def __init__(self, folder: Path, config: Config) -> None:
+        super().__init__()
+        self.subsampling = config.asr.subsampling
+        self.graph = OnnxGraph(folder / "network.onnx")
+        self.register_buffer("mel_mean", torch.zeros(1))  # tells the device
+
+    def forward(self, mel: Tensor, mel_lengths: Tensor) -> RecognizerOutput:
+        """Log mels (B, T, M), mel_lengths (B,) -> log probabilities."""
+        output = self.graph({"mel": mel.numpy(), "lengths": mel_lengths.numpy()})
+        log_probs = torch.from_numpy(output["log_probs"])
+        return RecognizerOutput(log_probs, torch.empty(0), torch.from_numpy(output["steps"]))
+
+
+class OnnxTacotron(nn.Module):
+    """The graphs of a voice behind the methods that `Voice` calls."""
+
+    mel_mean: Tensor
+
+    def __init__(self, folder: Path, manifest: ExportManifest, n_mels: int) -> None:
+        super().__init__()
+        self.reduction, self.n_mels = manifest.reduction, n_mels
+        self.graphs = {name: OnnxGraph(folder / f"{name}.onnx") for name in manifest.graphs}
+        self.register_buffer("mel_mean", torch.zeros(1))  # tells the device
+
+    def restore(self, mel: Tensor, linear: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both as they are: the post-net's graph gives log10 magnitudes."""
+        return mel, linear
+
+    def infer(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        speakers: Tensor,
+        max_frames: Tensor,
+        rest_frames: int,
+    ) -> TacotronOutput:
+        """Synthesize as `Tacotron.infer` does: the same arguments, the same rules to stop."""
+        lengths = symbol_lengths.numpy()
+        values = {"symbols": symbols.numpy(), "lengths": lengths, "speakers": speakers.numpy()}
+        values |= self.graphs["encoder"](values)
+        values["frame"] = np.zeros((len(lengths), self.n_mels), np.float32)
+        limits = np.maximum(-(-max_frames.numpy() // self.reduction), 1).tolist()
+        ends = StopTracker(limits, (lengths - 1).tolist(), -(-rest_frames // self.reduction))
+        mels, stops, alignments = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+        while not ends.all_stopped:
+            output = self.graphs["step"](values)
+            values |= {name.removeprefix(NEXT): value for name, value in output.items()}
+            values["frame"] = output["mel"][:, -1]
+            mels.append(output["mel"])
+            stops.append(output["stop"])
+            alignments.append(values["attention0"])
+            ends.update([stops[-1].tolist()], [alignments[-1].argmax(1).tolist()])
+        frames = np.array(ends.steps) * self.reduction
+        output = self.graphs["postnet"]({"mel": np.concatenate(mels, 1), "lengths": frames})
+        arrays = (
+            *(output["log_mel"], output["log_linear"]),
+            *(np.stack(stops, 1), np.stack(alignments, 1)),
+            *(frames, np.array(ends.stopped)),
+        )
+        return TacotronOutput(*map(torch.from_numpy, arrays))

@@ -19,6 +19,7 @@ from tacoskip.audio import FrontEnd, GriffinLimStream
 from tacoskip.config import Config
 from tacoskip.messages import nearest
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
+from tacoskip.run_folder.exported import OnnxTacotron
 from tacoskip.synthesis.alignment import alignment_warnings
 from tacoskip.synthesis.long_text import (
     SENTENCE_PAUSE_SECONDS,
@@ -27,7 +28,6 @@ from tacoskip.synthesis.long_text import (
     silence,
     spoken_sentences,
 )
-from tacoskip.synthesis.onnx import OnnxTacotron
 from tacoskip.text import Tokenizer
 
 # A sentence is cut at this many times the corpus' mean frames a symbol, and one second more.

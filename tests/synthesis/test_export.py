@@ -15,9 +15,10 @@ pytest.importorskip("onnxruntime", reason="no onnxruntime (pip install 'tacoskip
 from tacoskip.blocks.gates import prune
 from tacoskip.cli import app
 from tacoskip.config import Config, load_config, to_dict
-from tacoskip.export import export, rows
+from tacoskip.export import export
 from tacoskip.loading import load, load_recognizer, load_voice
 from tacoskip.run_folder import Checkpoint, RunError, build_network, save_checkpoint
+from tacoskip.run_folder.exported import graph_hash
 from tacoskip.synthesis.voice import Voice
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import Characters
@@ -76,7 +77,7 @@ def test_exported_voice_matches_its_run(attention: str, block: str, tmp_path: Pa
     speakers = ["anna", "ben"] if attention == "forward" else ["anna"]
     run = voice_run(tmp_path / "run", speakers, attention, block=block)
     found = export(run, tmp_path / "onnx")
-    assert [row[0] for row in rows(found)] == ["encoder", "step", "postnet"]
+    assert list(found["graphs"]) == ["encoder", "step", "postnet"]
     check_same_speech(run, tmp_path / "onnx")
 
 
@@ -91,7 +92,6 @@ def test_exported_recognizer_matches_its_run(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
     texts = [[t.text for t in one.transcribe_waves(waves)] for one in (ours, theirs)]
     assert texts[0] == texts[1] and any(texts[0])
-    assert len(rows(found)) == 1
 
 
 def test_closed_units_are_not_exported(tmp_path: Path) -> None:
@@ -149,9 +149,61 @@ def test_damaged_export_gets_one_line(tmp_path: Path) -> None:
     export(run, tmp_path / "onnx")
     with pytest.raises(RunError, match="got a folder that was exported"):
         export(tmp_path / "onnx", tmp_path / "again")
-    (tmp_path / "onnx" / "step.onnx").write_bytes(b"not a graph")
+    path = tmp_path / "onnx" / "export.json"
+    values = json.loads(path.read_text())
+    for changes in (
+        *({"reduction": value} for value in (0, 10**12, "2", None)),
+        *({"frames_per_symbol": value} for value in (float("nan"), -1, "4")),
+        *({"config": {}}, {"config": []}, {"speakers": []}, {"speakers": [1]}, {"format": 1}),
+        *({"graphs": {}}, {"graphs": {"network": ""}}, {"seen_symbols": ["a"]}),
+    ):
+        path.write_text(json.dumps(values | changes))
+        with pytest.raises(RunError, match=r"export\.json: "):
+            load(tmp_path / "onnx")
+    for text in ("", "[]", "{}", '{"format": 1}', "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(RunError, match=r"export\.json: damaged"):
+            load(tmp_path / "onnx")
+    broken = tmp_path / "onnx" / "step.onnx"
+    whole = broken.read_bytes()
+    path.write_text(json.dumps(values))
+    for content in (b"not a graph", whole[:-1], None):
+        broken.unlink() if content is None else broken.write_bytes(content)
+        with pytest.raises(RunError, match=r"step\.onnx: missing, damaged or of another export"):
+            load(tmp_path / "onnx")
+    broken.write_bytes(b"not a graph")
+    values["graphs"]["step"] = graph_hash(broken)
+    path.write_text(json.dumps(values))
     with pytest.raises(RunError, match=r"step\.onnx: not a graph that onnxruntime reads"):
         load(tmp_path / "onnx")
-    (tmp_path / "onnx" / "export.json").write_text('{"format": 1}')
-    with pytest.raises(RunError, match=r"export\.json: damaged"):
-        load(tmp_path / "onnx")
+
+
+def test_graphs_that_do_not_fit_the_settings_are_one_line(tmp_path: Path) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "forward")
+    export(run, tmp_path / "onnx")
+    path = tmp_path / "onnx" / "export.json"
+    values = json.loads(path.read_text())
+    values["config"]["audio"]["n_mels"] += 1
+    path.write_text(json.dumps(values))
+    message = refusal("synthesize", str(tmp_path / "onnx"), "one", "-o", str(tmp_path / "a.wav"))
+    assert "does not fit export.json" in message
+
+
+def test_export_replaces_an_older_one_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = voice_run(tmp_path / "run", ["anna"], "forward")
+    export(run, tmp_path / "onnx")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "onnx").iterdir()}
+
+    def fail(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("tacoskip.export.write.write_whole", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export(run, tmp_path / "onnx")
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "onnx").iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["onnx", "run"]
+    (tmp_path / "onnx" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"expected an empty folder or an export, got .*notes"):
+        export(run, tmp_path / "onnx")
