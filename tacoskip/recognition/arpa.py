@@ -3,12 +3,16 @@
 import math
 import re
 from collections.abc import Iterable
+from io import TextIOWrapper
 from pathlib import Path
+
+from tacoskip.files import open_regular
 
 SPACE = "|"  # how lexicon, tokens and language models of characters write a space
 MARKS = ("<s>", "</s>", "<unk>")
 HIGHEST_ORDER = 6  # KenLM's
 LONGEST_WORD = 1000
+ARPA_BYTES = 20_000_000_000
 
 
 def arpa_words(path: str | Path) -> list[str]:
@@ -18,7 +22,7 @@ def arpa_words(path: str | Path) -> list[str]:
     many n-grams in each as its header says, n words in each, logarithms up to 0.
     """
     try:
-        with Path(path).open(encoding="utf-8", newline="\n") as file:
+        with TextIOWrapper(open_regular(path, ARPA_BYTES), "utf-8", newline="\n") as file:
             return _read(file)
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected an ARPA language model of text") from None

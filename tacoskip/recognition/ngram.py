@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tacoskip.files import decode_text, whole_file
+from tacoskip.files import decode_text, read_regular, whole_file
 from tacoskip.recognition.arpa import SPACE
 from tacoskip.text.letters import plain_words
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+TEXT_BYTES = 1_000_000_000
 # For texts too small to estimate discounts from the counts of counts.
 FALLBACK = (0.5, 1.0, 1.5)
 
@@ -100,7 +101,7 @@ def train_file(
 
 
 def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
-    for line in decode_text(path.read_bytes(), path).splitlines():
+    for line in decode_text(read_regular(path, TEXT_BYTES), path).splitlines():
         words = plain_words(line)
         if words:
             yield list(words.replace(" ", SPACE)) if characters else words.split()

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tacoskip.config import Config, from_dict
+from tacoskip.files import read_regular
 from tacoskip.models.decoder import StopTracker
 from tacoskip.models.recognizer import RecognizerOutput
 from tacoskip.models.tacotron import TacotronOutput
@@ -29,7 +30,7 @@ from tacoskip.run_folder import EXPORT, RunError
 
 FORMAT = 3
 GRAPHS = {"tts": {"encoder", "step", "postnet"}, "asr": {"network"}}  # NAME.onnx of each task
-MOST_BYTES = 50_000_000  # of export.json
+MANIFEST_BYTES, GRAPH_BYTES = 50_000_000, 4_000_000_000
 STATE = ("hidden", "context", "gru0", "gru1")  # then attention0 (the weights), attention1, ...
 NEXT = "next_"  # prefix of the state among the outputs of a step
 
@@ -79,7 +80,7 @@ def is_exported(folder: str | Path) -> bool:
 
 def graph_hash(path: Path) -> str:
     """Return the SHA-256 of a graph's file, "" where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return hashlib.sha256(read_regular(path, GRAPH_BYTES)).hexdigest() if path.exists() else ""
 
 
 def read_manifest(folder: str | Path) -> tuple[ExportManifest, Config]:
@@ -91,9 +92,7 @@ def read_manifest(folder: str | Path) -> tuple[ExportManifest, Config]:
     path = Path(folder) / EXPORT
     again = "export the run again"
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular(path, MANIFEST_BYTES))
         values = values if isinstance(values, dict) else {}
     except (OSError, ValueError, RecursionError):  # a JSONDecodeError is a ValueError
         raise RunError(f"{path}: damaged; {again}") from None
