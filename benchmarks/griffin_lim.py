@@ -39,7 +39,8 @@ from tacoskip.audio import (
     read_audio,
 )
 from tacoskip.audio.emphasis import deemphasis
-from tacoskip.audio.inversion import sharpen
+from tacoskip.audio.frames import Frames
+from tacoskip.audio.inversion import invert, sharpen
 from tacoskip.data import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer
 from tacoskip.evaluation.results import choose_clips
@@ -56,15 +57,11 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
     flat = replace(audio, preemphasis=0.0)
 
     def ours(magnitude: Tensor, iterations: int, momentum: float = 0.95) -> Wave:
-        seed = torch.Generator().manual_seed(0)
-        waves = griffin_lim(magnitude[None], *shape, iterations, momentum, generator=seed)
-        return waves[0].numpy()
+        return griffin_lim(magnitude[None], *shape, iterations, momentum)[0].numpy()
 
     def from_noise(magnitude: Tensor) -> Wave:
-        phase = 2 * np.pi * np.random.default_rng(0).random(magnitude.shape)
-        return griffin_lim(
-            magnitude[None], *shape, 30, initial_phase=torch.from_numpy(phase)[None]
-        )[0].numpy()
+        settings = GriffinLimSettings(30, phase="random")
+        return invert(magnitude[None], None, Frames(*shape), settings, 0)[0].numpy()
 
     def streamed(magnitude: Tensor) -> Wave:
         stream = GriffinLimStream(flat, GriffinLimSettings(30, sharpening=1.0))

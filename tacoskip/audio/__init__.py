@@ -15,18 +15,6 @@ if TYPE_CHECKING:
     from tacoskip.audio.stream import GriffinLimStream
     from tacoskip.audio.trim import trim_silence
 
-_HOME = {
-    "FrontEnd": "features",
-    "GriffinLimStream": "stream",
-    "decode_audio": "io",
-    "griffin_lim": "inversion",
-    "probe_audio": "io",
-    "read_audio": "io",
-    "stream_audio": "io",
-    "trim_silence": "trim",
-    "write_audio": "io",
-}
-
 __all__ = [
     "AudioSettings",
     "FrontEnd",
@@ -41,8 +29,15 @@ __all__ = [
     "write_audio",
 ]
 
+_MODULES = {
+    "FrontEnd": "features",
+    "GriffinLimStream": "stream",
+    "griffin_lim": "inversion",
+    "trim_silence": "trim",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'io')}"), name)

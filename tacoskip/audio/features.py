@@ -57,55 +57,52 @@ class FrontEnd(nn.Module):
         has it, since 100 dB below a loud bin float32 is wrong in the second digit.
         Raises ValueError when the wave is not of floating point.
         """
-        s = self.settings
+        return self._analyse(wave, logs=False)[0]
+
+    @torch.no_grad()
+    def features(self, wave: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
+        """Log10 magnitudes, linear (..., T, F) and mel (..., T, M), of one STFT, floored."""
+        linear, mel = self._analyse(wave, logs=True)
+        assert mel is not None
+        return linear, mel
+
+    def _analyse(self, wave: Tensor | ArrayLike, logs: bool) -> tuple[Tensor, Tensor | None]:
+        """Magnitudes of waves, or with `logs` what `features` returns."""
         wave = torch.as_tensor(wave)
         if not wave.is_floating_point() or wave.ndim == 0:
             raise ValueError(
                 f"expected a floating point wave (..., N), got {wave.dtype} {tuple(wave.shape)}"
             )
-        if self._native(wave):
-            return self._compiled(wave, logs=False)[0]
-        out = torch.float64 if wave.dtype == torch.float64 else torch.float32
-        work = torch.float32 if wave.device.type == "mps" else torch.float64
-        frames = Frames(s.fft_length, s.hop_length, s.window_length, wave.device, work)
-        x = wave.to(work).reshape(math.prod(wave.shape[:-1]), wave.shape[-1])
-        shape = len(x), 1 + x.shape[-1] // s.hop_length, s.n_bins
-        x = functional.pad(preemphasis(x, s.preemphasis), (frames.lead, s.window_length))
-        magnitude = torch.empty(shape, dtype=out, device=wave.device)
-        for block in frames.blocks(*shape[:2]):
-            spectrum = frames.transform(x, block)
-            power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-            magnitude[:, block] = power.sqrt_()
-        return magnitude.reshape(*wave.shape[:-1], *shape[1:])
-
-    @torch.no_grad()
-    def features(self, wave: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
-        """Log10 magnitudes, linear (..., T, F) and mel (..., T, M), of one STFT, floored."""
-        wave = torch.as_tensor(wave)
-        if self._native(wave):
-            linear, mel = self._compiled(wave, logs=True)
-            assert mel is not None
-            return linear, mel
-        magnitude = self.magnitudes(wave)
-        mel = magnitude @ self.mel_basis.to(magnitude)
-        smallest = 10**self.floor
-        return magnitude.clamp_min_(smallest).log10_(), mel.clamp_min_(smallest).log10_()
-
-    def _native(self, wave: Tensor) -> bool:
-        return wave.ndim > 0 and spectra.transforms(wave, self.settings.fft_length)
-
-    def _compiled(self, wave: Tensor, logs: bool) -> tuple[Tensor, Tensor | None]:
-        """Magnitudes of float32 waves (..., N) by compiled loops; `logs` and mel as `features`."""
-        s = self.settings
-        window = torch.hann_window(s.window_length, dtype=torch.float64)
+        s, smallest = self.settings, 10**self.floor
         waves = wave.reshape(math.prod(wave.shape[:-1]), wave.shape[-1])
-        mel = (self._bands, 10**self.floor) if logs else None
-        made = spectra.features(waves, window, s.fft_length, s.hop_length, s.preemphasis, mel)
-        linear, bands = (
-            x.view(*wave.shape[:-1], *x.shape[1:]) if x is not None else x for x in made
-        )
-        assert linear is not None
-        return linear, bands
+        mel: Tensor | None = None
+        if spectra.transforms(wave, s.fft_length):
+            window = torch.hann_window(s.window_length, dtype=torch.float64)
+            bands = (self._bands, smallest) if logs else None
+            shape = s.fft_length, s.hop_length, s.preemphasis
+            linear, mel = spectra.features(waves, window, *shape, bands)
+        else:
+            linear = self._transform(waves)
+            if logs:
+                mel = (linear @ self.mel_basis.to(linear)).clamp_min_(smallest).log10_()
+                linear.clamp_min_(smallest).log10_()
+        leading = wave.shape[:-1]
+        linear = linear.view(*leading, *linear.shape[1:])
+        return linear, mel if mel is None else mel.view(*leading, *mel.shape[1:])
+
+    def _transform(self, waves: Tensor) -> Tensor:
+        """Magnitudes (B, T, F) of waves (B, N) by torch."""
+        s = self.settings
+        out = torch.float64 if waves.dtype == torch.float64 else torch.float32
+        work = torch.float32 if waves.device.type == "mps" else torch.float64
+        frames = Frames(s.fft_length, s.hop_length, s.window_length, waves.device, work)
+        x = preemphasis(waves.to(work), s.preemphasis)
+        shape = len(x), 1 + x.shape[-1] // s.hop_length, s.n_bins
+        x = functional.pad(x, (frames.lead, s.window_length))
+        magnitude = torch.empty(shape, dtype=out, device=waves.device)
+        for block in frames.blocks(*shape[:2]):
+            magnitude[:, block] = frames.transform(x, block).abs()
+        return magnitude
 
     @cached_property
     def _bands(self) -> spectra.Bands:

@@ -39,6 +39,11 @@ class Frames:
         self.overlap = -(-window_length // hop_length)
         self.window = torch.hann_window(window_length, device=device, dtype=dtype)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """n_fft, hop_length and window_length."""
+        return self.n_fft, self.hop_length, self.window_length
+
     def buffer_length(self, n_frames: int) -> int:
         return (n_frames - 1 + self.overlap) * self.hop_length
 
@@ -51,7 +56,8 @@ class Frames:
     def transform(self, buffer: Tensor, block: slice) -> Tensor:
         """Spectrum complex (B, block, F) of a buffer (B, L)."""
         frames = buffer.unfold(-1, self.window_length, self.hop_length)[:, block]
-        return torch.fft.rfft(frames * self.window, n=self.n_fft)
+        spectrum: Tensor = torch.fft.rfft(frames * self.window, n=self.n_fft)
+        return spectrum
 
     def overlap_add(self, buffer: Tensor, spectrum: Tensor, block: slice) -> None:
         """Add the windowed frames of a spectrum (B, block, F) to a buffer (B, L), in place."""

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tacoskip.audio.frames import Frames
@@ -29,31 +30,20 @@ def griffin_lim(
     window_length: int,
     iterations: int = 10,
     momentum: float = MOMENTUM,
-    generator: torch.Generator | None = None,
-    initial_phase: Tensor | None = None,
+    seed: int = 0,
     lengths: Tensor | None = None,
 ) -> Tensor:
     """Find waves (B, N) whose magnitudes (centred, periodic Hann window) come near (B, T, F).
 
-    `initial_phase` (B, T, F) in radians, as librosa and torch.stft count
-    it; by default it is integrated from the magnitudes, and `generator` seeds its quiet bins.
+    The first phase is integrated from the magnitudes; `seed` draws its quiet bins.
     `lengths` (B,) are the real frames: later frames do not count, later samples are zero.
     Raises ValueError when shapes or lengths do not fit, or a magnitude is negative or not finite.
     """
     frames = Frames(n_fft, hop_length, window_length, magnitude.device)
-    seed = int(torch.randint(2**31, (), generator=generator))
-    if initial_phase is not None:
-        if initial_phase.shape != magnitude.shape:
-            expected = f"expected initial_phase {tuple(magnitude.shape)}"
-            raise ValueError(f"{expected}, got {tuple(initial_phase.shape)}")
-        bins = torch.arange(frames.n_bins, device=magnitude.device)
-        turn = torch.pi * bins * (1 - 2 * frames.lead / n_fft)
-        initial_phase = (initial_phase + turn).float()
-    settings = GriffinLimSettings(iterations)
-    found = invert(magnitude, lengths, frames, settings, seed, initial_phase, momentum)
+    found = invert(magnitude, lengths, frames, GriffinLimSettings(iterations), seed, momentum)
     waves = found[0].new_zeros(len(found), (magnitude.shape[1] - 1) * hop_length)
-    for i, wave in enumerate(found):
-        waves[i, : len(wave)] = wave
+    for row, wave in zip(waves, found, strict=True):
+        row[: len(wave)] = wave
     return waves
 
 
@@ -82,34 +72,29 @@ def invert(
     frames: Frames,
     settings: GriffinLimSettings,
     seed: int,
-    initial_phase: Tensor | None = None,
     momentum: float = MOMENTUM,
 ) -> list[Tensor]:
-    """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F), one by one on a CPU.
-
-    `initial_phase` (B, T, F) is counted from the window's start and replaces `settings.phase`.
-    """
+    """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F)."""
     check_magnitudes(magnitude, frames.n_bins)
-    magnitude = magnitude.detach().float().contiguous()
+    magnitude = magnitude.detach().float()
     n_items, n_frames, _ = magnitude.shape
     counts = [n_frames] * n_items if lengths is None else [int(n) for n in lengths]
     if len(counts) != n_items or min(counts) < 1 or max(counts) > n_frames:
         raise ValueError(f"expected {n_items} lengths within 1 to {n_frames}, got {counts}")
-
-    def first_phase(i: int) -> Tensor:
-        if initial_phase is not None:
-            return initial_phase[i, : counts[i]]
-        return _first_phase(magnitude[i, : counts[i]], frames, settings, seed)
-
-    if magnitude.device.type != "cpu":
-        phase = torch.zeros_like(magnitude)
-        for i, count in enumerate(counts):
-            phase[i, :count] = first_phase(i)
-        return _invert_together(magnitude, counts, frames, phase, settings.iterations, momentum)
+    # One by one there is no work on padding; a GPU runs all items together.
+    alone = magnitude.device.type == "cpu"
+    groups = [[i] for i in range(n_items)] if alone else [list(range(n_items))]
     waves = []
-    for i, count in enumerate(counts):  # no work on padding
-        item, phase = magnitude[i : i + 1, :count], first_phase(i)[None]
-        waves += _invert_together(item, [count], frames, phase, settings.iterations, momentum)
+    for group in groups:
+        ends = [counts[i] for i in group]
+        phase = magnitude.new_zeros(len(group), max(ends), frames.n_bins)
+        for row, i, end in zip(phase, group, ends, strict=True):
+            first = starting_phase(settings, (end, frames.n_bins), np.random.default_rng(seed))
+            if settings.phase == "pghi":
+                integrate_phase(magnitude[i, :end].cpu().numpy(), first, *frames.shape)
+            row[:end] = torch.from_numpy(first)
+        items = magnitude[group, : max(ends)]
+        waves += _invert_together(items, ends, frames, phase, settings.iterations, momentum)
     return waves
 
 
@@ -131,18 +116,9 @@ def project(
     # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
     pull = momentum / (1 + momentum)
     if len(magnitude) == 1 and spectra.transforms(magnitude, frames.n_fft):
-        buffer = spectra.project(
-            magnitude[0],
-            phase[0],
-            frames.window,
-            frames.n_fft,
-            frames.hop_length,
-            scale[0],
-            fixed[0],
-            iterations,
-            pull,
-        )
-        return buffer[None]
+        shape = frames.window, frames.n_fft, frames.hop_length
+        item = magnitude[0], phase[0], *shape, scale[0], fixed[0]
+        return spectra.project(*item, iterations, pull)[None]
     buffer = torch.zeros_like(scale)
     blocks = frames.blocks(*magnitude.shape[:2])
     for block in blocks:
@@ -162,18 +138,13 @@ def project(
     return buffer
 
 
-def _first_phase(
-    magnitude: Tensor, frames: Frames, settings: GriffinLimSettings, seed: int
-) -> Tensor:
-    """First phases (T, F) of one item. Noise is drawn frame by frame: padding does not shift it."""
+def starting_phase(
+    settings: GriffinLimSettings, shape: tuple[int, ...], noise: np.random.Generator
+) -> NDArray[np.float32]:
+    """Phases (T, F) to start or integrate from. Noise is drawn frame by frame, whatever T is."""
     if settings.phase == "zero":
-        return torch.zeros_like(magnitude)
-    phase = np.random.default_rng(seed).random(magnitude.shape, np.float32)
-    phase *= np.float32(2 * np.pi)
-    if settings.phase == "pghi":
-        shape = frames.n_fft, frames.hop_length, frames.window_length
-        integrate_phase(magnitude.cpu().numpy(), phase, *shape)
-    return torch.from_numpy(phase).to(magnitude.device)
+        return np.zeros(shape, np.float32)
+    return noise.random(shape, np.float32) * np.float32(2 * np.pi)
 
 
 def _invert_together(

@@ -1,17 +1,17 @@
 """Audio files in and out: mono float32 inside, 16-bit outside.
 
-libsndfile reads a wav that was cut short as a shorter one, without a word, and believes any number
-of samples and any rate that a header names: they are checked.
+libsndfile reads a file that was cut short as a shorter one, with a note in its log, and believes
+any number of samples and any rate that a header names: they are checked.
 """
 
-import struct
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", *ffmpeg.SUFFIXES)
 
-# A writer into a pipe cannot go back to fill in the size: it leaves 0, 0xFFFFFFFF or (SoX) this.
+# What libsndfile's log says of a file that holds less than its header promises. A writer into a
+# pipe cannot go back to fill in the size: it leaves 0xFFFFFFFF or (SoX) _UNKNOWN_SIZE.
+_SHORTER = re.compile(
+    r"^ *(?:data|SSND|riff|Riff size|Data Size) *: ([0-9]+) \(should be ([0-9]+)\)", re.MULTILINE
+)
 _UNKNOWN_SIZE = 0x7FFFF000
 
 # What no recording exceeds: a flac of silence holds 6,000 samples a byte; integers of 32 bits that
@@ -47,7 +51,7 @@ def read_audio(
     if sample_rate is not None and sample_rate < 1:
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
     with open_audio(path) as sound:
-        wave, rate = _mono(sound, path)
+        wave, rate = np.concatenate(list(_blocks(sound, path, sound.frames))), sound.samplerate
     if sample_rate is not None and sample_rate != rate:
         import soxr
 
@@ -59,23 +63,8 @@ def read_audio(
 
 def decode_audio(content: bytes, name: str) -> tuple[NDArray[np.float32], int]:
     """Read a file that is in memory as `read_audio` does; `name` stands for it in errors."""
-    with _understood(BytesIO(content), name, len(content)) as sound:
-        return _mono(sound, name)
-
-
-def _mono(sound: "SoundFile", path: str | PathLike[str]) -> tuple[NDArray[np.float32], int]:
-    """All samples of an open file, mixed to one channel, and their rate."""
-    promised, rate, lossy = sound.frames, sound.samplerate, sound.format in ("MP3", "MPEG")
-    samples = sound.read(promised, dtype="float32", always_2d=True)
-    # An mp3 header counts the encoder's delay, or guesses from the bit rate.
-    if len(samples) < promised - (promised // 50 + 4608 if lossy else 0):
-        raise ValueError(f"{path}: cut short, expected {promised} samples, got {len(samples)}")
-    broken = broken_samples(samples)
-    if broken:
-        raise ValueError(
-            f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
-        )
-    return samples.mean(axis=1, dtype=np.float32), int(rate)
+    with _open(BytesIO(content), name, len(content)) as sound:
+        return np.concatenate(list(_blocks(sound, name, sound.frames))), int(sound.samplerate)
 
 
 def stream_audio(
@@ -89,29 +78,35 @@ def stream_audio(
     import soxr
 
     with open_audio(path) as sound:
-        rate, read, mono = sound.samplerate, 0, np.zeros(0, dtype=np.float32)
-        tolerated = sound.frames // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
+        rate = sound.samplerate
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
-        while True:
-            block = sound.read(round(rate * block_seconds), dtype="float32", always_2d=True)
-            broken = broken_samples(block)
-            if broken:
-                raise ValueError(
-                    f"{path}: expected finite samples, got {broken} NaN or infinite after "
-                    f"{read / rate:.1f} s"
-                )
-            read += len(block)
-            mono = block.mean(axis=1, dtype=np.float32) if len(block) else mono[:0]
+        for mono in _blocks(sound, path, round(rate * block_seconds)):
             if resampler is not None:
-                mono = resampler.resample_chunk(mono, last=len(block) == 0)
+                mono = resampler.resample_chunk(mono, last=len(mono) == 0)
             if len(mono):
                 yield np.ascontiguousarray(mono, dtype=np.float32)
-            if not len(block):
-                break
-        if read < sound.frames - tolerated:
-            raise ValueError(f"{path}: cut short, expected {sound.frames} samples, got {read}")
-        if not read:
-            raise ValueError(f"{path}: holds no samples")
+
+
+def _blocks(
+    sound: "SoundFile", path: str | PathLike[str], size: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield an open file's samples (N,), mixed to one channel, `size` at a time; the last is empty.
+
+    Raises ValueError, which names `path`, where samples are not finite or fewer than promised.
+    """
+    promised, read, samples = sound.frames, 0, None
+    while samples is None or len(samples):
+        samples = sound.read(size, dtype="float32", always_2d=True)
+        broken = broken_samples(samples)
+        if broken:
+            counted = f"{broken} of {len(samples)}"
+            raise ValueError(f"{path}: expected finite samples, got {counted} NaN or infinite")
+        read += len(samples)
+        yield samples.mean(axis=1, dtype=np.float32)
+    # An mp3 header counts the encoder's delay, or guesses from the bit rate.
+    tolerated = promised // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
+    if read < promised - tolerated:
+        raise ValueError(f"{path}: cut short, expected {promised} samples, got {read}")
 
 
 def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
@@ -184,32 +179,31 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
         # To open a pipe would wait for who may never write.
         raise ValueError(f"{path}: expected an audio file, got a pipe or device")
     try:
-        with file.open("rb") as stream:
-            size = file.stat().st_size
-            if size == 0:
-                raise ValueError(f"{path}: the file is empty")
-            if ffmpeg.needs_ffmpeg(file):
-                with ffmpeg.decoded(file) as wav, open_audio(wav) as sound:
-                    yield sound
-                return
-            whole = _whole_wav(path, stream, size) or str(path)
-            with _understood(whole, path, size) as sound:
-                yield sound
-    except MemoryError:  # a wav that has to be read whole first
-        raise ValueError(f"{path}: too long for the memory of this machine") from None
+        file.open("rb").close()  # an OSError says more than libsndfile
     except OSError as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
+    if file.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    if ffmpeg.needs_ffmpeg(file):
+        with ffmpeg.decoded(file) as wav, _open(str(wav), path, wav.stat().st_size) as sound:
+            yield sound
+    else:
+        with _open(str(path), path, file.stat().st_size) as sound:
+            yield sound
 
 
 @contextmanager
-def _understood(
-    source: str | BytesIO, path: str | PathLike[str], size: int
-) -> "Iterator[SoundFile]":
+def _open(source: str | BytesIO, path: str | PathLike[str], size: int) -> "Iterator[SoundFile]":
     """Open `size` bytes of audio whose header makes sense; errors name `path`."""
     import soundfile
 
     try:
         with soundfile.SoundFile(source) as sound:
+            for promised, held in _SHORTER.findall(sound.extra_info):
+                if int(held) < int(promised) < _UNKNOWN_SIZE:
+                    raise ValueError(
+                        f"{path}: cut short, expected {promised} bytes of samples, got {held}"
+                    )
             if sound.frames <= 0:
                 cut = "" if sound.format == "WAV" else ", or is cut short"
                 raise ValueError(f"{path}: holds no samples{cut}")
@@ -228,38 +222,6 @@ def _understood(
         raise ValueError(f"{path}: too long for the memory of this machine") from None
     except (soundfile.SoundFileError, OSError, TypeError) as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
-
-
-def _whole_wav(path: str | PathLike[str], stream: BinaryIO, size: int) -> BytesIO | None:
-    """Check that a wav holds the bytes its header promises; None when it can be read as it is.
-
-    A header that was never completed says 0 bytes, which libsndfile believes: such a file is
-    returned with its size put right. Raises ValueError when the file is cut short.
-    """
-    head = stream.read(12)
-    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-        return None
-    position = 12
-    while position + 8 <= size:
-        stream.seek(position)
-        name, length = struct.unpack("<4sI", stream.read(8))
-        position += 8
-        if name == b"data":
-            break
-        position += length + length % 2
-    else:
-        return None  # libsndfile has its own word for a header without samples
-    held = size - position
-    if held < length < _UNKNOWN_SIZE:
-        raise ValueError(f"{path}: cut short, expected {length} bytes of samples, got {held}")
-    (promised,) = struct.unpack("<I", head[4:8])
-    if length > 0 or held == 0 or position < promised + 8 < _UNKNOWN_SIZE:
-        return None
-    stream.seek(0)
-    content = bytearray(stream.read())
-    content[4:8] = struct.pack("<I", size - 8)
-    content[position - 4 : position] = struct.pack("<I", held)
-    return BytesIO(content)
 
 
 def _cause(error: Exception) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tacoskip.audio.emphasis import deemphasis
 from tacoskip.audio.frames import Frames
-from tacoskip.audio.inversion import check_magnitudes, project, sharpen
+from tacoskip.audio.inversion import check_magnitudes, project, sharpen, starting_phase
 from tacoskip.audio.phase import integrate_phase
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 
@@ -57,11 +57,12 @@ class GriffinLimStream:
         new = sharpen(linear.cpu(), self.audio, self.settings.sharpening)
         check_magnitudes(new[None], self._frames.n_bins)
         self._magnitude = torch.cat([self._magnitude, new])
-        self._phase = np.concatenate([self._phase, self._first_phase(len(new))])
+        known = len(self._phase)
+        phase = starting_phase(self.settings, tuple(new.shape), self._noise)
+        self._phase = np.concatenate([self._phase, phase])
         if self.settings.phase == "pghi":
             self._loudest = max(self._loudest, float(new.max()))
-            frames, known = self._frames, len(self._phase) - len(new)
-            shape = frames.n_fft, frames.hop_length, frames.window_length
+            shape = self._frames.shape
             integrate_phase(self._magnitude.numpy(), self._phase, *shape, known, self._loudest)
         return self._settle(final=False)
 
@@ -70,12 +71,6 @@ class GriffinLimStream:
         samples = self._settle(final=True) if len(self._magnitude) else np.zeros(0, np.float32)
         self._begin()
         return samples
-
-    def _first_phase(self, count: int) -> NDArray[np.float32]:
-        if self.settings.phase == "zero":
-            return np.zeros((count, self._frames.n_bins), np.float32)
-        noise = self._noise.random((count, self._frames.n_bins), np.float32)
-        return noise * np.float32(2 * np.pi)
 
     def _settle(self, final: bool) -> NDArray[np.float32]:
         """Run Griffin-Lim on the frames held, settle some, give out the samples they complete."""
@@ -95,14 +90,8 @@ class GriffinLimStream:
         scale[centre:] = 0 if final else 1 / envelope.max()
         scale[: max(0, -start)] = 0  # before the utterance there is silence
         phase = torch.from_numpy(self._phase)[None]
-        buffer = project(
-            self._magnitude[None],
-            phase,
-            frames,
-            scale[None],
-            fixed[None],
-            self.settings.iterations,
-        )
+        ends = scale[None], fixed[None]
+        buffer = project(self._magnitude[None], phase, frames, *ends, self.settings.iterations)
         phase = frames.transform(buffer, slice(0, count))[0].angle()
         spectrum = torch.polar(self._magnitude[:settled], phase[:settled])
         frames.overlap_add(fixed[None], spectrum[None], slice(0, settled))

@@ -34,7 +34,7 @@ def test_deemphasis_goes_on_where_it_stood() -> None:
     wave = torch.randn(3000, dtype=torch.float64)
     whole = deemphasis(wave, 0.97)
     begin = deemphasis(wave[:1234], 0.97)
-    rest = deemphasis(wave[1234:], 0.97, begin[-1])
+    rest = deemphasis(wave[1234:], 0.97, float(begin[-1]))
     torch.testing.assert_close(torch.cat([begin, rest]), whole)
 
 

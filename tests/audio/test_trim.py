@@ -6,7 +6,6 @@ import pytest
 from numpy.typing import NDArray
 
 from tacoskip.audio import read_audio, trim_silence
-from tacoskip.audio.trim import _levels, _median
 
 Voice = Callable[..., NDArray[np.float32]]
 RATE = 16000
@@ -98,18 +97,3 @@ def test_recordings_keep_their_energy(recording: Path) -> None:
     start, end = trim_silence(padded, rate, 45)
     assert start >= 0.9 * rate and end <= len(padded) - 0.9 * rate
     assert np.square(padded[start:end]).sum() > 0.999 * np.square(wave).sum()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("length", [1, 2, 399, 400, 401, 16001])
-def test_median_and_levels_are_those_of_plain_numpy(dtype: type, length: int) -> None:
-    wave = np.random.default_rng(length).standard_normal(length).astype(dtype)
-    median = float(np.median(wave.astype(np.float64)))
-    assert _median(wave) == median
-    for frame, hop in ((400, 160), (551, 220), (3, 1), (1, 1), (320, 160)):
-        count = 1 + max(0, -(-(length - frame) // hop))
-        padded = np.zeros((count - 1) * hop + frame)
-        padded[:length] = (wave - np.float64(median))[: len(padded)]
-        frames = [padded[k * hop : k * hop + frame] for k in range(count)]
-        expected = [np.sqrt(np.mean(one**2)) for one in frames]
-        np.testing.assert_allclose(_levels(wave, median, frame, hop), expected, rtol=1e-9)
