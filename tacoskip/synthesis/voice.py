@@ -145,7 +145,7 @@ class Voice:
 
     def _encode(self, text: str) -> list[list[int]]:
         """Return the symbols of each sentence."""
-        self.tokenizer.dropped(text)  # raises, and names the whole text, where it has no words
+        self.tokenizer.read(text)  # raises, and names the whole text, where it has no words
         sentences = self.tokenizer.encode_many(spoken_sentences(text))
         unseen = {i for ids in sentences for i in ids} - self.seen_symbols
         if self.seen_symbols and unseen:

@@ -3,13 +3,12 @@
 from tacoskip.text.normalize import normalize
 from tacoskip.text.sentences import split_sentences
 from tacoskip.text.settings import TextSettings
-from tacoskip.text.tokenizer import DroppedCharacters, Tokenizer, dropped_characters
+from tacoskip.text.tokenizer import DroppedCharacters, Tokenizer
 
 __all__ = [
     "DroppedCharacters",
     "TextSettings",
     "Tokenizer",
-    "dropped_characters",
     "normalize",
     "split_sentences",
 ]

@@ -2,58 +2,26 @@
 
 import re
 
-from tacoskip.text.boundaries import ends_sentence
-from tacoskip.text.words import READ_AS_WORDS, SPELLED
+from tacoskip.text.numbers import NUMBER_WORD
+from tacoskip.text.tables import table, words
 
-# Before a capital, and never at the end of a sentence.
-BEFORE_NAMES = {
-    "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Messrs": "Messieurs", "Dr": "Doctor",
-    "Drs": "Doctors", "Prof": "Professor", "Rev": "Reverend", "Revd": "Reverend",
-    "Hon": "Honorable", "Gen": "General", "Brig": "Brigadier", "Maj": "Major", "Col": "Colonel",
-    "Lt": "Lieutenant", "Capt": "Captain", "Cpl": "Corporal", "Sgt": "Sergeant", "Pvt": "Private",
-    "Cmdr": "Commander", "Cdr": "Commander", "Adm": "Admiral", "Gov": "Governor",
-    "Sen": "Senator", "Rep": "Representative", "Pres": "President", "Supt": "Superintendent",
-    "Insp": "Inspector", "Msgr": "Monsignor", "Mme": "Madame", "Mlle": "Mademoiselle",
-    "St": "Saint", "Ste": "Sainte", "Mt": "Mount", "Ft": "Fort", "Pt": "Point",
-}  # fmt: skip
-# Anywhere; the stop stays where it also ends a sentence.
-ANYWHERE = {
-    "Jr": "Junior", "Sr": "Senior", "Esq": "Esquire", "Bros": "Brothers", "Co": "Company",
-    "Corp": "Corporation", "Inc": "Incorporated", "Ltd": "Limited", "Dept": "Department",
-    "Apt": "Apartment",
-    "Univ": "University", "Assn": "Association", "Bart": "Baronet", "Ave": "Avenue",
-    "Blvd": "Boulevard", "Rd": "Road", "Hwy": "Highway", "Pkwy": "Parkway", "Ln": "Lane",
-    "Sq": "Square", "etc": "et cetera", "vs": "versus", "viz": "namely", "cf": "compare",
-    "approx": "approximately", "incl": "including", "dept": "department", "misc": "miscellaneous",
-    "govt": "government", "Govt": "Government", "avg": "average", "max": "maximum",
-    "tel": "telephone", "Tel": "Telephone", "ext": "extension", "Ext": "Extension",
-    "oz": "ounces", "lbs": "pounds", "Jan": "January", "Feb": "February", "Aug": "August",
-    "Sept": "September", "Oct": "October", "Nov": "November", "Dec": "December",
-}  # fmt: skip
-# Before a number, which is in words by now.
-BEFORE_NUMBERS = {
-    "vol": "volume", "vols": "volumes", "fig": "figure", "figs": "figures", "p": "page",
-    "pp": "pages", "ch": "chapter", "chap": "chapter", "sec": "section", "art": "article",
-    "para": "paragraph", "eq": "equation", "no": "number", "ca": "circa", "op": "opus",
-}  # fmt: skip
-_NUMBER_WORD = (
-    "(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|"
-    "(?:thir|four|fif|six|seven|eigh|nine)teen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)"
-)
+BEFORE_NAMES, ANYWHERE = table("before_names"), table("anywhere")
+BEFORE_NUMBERS = table("before_numbers")  # which are in words by now
+_STREET_WORDS = table("streets")
 _LATIN = {"i.e.": "that is", "e.g.": "for example", "a.k.a.": "also known as"}
+_STARTERS, _READ_AS_WORDS, _SPELLED = words("starters"), words("read_as_words"), words("spelled")
+_CLOSERS, _OPENERS = "\"')]}", "\"'(["
 
 _LATIN_FORM = re.compile(r"(?<![\w.])(i\. ?e\.|e\. ?g\.|a\.k\.a\.|I\.e\.|E\.g\.)")
 _TITLE = re.compile(rf"(?<![\w.'])({'|'.join(BEFORE_NAMES)})\. ?(?=[A-Z\"'(]|(?:and|or) [A-Z])")
 _LONE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Messrs|Drs?|Prof|Capt|Lt|Sgt|Gov|Rev)\.(?!\w)")
 _BARE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Ms|Dr|Prof) (?=[A-Z][a-z])")
-# Elm St. is a street, St. Paul a saint; 12 Mulholland Dr. is a drive.
 _STREET = re.compile(
     r"(?<!\w)([A-Z][a-z]{1,20}(?:'s)?|[a-z-]{0,20}(?:th|first|second|third))"
     r" (St|Dr|Pl|Ct)\b(?!')(\.?)"
 )
-_STREET_WORDS = {"St": "Street", "Dr": "Drive", "Pl": "Place", "Ct": "Court"}
 _WORD = re.compile(rf"(?<![\w.'])({'|'.join(ANYWHERE)})\.(?!\w)")
-_NUMBERED = re.compile(rf"(?<![\w.'])((?i:{'|'.join(BEFORE_NUMBERS)}))\. ?(?={_NUMBER_WORD}\b)")
+_NUMBERED = re.compile(rf"(?<![\w.'])((?i:{'|'.join(BEFORE_NUMBERS)}))\. ?(?={NUMBER_WORD}\b)")
 _DOTTED = re.compile(
     r"(?<![\w.'])((?:[A-Za-z]\.){1,9}[A-Za-z]|(?:[A-Z]\. ?){1,9}[A-Z])\.(s?)(?!\w)"
 )
@@ -75,6 +43,15 @@ _CODA = re.compile(
     "[GPT]H|F[FT]|P[PST]|XT|ZZ|DD|GG|BB|T[TZ]|W[DKLN]|GHT|TCH|[LNR](?:[CST]H|LD|ST)|MPT|CK)?"
     "[AEIOUY]{0,2}[DS]?$"
 )
+
+
+def ends_sentence(text: str, end: int) -> bool:
+    """Whether a sentence ends at `end`, behind a stop: the text does, or a new one begins."""
+    behind = text[end : end + 40].lstrip(_CLOSERS)
+    if not behind:
+        return True
+    word = re.match("[^\\W\\d_]*", behind[1:].lstrip(_OPENERS))
+    return behind[0] == " " and word is not None and word[0] in _STARTERS
 
 
 def open_abbreviations(text: str) -> str:
@@ -126,9 +103,9 @@ def _dotted(match: re.Match[str]) -> str:
 
 def _spell(match: re.Match[str]) -> str:
     shouted, word, ending = match.groups()
-    if shouted or word in READ_AS_WORDS:
+    if shouted or word in _READ_AS_WORDS:
         return match[0]
     sayable = len(word) > 2 and _ONSET.match(word) and _CODA.search(word)
-    if sayable and word not in SPELLED:
+    if sayable and word not in _SPELLED:
         return match[0]
     return " ".join(word) + ("'s" if ending else "")

@@ -7,11 +7,11 @@ What a bare number means is read off its neighbours: "in 1850" is a year, "1850 
 import re
 
 from tacoskip.text.numbers import INTEGER, cardinal, digit_names, number, ordinal, pairs, plural
-from tacoskip.text.words import YEAR_WORDS
+from tacoskip.text.tables import words
 
+_YEAR_WORDS = words("year_words")
 _LONG = re.compile(r"(?:(?<=[0-9])(\.))?([0-9]{19,})")
-_NO = re.compile(r"(?<![\w.])([Nn]o)(s?)\. ?(?=#?[A-Z]{0,3}-?[0-9])")
-_NO_WORD = {"No": "Number", "no": "number"}
+_NO = re.compile(r"(?<![\w.])([Nn])o(s?)\. ?(?=#?[A-Z]{0,3}-?[0-9])")
 _DIGIT_STRING = re.compile(
     r"\b((?:P\.? ?O\.? )?box|zip(?: code)?|area code|code|call|dial|pin|serial number|"
     r"account number|extension|ext\.) ([0-9]{3,18})(?![\w,.]?[0-9])",
@@ -65,12 +65,12 @@ _AFTER_A_YEAR = re.compile(r"[,.;:)]| [A-Z]| (?:the|he|she|it|they|a|an|when|by|
 def read_references(text: str) -> str:
     """References (No. 162, page 249), digit strings, addresses, codes and version numbers."""
     text = _LONG.sub(_long, text)
-    text = _NO.sub(lambda m: f"{_NO_WORD[m[1]]}{m[2]} ", text)
+    text = _NO.sub(r"\1umber\2 ", text)
     text = _DIGIT_STRING.sub(lambda m: f"{m[1]} {digit_names(m[2])}", text)
     text = _ZIP.sub(lambda m: digit_names(m[1]) + (f", {digit_names(m[2])}" if m[2] else ""), text)
     text = _BIG_REFERENCE.sub(lambda m: digit_names(m[1]), text)
     text = _REFERENCE.sub(lambda m: f"{m[1]} {pairs(m[2])}{' ' + m[3] if m[3] else ''}", text)
-    text = _ADDRESS.sub(lambda m: _house(m[1]), text)
+    text = _ADDRESS.sub(_house, text)
     return _VERSION.sub(lambda m: " point ".join(map(number, m[0].split("."))), text)
 
 
@@ -78,19 +78,21 @@ def read_numbers(text: str) -> str:
     """All digits that are left, in words."""
     text = _CALIBER.sub(lambda m: cardinal(int(m[1])), text)
     text = _ORDINAL.sub(_ordinal, text)
-    text = _PLURAL.sub(lambda m: plural(_in_context(m[1], m.string, m.start(), m.end())), text)
+    text = _PLURAL.sub(lambda m: plural(_in_context(m, m[1])), text)
     text = _CODE.sub(_code, text)
     text = _RATIO.sub(_ratio, text)
-    text = _RANGE.sub(_range, text)
+    # Fifty-fifty keeps its hyphen; everything else that is joined so is read "to".
+    text = _RANGE.sub(lambda m: m[0] if m[1] == m[2] else f"{m[1]} to ", text)
     text = _MINUS.sub("minus ", text)
-    return _NUMBER.sub(lambda m: _spaced(m, _in_context(m[0], m.string, m.start(), m.end())), text)
+    return _NUMBER.sub(lambda m: _spaced(m, _in_context(m, m[0])), text)
 
 
 def _long(match: re.Match[str]) -> str:
     return _spaced(match, (" point " if match[1] else "") + digit_names(match[2]))
 
 
-def _house(digits: str) -> str:
+def _house(match: re.Match[str]) -> str:
+    digits = match[1]
     if digits.endswith("00"):
         return cardinal(int(digits))
     return digit_names(digits, "oh") if len(digits) == 3 else pairs(digits)
@@ -123,19 +125,15 @@ def _ratio(match: re.Match[str]) -> str:
     return f"{match[1]} " if found and found[1][0].isupper() else f"{match[1]} to "
 
 
-def _range(match: re.Match[str]) -> str:
-    # Fifty-fifty keeps its hyphen; everything else that is joined so is read "to".
-    return match[0] if match[1] == match[2] else f"{match[1]} to "
-
-
 def _spaced(match: re.Match[str], words: str) -> str:
     text, start, end = match.string, match.start(), match.end()
     before = " " if start and text[start - 1].isalnum() else ""
     return before + words + (" " if end < len(text) and text[end].isalnum() else "")
 
 
-def _in_context(digits: str, text: str, start: int, end: int) -> str:
-    """`digits` = text[start:end] in words: a year where the neighbours say so, or a number."""
+def _in_context(match: re.Match[str], digits: str) -> str:
+    """The `digits` of a match in words: a year where the neighbours say so, or a number."""
+    text, start, end = match.string, match.start(), match.end()
     if not digits.isdecimal() or len(digits) not in (3, 4):
         return number(digits)
     if _ERA.match(text, end):
@@ -147,5 +145,5 @@ def _in_context(digits: str, text: str, start: int, end: int) -> str:
         return pairs(digits) if dated and digits[0] != "0" else number(digits)
     if not 1100 <= int(digits) <= 2099:
         return number(digits)
-    counted = before not in YEAR_WORDS and _PLURAL_NOUN.match(text, end)
+    counted = before not in _YEAR_WORDS and _PLURAL_NOUN.match(text, end)
     return cardinal(int(digits)) if counted else pairs(digits)

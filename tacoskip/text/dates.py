@@ -6,7 +6,7 @@ digits are a year depends on their neighbours: tacoskip.text.counting decides.
 
 import re
 
-from tacoskip.text.numbers import cardinal, pairs, plural
+from tacoskip.text.numbers import NUMBER_WORD, TENS_WORD, cardinal, pairs, plural
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
@@ -20,7 +20,9 @@ _ISO = re.compile(
 )
 _SLASHED = re.compile(r"(?<![\w/.])([0-3]?[0-9])/([0-3]?[0-9])/([0-9]{4}|[0-9]{2})(?![\w/])")
 _DOTTED = re.compile(rf"(?<![\w.]){_DAY}\.(0?[1-9]|1[0-2])\.([12][0-9]{{3}})(?!\w|\.[0-9])")
-_SHORT_MONTH = re.compile(rf"(?<!\w){_SHORT}\.? (?=[0-9])|(?<=[0-9] ){_SHORT}\b\.?(?=,? [12][0-9])")
+_SHORT_MONTH = re.compile(
+    rf"(?<!\w){_SHORT}\.?( )(?=[0-9])|(?<=[0-9] ){_SHORT}\b\.?(?=,? [12][0-9])"
+)
 _SHORT_DAY = re.compile(
     rf"(?<!\w)(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(?:s|rs?)?\.?(?=,? (?:{'|'.join(MONTHS)}|[0-9]))"
 )
@@ -38,12 +40,7 @@ _POINTED = re.compile(r"(?<![\w.,$£€])([0-9]{1,2})\.([0-5][0-9])(?= ?[ap]\.?m
 _UNTIL = re.compile(
     r"(?<=[0-9]:[0-9]{2}) ?- ?(?=[0-9]{1,2}:[0-9])|(?<=[0-9] [ap]\.m\.) ?- ?(?=[0-9])"
 )
-_WORDS_WITH_COLON = re.compile(
-    r"\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven"
-    r"|eigh|nine)teen|twenty(?:-(?:one|two|three))?):"
-    r"(?=oh |ten\b|eleven\b|twelve\b|(?:thir|four|fif|six|seven|eigh|nine)teen\b|"
-    r"(?:twen|thir|for|fif)ty\b)"
-)
+_HOUR_WITH_COLON = re.compile(rf"\b((?:twenty-)?{NUMBER_WORD}):(?=oh |{TENS_WORD}\b)")
 
 
 def read_dates(text: str) -> str:
@@ -54,8 +51,8 @@ def read_dates(text: str) -> str:
     text = _ISO.sub(lambda m: _date(m[1], m[2], m[3]) + (" " if m[0][-1] == "T" else ""), text)
     text = _SLASHED.sub(_slashed, text)
     text = _DOTTED.sub(lambda m: _date(m[3], m[2], m[1]), text)
-    text = _SHORT_MONTH.sub(_short_month, text)
-    text = _SHORT_DAY.sub(lambda m: next(d for d in _DAYS if d.startswith(m[1])), text)
+    text = _SHORT_MONTH.sub(lambda m: _full(m[1] or m[3], MONTHS) + (m[2] or ""), text)
+    text = _SHORT_DAY.sub(lambda m: _full(m[1], _DAYS), text)
     text = _DECADE.sub(_decade, text)
     return _SHORT_YEAR.sub(lambda m: "'" + _two_digits(m[1]), text)
 
@@ -70,7 +67,7 @@ def read_times(text: str, colon: str) -> str:
 
 def open_times(text: str) -> str:
     """LJSpeech's twelve:thirty as twelve thirty: its colon is no pause."""
-    return _WORDS_WITH_COLON.sub(r"\1 ", text)
+    return _HOUR_WITH_COLON.sub(r"\1 ", text)
 
 
 def _two_digits(digits: str) -> str:
@@ -91,21 +88,16 @@ def _slashed(match: re.Match[str]) -> str:
     return match[0]
 
 
-def _short_month(match: re.Match[str]) -> str:
-    short = (match[1] or match[2])[:3]
-    return next(m for m in MONTHS if m.startswith(short)) + (" " if match[1] else "")
+def _full(short: str, names: tuple[str, ...]) -> str:
+    return next(name for name in names if name.startswith(short[:3]))
 
 
 def _decade(match: re.Match[str]) -> str:
-    quote, digits = match[1], match[2]
-    if len(digits) == 4:
-        if digits[3] != "0":
-            # 1963's is a possessive; a plain number rule reads it.
-            return match[0]
-        words = pairs(digits)
-    else:
-        words = "zero" if digits == "00" else cardinal(int(digits))
-    return quote + plural(words)
+    quote, digits = match.groups()
+    if len(digits) == 2:
+        return quote + plural("zero" if digits == "00" else cardinal(int(digits)))
+    # 1963's is a possessive; a plain number rule reads it.
+    return quote + plural(pairs(digits)) if digits[3] == "0" else match[0]
 
 
 def _time(match: re.Match[str], colon: str) -> str:

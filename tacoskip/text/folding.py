@@ -16,9 +16,6 @@ _TABLE = {
     "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "‹": "'", "›": "'",
     "‐": "-", "‑": "-", "‒": "-", "–": "-", "−": "-", "—": " -- ", "―": " -- ",
     "·": " ", "…": "...", "⁄": "/", "∕": "/", "№": "No. ", "℃": "°C", "℉": "°F",
-    "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅖": " 2/5",
-    "⅗": " 3/5", "⅘": " 4/5", "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8",
-    "⅞": " 7/8", "⅐": " 1/7", "⅑": " 1/9", "⅒": " 1/10",
 }  # fmt: skip
 
 _MICRO = re.compile("(?<=[0-9]) ?[\u00b5\u03bc](?=[a-zA-Z])")
@@ -56,6 +53,8 @@ def _fold_character(character: str) -> str:
         return character
     if character in _TABLE:
         return _TABLE[character]
+    if unicodedata.decomposition(character).startswith("<fraction>"):
+        return " " + unicodedata.normalize("NFKC", character).replace("⁄", "/")
     category = unicodedata.category(character)
     if category == "Cf" or category[0] == "M":
         # Vowel signs of Indic scripts are marks too; anyascii writes those and drops accents.

@@ -2,16 +2,9 @@
 
 import re
 
-_WORDS = {
-    "&": "and", "%": "percent", "@": "at", "+": "plus", "=": "equals", "<": "less than",
-    ">": "greater than", "×": "times", "÷": "divided by", "±": "plus or minus",
-    "≈": "approximately", "≤": "less than or equal to", "≥": "greater than or equal to",
-    "≠": "is not equal to",
-    "√": "the square root of", "∞": "infinity", "§": "section", "©": "copyright", "°": "degrees",
-    "$": "dollar", "£": "pound", "€": "euro", "¥": "yen", "₹": "rupee", "₽": "ruble", "₩": "won",
-    "₿": "bitcoin", "¢": "cent", "‰": "per thousand", "/": "slash", "_": "", "′": "prime",
-    "″": "double prime",
-}  # fmt: skip
+from tacoskip.text.tables import table
+
+_WORDS = table("signs")
 _NUMBER_SIGN = re.compile(r"#(?= ?-?[0-9])")
 _ABOUT = re.compile(r"~(?= ?[$£€]?[0-9])")
 _COMPARED = (("<=", "≤"), (">=", "≥"), ("!=", "≠"), ("==", "="), ("+/-", "±"), ("->", " to "))

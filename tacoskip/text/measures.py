@@ -7,44 +7,9 @@ the number, so that a range or a decimal before a unit is read like any other.
 import re
 
 from tacoskip.text.numbers import cardinal, ordinal, plural
+from tacoskip.text.tables import table
 
-# Sign: one, several. Signs that are also words or letters of a list (in, a, s, c) are left alone.
-_UNITS: dict[str, str | tuple[str, str]] = {
-    "in": ("inch", "inches"),
-    "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer", "nm": "nanometer",
-    "um": "micrometer", "mi": "mile", "yd": "yard", "yds": "yard", "ft": ("foot", "feet"),
-    "mg": "milligram", "ug": "microgram", "mcg": "microgram", "g": "gram", "kg": "kilogram",
-    "lb": "pound", "lbs": "pound", "oz": "ounce", "ml": "milliliter", "mL": "milliliter",
-    "cl": "centiliter", "l": "liter", "L": "liter", "gal": "gallon", "qt": "quart", "pt": "pint",
-    "tsp": "teaspoon", "tbsp": "tablespoon", "ms": "millisecond", "us": "microsecond",
-    "ns": "nanosecond", "sec": "second", "secs": "second", "min": "minute", "mins": "minute",
-    "h": "hour", "hr": "hour", "hrs": "hour", "yr": "year", "yrs": "year", "wk": "week",
-    "Hz": ("hertz", "hertz"), "kHz": ("kilohertz", "kilohertz"),
-    "MHz": ("megahertz", "megahertz"), "GHz": ("gigahertz", "gigahertz"),
-    "kB": "kilobyte", "KB": "kilobyte", "MB": "megabyte", "GB": "gigabyte", "TB": "terabyte",
-    "kbps": ("kilobit per second", "kilobits per second"),
-    "Mbps": ("megabit per second", "megabits per second"),
-    "Gbps": ("gigabit per second", "gigabits per second"),
-    "W": "watt", "kW": "kilowatt", "MW": "megawatt", "GW": "gigawatt", "kWh": "kilowatt hour",
-    "V": "volt", "kV": "kilovolt", "mV": "millivolt", "mA": "milliamp", "mAh": "milliamp hour",
-    "ohm": "ohm", "kohm": "kiloohm", "Mohm": "megaohm", "dB": "decibel", "kcal": "kilocalorie",
-    "kJ": "kilojoule", "Pa": "pascal", "hPa": "hectopascal", "kPa": "kilopascal",
-    "hp": ("horsepower", "horsepower"), "px": "pixel", "psi": ("P S I", "P S I"),
-    "rpm": ("revolution per minute", "revolutions per minute"),
-    "fps": ("frame per second", "frames per second"),
-    "ppm": ("part per million", "parts per million"),
-    "bpm": ("beat per minute", "beats per minute"),
-    "mph": ("mile per hour", "miles per hour"),
-    "kph": ("kilometer per hour", "kilometers per hour"),
-    "km/h": ("kilometer per hour", "kilometers per hour"),
-    "kmh": ("kilometer per hour", "kilometers per hour"),
-    "m/s": ("meter per second", "meters per second"),
-    "m/s²": ("meter per second squared", "meters per second squared"),
-    "fl oz": "fluid ounce", "sq ft": ("square foot", "square feet"), "sq mi": "square mile",
-    "sq m": "square meter", "sq km": "square kilometer", "cu ft": ("cubic foot", "cubic feet"),
-    "°C": ("degree Celsius", "degrees Celsius"),
-    "°F": ("degree Fahrenheit", "degrees Fahrenheit"), "°": "degree",
-}  # fmt: skip
+_UNITS = table("units")
 _SIGNS = "|".join(re.escape(s) for s in sorted(_UNITS, key=len, reverse=True) if s != "in")
 _UNIT = re.compile(
     rf"(?<![A-Za-z0-9])([0-9][0-9,.]{{0,20}})(?<=[0-9])([ -]?)({_SIGNS})([²³]?)"

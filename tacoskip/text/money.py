@@ -3,27 +3,10 @@
 import re
 
 from tacoskip.text.numbers import INTEGER, cardinal, number
+from tacoskip.text.tables import table
 
-# Sign: one, several, a hundredth, several hundredths.
-_CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "¥": ("yen", "yen", "sen", "sen"),
-    "₹": ("rupee", "rupees", "paisa", "paise"),
-    "₽": ("ruble", "rubles", "kopeck", "kopecks"),
-    "₩": ("won", "won", "jeon", "jeon"),
-    "₿": ("bitcoin", "bitcoins", "", ""),
-}
-_CODES = {"USD": "$", "GBP": "£", "EUR": "€", "JPY": "¥", "INR": "₹", "Rs": "₹", "Rs.": "₹"}
-_COUNTRIES = {
-    "US": "U S", "C": "Canadian", "CA": "Canadian", "A": "Australian", "AU": "Australian",
-    "NZ": "New Zealand", "HK": "Hong Kong", "S": "Singapore",
-}  # fmt: skip
-_SCALES = {
-    "k": "thousand", "K": "thousand", "m": "million", "M": "million", "mn": "million",
-    "bn": "billion", "b": "billion", "B": "billion", "tn": "trillion", "T": "trillion",
-}  # fmt: skip
+_CURRENCIES, _CODES = table("currencies"), table("currency_codes")
+_COUNTRIES, _SCALES = table("dollars"), table("scales")
 _SIGN = "[" + "".join(_CURRENCIES) + "]"
 _AMOUNT = rf"({INTEGER})?(?:\.([0-9]{{1,18}})(?![0-9]))?"
 _SCALE = (

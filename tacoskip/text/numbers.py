@@ -5,9 +5,13 @@ from functools import lru_cache
 
 # Longest first, bounded: a run of any length is matched in linear time. 1,234,567 or 1234567.
 INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,5}(?![0-9])|[0-9]{1,18}(?![0-9]))"
-NUMBER = rf"(?:{INTEGER}(?:\.[0-9]{{1,18}}(?![0-9]))?)"
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TENS_WORD = (  # from ten on
+    "(?:ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
+    "(?:twen|thir|for|fif|six|seven|eigh|nine)ty)"
+)
+NUMBER_WORD = f"(?:{'|'.join(_DIGITS)}|{TENS_WORD})"
 
 
 @lru_cache(maxsize=4096)
@@ -17,20 +21,22 @@ def cardinal(value: int) -> str:
     A comma follows the thousands from three thousand on, and 1,100 to 1,900 are counted in
     hundreds; both are how LJSpeech's readers' transcripts write them.
     """
-    from num2words import num2words
-
     if 1100 <= value <= 1900 and value % 100 == 0:
         return f"{cardinal(value // 100)} hundred"
-    words = re.sub(r"\band ", "", num2words(value))
+    words = _words(value, "cardinal")
     return words.replace(",", "") if value < 3000 else words
 
 
 @lru_cache(maxsize=4096)
 def ordinal(value: int) -> str:
     """`value` as a rank: 21 is twenty-first."""
+    return _words(value, "ordinal").replace(",", "")
+
+
+def _words(value: int, kind: str) -> str:
     from num2words import num2words
 
-    return re.sub(r"\band ", "", num2words(value, to="ordinal")).replace(",", "")
+    return re.sub(r"\band ", "", num2words(value, to=kind))
 
 
 def digit_names(digits: str, zero: str = "zero") -> str:
@@ -40,30 +46,19 @@ def digit_names(digits: str, zero: str = "zero") -> str:
 
 def pairs(digits: str) -> str:
     """Three or four digits read two by two: 605 is six oh five, 1898 eighteen ninety-eight."""
-    head, tail = int(digits[:-2]), int(digits[-2:])
     if digits[0] == "0":
         return digit_names(digits)
-    if tail == 0:
-        return cardinal(int(digits)) if head % 10 == 0 else f"{cardinal(head)} hundred"
-    if tail < 10:
-        # 2001 to 2009 are the years nobody says in pairs.
-        return cardinal(int(digits)) if head % 10 == 0 else f"{cardinal(head)} oh {cardinal(tail)}"
-    return f"{cardinal(head)} {cardinal(tail)}"
-
-
-def decimal(digits: str) -> str:
-    """What follows the point: 15 in 5.15 is one five."""
-    return digit_names(digits)
+    return _words(int(digits), "year").replace("oh-", "oh ")
 
 
 def number(text: str) -> str:
-    """A written number, as INTEGER or NUMBER match it: 1,300 or 4.8 or .5 or 007."""
+    """A written number: 1,300 or 4.8 or .5 or 007."""
     whole, point, rest = text.replace(",", "").partition(".")
     if len(whole) > 1 and whole[0] == "0":
         words = digit_names(whole)
     else:
         words = cardinal(int(whole)) if whole else ""
-    return f"{words} point {decimal(rest)}".strip() if point else words
+    return f"{words} point {digit_names(rest)}".strip() if point else words
 
 
 def plural(words: str) -> str:

@@ -2,9 +2,9 @@
 
 import re
 
-from tacoskip.text.boundaries import ends_sentence
+from tacoskip.text.abbreviations import ends_sentence
 from tacoskip.text.numbers import cardinal, ordinal
-from tacoskip.text.words import PARTS, RULERS
+from tacoskip.text.tables import words
 
 _ROMAN = "M{0,3}(?:CM|CD|D?C{0,3})(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
@@ -12,10 +12,10 @@ _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _AFTER = "(?![\\w'-]|\\.[A-Za-z])"
 
 _RULER = re.compile(
-    rf"\b({'|'.join(sorted(RULERS))}) (?=[IVXLC])({_ROMAN})({_AFTER}|(?='s\b))(\.?)"
+    rf"\b({'|'.join(sorted(words('rulers')))}) (?=[IVXLC])({_ROMAN})({_AFTER}|(?='s\b))(\.?)"
 )
 _PART = re.compile(
-    rf"(?<!\w)({'|'.join(map(re.escape, sorted(PARTS)))}) (?=[IVXLC])({_ROMAN}){_AFTER}",
+    rf"(?<!\w)({'|'.join(map(re.escape, sorted(words('parts'))))}) (?=[IVXLC])({_ROMAN}){_AFTER}",
     re.I | re.A,
 )
 _WORLD_WAR = re.compile(r"(?<!\w)WW(I{1,2})(?!\w)")

@@ -2,8 +2,7 @@
 
 import re
 
-from tacoskip.text.abbreviations import ANYWHERE, BEFORE_NAMES, BEFORE_NUMBERS
-from tacoskip.text.boundaries import ends_sentence
+from tacoskip.text.abbreviations import ANYWHERE, BEFORE_NAMES, BEFORE_NUMBERS, ends_sentence
 
 # A stop with the quotes and brackets that close behind it.
 _STOP = re.compile(

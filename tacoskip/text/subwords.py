@@ -8,54 +8,40 @@ import binascii
 import io
 import re
 from collections.abc import Iterable
-from typing import Protocol
 
 from tacoskip.text.letters import BLANK, LETTERS, plain_words
 
 WORD_START = "\u2581"  # how sentencepiece writes a space; it stands before each word
 
 
-class Vocabulary(Protocol):
-    """Tokens by index. model: what `Subwords.train` learned, as text for checkpoints, else ""."""
-
-    model: str
-    symbols: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def encode(self, text: str, normalized: bool = False) -> list[int]:
-        """Return the tokens of a text; none where it holds no letters."""
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of tokens, without blanks."""
-
-    def spell(self, word: str) -> list[int]:
-        """Return the tokens of one word within a text, with the space that belongs to it."""
-
-
 class Characters:
-    """One token a character; the space belongs to the word before it."""
+    """One token a character; the space belongs to the word before it.
+
+    symbols: tokens by index. model: what `Subwords.train` learned, as text for checkpoints, or "".
+    """
 
     model = ""
 
     def __init__(self, symbols: tuple[str, ...] = LETTERS) -> None:
         self.symbols = symbols
-        self._ids = {symbol: index for index, symbol in enumerate(symbols)}
 
     def __len__(self) -> int:
         return len(self.symbols)
 
     def encode(self, text: str, normalized: bool = False) -> list[int]:
-        return [self._ids[c] for c in plain_words(text, normalized)]
+        """Return the tokens of a text; none where it holds no letters."""
+        return [self.symbols.index(c) for c in plain_words(text, normalized)]
 
     def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of tokens, without blanks."""
         return "".join(self.symbols[i] for i in ids if i)
 
     def spell(self, word: str) -> list[int]:
-        return [*self.encode(word, normalized=True), self._ids[" "]]
+        """Return the tokens of one word within a text, with the space that belongs to it."""
+        return [*self.encode(word, normalized=True), self.symbols.index(" ")]
 
 
-class Subwords:
+class Subwords(Characters):
     """Tokens of one or more letters; a space in one begins a word.
 
     Raises ValueError when `model` is not what `train` learned.
@@ -71,8 +57,8 @@ class Subwords:
             self._processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
         except (RuntimeError, binascii.Error):
             raise ValueError("expected a subword model, got something else") from None
-        pieces = (self._processor.id_to_piece(i) for i in range(1, len(self._processor)))
-        self.symbols = (BLANK, *(piece.replace(WORD_START, " ") for piece in pieces))
+        tokens = (self._processor.id_to_piece(i) for i in range(1, len(self._processor)))
+        super().__init__((BLANK, *(token.replace(WORD_START, " ") for token in tokens)))
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> "Subwords":
@@ -108,17 +94,17 @@ class Subwords:
             ) from None
         return cls(base64.b64encode(model.getvalue()).decode())
 
-    def __len__(self) -> int:
-        return len(self.symbols)
-
     def encode(self, text: str, normalized: bool = False) -> list[int]:
         return list(self._processor.encode(plain_words(text, normalized)))
 
     def decode(self, ids: Iterable[int]) -> str:
-        return "".join(self.symbols[i] for i in ids if i).removeprefix(" ")
+        return super().decode(ids).removeprefix(" ")
 
     def spell(self, word: str) -> list[int]:
         return self.encode(word, normalized=True)
+
+
+Vocabulary = Characters | Subwords
 
 
 def vocabulary_from(model: str) -> Vocabulary:

@@ -39,14 +39,13 @@ class Tokenizer:
         normalized: `text` is in words already; it is only folded or phonemized. Warns with
         DroppedCharacters; raises ValueError where nothing that can be spoken is left.
         """
-        ids, lost = self._encode([text], self._words([text], normalized))
+        ids, _, lost = self._encode([text], normalized)
         _warn(lost)
         return ids[0]
 
     def encode_many(self, texts: Iterable[str], normalized: bool = False) -> list[list[int]]:
         """`encode` of each text, with one pass through espeak and one warning for all."""
-        texts = list(texts)
-        ids, lost = self._encode(texts, self._words(texts, normalized))
+        ids, _, lost = self._encode(list(texts), normalized)
         _warn(lost)
         return ids
 
@@ -54,56 +53,44 @@ class Tokenizer:
         """The words `encode` reads: normalize(text) for an English voice, else tidied only."""
         return normalize(text) if self.settings.voice.startswith("en") else clean(text)
 
-    def dropped(self, text: str, normalized: bool = False) -> dict[str, int]:
-        """What `encode` would drop and warn of: character to count. Raises as `encode` does."""
-        return dict(self._encode([text], self._words([text], normalized))[1])
-
     def read(self, text: str) -> tuple[str, dict[str, int]]:
-        """`spoken(text)` and `dropped(text)`, normalised once for both."""
-        words = [self.spoken(text)]
-        return words[0], dict(self._encode([text], words)[1])
+        """`spoken(text)`, and what `encode` would drop of it and warn of: character to count.
+
+        Raises as `encode` does.
+        """
+        _, (words,), lost = self._encode([text], normalized=False)
+        return words, dict(lost)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`, without padding and end; for phonemes, the IPA."""
         return "".join(self.symbols[i] for i in ids if self.symbols[i] not in (PADDING, END))
 
-    def _words(self, texts: list[str], normalized: bool) -> list[str]:
-        prepare = clean if normalized else self.spoken
-        return [prepare(text) for text in texts]
-
-    def _encode(self, texts: list[str], words: list[str]) -> tuple[list[list[int]], Counter[str]]:
-        """The symbols of texts in words; errors name them as they were written."""
+    def _encode(
+        self, texts: list[str], normalized: bool
+    ) -> tuple[list[list[int]], list[str], Counter[str]]:
+        """The symbols of texts, their words, and what was dropped of all."""
+        words = [clean(text) if normalized else self.spoken(text) for text in texts]
         lines, lost = self._lines(words)
         encoded = []
         for text, line in zip(texts, lines, strict=True):
             unknown = set(line).difference(self._ids)
-            known = "".join(c for c in line if c not in unknown) if unknown else line
-            kept = " ".join(known.split())
+            kept = " ".join("".join(c for c in line if c not in unknown).split())
             if not any(c.isalpha() for c in kept):
                 excerpt = text if len(text) <= 60 else text[:57] + "..."
                 raise ValueError(f"nothing to speak in {excerpt!r}")
             lost.update(c for c in line if c in unknown)
             encoded.append([*(self._ids[c] for c in kept), _END_ID])
-        return encoded, lost
+        return encoded, words, lost
 
     def _lines(self, words: list[str]) -> tuple[list[str], Counter[str]]:
         """Each text in the characters of the table, or near to them; what espeak left out."""
         lines = [text.translate(_SAME) for text in words]
-        lost: Counter[str] = Counter()
-        if self.settings.symbols == "characters":
-            lines = [fold(line).lower() for line in lines]
-        else:
-            lines, lost = phonemize([fold_punctuation(line) for line in lines], self.settings.voice)
-        return lines, lost
+        if self.settings.symbols == "phonemes":
+            return phonemize([fold_punctuation(line) for line in lines], self.settings.voice)
+        return [fold(line).lower() for line in lines], Counter()
 
 
 _SAME = str.maketrans(SAME_AS)
-
-
-def dropped_characters(text: str) -> dict[str, int]:
-    """What a voice of English characters would lose of `text`: character to count."""
-    known = {*CHARACTERS, *SAME_AS} - {PADDING, END}
-    return dict(Counter(c for c in normalize(text).lower() if c not in known))
 
 
 def _warn(lost: Counter[str]) -> None:

@@ -3,6 +3,7 @@
 import re
 
 from tacoskip.text.numbers import digit_names
+from tacoskip.text.tables import table
 
 # Each starts where a run of its own characters starts, so that no run is scanned twice.
 _URL = re.compile(r"(?<![\w@./-])(?:(?:https?|ftp)://|(?=www\.))([^\s<>\"]{1,2000})", re.IGNORECASE)
@@ -15,12 +16,7 @@ _EMAIL = re.compile(
 )
 _TAG = re.compile(r"(?<!\w)#(?=[A-Za-z])")
 _HANDLE = re.compile(r"(?<!\S)@(?=\w)")
-_MARKS = {
-    ".": "dot", "/": "slash", "-": "dash", "_": "underscore", "@": "at", ":": "colon",
-    "?": "question mark", "=": "equals", "&": "and", "%": "percent", "#": "hash", "+": "plus",
-    "~": "tilde", ",": "comma", ";": "semicolon", "!": "exclamation mark", "'": "apostrophe",
-    "(": "open bracket", ")": "close bracket", "*": "star", "$": "dollar", "|": "bar",
-}  # fmt: skip
+_MARKS = table("address_signs")
 _SPELLED = frozenset(("www", "http", "https", "html", "php", "pdf", "url", "faq", "uk", "io", "ai"))
 
 _PHONE = re.compile(

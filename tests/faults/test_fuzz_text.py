@@ -5,7 +5,7 @@ import warnings
 import pytest
 from hypothesis import strategies as st
 
-from tacoskip.text import Tokenizer, dropped_characters, normalize, split_sentences
+from tacoskip.text import Tokenizer, normalize, split_sentences
 from tacoskip.text.folding import clean, fold
 from tacoskip.text.letters import LETTERS, plain_words
 from tacoskip.text.settings import TextSettings
@@ -38,7 +38,6 @@ def test_normalising(fuzz: Fuzz) -> None:
             words = normalize(text, style=style)
             assert words == " ".join(words.split())
             assert not any(c in "0123456789" for c in words)
-        dropped_characters(text)
 
     fuzz("text: normaliser", check, TEXTS)
 
@@ -64,7 +63,7 @@ def test_tokenizing(fuzz: Fuzz) -> None:
         dropped: dict[str, int] | None = None
         try:
             ids = tokenizer.encode(text)
-            dropped = tokenizer.dropped(text)
+            _, dropped = tokenizer.read(text)
         except ValueError as error:
             if not is_refusal(error):
                 raise

@@ -32,7 +32,7 @@ def test_a_voice_hears_the_same_from_text_and_column(pairs: list[tuple[str, str]
     changed = [(raw, column) for raw, column in pairs if raw != column]
     same = [normalize(raw) == normalize(column) for raw, column in changed]
     assert sum(same) >= 1_492
-    spoken = [normalize(raw) for raw, _ in (*pairs[::5], *changed)]
+    spoken = [normalize(raw) for raw, _ in (*pairs[::20], *changed)]
     assert [s for s in spoken if normalize(s) != s] == []
 
 

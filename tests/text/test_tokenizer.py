@@ -4,13 +4,7 @@ import warnings
 
 import pytest
 
-from tacoskip.text import (
-    DroppedCharacters,
-    TextSettings,
-    Tokenizer,
-    dropped_characters,
-    normalize,
-)
+from tacoskip.text import DroppedCharacters, TextSettings, Tokenizer, normalize
 
 
 @pytest.fixture
@@ -91,13 +85,6 @@ def test_five_thousand_characters(tokenizer: Tokenizer) -> None:
     assert len(tokenizer.encode("word " * 1000)) == 5000
 
 
-def test_dropped_characters_are_those_encode_drops() -> None:
-    assert dropped_characters("Ünïcödé [1] ☃☃ \x07 ok") == {"☃": 2, "\x07": 1}
-    assert dropped_characters("It costs £5.") == {}
-    assert Tokenizer().dropped("Ünïcödé [1] ☃☃ \x07 ok") == {"☃": 2, "\x07": 1}
-    assert Tokenizer().dropped("It costs £5.", normalized=True) == {"£": 1, "5": 1}
-
-
 def test_another_language_is_cleaned_only() -> None:
     german = Tokenizer(TextSettings(voice="de"))
     assert german.spoken(" Äpfel  Dr. ") == "Äpfel Dr."
@@ -115,9 +102,11 @@ def test_text_of_other_scripts_is_transliterated(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("Москва 你好")) == normalize("Москва 你好").lower()
 
 
-@pytest.mark.parametrize("text", ["Dr. Who, 1963", "snow \u2603 \u2603 man", "a_b~"])
-def test_read_is_spoken_and_dropped(tokenizer: Tokenizer, text: str) -> None:
-    assert tokenizer.read(text) == (tokenizer.spoken(text), tokenizer.dropped(text))
+def test_read_is_the_words_and_what_encode_drops(tokenizer: Tokenizer) -> None:
+    assert tokenizer.read("Dr. Who, 1963") == ("Doctor Who, nineteen sixty-three", {})
+    assert tokenizer.read("It costs £5.") == ("It costs five pounds.", {})
+    _, dropped = tokenizer.read("Ünïcödé [1] ☃☃ \x07 ok")
+    assert dropped == {"☃": 2, "\x07": 1}
 
 
 def test_read_names_a_text_as_it_was_written(tokenizer: Tokenizer) -> None:
