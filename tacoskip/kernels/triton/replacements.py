@@ -99,7 +99,7 @@ class TritonAttentionLoop(AttentionLoop):
                 attention.energy.weight[0],
                 self.filters(),
             ]
-            hidden, weights, _, _ = attention_loop(
+            hidden, history, _, _ = attention_loop(
                 functional.linear(inputs.to(dtype), w[:, :split], bias),
                 functional.linear(memory, w[:, split:]),
                 functional.linear(memory, attention.memory.weight.to(dtype)),
@@ -108,6 +108,7 @@ class TritonAttentionLoop(AttentionLoop):
                 self.width(),
                 isinstance(attention, Forward),
             )
+            weights = history[:, 1:, 0]
             return hidden, torch.bmm(weights.to(dtype), memory), weights
 
     def width(self) -> int:
