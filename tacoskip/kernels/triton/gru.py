@@ -30,9 +30,10 @@ def tanh(x):
 
 @triton.jit
 def dot(a, b, acc):
+    """Matrix product; float32 on matrix units, as three products of TF32 (exact to 22 bits)."""
     if INTERPRETED:
         a, b = a.to(tl.float32), b.to(tl.float32)
-    return tl.dot(a, b, acc, input_precision="ieee")
+    return tl.dot(a, b, acc, input_precision="tf32x3")
 
 
 @triton.jit
@@ -191,6 +192,7 @@ def _launch(kernel: Any, tensors: list[Tensor], batch: int, steps: int, w: Tenso
     kernel[(triton.cdiv(batch, ROWS), directions)](
         *tensors, batch, steps, directions, channels, width,
         min(width, 128 // w.element_size()), ROWS, resident, num_warps=8 if width > 64 else 4,
+        num_stages=3 if w.element_size() == 2 else 2,
     )  # fmt: skip
 
 

@@ -1,84 +1,151 @@
-"""Compile every Triton kernel for an H100 and print registers, spills and shared memory."""
+"""Compile every Triton kernel for an H100 and print registers, spills and shared memory.
+
+The operators run on CPU tensors of a training step's sizes, with each launch replaced by a
+compilation for its arguments.
+"""
 
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "0"
 
+import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tacoskip.kernels.triton import attention, attention_backward, gru, norm
+from tacoskip.kernels.triton import attention, attention_backward, energies, gru, norm
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
-FLOATS = {
-    "bias", "weights", "totals", "context", "d_weights", "d_logits", "d_last", "d_total",
-    "d_windows", "d_energy", "d_filters", "partial", "slope", "shift", "centre", "offset", "linear",
-}  # fmt: skip
-KINDS = {"lengths": "*i64", "mask": "*i1"} | dict.fromkeys(("B", "T", "L", "S", "C", "rows"), "i32")
+KINDS = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.bool: "*i1",
+}
+KERNELS = {
+    gru: "_forward _backward",
+    attention: "_forward",
+    attention_backward: "_backward _backward_keys",
+    norm: "_statistics _apply _sums _backward",
+}
+OPTIONS = ("num_warps", "num_stages", "launch_cooperative_grid")
+Path_ = tuple[int, ...]
 
 
-def resources(kernel: Any, dtype: str, sizes: dict[str, Any], **options: int) -> str:
-    """Compile one kernel; what ptxas says of it."""
-    names = kernel.arg_names
-    constants = {name: sizes[name] for name in names if name in sizes}
-    kinds = {name: KINDS.get(name, "*fp32" if name in FLOATS else "*" + dtype) for name in names}
-    aligned = {
-        (i,): [["tt.divisibility", 16]]
-        for i, name in enumerate(names)
-        if name not in constants and kinds[name].startswith("*")
-    }
-    source = ASTSource(
-        fn=kernel,
-        signature={name: "constexpr" if name in constants else kinds[name] for name in names},
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs=aligned,
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
-    shared = compiled.metadata.shared
-    assert shared <= 227 * 1024, f"{kernel.__name__} needs {shared} bytes of shared memory"
+class Compiled:
+    """A kernel whose launch compiles it."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.seen = set[str]()
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return self.compile
+
+    def compile(self, *arguments: Any, **named: Any) -> None:
+        options = {key: named.pop(key) for key in OPTIONS if key in named}
+        names = self.kernel.arg_names
+        values = dict(zip(names, arguments, strict=False)) | named
+        constants: dict[Path_, Any] = {}
+        pointers: list[Path_] = []
+        signature: dict[str, Any] = {}
+        for i, parameter in enumerate(self.kernel.params):
+            value = values[parameter.name]
+            if parameter.is_constexpr:
+                constants[(i,)], signature[parameter.name] = value, "constexpr"
+            else:
+                signature[parameter.name] = kinds(value, (i,), pointers)
+        source = ASTSource(
+            fn=self.kernel,
+            signature=signature,
+            constexprs=constants,
+            attrs={path: [["tt.divisibility", 16]] for path in pointers},
+        )
+        if source.hash() in self.seen:
+            return
+        self.seen.add(source.hash())
+        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+        print(resources(compiled), [*constants.values()], flush=True)
+
+
+def kinds(value: Any, path: Path_, pointers: list[Path_]) -> Any:
+    """Triton's name of an argument's type; notes the paths of its tensors."""
+    if isinstance(value, tuple):
+        return tuple(kinds(each, (*path, i), pointers) for i, each in enumerate(value))
+    if isinstance(value, Tensor):
+        pointers.append(path)
+        return KINDS[value.dtype]
+    return "i32"
+
+
+def resources(compiled: Any) -> str:
+    """What ptxas says of a kernel."""
+    name, shared = compiled.metadata.name, compiled.metadata.shared
+    assert shared <= 227 * 1024, f"{name} needs {shared} bytes of shared memory"
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(compiled.asm["ptx"])
         file.flush()
         call = [PTXAS, "-v", "-arch=sm_90a", file.name, "-o", os.devnull]
         text = subprocess.run(call, capture_output=True, text=True, check=True).stderr
-    registers, spilled = (
-        re.search(r"Used (\d+) reg", text),
-        re.search(r"(\d+) bytes spill st", text),
-    )
+    registers = re.search(r"Used (\d+) reg", text)
+    spilled = re.search(r"(\d+) bytes spill st", text)
     return (
-        f"{kernel.__module__}.{kernel.__name__} {dtype}: {registers and registers[1]} registers, "
-        f"{spilled and spilled[1]} bytes spilled, {shared} bytes of shared memory"
+        f"{name}: {registers and registers[1]} registers, {spilled and spilled[1]} bytes spilled, "
+        f"{shared} bytes of shared memory"
     )
+
+
+def compile_gru(dtype: torch.dtype, channels: int) -> None:
+    batch, steps = 32, 8
+    lengths = torch.full((batch,), steps)
+    gates = torch.zeros(batch, steps, 2, 3 * channels, dtype=dtype)
+    weight = torch.zeros(2, 3 * channels, channels, dtype=dtype)
+    hidden, saved = gru.gru(gates, weight, torch.zeros(2, channels, dtype=dtype), lengths)
+    gru.gru_backward(hidden, weight, lengths, hidden, saved)
+
+
+def compile_attention(dtype: torch.dtype, batch: int, width: int) -> None:
+    steps, symbols, hidden, channels = 4, 100, 256, 128
+    inputs = torch.zeros(batch, steps, 3 * hidden, dtype=dtype)
+    mixed = torch.zeros(batch, symbols, 3 * hidden, dtype=dtype)
+    keys = torch.zeros(batch, symbols, channels, dtype=dtype)
+    shapes = [(3 * hidden, hidden), (hidden,), (channels, hidden), (channels,), (channels,)]
+    shapes.append((channels, 64 if width else 0))
+    parameters = [torch.zeros(shape, dtype=dtype) for shape in shapes]
+    lengths = torch.full((batch,), symbols)
+    results = attention.attention_loop(inputs, mixed, keys, parameters, lengths, width, bool(width))
+    weight, _, query, _, energy, filters = parameters
+    constants = [mixed, keys, weight, query, energy, filters]
+    attention_backward.attention_backward(
+        *results[:2], constants, list(results), width, bool(width)
+    )
+
+
+def compile_norm(dtype: torch.dtype) -> None:
+    x = torch.zeros(4, 100, 128, dtype=dtype, requires_grad=True)
+    mask, weight = torch.ones(4, 100, dtype=torch.bool), torch.ones(128)
+    y, *_ = norm.MaskedNorm.apply(x, mask, weight, weight, 1e-5, True, True, None)
+    y.sum().backward()
 
 
 def main() -> None:
-    for dtype, size in (("bf16", 2), ("fp32", 4)):
-        for width in (128, 256):
-            sizes = {"D": 2, "H": width, "BH": width, "BK": 128 // size, "ROWS": 16}
-            sizes["RESIDENT"] = width * size <= 256
-            for kernel in (gru._forward, gru._backward):
-                print(resources(kernel, dtype, sizes, num_warps=8))
-        for filters in (0, 31):
-            sizes = {"H": 256, "BH": 256, "A": 128, "BA": 128, "K": filters, "SP": 128, "R": 1}
-            sizes |= {"P": 32 if filters else 0, "BS": 64 // size, "BK": 128 // size, "ROWS": 16}
-            sizes["RECURSION"] = bool(filters)
-            stages = 3 if size == 2 else 1
-            for kernel in (attention._forward, attention_backward._backward):
-                print(resources(kernel, dtype, sizes, num_warps=8, num_stages=stages))
-            print(
-                resources(attention_backward._backward_keys, dtype, sizes | {"BS": 16}, num_warps=8)
-            )
-        sizes = {"BR": 64, "BC": 64, "RECTIFY": True, "POOL": True}
-        for kernel in (norm._statistics, norm._apply, norm._sums, norm._backward):
-            print(resources(kernel, dtype, sizes))
-        sys.stdout.flush()
+    for module, names in KERNELS.items():
+        for name in names.split():
+            setattr(module, name, Compiled(getattr(module, name)))
+    for dtype in (torch.bfloat16, torch.float32):
+        for channels in (128, 256):
+            compile_gru(dtype, channels)
+        for programs, batch, width in ((132, 32, 0), (132, 32, 31), (132, 512, 31), (1, 2, 31)):
+            energies.INTERPRETER_PROGRAMS = programs  # stands for the multiprocessors of a GPU
+            compile_attention(dtype, batch, width)
+        compile_norm(dtype)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tacoskip.kernels.triton import energies
 from tacoskip.kernels.triton.attention import attention_loop
 from tacoskip.kernels.triton.gru import gru
 from tacoskip.kernels.triton.norm import MaskedNorm
@@ -141,17 +142,23 @@ def test_gru_matches_float64(
 
 
 @pytest.mark.parametrize(
-    ("dtype", "symbols", "width", "recursion"),
+    ("dtype", "symbols", "width", "recursion", "programs"),
     [
-        (torch.float32, 7, 0, False),
-        (torch.float32, 20, 5, False),
-        (torch.float32, 20, 5, True),
-        (torch.bfloat16, 7, 5, True),
+        (torch.float32, 7, 0, False, 4),  # two groups of two programs
+        (torch.float32, 36, 5, False, 2),  # one group of two, symbols in two blocks
+        (torch.float32, 20, 5, True, 1),  # no program waits for another
+        (torch.bfloat16, 7, 5, True, 4),
     ],
 )
 def test_attention_loop_matches_float64(
-    dtype: torch.dtype, symbols: int, width: int, recursion: bool
+    dtype: torch.dtype,
+    symbols: int,
+    width: int,
+    recursion: bool,
+    programs: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(energies, "INTERPRETER_PROGRAMS", programs)
     torch.manual_seed(0)
     batch, steps, hidden, channels = 3, 5, 20, 12
     filters = torch.zeros(channels, 2, 16 if width else 0)
