@@ -32,7 +32,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
     judge: Annotated[
         str,
-        typer.Option("--judge", metavar="ASR_RUN", help="A recognizer that transcribes a voice."),
+        typer.Option(
+            metavar="RUN|whisper[:SIZE|:FOLDER]", help="A recognizer that transcribes a voice."
+        ),
     ] = "",
     join: Annotated[
         str,
@@ -46,8 +48,8 @@ def evaluate(
     """Measure a run on clips of its corpus.
 
     The figures go into RUN/metrics.json as well. A voice synthesizes the texts, and the speech is
-    compared with the recordings; with --judge a recognizer transcribes both. A recognizer
-    transcribes the recordings.
+    compared with the recordings; with --judge a recognizer transcribes recordings, copy-synthesis,
+    teacher-forced and free-running speech. A recognizer transcribes the recordings.
     """
     with working():
         from tacoskip.evaluation import recognizers, voices
@@ -81,11 +83,14 @@ def evaluate(
 
 def _show_figures(figures: dict[str, Any], rows: list[list[str]]) -> None:
     """Print what `evaluate` measured."""
-    from tacoskip.evaluation import recognizers
+    from tacoskip.evaluation import recognizers, voices
 
     for clip in figures.get("warnings", []):
         log(f"{clip['id']}: {'; '.join(clip['warnings'])}", warning=True)
     emit_table(["figure", "mean", "95 % interval", "clips"], rows)
+    if "ladder" in figures:
+        columns = ["speech", "wer_by_asr", "95 % interval", "cer_by_asr"]
+        emit_table(columns, voices.ladder_rows(figures))
     if "cer" in figures:
         emit_table(["speaker", "cer", "wer", "words"], recognizers.speaker_rows(figures))
         columns = ["worst", "reference", "transcript"]

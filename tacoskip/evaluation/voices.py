@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tacoskip.data.clip import Clip, JoinedClips
-from tacoskip.evaluation.error_rates import character_errors, interval
+from tacoskip.evaluation.error_rates import character_errors, interval, word_errors
+from tacoskip.evaluation.judges import Judge, load_judge
 from tacoskip.evaluation.metrics import compare_speech
 from tacoskip.evaluation.results import (
     Progress,
@@ -23,17 +23,18 @@ from tacoskip.evaluation.results import (
     summarize,
     write_metrics,
 )
-from tacoskip.loading import load_recognizer, load_voice
-from tacoskip.recognition.recognizer import SpeechRecognizer
+from tacoskip.loading import load_voice
+from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.synthesis.alignment import alignment_score
 from tacoskip.synthesis.voice import Speech, Voice
 from tacoskip.text.letters import plain_words
 
 FIGURES = ("mcd_db", "f0_rmse_cents", "alignment", "stop_failures", "rtf")
-BY_JUDGE = ("cer_by_asr", "cer_of_recordings")
+# What a judge transcribes of each sentence, from what was said to what the voice says alone.
+RUNGS = ("recording", "copy-synthesis", "teacher-forced", "free-running")
 
-Row = dict[str, Any]  # id, text, speaker, warnings, FIGURES; with a judge BY_JUDGE and the texts
+Row = dict[str, Any]  # id, text, speaker, warnings, FIGURES; with a judge a text for each rung
 
 
 def evaluate(
@@ -47,24 +48,24 @@ def evaluate(
 ) -> dict[str, Any]:
     """Synthesize a split's texts with the voice of a run and score them; add to RUN/metrics.json.
 
-    limit: see `choose_clips`. judge: a recognizer's run, which transcribes the synthesized speech
-    (`cer_by_asr`) and, for comparison, the recordings (`cer_of_recordings`); `transcripts` has
-    both. device: of both. Each figure is a dict of mean, low and high (a 95 % bootstrap interval
-    over clips) and n, the clips it could be measured on; `speakers` has the means of each speaker
-    when there are several, `warnings` the clips whose synthesis had warnings. Raises RunError for
-    a run that cannot be used, CorpusError when its corpus is not prepared, ValueError for an
-    unknown split or one without clips.
+    limit: see `choose_clips`. judge: see `load_judge`; it transcribes each of RUNGS, and `ladder`
+    has the `wer` and `cer` of each, `transcripts` the texts. device: of voice and judge. Each
+    figure is a dict of mean, low and high (a 95 % bootstrap interval over clips) and n, the clips
+    it could be measured on; `speakers` has the means of each speaker when there are several,
+    `warnings` the clips whose synthesis had warnings. Raises RunError for a run that cannot be
+    used, CorpusError when its corpus is not prepared, ValueError for an unknown split, one without
+    clips or a judge that cannot be loaded.
     """
     checkpoint = find_checkpoint(run)
     voice = load_voice(checkpoint, device)
-    recognizer = load_recognizer(judge, device) if judge else None
+    transcribe = load_judge(str(judge), device) if judge else None
     clips = choose_clips(open_corpus(voice.config, checkpoint), split, limit)
     _synthesize(voice, clips[0], seed)  # the first call allocates threads and buffers: not timed
     rows: list[Row] = []
     for number, clip in enumerate(clips):
         if progress:
             progress(number / len(clips), clip.id)
-        rows.append(score(voice, clip, seed, recognizer))
+        rows.append(score(voice, clip, seed, transcribe))
     figures: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.name,
@@ -80,23 +81,15 @@ def evaluate(
     figures["warnings"] = [
         {name: row[name] for name in ("id", "text", "warnings")} for row in rows if row["warnings"]
     ]
-    if recognizer:
-        figures["judge"] = str(judge)
-        figures |= {name: interval([[row[name]] for row in rows], seed) for name in BY_JUDGE}
-        texts = ("id", "reference", "transcript", "transcript_of_recording")
-        figures["transcripts"] = [{name: row[name] for name in texts} for row in rows]
+    if judge:
+        figures |= {"judge": str(judge), **_judged(rows, seed)}
     path = write_metrics(checkpoint, split, figures)
     if progress:
         progress(1.0, f"wrote {path}")
     return figures
 
 
-def score(
-    voice: Voice,
-    clip: Clip | JoinedClips,
-    seed: int,
-    recognizer: SpeechRecognizer | None = None,
-) -> Row:
+def score(voice: Voice, clip: Clip | JoinedClips, seed: int, judge: Judge | None = None) -> Row:
     """Synthesize one clip's text and compare it with the recording.
 
     The mel of the speech is taken from its samples, so that every figure includes the inversion.
@@ -107,29 +100,28 @@ def score(
     audio = voice.config.audio
     recording = clip.load()
     wave = np.pad(speech.wave, (0, max(0, audio.hop_length - len(speech.wave))))  # may be empty
+    (linear, mel), (_, mel_of_speech) = (
+        voice.front_end.features(torch.from_numpy(x)) for x in (recording, wave)
+    )
     row = {
         "id": clip.id,
         "text": clip.normalized,
         "speaker": clip.speaker,
-        **compare_speech(
-            recording,
-            wave,
-            audio.sample_rate,
-            audio.hop_length,
-            _mel(voice, recording),
-            _mel(voice, wave),
-        ),
+        **compare_speech(recording, wave, audio.sample_rate, audio.hop_length, mel, mel_of_speech),
         "alignment": alignment_score(speech.alignment).score,
         "stop_failures": float(not speech.stopped),
         "rtf": work / max(speech.seconds, 1 / audio.sample_rate),
         "warnings": speech.warnings,
     }
-    if recognizer:
-        reference = plain_words(clip.normalized, normalized=True)
-        found = [recognizer.transcribe(x, audio.sample_rate).text for x in (wave, recording)]
-        row |= zip(BY_JUDGE, (character_errors(reference, text) for text in found), strict=True)
-        row |= zip(("transcript", "transcript_of_recording"), found, strict=True)
-        row["reference"] = reference
+    if judge:
+        predicted = _teacher_forced(voice, clip, linear, mel)
+        copy, forced = (
+            voice.front_end.to_wave(x[None], None, voice.config.griffin_lim, seed)[0].numpy()
+            for x in (linear, predicted)
+        )
+        waves = zip(RUNGS, (recording, copy, forced, wave), strict=True)
+        row |= {name: judge(x, audio.sample_rate) for name, x in waves}
+        row["reference"] = plain_words(clip.normalized, normalized=True)
     return row
 
 
@@ -145,9 +137,37 @@ def _synthesize(voice: Voice, clip: Clip | JoinedClips, seed: int) -> Speech:
 
 
 @torch.inference_mode()
-def _mel(voice: Voice, wave: NDArray[np.float32]) -> NDArray[np.float32]:
-    mel: NDArray[np.float32] = voice.front_end.features(torch.from_numpy(wave))[1].numpy()
-    return mel
+def _teacher_forced(
+    voice: Voice, clip: Clip | JoinedClips, linear: torch.Tensor, mel: torch.Tensor
+) -> torch.Tensor:
+    """Return log10 linear magnitudes (T, F) that the network predicts from the recording's own."""
+    model, device = voice.model, voice.device
+    assert isinstance(model, Tacotron)
+    symbols = torch.tensor([voice.tokenizer.encode(clip.normalized, normalized=True)])
+    lengths, frames = torch.tensor([symbols.shape[1]]), torch.tensor([len(mel)])
+    speaker = voice.speakers.index(clip.speaker) if clip.speaker in voice.speakers else 0
+    shown, _ = model.standardize(mel[None].to(device), linear[None].to(device))
+    inputs = symbols, lengths, shown, frames, torch.tensor([speaker])
+    output = model.eval()(*(x.to(device) for x in inputs))
+    return model.restore(output.mel, output.linear)[1][0].float().cpu()
+
+
+def _judged(rows: Sequence[Row], seed: int) -> dict[str, Any]:
+    """Return the error rates of every rung, and those of free-running speech by their names."""
+    ladder = {}
+    for rung in RUNGS:
+        pairs = [(row["reference"], row[rung]) for row in rows]
+        ladder[rung] = {
+            name: interval([[count(*pair)] for pair in pairs], seed)
+            for name, count in (("wer", word_errors), ("cer", character_errors))
+        }
+    names = ("id", "reference", *RUNGS)
+    return {
+        "wer_by_asr": ladder["free-running"]["wer"],
+        "cer_by_asr": ladder["free-running"]["cer"],
+        "ladder": ladder,
+        "transcripts": [{name: row[name] for name in names} for row in rows],
+    }
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float | int]:
@@ -162,8 +182,21 @@ def _means(rows: Sequence[Row]) -> dict[str, float | int]:
 def table(figures: dict[str, Any]) -> list[list[str]]:
     """Return what `evaluate` found as rows of text: figure, mean, 95 % interval, clips."""
     rows = []
-    for name in (*FIGURES, *(name for name in BY_JUDGE if name in figures)):
+    for name in FIGURES:
         value = figures[name]
         low_high = f"{value['low']:.4g} to {value['high']:.4g}"
         rows.append([name, f"{value['mean']:.4g}", low_high, str(value["n"])])
     return rows
+
+
+def ladder_rows(figures: dict[str, Any]) -> list[list[str]]:
+    """Return the ladder as rows of text: speech, word errors, 95 % interval, character errors."""
+    return [
+        [
+            rung,
+            f"{rates['wer']['mean']:.1%}",
+            f"{rates['wer']['low']:.1%} to {rates['wer']['high']:.1%}",
+            f"{rates['cer']['mean']:.1%}",
+        ]
+        for rung, rates in figures.get("ladder", {}).items()
+    ]

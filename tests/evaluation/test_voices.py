@@ -2,20 +2,27 @@
 
 import json
 import math
+import os
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tacoskip.audio import AudioSettings, FrontEnd, read_audio, write_audio
-from tacoskip.config import Config
+from tacoskip.config import Config, load_config
 from tacoskip.data.prepare import prepare
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.evaluation import voices as module
-from tacoskip.evaluation.voices import FIGURES, evaluate, table
-from tacoskip.synthesis.voice import Speech
+from tacoskip.evaluation.judges import load_judge
+from tacoskip.evaluation.voices import FIGURES, RUNGS, evaluate, ladder_rows, table
+from tacoskip.run_folder import build_tacotron
+from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.text import Tokenizer
 
 RATE = 8000
 
@@ -78,7 +85,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def evaluate_with(
-    run: Path, voice: Playback, monkeypatch: pytest.MonkeyPatch, **options: Any
+    run: Path, voice: Playback | Voice, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> dict[str, Any]:
     monkeypatch.setattr(module, "load_voice", lambda checkpoint, device: voice)
     return evaluate(run, **options)
@@ -168,3 +175,72 @@ def test_table_has_a_row_for_each_figure() -> None:
     rows = table(dict.fromkeys(FIGURES, value))
     assert rows[0] == ["mcd_db", "5.123", "5 to 5.25", "40"]
     assert [row[0] for row in rows] == list(FIGURES)
+
+
+@pytest.fixture
+def untrained(config: Config) -> Voice:
+    import torch
+
+    torch.manual_seed(0)
+    small = replace(load_config("smoke"), audio=config.audio, data=config.data)
+    model = build_tacotron(small, len(Tokenizer(small.text)), 2).eval()
+    return Voice(model, small, ["ann", "bob"], frames_per_symbol=4.0)
+
+
+def test_judge_transcribes_every_rung(
+    run: Path, untrained: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = list[int]()
+
+    def judge(wave: np.ndarray, rate: int) -> str:
+        assert rate == RATE and wave.dtype == np.float32
+        lengths.append(len(wave))
+        return ["elm elms here", "elm here", "elm", ""][(len(lengths) - 1) % 4]
+
+    monkeypatch.setattr(module, "load_judge", lambda name, device: judge)
+    monkeypatch.setattr(module, "plain_words", lambda text, normalized: "elm elms here")
+    found = evaluate_with(run, untrained, monkeypatch, limit=2, judge="whisper")
+    assert list(found["ladder"]) == list(RUNGS)
+    means = [rung["wer"]["mean"] for rung in found["ladder"].values()]
+    assert means == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert found["wer_by_asr"] == found["ladder"]["free-running"]["wer"]
+    assert found["cer_by_asr"]["mean"] == 1 and found["judge"] == "whisper"
+    assert found["transcripts"][0]["copy-synthesis"] == "elm here"
+    recording, copy, forced = lengths[:3]
+    assert abs(copy - recording) < 100 and copy == forced
+    assert ladder_rows(found)[1][:2] == ["copy-synthesis", "33.3%"]
+
+
+def test_judge_may_be_a_recognizer_or_whisper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Whisper:
+        def __init__(self, model: str, **options: str) -> None:
+            if model == "huge":
+                raise RuntimeError("Invalid model size\n'huge'")
+
+        def transcribe(self, wave: np.ndarray, **options: object) -> tuple[list[Any], None]:
+            return [SimpleNamespace(text=f" Number {len(wave) // 16000},")] * 2, None
+
+    monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=Whisper))
+    second = np.ones(RATE, np.float32)
+    assert load_judge("whisper:base")(second, RATE) == "number one number one"
+    with pytest.raises(ValueError, match=r"whisper:huge cannot be loaded \(Invalid model size 'h"):
+        load_judge("whisper:huge")
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(ValueError, match=r"pip install 'tacoskip\[judge\]'"):
+        load_judge("whisper")
+    with pytest.raises(ValueError, match="no run folder or checkpoint"):
+        load_judge(str(tmp_path / "none"))
+
+
+def test_whisper_transcribes_a_recording() -> None:
+    pytest.importorskip(
+        "faster_whisper", reason="no faster-whisper (pip install 'tacoskip[judge]')"
+    )
+    folder = os.environ.get("TACOSKIP_WHISPER", "")
+    if not folder:
+        pytest.skip("no model (TACOSKIP_WHISPER=FOLDER)")
+    clip = next(Path("shared/data").rglob("*.wav"), None) or pytest.skip("no recordings")
+    wave, rate = read_audio(clip)
+    assert len(load_judge(f"whisper:{folder}", "cpu")(wave, rate).split()) >= 2

@@ -1,0 +1,56 @@
+"""Who transcribes speech to judge it: a recognizer of this project, or Whisper.
+
+N samples.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacoskip.loading import load_recognizer
+from tacoskip.text.letters import plain_words
+
+WHISPER = "whisper"
+WHISPER_RATE = 16_000
+
+Judge = Callable[[NDArray[np.float32], int], str]  # wave (N,), sample rate -> words
+
+
+def load_judge(name: str, device: str = "auto") -> Judge:
+    """Load `whisper`, `whisper:SIZE`, `whisper:FOLDER`, or the run of a recognizer.
+
+    A judge returns plain words ("ten", not "10"), so that its spelling does not count. Raises
+    ValueError where Whisper is not installed or its model cannot be loaded, RunError as `load`
+    does.
+    """
+    kind, _, model = name.partition(":")
+    if kind == WHISPER:
+        return _whisper(model or "base", device)
+    recognizer = load_recognizer(name, device)
+    return lambda wave, rate: recognizer.transcribe(wave, rate).text if wave.size else ""
+
+
+def _whisper(model: str, device: str) -> Judge:
+    import soxr
+
+    try:
+        from faster_whisper import WhisperModel
+    except ImportError:
+        message = "a judge 'whisper' needs faster-whisper: pip install 'tacoskip[judge]'"
+        raise ValueError(message) from None
+    try:
+        compute = "int8" if device == "cpu" else "default"
+        loaded = WhisperModel(model, device=device, compute_type=compute)
+    except Exception as error:  # of the hub, of files, of CTranslate2
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"whisper:{model} cannot be loaded ({reason})") from None
+
+    def transcribe(wave: NDArray[np.float32], sample_rate: int) -> str:
+        samples = soxr.resample(wave, sample_rate, WHISPER_RATE)
+        segments, _ = loaded.transcribe(
+            samples, language="en", beam_size=1, temperature=0.0, condition_on_previous_text=False
+        )
+        return plain_words(" ".join(segment.text for segment in segments))
+
+    return transcribe
