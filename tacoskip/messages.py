@@ -1,7 +1,9 @@
-"""Parts of messages: the nearest known name, durations and sizes in human units."""
+"""Parts of messages: the nearest known name, human units, values that JSON can hold."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import isfinite
+from typing import Any
 
 
 def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
@@ -30,3 +32,16 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+def plain_values(value: Any) -> Any:
+    """Return a value as JSON can hold it: NaN and infinities, which JSON lacks, are None."""
+    if isinstance(value, dict):
+        return {str(key): plain_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain_values(item) for item in value]
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    return plain_values(value.item()) if hasattr(value, "item") else str(value)

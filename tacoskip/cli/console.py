@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast
 
 import typer
 
-from tacoskip.messages import human_duration
+from tacoskip.messages import human_duration, plain_values
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,9 +61,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             # Training says which signal it was.
             number = interrupt.args[0] if interrupt.args else signal.SIGINT
             raise typer.Exit(128 + number) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise typer.Exit(FAILED) from None
+        except BrokenPipeError:  # end as the signal would
+            for descriptor in (1, 2):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+            raise typer.Exit(128 + signal.SIGPIPE) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
@@ -82,6 +83,17 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), quiet])
     wrapper.__annotations__ = {**command.__annotations__, "quiet": Quiet}
     return run
+
+
+def open_standard_streams() -> None:
+    """Open /dev/null for standard streams that are closed: else files take their numbers."""
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
 
 
 @contextmanager
@@ -106,7 +118,7 @@ def print_error(message: str) -> None:
 
 def emit_json(result: dict[str, Any]) -> None:
     """Print one JSON object on standard output; NaN and infinities, which JSON lacks, are null."""
-    print(json.dumps(_plain(result), ensure_ascii=False))
+    print(json.dumps(plain_values(result), ensure_ascii=False))
 
 
 def emit_table(
@@ -232,15 +244,3 @@ def _threads_as_lines() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = before
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    return _plain(value.item()) if hasattr(value, "item") else str(value)

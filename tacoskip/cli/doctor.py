@@ -5,17 +5,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
+from typing import NamedTuple
 
-PACKAGES = ("accelerate", "librosa", "numpy", "omegaconf", "tensorboard")
 # What a default LJSpeech run leaves: the archive, the clips, the prepared clips, three checkpoints.
 DISK_GB = 9.0
 
+Result = tuple[bool | None, str]
 
-@dataclass
-class Finding:
+
+class Finding(NamedTuple):
     """One line of the report. `ok` None: nothing is broken, but something does not work here."""
 
     name: str
@@ -25,44 +25,43 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Examine this installation and machine; never raises, a broken part is a finding."""
-    checks: list[Callable[[], Finding]] = [
-        _python,
-        _torch,
-        _torchaudio,
-        _device,
-        _half_precision,
-        _kernels,
-        _packages,
-        _soundfile,
-        _espeak,
-        _cores,
-        _disk,
-    ]
+    checks: dict[str, Callable[[], Result]] = {
+        "python": _python,
+        "torch": _torch,
+        "torchaudio": _torchaudio,
+        "device": _device,
+        "bf16": _half_precision,
+        "compiled kernels": _kernels,
+        "audio files": _soundfile,
+        "espeak": _espeak,
+        "cores": _cores,
+        "disk": _disk,
+    }
     findings = []
-    for check in checks:
+    for name, check in checks.items():
         try:
-            findings.append(check())
+            ok, detail = check()
         except Exception as error:  # a broken part must not end the report
-            name = check.__name__.strip("_").replace("_", " ")
             reason = " ".join(str(error).split())[:300]
-            findings.append(Finding(name, False, f"{type(error).__name__}: {reason}"))
+            ok, detail = False, f"{type(error).__name__}: {reason}"
+        findings.append(Finding(name, ok, detail))
     return findings
 
 
-def _python() -> Finding:
+def _python() -> Result:
     supported = (3, 11) <= sys.version_info < (3, 14)
     hint = "" if supported else "; tacoskip supports Python 3.11 to 3.13"
     where = f"{platform.system()} {platform.machine()}"
-    return Finding("python", supported, f"{platform.python_version()} on {where}{hint}")
+    return supported, f"{platform.python_version()} on {where}{hint}"
 
 
-def _torch() -> Finding:
+def _torch() -> Result:
     import torch
 
-    return Finding("torch", True, torch.__version__)
+    return True, torch.__version__
 
 
-def _torchaudio() -> Finding:
+def _torchaudio() -> Result:
     import torch
 
     pair = f"with torch {torch.__version__}"
@@ -73,96 +72,72 @@ def _torchaudio() -> Finding:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:160]
         advice = "reinstall with `pip install -c constraints.txt -e .`"
-        return Finding("torchaudio", False, f"does not load {pair}: {reason}; {advice}")
-    return Finding("torchaudio", True, f"{torchaudio.__version__}, loads {pair}")
+        return False, f"does not load {pair}: {reason}; {advice}"
+    return True, f"{torchaudio.__version__}, loads {pair}"
 
 
-def _device() -> Finding:
+def _device() -> Result:
     import torch
 
     if not torch.cuda.is_available():
-        cpu = (
-            "no GPU: a CPU suffices for recipes demo, fsdd and arctic; ljspeech and vctk need a GPU"
-        )
-        return Finding("device", None, cpu)
-    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-    names = ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in found)
-    return Finding("device", True, names)
+        fast = "recipes demo, fsdd and arctic"
+        return None, f"no GPU: a CPU suffices for {fast}; ljspeech and vctk need a GPU"
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return True, ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
 
 
-def _half_precision() -> Finding:
+def _half_precision() -> Result:
     import torch
 
-    name = "bf16"
     if torch.cuda.is_available():
         if torch.cuda.is_bf16_supported():
-            return Finding(name, True, "on the GPU; train.precision=auto uses it")
-        return Finding(name, None, "not on this GPU; use train.precision=fp16 or fp32")
+            return True, "on the GPU; train.precision=auto uses it"
+        return None, "not on this GPU; use train.precision=fp16 or fp32"
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    unit = next((flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags), "")
-    if unit:
-        return Finding(name, True, f"{unit} on the CPU; train.precision=bf16 may be faster")
-    return Finding(name, None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)")
+    for unit in ("amx_bf16", "avx512_bf16"):
+        if unit in flags:
+            return True, f"{unit} on the CPU; train.precision=bf16 may be faster"
+    return None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)"
 
 
-def _kernels() -> Finding:
+def _kernels() -> Result:
     from tacoskip.kernels import cpu
 
+    parts = "recurrent layers, features and Griffin-Lim run in"
     if cpu.library() is None:
-        slower = "recurrent layers, features and Griffin-Lim run in torch, slower"
-        return Finding("compiled kernels", None, f"none: {cpu.missing()}; {slower}")
-    which = "recurrent layers, features and Griffin-Lim run in C on the CPU"
-    return Finding("compiled kernels", True, which)
+        return None, f"none: {cpu.missing()}; {parts} torch, slower"
+    return True, f"{parts} C on the CPU"
 
 
-def _packages() -> Finding:
-    missing = [name for name in PACKAGES if util.find_spec(name) is None]
-    if missing:
-        return Finding("packages", False, f"missing: {', '.join(missing)}")
-    return Finding("packages", True, ", ".join(f"{p} {metadata.version(p)}" for p in PACKAGES))
-
-
-def _soundfile() -> Finding:
+def _soundfile() -> Result:
     import soundfile
 
-    formats = soundfile.available_formats()
-    missing = [name for name in ("WAV", "FLAC", "OGG", "MP3") if name not in formats]
-    detail = f"libsndfile {soundfile.__libsndfile_version__.removeprefix('libsndfile-')}"
-    if missing:
-        return Finding("audio files", None, f"{detail}, cannot read {', '.join(missing)}")
-    return Finding("audio files", True, f"{detail} reads wav, flac, ogg, mp3")
+    return True, f"soundfile with {soundfile.__libsndfile_version__}: wav, flac, ogg, mp3"
 
 
-def _espeak() -> Finding:
-    missing = [name for name in ("espeakng_loader", "phonemizer") if util.find_spec(name) is None]
-    if missing:
+def _espeak() -> Result:
+    if any(util.find_spec(name) is None for name in ("espeakng_loader", "phonemizer")):
         without = "without it no recipe=demo, no text.symbols=phonemes"
-        how = "pip install 'tacoskip[espeak]'"
-        return Finding("espeak", None, f"not installed: {without} ({how})")
+        return None, f"not installed: {without} (pip install 'tacoskip[espeak]')"
     import ctypes
 
     import espeakng_loader
 
     ctypes.CDLL(espeakng_loader.get_library_path())
     version = metadata.version("espeakng-loader")
-    return Finding("espeak", True, f"espeakng-loader {version}: demo corpus and phonemes work")
+    return True, f"espeakng-loader {version}: demo corpus and phonemes work"
 
 
-def _cores() -> Finding:
+def _cores() -> Result:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = ""
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-        memory = f", {gigabytes:.1f} GiB of memory"
-    threads = f"torch uses {torch.get_num_threads()} threads"
-    return Finding("cores", True, f"{cores}{memory}, {threads}")
+    return True, f"{cores}, torch uses {torch.get_num_threads()} threads"
 
 
-def _disk() -> Finding:
+def _disk() -> Result:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     if free < DISK_GB:
-        return Finding("disk", None, f"{free:.1f} GB free: LJSpeech needs about {DISK_GB:.0f} GB")
-    return Finding("disk", True, f"{free:.1f} GB free")
+        return None, f"{free:.1f} GB free: LJSpeech needs about {DISK_GB:.0f} GB"
+    return True, f"{free:.1f} GB free"

@@ -81,10 +81,10 @@ def blocks(
         for each, one in described.items()
     }
     if name:
-        family = described[name]
-        rows = [[key, str(family[key])] for key in ("formula", "source", "transform", "skip")]
-        rows += [["topology", family["topology"]]]
-        rows += [[f"block_options.{key}", str(value)] for key, value in family["options"].items()]
+        parts = ("formula", "source", "transform", "skip", "topology")
+        rows = [[key, str(described[name][key])] for key in parts]
+        options = described[name]["options"].items()
+        rows += [[f"block_options.{key}", str(value)] for key, value in options]
         emit_table(["block", name], rows, wrap=(name,))
         emit_table(columns, [costs[name]], title=title)
         print(f"try it: tacoskip train recipe=fsdd block={name}")
@@ -99,24 +99,18 @@ def recipes(json: Json = False) -> None:
     with working():
         from tacoskip.config import find_recipe, known_recipes, load_config
 
-        found: list[dict[str, str]] = []
+        found = list[tuple[str, ...]]()
         for name in known_recipes():
             config, lines = load_config(name), find_recipe(name).read_text("utf-8").splitlines()
             comments = [line.lstrip("# ") for line in lines[:3] if line.startswith("#")]
             summary = " ".join(comments).partition(". ")[0].rstrip(".") + "."
-            found.append(
-                {
-                    "name": name,
-                    "task": config.task,
-                    "corpus": config.data.corpus,
-                    "summary": summary,
-                }
-            )
+            found.append((name, config.task, config.data.corpus, summary))
     if json:
-        emit_json({"recipes": found})
+        names = ("name", "task", "corpus", "summary")
+        emit_json({"recipes": [dict(zip(names, one, strict=True)) for one in found]})
         return
     columns = ["recipe", "task", "corpus", "what it is for"]
-    emit_table(columns, [list(one.values()) for one in found], wrap=(columns[-1],))
+    emit_table(columns, [list(one) for one in found], wrap=(columns[-1],))
 
 
 @guarded
@@ -167,9 +161,8 @@ def doctor(json: Json = False) -> None:
     with working():
         findings = examine()
     if json:
-        checks = [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in findings]
         healthy = all(f.ok is not False for f in findings)
-        emit_json({"healthy": healthy, "checks": checks})
+        emit_json({"healthy": healthy, "checks": [f._asdict() for f in findings]})
         return
     words = {True: "ok", None: "note", False: "BROKEN"}
     emit_table(["", "", ""], [[words[f.ok], f.name, f.detail] for f in findings], wrap=("",))

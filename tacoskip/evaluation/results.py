@@ -15,7 +15,7 @@ from tacoskip.data.joining import joined_clips
 from tacoskip.data.prepared import PreparedCorpus, is_prepared, prepared_dir
 from tacoskip.data.storage import is_remote
 from tacoskip.files import write_whole
-from tacoskip.messages import nearest
+from tacoskip.messages import nearest, plain_values
 
 SPLITS = ("train", "validation", "test")
 RESAMPLES = 2000
@@ -114,15 +114,6 @@ def write_metrics(checkpoint: Path, name: str, figures: dict[str, Any]) -> Path:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
-    known = (known if isinstance(known, dict) else {}) | {name: _without_nan(figures)}
+    known = (known if isinstance(known, dict) else {}) | {name: plain_values(figures)}
     write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
     return path
-
-
-def _without_nan(value: Any) -> Any:
-    """Return the value with null for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

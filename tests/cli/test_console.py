@@ -68,7 +68,7 @@ def test_closed_pipe_prints_no_traceback() -> None:
         [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_piped_progress_has_elapsed_and_remaining_time(
@@ -80,3 +80,33 @@ def test_piped_progress_has_elapsed_and_remaining_time(
     bar.show(0.5, "step 50")
     bar.show(0.75, "step 75")
     assert capsys.readouterr().err == "train  75% step 75 (1.0 min elapsed, 1.0 min left)\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_errors(closed: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m tacoskip.cli recipes --json {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = f"{sys.executable} -m tacoskip.cli synthesize run - <&-"
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: standard input: expected a line of text, got none\n"
+
+
+def test_reader_that_leaves_ends_a_command_quietly() -> None:
+    command = f"{sys.executable} -m tacoskip.cli config recipe=fsdd | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become a user without an entry")
+def test_user_without_home_or_passwd_entry(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; os.environ.pop('HOME', None); os.setgid(54321); os.setuid(54321)\n"
+        "from tacoskip.cli import main; main()"
+    )
+    for arguments in (["doctor"], ["config", "recipe=fsdd"], ["prepare", "recipe=smoke"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+        assert "home directory" not in done.stderr + done.stdout, arguments

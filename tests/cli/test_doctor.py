@@ -37,6 +37,6 @@ def test_doctor_reports_broken_packages(monkeypatch: pytest.MonkeyPatch) -> None
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     broken = {check["name"]: check["detail"] for check in report["checks"] if check["ok"] is False}
-    assert set(broken) == {"torchaudio", "soundfile"}
+    assert set(broken) == {"torchaudio", "audio files"}
     assert "reinstall" in broken["torchaudio"]
     assert report["healthy"] is False
