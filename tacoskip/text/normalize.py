@@ -10,9 +10,11 @@ from tacoskip.text.marks import prepare_marks, read_marks
 from tacoskip.text.measures import read_measures
 from tacoskip.text.money import read_money
 from tacoskip.text.roman import read_roman
+from tacoskip.text.symbols import PHONEME_MARK
 from tacoskip.text.web import read_addresses
 
 STYLES = ("spoken", "ljspeech")
+_HELD = "\ue000"  # a private character in the place of [[phonemes]]
 _DIGIT = re.compile("[0-9⁰¹²³⁴⁵⁶⁷⁸⁹]")
 
 
@@ -22,13 +24,16 @@ def normalize(text: str, style: str = "spoken") -> str:
     Numbers, dates, times, money, units, fractions, ordinals, Roman numerals, references and signs
     become words. style "spoken" also folds Unicode to ASCII, opens abbreviations (Dr., etc.) and
     spells initialisms (FBI). style "ljspeech" leaves those, and the colon of a time, as the
-    normalised transcripts of LJSpeech do. Never fails on a string. A character that has no
-    spoken form stays: the tokenizer drops it and says so.
+    normalised transcripts of LJSpeech do. [[Phonemes]] stay as written. Never fails on a string.
+    A character that has no spoken form stays: the tokenizer drops it and says so.
     """
     if style not in STYLES:
         raise ValueError(f"expected style {' or '.join(STYLES)}, got {style!r}")
     spoken = style == "spoken"
     text = clean(text)
+    if phonemes := PHONEME_MARK.findall(text):
+        held, text = iter(phonemes), PHONEME_MARK.sub(_HELD, text.replace(_HELD, ""))
+        return re.sub(_HELD, lambda m: next(held), normalize(text, style))
     if spoken:
         text = fold(text)
     text = prepare_marks(read_addresses(text))

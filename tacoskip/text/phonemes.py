@@ -13,12 +13,15 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from tacoskip.text.symbols import PHONEME_MARK
+
 if TYPE_CHECKING:
     from phonemizer.backend import EspeakBackend
 
 # Stops, brackets and quotes; not a stop inside a number, nor a hyphen or apostrophe inside a word.
+# Phonemes in [[...]] are cut out as these are.
 _MARKS = re.compile(
-    r"(\s*(?:[;!?\"()]|[.,:](?![0-9])|(?<![0-9])[.,:]|-(?!\w)|(?<!\w)-|'(?!\w)|(?<!\w)'(?=\s|$))+\s*)"
+    rf"(\s*(?:{PHONEME_MARK.pattern}|[;!?\"()]|[.,:](?![0-9])|(?<![0-9])[.,:]|-(?!\w)|(?<!\w)-|'(?!\w)|(?<!\w)'(?=\s|$))+\s*)"
 )
 _LETTERS = re.compile(r"(?<![\w'])[A-Z](?: [A-Z](?!\w)){1,30}")
 _NO_MARK = "\u2028"  # phonemizer wants a mark to look for; clean text has no line separator
@@ -31,7 +34,9 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
     """
     espeak = backend(voice)
     unread = {
-        c for c in set("".join(texts)) if not (c.isalnum() or c.isspace() or _spoken(c, voice))
+        c
+        for c in set(PHONEME_MARK.sub("", "".join(texts)))
+        if not (c.isalnum() or c.isspace() or _spoken(c, voice))
     }
     lost = Counter(c for text in texts for c in text if c in unread)
     table = {ord(c): " " for c in unread}
@@ -42,7 +47,8 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
     lines = []
     for parts in split:
         parts[::2] = [next(spoken) for _ in parts[::2]]
-        lines.append(unicodedata.normalize("NFD", "".join(parts)))
+        line = PHONEME_MARK.sub(lambda m: m[0][2:-2], "".join(parts))
+        lines.append(unicodedata.normalize("NFD", line))
     return lines, lost
 
 

@@ -4,11 +4,16 @@ Both are fixed here, so that a checkpoint means the same whatever espeak is inst
 may only ever be appended.
 """
 
+import re
+
 PADDING = "_"
 END = "~"
 PUNCTUATION = " !'(),-.:;?\""
 # Marks that read like one of PUNCTUATION: a bracket of any shape is the same pause.
 SAME_AS = {"[": "(", "]": ")", "{": "(", "}": ")"}
+
+# A stretch of phonemes in a text, spoken as written: [[ˈɡaʊdə]].
+PHONEME_MARK = re.compile(r"\[\[[^\[\]]+\]\]")
 
 CHARACTERS = (PADDING, END, *"abcdefghijklmnopqrstuvwxyz", *PUNCTUATION)
 

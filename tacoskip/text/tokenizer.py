@@ -1,5 +1,6 @@
 """From text to the numbers a network reads, and back."""
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from tacoskip.text.folding import clean, fold, fold_punctuation
 from tacoskip.text.normalize import normalize
 from tacoskip.text.phonemes import phonemize
 from tacoskip.text.settings import TextSettings
-from tacoskip.text.symbols import CHARACTERS, END, PADDING, PHONEMES, SAME_AS
+from tacoskip.text.symbols import CHARACTERS, END, PADDING, PHONEME_MARK, PHONEMES, SAME_AS
 
 _TABLES = {"characters": CHARACTERS, "phonemes": PHONEMES}
 _END_ID = 1
@@ -84,13 +85,15 @@ class Tokenizer:
 
     def _lines(self, words: list[str]) -> tuple[list[str], Counter[str]]:
         """Each text in the characters of the table, or near to them; what espeak left out."""
-        lines = [text.translate(_SAME) for text in words]
+        if self.settings.symbols == "characters" and (mark := PHONEME_MARK.search(" ".join(words))):
+            raise ValueError(f"{mark[0]}: this voice reads characters, not phonemes: respell it")
+        lines = [_BRACKETS.sub(lambda m: SAME_AS.get(m[0], m[0]), text) for text in words]
         if self.settings.symbols == "phonemes":
             return phonemize([fold_punctuation(line) for line in lines], self.settings.voice)
         return [fold(line).lower() for line in lines], Counter()
 
 
-_SAME = str.maketrans(SAME_AS)
+_BRACKETS = re.compile(rf"{PHONEME_MARK.pattern}|[{re.escape(''.join(SAME_AS))}]")
 
 
 def _warn(lost: Counter[str]) -> None:
