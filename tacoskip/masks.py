@@ -1,6 +1,6 @@
-"""Masks from lengths: which frames of a padded batch are real.
+"""Masks: which frames of a padded batch are real.
 
-B batch, T frames.
+B batch, T frames, C channels.
 """
 
 import torch
@@ -20,3 +20,8 @@ def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
     if checked and int(lengths.max()) > max_length:
         raise ValueError(f"expected lengths <= {max_length}, got {int(lengths.max())}")
     return torch.arange(max_length, device=lengths.device) < lengths[:, None]
+
+
+def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
+    """Return x (B, T, C) with zeros, whatever stood there, where mask (B, T) is False."""
+    return torch.where(mask[:, :, None], x, 0.0)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from tacoskip.masks import clear_padding
+
 
 class SameConv1d(nn.Conv1d):
     """Convolution over time that keeps the number of frames: x (B, T, in) -> (B, T, out).
@@ -38,7 +40,7 @@ class MaskedConv1d(SameConv1d):
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x.masked_fill(~mask[:, :, None], 0.0))
+        return super().forward(clear_padding(x, mask))
 
 
 class MaskedBatchNorm1d(nn.BatchNorm1d):
@@ -97,5 +99,5 @@ class MaskedBatchNorm1d(nn.BatchNorm1d):
 
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean over real frames: x (B, T, C), mask (B, T) -> (B, C)."""
-    total = x.masked_fill(~mask[:, :, None], 0.0).sum(1)
+    total = clear_padding(x, mask).sum(1)
     return total / mask.sum(1, keepdim=True).clamp(min=1)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
+from tacoskip.masks import clear_padding
 
 
 class BaseUnit(nn.Module, ABC):
@@ -53,7 +54,7 @@ class Unit(BaseUnit):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         y = self.transform.after(self.skip(x, self.transform, mask))
-        return y.masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(y, mask)
 
     @property
     def transforms(self) -> list[Transform]:
@@ -61,7 +62,7 @@ class Unit(BaseUnit):
 
     def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x, mask = inputs
-        return self.transform.after(x).masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(self.transform.after(x), mask)
 
 
 class PrunedUnit(BaseUnit):

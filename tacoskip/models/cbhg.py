@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tacoskip.blocks import build_block
 from tacoskip.blocks.layers import MaskedBatchNorm1d, SameConv1d
+from tacoskip.masks import clear_padding
 from tacoskip.models.initial import independent_init
 from tacoskip.models.settings import CBHGSettings
 from tacoskip.precision import at_least_float32, full_precision
@@ -62,7 +63,7 @@ class BiGRU(nn.Module):
             ahead, _ = self.ahead(x)
             back, _ = self.back(x.gather(1, order.expand(-1, -1, x.shape[2])))
             back = back.gather(1, order.expand(-1, -1, back.shape[2]))
-        return torch.cat([ahead, back], 2).masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(torch.cat([ahead, back], 2), mask)
 
 
 class Pointwise(nn.Module):
@@ -73,7 +74,7 @@ class Pointwise(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.linear(x).masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(self.linear(x), mask)
 
 
 class CBHG(nn.Module):
@@ -122,7 +123,7 @@ class CBHG(nn.Module):
             self.gru = recurrent(channels, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = clear_padding(x, mask)
         h = x if self.bank is None else self.bank(x, mask)
         h = self.norm1(self.project1(h), mask)
         h = self.norm2(self.project2(h), mask)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
-from tacoskip.masks import lengths_to_mask
+from tacoskip.masks import clear_padding, lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
@@ -65,7 +65,7 @@ def normalize(mel: Tensor, mask: Tensor, mean: Tensor, std: Tensor, prior: float
     mel = mel - centre[:, None]
     variance = weight * masked_mean(mel.square(), mask) + (1 - weight) * (std**2 + centre**2)
     deviation = variance.sqrt().clamp(min=LEAST_DEVIATION)
-    return (mel / deviation[:, None]).masked_fill(~mask[:, :, None], 0.0)
+    return clear_padding(mel / deviation[:, None], mask)
 
 
 class SpecAugment(nn.Module):
@@ -115,7 +115,7 @@ class StridedConv(nn.Module):
         self.norm = MaskedBatchNorm1d(out_channels, relu=True)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.masked_fill(~lengths_to_mask(lengths, x.shape[1])[:, :, None], 0.0)
+        x = clear_padding(x, lengths_to_mask(lengths, x.shape[1]))
         x = self.conv(x.transpose(1, 2)).transpose(1, 2)  # (B, T, C) -> (B, C, T) and back
         lengths = subsampled(lengths, self.stride)
         return self.norm(x, lengths_to_mask(lengths, x.shape[1])), lengths

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.masks import lengths_to_mask
+from tacoskip.masks import clear_padding, lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.decoder import Decoder, PreNet
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
@@ -154,10 +154,10 @@ class Tacotron(nn.Module):
         if self.speakers is not None and self.speaker_memory is not None:
             speaker = self.speakers(speakers)
             memory = memory + torch.tanh(self.speaker_memory(speaker))[:, None]
-        return memory.masked_fill(~mask[:, :, None], 0.0), speaker
+        return clear_padding(memory, mask), speaker
 
     def spectrogram(self, mel: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        mel = mel.masked_fill(~mask[:, :, None], 0.0)
+        mel = clear_padding(mel, mask)
         return mel, self.linear(self.postnet(mel, mask))
 
     def forward(
@@ -176,7 +176,7 @@ class Tacotron(nn.Module):
         mel_mask = lengths_to_mask(mel_lengths, mel.shape[1])
         memory, speaker = self.encode(symbols, symbol_mask, speakers)
         reduction, frames = self.reduction, mel.shape[1]
-        mel = mel.masked_fill(~mel_mask[:, :, None], 0.0)
+        mel = clear_padding(mel, mel_mask)
         mel = functional.pad(mel, (0, 0, 0, -frames % reduction))
         out, stop_logits, alignments = self.decoder(memory, symbol_mask, mel, speaker, reduction)
         out, linear = self.spectrogram(out[:, :frames], mel_mask)

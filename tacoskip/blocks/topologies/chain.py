@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.unit import Unit
+from tacoskip.masks import clear_padding
 
 
 class Chain(Topology):
@@ -28,7 +29,7 @@ class Chain(Topology):
         self.narrow = nn.Linear(widths[-1], channels) if widths[-1] != channels else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = clear_padding(x, mask)
         for unit in self.units:
             x = unit(x, mask)
-        return x if self.narrow is None else self.narrow(x).masked_fill(~mask[:, :, None], 0.0)
+        return x if self.narrow is None else clear_padding(self.narrow(x), mask)

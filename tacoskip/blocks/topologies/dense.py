@@ -15,6 +15,7 @@ from tacoskip.blocks.skips.fixed import Concat
 from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
+from tacoskip.masks import clear_padding
 
 
 class DenseUnit(BaseUnit):
@@ -25,7 +26,7 @@ class DenseUnit(BaseUnit):
         self.transform = transform
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.transform.after(self.transform(x, mask)).masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(self.transform.after(self.transform(x, mask)), mask)
 
     @property
     def transforms(self) -> list[Transform]:
@@ -44,7 +45,7 @@ class Transition(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return self.linear(torch.relu(self.norm(x, mask))).masked_fill(~mask[:, :, None], 0.0)
+        return clear_padding(self.linear(torch.relu(self.norm(x, mask))), mask)
 
 
 class Dense(Topology):
@@ -76,7 +77,7 @@ class Dense(Topology):
                 width = narrow
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = clear_padding(x, mask)
         for i, unit in enumerate(self.units):
             x = torch.cat([x, unit(x, mask)], 2)
             if str(i) in self.transitions:

@@ -18,6 +18,7 @@ from tacoskip.blocks.skips.fixed import Add
 from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
+from tacoskip.masks import clear_padding
 
 
 class Coupling(BaseUnit):
@@ -44,7 +45,7 @@ class Coupling(BaseUnit):
 def branch(transform: Transform, x: Tensor, mask: Tensor) -> Tensor:
     """Return the transform of a stream, computed in the precision of its weights."""
     h = transform(x.to(next(transform.parameters(), x).dtype), mask)
-    return h.to(x.dtype).masked_fill(~mask[:, :, None], 0.0)
+    return clear_padding(h.to(x.dtype), mask)
 
 
 class Reversible(Topology):
@@ -61,7 +62,7 @@ class Reversible(Topology):
             self.units.append(Coupling(make.transform(half, half), make.transform(half, half)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x1, x2 = x.masked_fill(~mask[:, :, None], 0.0).double().chunk(2, dim=2)
+        x1, x2 = clear_padding(x, mask).double().chunk(2, dim=2)
         return torch.cat(self.couple(x1, x2, mask), 2).to(x.dtype)
 
     def couple(self, x1: Tensor, x2: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

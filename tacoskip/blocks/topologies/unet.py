@@ -16,6 +16,7 @@ from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.skips.fixed import Add, Concat, NoSkip
 from tacoskip.blocks.topologies.base import Make, Topology
 from tacoskip.blocks.unit import Unit
+from tacoskip.masks import clear_padding
 
 
 class UNet(Topology):
@@ -32,7 +33,7 @@ class UNet(Topology):
         self.joins_up = nn.ModuleList(make.skip(channels, channels) for _ in range(self.levels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x.masked_fill(~mask[:, :, None], 0.0)
+        x = clear_padding(x, mask)
         kept: list[tuple[Tensor, Tensor]] = []
         first_up = len(self.units) - self.levels
         for i, unit in enumerate(self.units):

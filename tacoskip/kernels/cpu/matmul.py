@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedConv1d, SameConv1d
 from tacoskip.kernels.cpu.networks import operator
+from tacoskip.masks import clear_padding
 
 # Rows that `outer` sums at a time.
 ROWS = 1024
@@ -145,4 +146,4 @@ class ChannelsLastMaskedConv1d(MaskedConv1d):
     """MaskedConv1d without copies into another order."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        return convolve(self, x.masked_fill(~mask[:, :, None], 0.0))
+        return convolve(self, clear_padding(x, mask))
