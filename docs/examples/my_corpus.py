@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tacoskip.data.corpora import Corpus
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.data.utterance import Notes, Utterance
 
 
 class Book(Corpus):
@@ -24,10 +24,7 @@ class Book(Corpus):
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         for number, line in enumerate((root / "book.txt").read_text().splitlines(), 1):
             id, colon, text = line.partition(": ")
-            path = find_inside(root, f"sounds/{id}.wav")
-            if not colon:
-                notes.drop(id, root / "book.txt", "bad_row", f"line {number}: expected ID: text")
-            elif isinstance(path, str):
-                notes.drop(id, root / "book.txt", "leaves_corpus", f"line {number}: {path}")
+            if colon:
+                yield Utterance(id, root / "sounds" / f"{id}.wav", text, speaker="reader")
             else:
-                yield Utterance(id, path, text, speaker="reader")
+                notes.drop(id, root / "book.txt", "bad_row", f"line {number}: expected ID: text")

@@ -13,7 +13,6 @@ from tacoskip.messages import human_bytes, human_duration
 if TYPE_CHECKING:
     from tacoskip.config import Config
     from tacoskip.data.prepare import PrepareReport
-    from tacoskip.data.shards import ShardReport
     from tacoskip.training import Progress
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,12 +31,9 @@ def prepare(settings: Settings = None, json: Json = False) -> None:
 
     with working():
         config = load_arguments(settings or [])
-        report, shards = _prepare_corpus(config), None
-        if config.data.shards:
-            shards = _write_shards(config, report)
-    result = _preparation(report)
-    if shards:
-        result["shards"] = vars(shards)
+        report = _prepare_corpus(config)
+        shards = _write_shards(config, report) if config.data.shards else {}
+    result = _preparation(report) | ({"shards": shards} if shards else {})
     if json:
         emit_json(result)
         return
@@ -48,7 +44,8 @@ def prepare(settings: Settings = None, json: Json = False) -> None:
     print(f"{human_duration(report.seconds)} by {count} speaker{'s' * (count != 1)}; {splits}")
     print(f"report: {result['report']}")
     if shards:
-        print(f"shards: {shards.shards} of {human_bytes(shards.bytes)} together, {shards.dir}")
+        count, size = shards["shards"], human_bytes(shards["bytes"])
+        print(f"shards: {count} of {size} together, {shards['dir']}")
 
 
 @guarded
@@ -125,15 +122,12 @@ def require_corpus(config: "Config") -> None:
 
 def _prepare_corpus(config: "Config") -> "PrepareReport":
     from tacoskip.data import prepare as preparation
-    from tacoskip.data.shards import check_target
 
     root = config.data.root
     if config.text.symbols == "phonemes":  # checked before any download
         from tacoskip.text.phonemes import backend
 
         backend(config.text.voice)
-    if config.data.shards:
-        check_target(config.data.shards)
     if Path(root).is_file():
         raise ValueError(f"expected a folder in data.root, got the file '{root}'")
     if root and "://" not in root and not Path(root).is_dir():
@@ -148,15 +142,16 @@ def _prepare_corpus(config: "Config") -> "PrepareReport":
     return report
 
 
-def _write_shards(config: "Config", report: "PrepareReport") -> "ShardReport":
-    from tacoskip.data.shards import check_target, write_shards
+def _write_shards(config: "Config", report: "PrepareReport") -> dict[str, Any]:
+    from tacoskip.data.shards import write_shards
 
+    folder = config.data.shards
     with Bar("shards") as bar:
-        return write_shards(
-            report.dir,
-            check_target(config.data.shards),
-            lambda done, total, note: bar.show(done / total, note),
+        tars = write_shards(
+            report.dir, Path(folder), lambda done, total, note: bar.show(done / total, note)
         )
+    size = sum(tar.stat().st_size for tar in tars)
+    return {"dir": folder, "shards": len(tars), "bytes": size}
 
 
 def _preparation(report: "PrepareReport") -> dict[str, Any]:

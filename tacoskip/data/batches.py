@@ -1,10 +1,17 @@
-"""Endless training batches by duration, resumable to the batch, and the fixed validation ones."""
+"""Endless training batches by duration, resumable to the batch, and the fixed validation ones.
+
+Each clip comes once an epoch, and the padded duration of a batch is bounded. lhotse's
+DynamicBucketingSampler (1.33) gives neither: it may end an epoch early, and a batch may exceed its
+duration.
+"""
 
 import hashlib
+import random
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data.bucketing import duration_groups
-from tacoskip.data.clip import Clip, JoinedClips
-from tacoskip.data.joining import joined_clips
-from tacoskip.data.loading import Batch, ClipFeatures, Encoder, Loader, spread
+from tacoskip.data.clip import Clip, joined_clips
+from tacoskip.data.loading import Batch, Encoder, Loader, Utterance, spread
 from tacoskip.data.settings import AugmentSettings, DataSettings
+from tacoskip.settings import check
+
+JITTER = 0.05  # clips within about 10 % of duration change places from epoch to epoch
 
 Position = tuple[int, int]  # epoch, batches of it that were consumed
 
@@ -46,20 +54,15 @@ class TrainBatches:
     ) -> None:
         if not len(clips):
             raise ValueError("expected at least one training clip, got none")
-        if data.batch_seconds <= 0 or data.max_batch < 1 or data.workers < 0:
-            raise ValueError(
-                "expected data.batch_seconds > 0, data.max_batch >= 1 and data.workers >= 0, got "
-                f"{data.batch_seconds}, {data.max_batch} and {data.workers}"
-            )
+        check(data, "data.")
         self.clips, self.data, self.seed = clips, data, seed
         self.rank, self.world_size = _process(rank, world_size)
-        self.loader = Loader(ClipFeatures(front_end, linear, augment), encoder, speakers)
+        self.loader = Loader(front_end, encoder, speakers, linear, augment)
         self.pin_memory = False  # of batches that are copied to a GPU
         self._position: Position = (0, 0)
         self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
         self._plan = self._batches_from(self._position)
         self._pool: ThreadPoolExecutor | None = None
-        self._digest = ""
 
     @property
     def epoch(self) -> int:
@@ -109,7 +112,7 @@ class TrainBatches:
     def state_dict(self) -> dict[str, Any]:
         """Return where the batches handed out so far end, as plain numbers and text."""
         epoch, done = self._position
-        return {"epoch": epoch, "batches": done, "seed": self.seed, "order": self._order()}
+        return {"epoch": epoch, "batches": done, "seed": self.seed, "order": self._order}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue after the batches of `state`.
@@ -118,7 +121,7 @@ class TrainBatches:
         not those of `state`.
         """
         epoch, done = int(state["epoch"]), int(state["batches"])
-        if state["order"] != self._order() or state["seed"] != self.seed:
+        if state["order"] != self._order or state["seed"] != self.seed:
             warnings.warn(
                 f"other clips, seed or batch settings than before: epoch {epoch} begins anew",
                 stacklevel=2,
@@ -127,27 +130,22 @@ class TrainBatches:
         self._position = (epoch, done)
         self.close()
 
-    def _build(self, rows: Sequence[Clip | JoinedClips], key: str) -> Batch:
+    def _build(self, rows: Sequence[Utterance], key: str) -> Batch:
         batch = self.loader.batch(rows, key)
         return batch.pin_memory() if self.pin_memory else batch
 
     def _key(self, position: Position) -> str:
         return f"augment {self.seed} {position[0]}"
 
+    @cached_property
     def _order(self) -> str:
-        """Return a digest of everything that determines the order."""
-        if not self._digest:
-            d = self.data
-            shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds]
-            digest = hashlib.sha256(repr(shape).encode())
-            for clip in self.clips:
-                digest.update(f"{clip.id} {clip.duration}\n".encode())
-            self._digest = digest.hexdigest()[:16]
-        return self._digest
+        """A digest of everything that determines the order."""
+        d = self.data
+        shape = [d.join, d.batch_seconds, d.max_batch, d.max_seconds]
+        clips = "".join(f"{clip.id} {clip.duration}\n" for clip in self.clips)
+        return hashlib.sha256(f"{shape!r}{clips}".encode()).hexdigest()[:16]
 
-    def _batches_from(
-        self, position: Position
-    ) -> Iterator[tuple[Position, list[Clip | JoinedClips]]]:
+    def _batches_from(self, position: Position) -> Iterator[tuple[Position, list[Utterance]]]:
         epoch, skip = position
         while True:
             utterances, _, groups = self._epoch(epoch)
@@ -158,7 +156,7 @@ class TrainBatches:
 
     def _epoch(
         self, epoch: int
-    ) -> tuple[list[Clip | JoinedClips], NDArray[np.float64], list[NDArray[np.int64]]]:
+    ) -> tuple[list[Utterance], NDArray[np.float64], list[NDArray[np.int64]]]:
         """Return an epoch's utterances, their durations, and the batches, whole, by position.
 
         They depend on clips, settings, seed and epoch alone: all processes compute the same ones.
@@ -171,7 +169,7 @@ class TrainBatches:
         groups = duration_groups(seconds.tolist(), d.batch_seconds, d.max_batch, key)
         return utterances, seconds, groups
 
-    def _local_rows(self, whole: list[Clip | JoinedClips]) -> list[Clip | JoinedClips]:
+    def _local_rows(self, whole: list[Utterance]) -> list[Utterance]:
         """Return this process' rows of a batch; where there are too few for all, every row."""
         return whole[self.rank :: self.world_size] if len(whole) >= self.world_size else whole
 
@@ -207,5 +205,38 @@ def validation_batches(
         chosen = spread(chosen, limit)
     seconds = [utterance.duration for utterance in chosen]
     groups = duration_groups(seconds, data.batch_seconds, data.max_batch, shuffle=False)
-    loader = Loader(ClipFeatures(front_end, linear), encoder, speakers)
+    loader = Loader(front_end, encoder, speakers, linear)
     return [loader.batch([chosen[index] for index in group]) for group in groups]
+
+
+def duration_groups(
+    seconds: Sequence[float],
+    batch_seconds: float,
+    max_batch: int,
+    seed: str = "",
+    shuffle: bool = True,
+) -> list[NDArray[np.int64]]:
+    """Return the positions of clips in batches whose padded duration is at most `batch_seconds`.
+
+    seconds: the clips' durations. A clip longer than `batch_seconds` is a batch of its own. With
+    `shuffle` the batches come in random order, and other clips meet in another epoch; `seed` names
+    run and epoch. Without, they come from short to long.
+    """
+    rng = random.Random(seed)
+    durations = np.asarray(seconds, np.float64)
+    keys = durations
+    if shuffle:
+        low, high = 1 - JITTER, 1 + JITTER
+        keys = durations * np.fromiter((rng.uniform(low, high) for _ in seconds), np.float64)
+    order = np.argsort(keys, kind="stable")
+    starts, longest = list[int](), 0.0
+    for position, duration in enumerate(map(float, durations[order])):
+        longest = max(longest, duration)
+        count = position - starts[-1] if starts else max_batch
+        if count >= max_batch or longest * (count + 1) > batch_seconds:
+            starts.append(position)
+            longest = duration
+    groups = np.split(order, starts[1:]) if starts else []
+    if shuffle:
+        rng.shuffle(groups)
+    return groups

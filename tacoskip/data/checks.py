@@ -1,6 +1,6 @@
 """One clip, from its file to a prepared 16-bit flac: decoded, checked, trimmed, levelled.
 
-A clip that fails a check raises `Rejected` with a reason code of docs/corpora.md.
+A clip that fails a check raises `Rejected` with a reason code of docs/reference/corpora.md.
 """
 
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tacoskip.data.errors import Rejected
 from tacoskip.files import write_whole
 
 FULL_SCALE = 32766 / 32768
@@ -20,15 +21,9 @@ TRIM_DB = 40.0  # silence at the ends is this far below the loudest part
 MARGIN_MS = 50.0  # of it that is kept
 LEVEL_DB = -26.0  # RMS below full scale of a prepared clip
 PEAK = 0.99
+# What reading raises says which reason it is.
+REASONS = {"cut short": "truncated", "no samples": "empty", "is empty": "empty"}
 LONGEST_PAGE = 27 + 255 + 255 * 255  # of an ogg stream
-
-
-class Rejected(Exception):
-    """A clip that is left out: `reason` is a code, `detail` a phrase."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
@@ -39,30 +34,23 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     """
     from tacoskip.audio.io import open_audio
 
+    if not os.path.isfile(path):
+        raise Rejected("missing", "not a file" if os.path.exists(path) else "no such file")
     try:
-        if not path.is_file():
-            raise Rejected("missing", "not a file" if path.exists() else "no such file")
-        if path.stat().st_size == 0:
-            raise Rejected("empty", "a file of 0 bytes")
         if ogg_is_cut_short(path):
-            raise Rejected("truncated", "the ogg stream ends before its last page")
+            raise ValueError("the ogg stream is cut short: it has no last page")
         with open_audio(path) as sound:
             frames, rate = sound.frames, sound.samplerate
             if frames / rate > 2 * max_seconds + 10:
                 detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
                 raise Rejected("too_long", detail)
             samples = sound.read(frames, dtype="float32", always_2d=True)
-    except ValueError as error:
-        detail = str(error).removeprefix(f"{path}: ")
-        reasons = {"cut short": "truncated", "no samples": "empty"}
-        reason = next((code for phrase, code in reasons.items() if phrase in detail), "undecodable")
+        if len(samples) < frames:
+            raise ValueError(f"cut short, expected {frames} samples, got {len(samples)}")
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        detail = " ".join(str(error).removeprefix(f"{path}: ").split())
+        reason = next((code for phrase, code in REASONS.items() if phrase in detail), "undecodable")
         raise Rejected(reason, detail) from error
-    except (OSError, RuntimeError, MemoryError) as error:
-        raise Rejected("undecodable", " ".join(str(error).split())) from error
-    if len(samples) == 0:
-        raise Rejected("empty", "no samples")
-    if len(samples) < frames:
-        raise Rejected("truncated", f"expected {frames} samples, got {len(samples)}")
     return samples, rate
 
 
@@ -87,16 +75,10 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
     """Return the share of samples (N, channels) at full scale, in the channel with most."""
     from tacoskip.audio.io import broken_samples
 
-    if loudest_sample(samples) < FULL_SCALE:  # NaN is not
-        return 0.0
     bad = broken_samples(samples)
     if bad:
         raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
     return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
-
-
-def loudest_sample(samples: NDArray[np.float32]) -> float:
-    return max(float(samples.max()), -float(samples.min()))
 
 
 def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:
@@ -128,12 +110,8 @@ def trim(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     """Return the part of the wave with speech in it; Rejected when there is none."""
     from tacoskip.audio import trim_silence
 
-    frame = max(1, round(0.025 * rate))
-    whole = (
-        wave[: len(wave) // frame * frame].reshape(-1, frame) if len(wave) >= frame else wave[None]
-    )
-    power = np.einsum("ij,ij->i", whole, whole).max() / whole.shape[1]
-    loudest = float(10 * np.log10(power + 1e-20))
+    frame = min(len(wave), max(1, round(0.025 * rate)))
+    loudest = max(map(decibels, wave[: len(wave) // frame * frame].reshape(-1, frame)))
     if loudest < SILENT_DB:
         raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
     start, end = trim_silence(wave, rate, TRIM_DB, MARGIN_MS)
@@ -145,26 +123,7 @@ def trim(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 def set_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale to an RMS of LEVEL_DB, or less where a peak would pass full scale."""
     gain = 10 ** ((LEVEL_DB - decibels(wave)) / 20)
-    return wave * np.float32(min(gain, PEAK / loudest_sample(wave)))
-
-
-def as_flac(pcm: NDArray[np.int16], rate: int) -> bytes:
-    """Return samples (N,) as the bytes of a flac file.
-
-    On Linux libsndfile writes into a file in memory: writing to Python, block by block, waits each
-    time for the other threads.
-    """
-    import soundfile
-
-    if not hasattr(os, "memfd_create"):
-        encoded = BytesIO()
-        soundfile.write(encoded, pcm, rate, subtype="PCM_16", format="FLAC")
-        return encoded.getvalue()
-    with os.fdopen(os.memfd_create("flac"), "rb", buffering=0) as file:
-        number = file.fileno()
-        soundfile.write(number, pcm, rate, subtype="PCM_16", format="FLAC", closefd=False)
-        file.seek(0)
-        return file.readall()
+    return wave * np.float32(min(gain, PEAK / float(np.abs(wave).max())))
 
 
 def prepare_clip(
@@ -175,6 +134,8 @@ def prepare_clip(
     Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
     file appears whole or not at all; OSError when it cannot be written.
     """
+    import soundfile
+
     samples, rate = decode(source, max_seconds)
     clipped = clipped_share(samples)
     wave = to_mono(samples, rate, sample_rate)
@@ -187,10 +148,10 @@ def prepare_clip(
         raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {max_seconds} s")
     if clipped > CLIPPED_SHARE:
         raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
-    wave = set_level(wave)
-    wave *= 32767
-    pcm = np.rint(wave, out=wave).astype(np.int16)
-    write_whole(file, as_flac(pcm, sample_rate))
+    pcm = np.rint(set_level(wave) * 32767).astype(np.int16)
+    encoded = BytesIO()
+    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
+    write_whole(file, encoded.getvalue())
     return {
         "samples": len(pcm),
         "seconds": round(seconds, 4),

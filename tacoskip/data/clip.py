@@ -1,17 +1,25 @@
-"""A prepared clip, and several of one speaker joined to one utterance."""
+"""A prepared clip, and several of one speaker joined to one utterance.
 
+Short clips (single digits) teach a network nothing about what follows what; joined ones do.
+"""
+
+import random
 import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tacoskip.audio import decode_audio, read_audio
+from tacoskip.audio import decode_audio
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.storage import is_remote, read, without_query
+from tacoskip.data.storage import read, without_query
 
-TEXTS = ("id", "speaker", "text", "normalized")  # of a line of a manifest, beside `samples`
+TEXTS = ("id", "speaker", "text", "normalized")
+MANIFEST = (*TEXTS, "samples")  # of a line of a manifest; in shards also `span`
+LONGEST_PAUSE = 0.12  # seconds between joined clips
 PAUSE_LEVEL = 1e-4  # RMS of the noise in a pause: -80 dB, so that no frame is digital silence
 
 
@@ -41,11 +49,6 @@ class Clip:
         """Clips with the second at which each begins."""
         return ((0.0, self),)
 
-    @property
-    def needs_fetching(self) -> bool:
-        """Whether reading the clip asks a server."""
-        return is_remote(self.source)
-
     def content(self) -> bytes:
         """Return the clip's flac file; CorpusError where it cannot be read or is damaged."""
         if self.span is None:
@@ -64,10 +67,7 @@ class Clip:
         line, when the clip cannot be read or is not as it was prepared.
         """
         name = f"{without_query(self.source)}: {self.id}"
-        if content is None and self.span is None and not self.needs_fetching:
-            wave, rate = read_audio(self.source)
-        else:
-            wave, rate = decode_audio(self.content() if content is None else content, name)
+        wave, rate = decode_audio(self.content() if content is None else content, name)
         if rate != self.sample_rate:
             raise CorpusError(f"expected {name} at {self.sample_rate} Hz, got {rate} Hz")
         if len(wave) != self.samples:
@@ -106,13 +106,60 @@ def join_waves(
     """Put waves at their seconds onto faint noise that depends on `id` alone."""
     if len(parts) == 1:
         return parts[0][1]
-    starts = [round(second * sample_rate) for second, _ in parts]
-    length = max(start + len(wave) for start, (_, wave) in zip(starts, parts, strict=True))
+    waves = [(round(second * sample_rate), wave) for second, wave in parts]
+    length = max(start + len(wave) for start, wave in waves)
     noise = np.random.default_rng(list(id.encode())).standard_normal(length, dtype=np.float32)
     result = noise * np.float32(PAUSE_LEVEL)
-    for start, (_, wave) in zip(starts, parts, strict=True):
+    for start, wave in waves:
         result[start : start + len(wave)] = wave
     return result
+
+
+def joined_clips(
+    clips: Sequence[Clip], low: int, high: int, max_seconds: float, seed: int, epoch: int
+) -> list[Clip | JoinedClips]:
+    """Return one epoch of strings, each of low..high clips of one speaker, with pauses.
+
+    Every clip comes once; the last string of a speaker is filled up with clips that come twice.
+    A string that would pass `max_seconds` ends early. The same seed and epoch give the same
+    strings. Raises ValueError unless 1 <= low <= high.
+    """
+    if not 1 <= low <= high:
+        raise ValueError(f"expected data.join = [least, most] clips, got [{low}, {high}]")
+    if high == 1:
+        return list(clips)
+    rng = random.Random(f"join {seed} {epoch}")
+    by_speaker: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_speaker.setdefault(clip.speaker, []).append(clip)
+    result: list[Clip | JoinedClips] = []
+    for speaker in sorted(by_speaker):
+        for parts in _strings(by_speaker[speaker], low, high, max_seconds, rng):
+            id = f"join-{epoch}-{len(result)}"
+            result.append(JoinedClips(id, tuple(parts)) if len(parts) > 1 else parts[0][1])
+    return result
+
+
+def _strings(
+    clips: list[Clip], low: int, high: int, max_seconds: float, rng: random.Random
+) -> Iterator[list[tuple[float, Clip]]]:
+    """Yield the strings of one speaker's clips, each clip with the second at which it begins."""
+    rng.shuffle(clips)
+    queue = deque(clips)
+    while queue:
+        wanted = rng.randint(low, high)
+        first = queue.popleft()
+        parts, end = [(0.0, first)], first.duration
+        while len(parts) < wanted:
+            clip = queue[0] if queue else clips[rng.randrange(len(clips))]
+            start = end + rng.uniform(0.0, LONGEST_PAUSE)
+            if start + clip.duration > max_seconds or (not queue and len(parts) >= low):
+                break
+            if queue:
+                queue.popleft()
+            parts.append((start, clip))
+            end = start + clip.duration
+        yield parts
 
 
 def is_manifest_row(row: Any) -> bool:
@@ -120,12 +167,13 @@ def is_manifest_row(row: Any) -> bool:
 
     span: number of the tar, offset, bytes, CRC-32.
     """
-    if type(row) is not dict:
+    if type(row) is not dict or list(row) not in ([*MANIFEST], [*MANIFEST, "span"]):
         return False
+    *texts, samples = (row[name] for name in MANIFEST)
     span = row.get("span", [0, 0, 1, 0])
-    numbers = [row.get("samples"), *span] if type(span) is list else []
+    numbers = [samples, *span] if type(span) is list else []
     return (
-        all(type(row.get(name)) is str for name in TEXTS)
+        all(type(text) is str for text in texts)
         and all(type(number) is int and number >= 0 for number in numbers)
         and (len(numbers) == 5 and numbers[0] > 0 < numbers[3])
         and bool(row["id"])

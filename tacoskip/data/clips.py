@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tacoskip.data.checks import Rejected, prepare_clip
+from tacoskip.data.checks import prepare_clip
 from tacoskip.data.download import Progress
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import CorpusError, Rejected
 from tacoskip.data.prepared import audio_name, digest
 from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
@@ -42,69 +42,72 @@ def check_clips(
     CorpusError when prepared clips cannot be written.
     """
     journal = directory / "clips.jsonl"
-    known, rows, todo = read_journal(journal), list[Row](), list[Row]()
-    for utterance, row in zip(utterances, _texts(utterances, config), strict=True):
-        rows.append(row)
+    known, rows, todo = read_journal(journal), _texts(utterances, config), list[Row]()
+    for row in rows:
         if "reason" in row:
             continue
-        key = clip_key(utterance.path, config.data.max_seconds, config.audio.sample_rate)
-        file = directory / audio_name(utterance.id)
-        result = known.get(utterance.id, {})
-        if result.get("key") == key and ("reason" in result or file.exists()):
+        path = Path(row["path"])
+        row["key"] = clip_key(path, config.data.max_seconds, config.audio.sample_rate)
+        result = known.get(row["id"], {})
+        if result.get("key") == row["key"] and (
+            "reason" in result or (directory / audio_name(row["id"])).exists()
+        ):
             row |= result
         else:
-            todo.append(row | {"key": key, "file": file})
-    by_id = {row["id"]: row for row in rows}
+            todo.append(row)
     done = len(rows) - len(todo)
     progress(done, len(rows), "check clips")
     if not todo:
         return rows, 0
     with journal.open("ab") as stream:
         stream.write(b"\n")  # a line cut short must not swallow the next one
-        for result in _checked(todo, config, jobs or os.cpu_count() or 1):
+        results = _checked(todo, directory, config, jobs or os.cpu_count() or 1)
+        for row, result in zip(todo, results, strict=True):
             stream.write(json.dumps(result).encode() + b"\n")
             stream.flush()
-            by_id[result["id"]] |= result
-            known[result["id"]] = result
+            row |= result
+            known[row["id"]] = result
             done += 1
             progress(done, len(rows), "check clips")
     write_whole(journal, "".join(f"{json.dumps(result)}\n" for result in known.values()))
     return rows, len(todo)
 
 
-def _texts(utterances: list[Utterance], config: CorpusConfig) -> Iterator[Row]:
-    """Yield each clip's row with its text as spoken words, or the reason why it has none.
+def _texts(utterances: list[Utterance], config: CorpusConfig) -> list[Row]:
+    """Return each clip's row with its text as spoken words, or the reason why it has none.
 
     The corpus' own normalised text is preferred to the raw one. Either is read as `synthesize`
     would read it: LJSpeech's column leaves "Mr." and "FBI" as they are.
     """
     from tacoskip.text import Tokenizer
 
-    tokenizer = Tokenizer(config.text)
+    tokenizer, rows = Tokenizer(config.text), list[Row]()
     for utterance in utterances:
-        row: Row = {"id": utterance.id, "path": str(utterance.path), "text": utterance.text}
-        row["speaker"] = utterance.speaker
+        row = {name: getattr(utterance, name) for name in ("id", "text", "speaker")}
+        row["path"] = str(utterance.path)
+        rows.append(row)
         try:
             written = " ".join((utterance.normalized or "").split()) or utterance.text
             row["normalized"], row["lost"] = tokenizer.read(written)
         except ValueError as error:
             row |= {"reason": "no_speakable_text", "detail": str(error)}
-        yield row
+    return rows
 
 
-def _checked(todo: list[Row], config: CorpusConfig, jobs: int) -> Iterator[Row]:
+def _checked(todo: list[Row], directory: Path, config: CorpusConfig, jobs: int) -> Iterator[Row]:
     """Yield the result of each clip, in order, from `jobs` threads."""
+    limits = config.data.max_seconds, config.audio.sample_rate
 
     def check(row: Row) -> Row:
         result: Row = {"id": row["id"], "key": row["key"]}
         try:
-            path, file = Path(row["path"]), row["file"]
-            seconds, rate = config.data.max_seconds, config.audio.sample_rate
-            return result | prepare_clip(path, file, seconds, rate)
+            return result | prepare_clip(
+                Path(row["path"]), directory / audio_name(row["id"]), *limits
+            )
         except Rejected as rejected:
             return result | {"reason": rejected.reason, "detail": rejected.detail}
-        except OSError as error:  # the disk is full, the folder read-only
-            raise CorpusError(f"cannot write {row['file']}: {error.strerror}") from error
+        except OSError:  # the disk is full, the folder read-only
+            raise
         except Exception as error:  # an error in a thread must name its clip
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise CorpusError(f"cannot prepare {row['path']}: {cause}") from error

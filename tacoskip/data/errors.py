@@ -1,4 +1,4 @@
-"""The one exception of this package that means: the work failed, not the request."""
+"""Errors of this package: the work failed, or one clip is left out."""
 
 
 class CorpusError(RuntimeError):
@@ -7,3 +7,11 @@ class CorpusError(RuntimeError):
 
 class LayoutError(CorpusError, ValueError):
     """The folder that was named is no such corpus: the request was wrong."""
+
+
+class Rejected(Exception):
+    """A clip that is left out: `reason` is a code, `detail` a phrase."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail

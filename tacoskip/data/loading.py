@@ -6,7 +6,8 @@ B batch, S symbols, T frames, M mels, F linear bins.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,9 +21,10 @@ from tacoskip.data.clip import Clip, JoinedClips, join_waves
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.perturbation import perturbed
 from tacoskip.data.settings import AugmentSettings
-from tacoskip.data.storage import CONNECTIONS
+from tacoskip.data.storage import CONNECTIONS, is_remote
 
 Item = TypeVar("Item")
+Utterance = Clip | JoinedClips
 
 CACHE_BYTES = 2_000_000_000  # for features of clips that come again every epoch
 CACHED_TEXTS = 50_000
@@ -62,62 +64,75 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, Any] = {
-            name: change(value) for name, value in values.items() if isinstance(value, Tensor)
-        }
-        return replace(self, **changed)
+        tensors: dict[str, Any] = {n: x for n, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-class ClipFeatures:
-    """Computes the features of utterances, from several threads at once if need be.
+class Loader:
+    """Loads utterances and makes batches of them, from several threads at once if need be.
 
     Features of clips that come again unchanged every epoch are kept, up to CACHE_BYTES; of joined
     or augmented ones the 16-bit samples are. linear: whether the linear spectrogram is wanted.
     """
 
     def __init__(
-        self, front_end: FrontEnd, linear: bool = True, augment: AugmentSettings | None = None
+        self,
+        front_end: FrontEnd,
+        encoder: Encoder | None = None,
+        speakers: Sequence[str] = (),
+        linear: bool = True,
+        augment: AugmentSettings | None = None,
     ) -> None:
-        self.front_end, self.linear = front_end, linear
+        self.front_end, self.encoder, self.linear = front_end, encoder, linear
+        self.speakers = {name: index for index, name in enumerate(speakers)}
         self.augment = augment if augment != AugmentSettings() else None
         self._cache: dict[str, Any] = {}
         self._free = CACHE_BYTES
         self._lock = threading.Lock()
+        self._symbols = lru_cache(CACHED_TEXTS)(self._encode)
 
-    def fetch(self, utterances: Sequence[Clip | JoinedClips]) -> dict[str, bytes]:
-        """Return the files of the clips that a server has and the cache lacks, by id."""
-        clips = {c.id: c for u in utterances for _, c in u.parts if c.needs_fetching}
-        clips = {id: clip for id, clip in clips.items() if id not in self._cache}
-        if not clips:
-            return {}
-        with ThreadPoolExecutor(min(CONNECTIONS, len(clips)), "fetch") as pool:
-            return dict(zip(clips, pool.map(Clip.content, clips.values()), strict=True))
+    def batch(self, utterances: Sequence[Utterance], key: str = "") -> Batch:
+        """Return the batch of these utterances, in their order; `key` names the augmentation.
 
-    def __call__(
-        self,
-        utterance: Clip | JoinedClips,
-        key: str = "",
-        contents: Mapping[str, bytes] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return linear (T, F) and mel (T, M); CorpusError when a clip cannot be read.
-
-        key: names the epoch's augmentation; "" augments nothing. contents: files fetched before.
+        Raises CorpusError when a prepared clip cannot be used, ValueError on an unknown speaker;
+        either names the clip.
         """
-        try:
-            return self._features(utterance, key, contents or {})
-        except (CorpusError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # an error in a thread must name its clip
-            ids = ", ".join(clip.id for _, clip in utterance.parts)
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise CorpusError(f"cannot load {ids}: {cause}") from error
+        features = self.features(utterances, key)
+        symbols = [
+            _named(utterance, self._symbols, utterance.normalized) for utterance in utterances
+        ]
+        return Batch(
+            symbols=pad_sequence(symbols, batch_first=True),
+            symbol_lengths=torch.tensor([len(s) for s in symbols]),
+            mel=pad_sequence([mel for _, mel in features], batch_first=True),
+            linear=pad_sequence([linear for linear, _ in features], batch_first=True),
+            mel_lengths=torch.tensor([len(mel) for _, mel in features]),
+            speakers=torch.tensor([self._speaker(utterance) for utterance in utterances]),
+            ids=[utterance.id for utterance in utterances],
+            texts=[utterance.normalized for utterance in utterances],
+        )
+
+    def features(
+        self, utterances: Sequence[Utterance], key: str = ""
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return linear (T, F) and mel (T, M) of each; CorpusError when a clip cannot be read.
+
+        key: names the epoch's augmentation; "" augments nothing.
+        """
+        clips = {clip.id: clip for utterance in utterances for _, clip in utterance.parts}
+        remote = [c for c in clips.values() if is_remote(c.source) and c.id not in self._cache]
+        contents: dict[str, bytes] = {}
+        if remote:
+            with ThreadPoolExecutor(min(CONNECTIONS, len(remote)), "fetch") as pool:
+                ids = (clip.id for clip in remote)
+                contents = dict(zip(ids, pool.map(Clip.content, remote), strict=True))
+        return [_named(each, self._features, each, key, contents) for each in utterances]
 
     def _features(
-        self, utterance: Clip | JoinedClips, key: str, contents: Mapping[str, bytes]
+        self, utterance: Utterance, key: str, contents: Mapping[str, bytes]
     ) -> tuple[Tensor, Tensor]:
         augment = self.augment if key else None
         changes = len(utterance.parts) > 1 or augment is not None
@@ -145,13 +160,9 @@ class ClipFeatures:
         if isinstance(cached, np.ndarray):
             return cached.astype(np.float32) / np.float32(32768)
         expected = self.front_end.settings.sample_rate
-        try:
-            if clip.sample_rate != expected:
-                got = f"got {clip.sample_rate} Hz"
-                raise ValueError(f"expected {clip.id} at {expected} Hz, {got}")
-            wave = clip.load(content)
-        except ValueError as error:
-            raise CorpusError(f"{clip.id}: {error} (run: tacoskip prepare recipe=...)") from error
+        if clip.sample_rate != expected:
+            raise ValueError(f"expected {expected} Hz, got {clip.sample_rate} Hz")
+        wave = clip.load(content)
         if keep:
             pcm = np.round(wave * 32768).astype(np.int16)
             self._keep(clip.id, pcm, pcm.nbytes)
@@ -163,53 +174,31 @@ class ClipFeatures:
                 self._free -= size
                 self._cache[id] = value
 
-
-class Loader:
-    """Makes a `Batch` of utterances, from several threads at once if need be."""
-
-    def __init__(self, features: ClipFeatures, encoder: Encoder, speakers: Sequence[str]) -> None:
-        self.features, self.encoder = features, encoder
-        self.speakers = {name: index for index, name in enumerate(speakers)}
-        self._symbols: dict[str, Tensor] = {}
-
-    def batch(self, utterances: Sequence[Clip | JoinedClips], key: str = "") -> Batch:
-        """Return the batch of these utterances, in their order; `key` names the augmentation.
-
-        Raises CorpusError when a prepared clip cannot be used, ValueError on an unknown speaker;
-        either names the clip.
-        """
-        contents = self.features.fetch(utterances)
-        features = [self.features(utterance, key, contents) for utterance in utterances]
-        symbols = [self._encode(utterance) for utterance in utterances]
-        return Batch(
-            symbols=pad_sequence(symbols, batch_first=True),
-            symbol_lengths=torch.tensor([len(s) for s in symbols]),
-            mel=pad_sequence([mel for _, mel in features], batch_first=True),
-            linear=pad_sequence([linear for linear, _ in features], batch_first=True),
-            mel_lengths=torch.tensor([len(mel) for _, mel in features]),
-            speakers=torch.tensor([self._speaker(utterance) for utterance in utterances]),
-            ids=[utterance.id for utterance in utterances],
-            texts=[utterance.normalized for utterance in utterances],
-        )
-
-    def _speaker(self, utterance: Clip | JoinedClips) -> int:
+    def _speaker(self, utterance: Utterance) -> int:
         if utterance.speaker not in self.speakers:
             known = ", ".join(self.speakers)
             got = repr(utterance.speaker)
             raise ValueError(f"{utterance.id}: expected a speaker of {known}, got {got}")
         return self.speakers[utterance.speaker]
 
-    def _encode(self, utterance: Clip | JoinedClips) -> Tensor:
-        text = utterance.normalized
-        symbols = self._symbols.get(text)
-        if symbols is None:
-            try:
-                symbols = torch.tensor(self.encoder.encode(text, normalized=True)).long()
-            except ValueError as error:
-                raise CorpusError(f"{utterance.id}: {error}") from error
-            if len(self._symbols) < CACHED_TEXTS:
-                self._symbols[text] = symbols
-        return symbols
+    def _encode(self, text: str) -> Tensor:
+        assert self.encoder is not None
+        return torch.tensor(self.encoder.encode(text, normalized=True)).long()
+
+
+def _named(utterance: Utterance, function: Callable[..., Item], *arguments: Any) -> Item:
+    """Call a function; an error in it, in a thread, must name the utterance's clips."""
+    try:
+        return function(*arguments)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        ids = ", ".join(clip.id for _, clip in utterance.parts)
+        kind = "" if isinstance(error, CorpusError | ValueError) else f"{type(error).__name__}: "
+        cause = f"{kind}{' '.join(str(error).split())}"
+        raise CorpusError(
+            f"cannot load {ids}: {cause} (run: tacoskip prepare recipe=...)"
+        ) from error
 
 
 def spread(items: Sequence[Item], limit: int) -> list[Item]:
@@ -222,17 +211,13 @@ def clip_mels(
     clips: Sequence[Clip], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
 ) -> Iterator[Tensor]:
     """Yield the log mels (T, M) of at most `limit` clips, evenly spread, without augmentation."""
-    return (mel for _, mel in _features(ClipFeatures(front_end, linear=False), clips, limit))
+    return (mel for _, mel in _features(Loader(front_end, linear=False), clips, limit))
 
 
-def _features(
-    features: ClipFeatures, clips: Sequence[Clip], limit: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _features(loader: Loader, clips: Sequence[Clip], limit: int) -> Iterator[tuple[Tensor, Tensor]]:
     chosen = spread(clips, limit)
     for first in range(0, len(chosen), CONNECTIONS):
-        group = chosen[first : first + CONNECTIONS]
-        contents = features.fetch(group)
-        yield from (features(clip, "", contents) for clip in group)
+        yield from loader.features(chosen[first : first + CONNECTIONS])
 
 
 def feature_statistics(
@@ -246,15 +231,16 @@ def feature_statistics(
         raise ValueError("expected at least one clip to take statistics of, got none")
     frames = 0
     sums: list[Tensor] = []
-    for both in _features(ClipFeatures(front_end), clips, limit):
+    for both in _features(Loader(front_end), clips, limit):
         linear, mel = (x.double() for x in both)
         new = [mel.sum(0), (mel**2).sum(0), linear.sum(0), (linear**2).sum(0)]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
         frames += len(mel)
-    result = []
-    for first, second in (sums[:2], sums[2:]):
-        mean = first / frames
-        deviation = (second / frames - mean**2).clamp_min(0).sqrt()
-        # A band that is silent throughout (above a telephone's 4 kHz, say) must not divide by 0.
-        result += [mean.float(), deviation.clamp_min(1e-2).float()]
-    return result[0], result[1], result[2], result[3]
+    mel_mean, mel_square, linear_mean, linear_square = (x / frames for x in sums)
+    return (*_moments(mel_mean, mel_square), *_moments(linear_mean, linear_square))
+
+
+def _moments(mean: Tensor, square: Tensor) -> tuple[Tensor, Tensor]:
+    # A band that is silent throughout (above a telephone's 4 kHz, say) must not divide by 0.
+    deviation = (square - mean**2).clamp_min(0).sqrt()
+    return mean.float(), deviation.float().clamp_min(1e-2)

@@ -4,18 +4,21 @@ import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tacoskip.data.clip import TEXTS
+from tacoskip.data.clip import MANIFEST
 from tacoskip.data.clips import Row, check_clips
 from tacoskip.data.corpora import Corpus, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.prepared import is_prepared, packed, prepared_dir, unknown_speaker
+from tacoskip.data.prepared import check_speakers, is_prepared, packed, prepared_dir
 from tacoskip.data.report import implausible_rates, read_report, write_report
 from tacoskip.data.settings import CorpusConfig, DataSettings
-from tacoskip.data.split import SPLITS, SplitClip, assign_splits, rank
-from tacoskip.data.utterance import Dropped, Notes, Utterance
+from tacoskip.data.shards import shards_folder
+from tacoskip.data.split import SPLITS, assign_splits, rank
+from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
 from tacoskip.files import write_whole
+from tacoskip.settings import check
 
 DOWNLOADS = Path("data/downloads")
 
@@ -74,7 +77,9 @@ def prepare(
         (directory / "audio").mkdir(parents=True, exist_ok=True)
         rows, done = check_clips(utterances, directory, config, jobs, progress)
         kept = _kept(rows, notes)
-        split_of = _split(kept, utterances, read_report(directory), data, notes)
+        ids = {row["id"] for row in kept}
+        clips = [utterance for utterance in utterances if utterance.id in ids]
+        split_of = _split(clips, read_report(directory), data, notes)
         notes.warnings += common_warnings(kept, config.audio.sample_rate)
         report = PrepareReport(
             kept=len(kept),
@@ -88,7 +93,10 @@ def prepare(
             licence=corpus.licence,
             citation=corpus.citation,
         )
-        _write_manifests(directory, kept, split_of)
+        for split in SPLITS:
+            chosen = [row for row in kept if split_of.get(row["id"]) == split]
+            lines = [{name: row[name] for name in MANIFEST} for row in chosen]
+            write_whole(directory / f"{split}.jsonl.gz", packed(lines))
         settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
         write_report(report, kept, split_of, settings)
     except (FileExistsError, NotADirectoryError) as error:
@@ -105,14 +113,6 @@ def prepare(
     return report
 
 
-def _write_manifests(directory: Path, kept: list[Row], split_of: dict[str, str]) -> None:
-    """Write a manifest for each split: one line a clip."""
-    for split in SPLITS:
-        chosen = [row for row in kept if split_of.get(row["id"]) == split]
-        lines = [{name: row[name] for name in (*TEXTS, "samples")} for row in chosen]
-        write_whole(directory / f"{split}.jsonl.gz", packed(lines))
-
-
 def read_utterances(
     corpus: Corpus, root: Path, data: DataSettings
 ) -> tuple[list[Utterance], Notes]:
@@ -126,24 +126,20 @@ def read_utterances(
         raise LayoutError(f"{error}{layout_hint(root, corpus)}") from None
     unique: dict[str, Utterance] = {}
     for utterance in utterances:
-        if utterance.id in unique:
+        try:
+            find_inside(root, utterance.path)
+        except CorpusError as error:
+            notes.drop(utterance.id, utterance.path, "leaves_corpus", str(error))
+            continue
+        if unique.setdefault(utterance.id, utterance) is not utterance:
             notes.drop(utterance.id, utterance.path, "duplicate_id", "the first one is kept")
-        else:
-            unique[utterance.id] = utterance
-    chosen = _by_speaker(list(unique.values()), data)
+    used, _ = data.speakers()
+    check_speakers(used, sorted({utterance.speaker for utterance in unique.values()}))
+    chosen = [u for u in unique.values() if not used or u.speaker in used]
     if data.limit and len(chosen) > data.limit:
         ids = {u.id for u in sorted(chosen, key=lambda u: rank(u.id, "limit"))[: data.limit]}
         chosen = [u for u in chosen if u.id in ids]
     return chosen, notes
-
-
-def _by_speaker(utterances: list[Utterance], data: DataSettings) -> list[Utterance]:
-    used, _ = data.speakers()
-    known = sorted({utterance.speaker for utterance in utterances})
-    for name in used:
-        if name not in known:
-            raise ValueError(unknown_speaker(name, known))
-    return [utterance for utterance in utterances if not used or utterance.speaker in used]
 
 
 def _kept(rows: list[Row], notes: Notes) -> list[Row]:
@@ -160,6 +156,7 @@ def _kept(rows: list[Row], notes: Notes) -> list[Row]:
 
 def check_settings(data: DataSettings, corpus: Corpus) -> None:
     """Raise ValueError, in one line, on settings that cannot be meant."""
+    check(data, "data.")
     for name in ("subset", "columns"):
         if getattr(data, name) and name not in corpus.settings:
             got = repr(getattr(data, name))
@@ -172,11 +169,8 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
             raise ValueError(
                 f"data.{name}={place} is data.root, which is only read: name another folder"
             )
-    for name in ("limit", "validation", "test"):
-        if getattr(data, name) < 0:
-            raise ValueError(f"expected data.{name} >= 0, got {getattr(data, name)}")
-    if data.max_seconds <= 0:
-        raise ValueError(f"expected data.max_seconds > 0, got {data.max_seconds}")
+    if data.shards:
+        shards_folder(data.shards)
 
 
 def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:
@@ -198,30 +192,21 @@ def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:
 
 
 def _split(
-    kept: list[Row],
-    utterances: list[Utterance],
-    before: dict[str, object],
-    data: DataSettings,
-    notes: Notes,
+    clips: list[Utterance], before: dict[str, Any], data: DataSettings, notes: Notes
 ) -> dict[str, str]:
     """Assign the splits; those of an earlier run stay unless other numbers are asked for."""
-    by_id = {utterance.id: utterance for utterance in utterances}
-    settings = before.get("settings")
-    asked = settings.get("data", {}) if isinstance(settings, dict) else {}
-    same = (asked.get("validation"), asked.get("test")) == (data.validation, data.test)
-    previous = before.get("split_of")
-    clips = [
-        SplitClip(row["id"], row["speaker"], by_id[row["id"]].split, by_id[row["id"]].sentence)
-        for row in kept
-    ]
-    earlier = previous if same and isinstance(previous, dict) else {}
-    split_of = assign_splits(clips, earlier, data.validation, data.test)
-    if kept and not {"train", "validation"} <= set(split_of.values()):
+    try:
+        asked, earlier = before["settings"]["data"], dict(before["split_of"])
+        same = (asked["validation"], asked["test"]) == (data.validation, data.test)
+    except (KeyError, TypeError, ValueError):  # no report, or not of this version
+        same, earlier = False, {}
+    split_of = assign_splits(clips, earlier if same else {}, data.validation, data.test)
+    if clips and not {"train", "validation"} <= set(split_of.values()):
         notes.warnings.append(
-            f"{len(kept)} clips are too few to train on: it takes some to validate with, and of "
+            f"{len(clips)} clips are too few to train on: it takes some to validate with, and of "
             "each speaker one to train on"
         )
-    unused = len(kept) - len(split_of)
+    unused = len(clips) - len(split_of)
     if unused:
         notes.warnings.append(
             f"{unused} clips of the corpus' own validation or test split are in no split, since "

@@ -12,6 +12,7 @@ The same as shards: `shards.py`.
 import gzip
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -73,12 +74,11 @@ def prepared_dir(config: CorpusConfig) -> Path:
     differs = {
         name: getattr(data, name) for name in shaping if getattr(data, name) != getattr(plain, name)
     }
-    speakers, _ = data.speakers()
-    if speakers:
-        differs["speaker"] = sorted(speakers)
+    corpus = built_in(data.corpus)
+    if data.speakers()[0]:
+        differs["speaker"] = sorted(data.speakers()[0])
     if data.root:
         differs["root"] = str(Path(data.root).resolve())
-    corpus = built_in(data.corpus)
     if corpus is None or config.audio.sample_rate != corpus.sample_rate:
         differs["sample_rate"] = config.audio.sample_rate
     if config.text != TextSettings():
@@ -93,9 +93,12 @@ def packed(rows: Iterable[dict[str, Any]]) -> bytes:
     return gzip.compress(lines.encode(), mtime=0)
 
 
-def unknown_speaker(name: str, known: list[str]) -> str:
-    hint = nearest(name, known)
-    return f"unknown speaker '{name}' in data.speaker{hint} (known: {', '.join(known)})"
+def check_speakers(names: list[str], known: list[str]) -> None:
+    """Raise ValueError for a speaker in data.speaker that the corpus does not have."""
+    for name in names:
+        if name not in known:
+            hint = f"{nearest(name, known)} (known: {', '.join(known)})"
+            raise ValueError(f"unknown speaker '{name}' in data.speaker{hint}")
 
 
 class PreparedCorpus:
@@ -106,10 +109,6 @@ class PreparedCorpus:
     the place holds no (whole) prepared corpus; `arguments` are what its line adds to
     `prepare recipe=...`.
     """
-
-    train: list[Clip]
-    validation: list[Clip]
-    test: list[Clip]
 
     def __init__(self, place: str | Path, arguments: str = "") -> None:
         self.place, self.dir = str(place), without_query(str(place))
@@ -124,7 +123,7 @@ class PreparedCorpus:
             raise CorpusError(
                 f"{self.dir} was prepared by another version of tacoskip: prepare again {command}"
             )
-        self.train, self.validation, self.test = (self._clips(split) for split in SPLITS)
+        self.train, self.validation, self.test = map(self._clips, SPLITS)
 
     @classmethod
     def of(cls, config: CorpusConfig) -> "PreparedCorpus":
@@ -155,18 +154,14 @@ class PreparedCorpus:
         return result
 
     def _read_report(self, content: bytes) -> None:
-        report = json.loads(content)
-        if not report["kept"]:
-            raise ValueError("no clip was left")
-        self.report: dict[str, Any] = report
-        self.settings: dict[str, dict[str, Any]] = report["settings"]
-        self.speakers: list[str] = report["speakers"]
+        self.report: dict[str, Any] = json.loads(content)
+        self.settings: dict[str, dict[str, Any]] = self.report["settings"]
+        self.speakers: list[str] = self.report["speakers"]
         self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
         names = [self.settings["data"]["corpus"], *self.speakers]
-        if type(self.speakers) is not list or not all(type(name) is str for name in names):
-            raise TypeError("expected a corpus and speakers")
-        if type(self.audio_sample_rate) is not int or self.audio_sample_rate < 1:
-            raise TypeError("expected a sample rate")
+        kinds = {type(self.audio_sample_rate), *(type(name) for name in names)}
+        if not self.report["kept"] or kinds != {int, str} or self.audio_sample_rate < 1:
+            raise ValueError("not a report of prepare, or of a corpus without a clip")
 
     def _clips(self, split: str) -> list[Clip]:
         """Read a manifest; CorpusError when it is damaged or a clip leads out of the corpus."""
@@ -177,31 +172,29 @@ class PreparedCorpus:
             lines = unpack.decompress(content, LARGEST_MANIFEST)
             if not unpack.eof:
                 raise ValueError(f"cut short, or more than {LARGEST_MANIFEST:,} bytes")
-            speakers = {name: name for name in self.speakers}
-            return [self._clip(json.loads(line), speakers) for line in lines.splitlines()]
+            return [self._clip(json.loads(line)) for line in lines.splitlines()]
         except (ValueError, RecursionError, zlib.error) as error:
             cause = " ".join(str(error).split())
             raise CorpusError(f"{self.dir}/{name}: not a manifest of prepare ({cause})") from error
 
-    def _clip(self, row: Any, speakers: dict[str, str]) -> Clip:
-        if not is_manifest_row(row) or row["speaker"] not in speakers:
+    def _clip(self, row: Any) -> Clip:
+        if not is_manifest_row(row) or row["speaker"] not in self.speakers:
             raise ValueError(f"clip {str(row)[:80]} is not as prepare writes it")
-        number, *span = row.get("span", [0])
+        number, *span = row.pop("span", [0])
         name = shard_name(number) if span else audio_name(row["id"])
         path = file_of(self.place, name) if is_remote(self.place) else f"{self.dir}/{name}"
         if not is_remote(self.place) and any(map(os.path.islink, (path, os.path.dirname(path)))):
             raise ValueError(f"the audio of clip {row['id']!r} is a link")
-        text, normalized, speaker = row["text"], row["normalized"], speakers[row["speaker"]]
-        normalized = text if normalized == text else normalized  # one object of the two
-        rate, samples = self.audio_sample_rate, row["samples"]
-        where = (span[0], span[1], span[2]) if span else None
-        return Clip(row["id"], path, speaker, text, normalized, samples, rate, where)
+        if row["normalized"] == row["text"]:
+            row["normalized"] = row["text"]  # one object of the two
+        row["speaker"] = sys.intern(row["speaker"])
+        return Clip(
+            **row, source=path, sample_rate=self.audio_sample_rate, span=tuple(span) or None
+        )
 
     def _choose_speakers(self, data: DataSettings) -> None:
         used, left_out = data.speakers()
-        for name in (*used, *left_out):
-            if name not in self.speakers:
-                raise ValueError(unknown_speaker(name, self.speakers))
+        check_speakers([*used, *left_out], self.speakers)
         self.speakers = [name for name in self.speakers if not used or name in used]
         learning = set(self.speakers) - set(left_out)
         self.train = [clip for clip in self.train if clip.speaker in learning]

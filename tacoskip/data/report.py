@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 LEAST_CLIPS = 20
 FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
+FIGURES = {
+    "seconds": "seconds after trimming",
+    "characters_per_second": "letters a second",
+    "level_db": "level as recorded, dB RMS",
+}
 
 
 def read_report(directory: Path) -> dict[str, Any]:
@@ -36,49 +41,29 @@ def write_report(
 
     kept: rows of the kept clips. report.json comes last: it marks the folder as prepared.
     """
-    values = {
-        "seconds": [row["seconds"] for row in kept],
-        "characters_per_second": [speaking_rate(row) for row in kept],
-        "level_db": [row["level_db"] for row in kept],
+    rows = [row | {"characters_per_second": speaking_rate(row)} for row in kept]
+    content = asdict(report) | {
+        "format": FORMAT,
+        "dir": str(report.dir),
+        "reasons": report.reasons(),
+        "settings": settings,
+        "split_of": split_of,
     }
-    content = (
-        {"format": FORMAT}
-        | asdict(report)
-        | {
-            "dir": str(report.dir),
-            "reasons": report.reasons(),
-            "statistics": {name: summary(numbers) for name, numbers in values.items()},
-            "settings": settings,
-            "split_of": split_of,
-        }
-    )
-    if kept:
-        draw(report, values)
+    if rows:
+        draw(report, {label: [row[name] for row in rows] for name, label in FIGURES.items()})
     write_whole(report.dir / "report.json", json.dumps(content, indent=1))
 
 
-def summary(numbers: list[float]) -> dict[str, float]:
-    """Return least, 5 %, median, 95 % and largest value, or {} of none."""
-    if not numbers:
-        return {}
-    names = ("min", "p5", "median", "p95", "max")
-    values = np.percentile(numbers, [0, 5, 50, 95, 100])
-    return {name: round(float(value), 3) for name, value in zip(names, values, strict=True)}
-
-
 def draw(report: "PrepareReport", values: dict[str, list[float]]) -> None:
-    """Draw histograms of durations, speaking rates and recorded levels into report.png."""
+    """Draw histograms of values by their labels into report.png."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 3.4))  # an automatic layout would draw everything twice
     figure.subplots_adjust(0.06, 0.15, 0.99, 0.9, wspace=0.18)
-    labels = ("seconds after trimming", "letters a second", "level as recorded, dB RMS")
-    for axes, label, numbers in zip(figure.subplots(1, 3), labels, values.values(), strict=True):
-        counts, edges = np.histogram(numbers, min(60, max(5, len(numbers) // 10)))
-        axes.stairs(counts, edges, fill=True, color="#33628f")
+    for axes, (label, numbers) in zip(figure.subplots(1, 3), values.items(), strict=True):
+        axes.hist(numbers, min(60, max(5, len(numbers) // 10)), histtype="stepfilled")
         axes.axvline(float(np.median(numbers)), color="#c44e24", label="median")
-        axes.set_xlabel(label)
-        axes.set_ylabel("clips")
+        axes.set(xlabel=label, ylabel="clips")
         axes.legend(frameon=False)
     figure.suptitle(
         f"{report.kept} clips kept, {report.seconds / 3600:.2f} h, {len(report.dropped)} left out, "
@@ -99,8 +84,6 @@ def implausible_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
     least a factor of 3, since a word or two has any rate. With fewer than LEAST_CLIPS clips only
     rates that no speaker reaches are refused.
     """
-    if not rows:
-        return {}
     logs = np.log([max(speaking_rate(row), 1e-6) for row in rows])
     low, high = np.log(SLOWEST), np.log(FASTEST)
     if len(rows) >= LEAST_CLIPS:

@@ -9,12 +9,11 @@ DIR/report.json             what was prepared; written last, it marks the folder
 import json
 import tarfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from tacoskip.data.clip import TEXTS, Clip
+from tacoskip.data.clip import MANIFEST, Clip
+from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepared import PreparedCorpus, audio_name, packed, shard_name
 from tacoskip.data.split import SPLITS
@@ -22,76 +21,61 @@ from tacoskip.data.storage import is_remote
 from tacoskip.files import whole_file, write_whole
 
 SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
-TAR_BLOCK = 512
 ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
 
-Progress = Callable[[int, int, str], None]
 
-
-@dataclass
-class ShardReport:
-    """What `write_shards` leaves."""
-
-    dir: str
-    shards: int
-    bytes: int
-
-
-def check_target(place: str) -> Path:
+def shards_folder(place: str) -> Path:
     """Return the folder that data.shards names; ValueError when shards cannot be written there."""
-    if is_remote(place):
+    if is_remote(place) or Path(place).is_file():
         raise ValueError(f"expected a folder in data.shards, got {place}: write, then upload it")
-    if Path(place).exists() and not Path(place).is_dir():
-        raise ValueError(f"expected a folder in data.shards, got the file {place}")
     return Path(place)
 
 
 def write_shards(
     prepared: Path, folder: Path, progress: Progress | None = None, shard_bytes: int = SHARD_BYTES
-) -> ShardReport:
-    """Write the prepared corpus in `prepared` as shards; the same corpus gives the same bytes.
+) -> list[Path]:
+    """Write the prepared corpus in `prepared` as shards and return them.
 
-    Raises CorpusError when the corpus is not prepared or the folder cannot be written.
+    The same corpus gives the same bytes. Raises CorpusError when the corpus is not prepared or the
+    folder cannot be written.
     """
     corpus = PreparedCorpus(prepared)
     clips = [clip for split in SPLITS for clip in getattr(corpus, split)]
     report = {name: value for name, value in corpus.report.items() if name not in ONLY_LOCAL}
-    settings = {name: dict(values) for name, values in corpus.settings.items()}
-    settings["data"] |= {"root": "", "dir": "", "shards": ""}
+    report["settings"]["data"] |= {"root": "", "dir": "", "shards": ""}
+    spans, shards = dict[str, list[int]](), list[Path]()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("report.json", *(path.name for path in folder.glob("audio.*.tar"))):
-            (folder / name).unlink(missing_ok=True)
-        spans, number, size = dict[str, list[int]](), 0, 0
+        for path in (folder / "report.json", *folder.glob("audio.*.tar")):
+            path.unlink(missing_ok=True)
         while len(spans) < len(clips):
-            with whole_file(folder / shard_name(number)) as part, tarfile.open(part, "w") as tar:
+            number = len(shards)
+            shards.append(folder / shard_name(number))
+            with whole_file(shards[-1]) as part, tarfile.open(part, "w") as tar:
                 for clip in clips[len(spans) :]:
                     if tar.offset > shard_bytes:
                         break
                     spans[clip.id] = [number, *_append(tar, clip)]
                     if progress:
                         progress(len(spans), len(clips), "write shards")
-            size += (folder / shard_name(number)).stat().st_size
-            number += 1
         for split in SPLITS:
             rows = [
-                {name: getattr(clip, name) for name in (*TEXTS, "samples")}
-                | {"span": spans[clip.id]}
+                {name: getattr(clip, name) for name in MANIFEST} | {"span": spans[clip.id]}
                 for clip in getattr(corpus, split)
             ]
             write_whole(folder / f"{split}.jsonl.gz", packed(rows))
-        write_whole(folder / "report.json", json.dumps(report | {"settings": settings}, indent=1))
+        write_whole(folder / "report.json", json.dumps(report, indent=1))
     except OSError as error:
         where = error.filename or folder
         raise CorpusError(f"cannot write {where}: {error.strerror or error}") from error
-    return ShardReport(str(folder), number, size)
+    return shards
 
 
 def _append(tar: tarfile.TarFile, clip: Clip) -> tuple[int, int, int]:
     """Append a clip's file, without time or owner; return its offset, bytes and CRC-32."""
-    content = Path(clip.source).read_bytes()
+    content = clip.content()
     member = tarfile.TarInfo(audio_name(clip.id).removeprefix("audio/"))
     member.size = len(content)
     tar.addfile(member, BytesIO(content))
-    offset = tar.offset - -(-len(content) // TAR_BLOCK) * TAR_BLOCK
+    offset = tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return offset, len(content), zlib.crc32(content)

@@ -3,27 +3,15 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from tacoskip.data.utterance import Utterance
 
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class SplitClip:
-    """What the split of a clip depends on.
-
-    official: the corpus' own split, or None. sentence: clips of one sentence are in the same split.
-    """
-
-    id: str
-    speaker: str
-    official: str | None = None
-    sentence: str = ""
-
-
-def rank(id: str, salt: str = "") -> int:
-    """Return a number that depends on the id (and salt) alone, even over all ids."""
-    return int.from_bytes(hashlib.sha256(f"{salt}{id}".encode()).digest()[:8], "big")
+def rank(id: str, salt: str = "") -> tuple[bytes, str]:
+    """Return a sort key that depends on the id (and salt) alone, even over all ids."""
+    return hashlib.sha256(f"{salt}{id}".encode()).digest()[:8], id
 
 
 def default_count(n: int) -> int:
@@ -32,7 +20,7 @@ def default_count(n: int) -> int:
 
 
 def assign_splits(
-    clips: Iterable[SplitClip], previous: Mapping[str, str], validation: int = 0, test: int = 0
+    clips: Iterable[Utterance], previous: Mapping[str, str], validation: int = 0, test: int = 0
 ) -> dict[str, str]:
     """Return the split of each clip by its id.
 
@@ -42,25 +30,23 @@ def assign_splits(
     is trained on.
     """
     official: dict[str, list[str]] = {}
-    groups: dict[str, list[SplitClip]] = {}
-    result: dict[str, str] = {}
+    groups: dict[str, list[Utterance]] = {}  # clips of one sentence
     earlier: dict[str, str] = {}
     for clip in clips:
-        if clip.official is not None:
-            official.setdefault(clip.official, []).append(clip.id)
+        if clip.split is not None:
+            official.setdefault(clip.split, []).append(clip.id)
             continue
         groups.setdefault(clip.sentence or clip.id, []).append(clip)
         if previous.get(clip.id) in SPLITS:
             earlier.setdefault(clip.sentence or clip.id, previous[clip.id])
-    for name in earlier:
-        result.update({clip.id: earlier[name] for clip in groups[name]})
-    free = sorted((name for name in groups if name not in earlier), key=lambda n: (rank(n), n))
+    result = {clip.id: split for name, split in earlier.items() for clip in groups[name]}
+    free = sorted(groups.keys() - earlier.keys(), key=rank)
     counts = Counter(result.values())
     left = Counter(clip.speaker for name in free for clip in groups[name])
     n = sum(map(len, groups.values()))
     for split, wanted in (("test", test), ("validation", validation)):
         if split in official:
-            ids = sorted(official[split], key=lambda id: (rank(id), id))
+            ids = sorted(official[split], key=rank)
             result.update(dict.fromkeys(ids[: wanted or len(ids)], split))
             continue
         missing = (wanted or default_count(n)) - counts[split]
@@ -72,7 +58,4 @@ def assign_splits(
                 result.update({clip.id: split for clip in groups[name]})
                 left -= speakers
                 missing -= len(groups[name])
-    for name in free:
-        for clip in groups[name]:
-            result.setdefault(clip.id, "train")
-    return result
+    return {clip.id: "train" for name in free for clip in groups[name]} | result

@@ -8,12 +8,14 @@ double.
 import time
 import warnings
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.utterance import find_inside
+from tacoskip.files import open_regular
 
 if TYPE_CHECKING:
     from requests import Session
@@ -49,10 +51,7 @@ def file_of(place: str, name: str) -> str:
         parts = urlsplit(place)
         file = quote(name) if is_http(place) else name
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{file}"))
-    found = find_inside(Path(place).resolve(), name)
-    if isinstance(found, str):
-        raise CorpusError(f"{place}/{name}: {found}")
-    return str(found)
+    return str(find_inside(Path(place).resolve(), name))
 
 
 def read(source: str, offset: int = 0, size: int | None = None, largest: int = LARGEST) -> bytes:
@@ -60,27 +59,28 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
 
     Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
     """
+    name = without_query(source)
     try:
         if is_http(source):
-            content = _ask_again(source, offset, size, largest)
+            content = _get(source, offset, size, largest)
         else:
-            with _open(source) as file:
+            with _open(source, largest) as file:
                 file.seek(offset)
                 content = file.read(largest + 1 if size is None else size)
     except (OSError, ValueError, ImportError) as error:
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise CorpusError(f"cannot read {without_query(source)}: {cause}") from error
+        raise CorpusError(f"cannot read {name}: {cause}") from error
     if len(content) > largest:
-        raise CorpusError(f"{without_query(source)}: expected at most {largest:,} bytes, got more")
+        raise CorpusError(f"{name}: expected at most {largest:,} bytes, got more")
     return content
 
 
-def _open(source: str) -> IO[bytes]:
+def _open(source: str, largest: int) -> BinaryIO:
     if not is_remote(source):
-        return open(source, "rb")
+        return open_regular(source, largest)
     import fsspec
 
-    file: IO[bytes] = fsspec.open(source, "rb", cache_type="none").open()
+    file: BinaryIO = fsspec.open(source, "rb", cache_type="none").open()
     return file
 
 
@@ -90,42 +90,32 @@ def _session() -> "Session":
     from requests.adapters import HTTPAdapter
 
     session = Session()
-    session.headers["User-Agent"] = "tacoskip"
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=CONNECTIONS))
     return session
 
 
-def _ask_again(url: str, offset: int, size: int | None, largest: int) -> bytes:
+def _get(url: str, offset: int, size: int | None, largest: int) -> bytes:
     from requests import RequestException
 
+    name = without_query(url)
+    span = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _get(url, offset, size, largest)
+            with _session().get(url, headers=span, timeout=TIMEOUT, stream=True) as response:
+                response.raise_for_status()
+                if span and response.status_code != 206:
+                    raise CorpusError(
+                        f"{name}: expected a part of the file, got all of it: the server does not "
+                        "answer Range requests (object storage, nginx and Apache do)"
+                    )
+                return b"".join(islice(response.iter_content(BLOCK), largest // BLOCK + 1))
         except (RequestException, OSError) as error:
             status = getattr(getattr(error, "response", None), "status_code", 0)
             cause = f"HTTP {status}" if status else type(error).__name__
             if attempt == ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
-                tries = "1 attempt" if attempt == 1 else f"{attempt} attempts"
-                raise CorpusError(f"cannot read {without_query(url)}: {cause} ({tries})") from error
+                raise CorpusError(f"cannot read {name}: {cause} (attempt {attempt})") from error
             server = urlsplit(url).netloc.rpartition("@")[2]
             warnings.warn(f"{server} does not answer ({cause}), asking again", stacklevel=2)
             time.sleep(PAUSE * 2 ** (attempt - 1))
     raise AssertionError("the last attempt returns or raises")
-
-
-def _get(url: str, offset: int, size: int | None, largest: int) -> bytes:
-    span = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
-    with _session().get(url, headers=span, timeout=TIMEOUT, stream=True) as response:
-        response.raise_for_status()
-        if span and response.status_code != 206:
-            raise CorpusError(
-                f"{without_query(url)}: expected a part of the file, got all of it: the server "
-                "does not answer Range requests (object storage, nginx and Apache do)"
-            )
-        content = bytearray()
-        for block in response.iter_content(BLOCK):
-            content += block
-            if len(content) > largest:
-                break
-    return bytes(content)

@@ -2,17 +2,20 @@
 
 import csv
 import json
+import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tacoskip.audio.io import SUFFIXES
 from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.files import read_regular
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
 JOURNAL = "clips.jsonl"  # of a prepared corpus, no table of recordings
-AUDIO_FOLDERS = ("wavs/", "", "clips/", "audio/")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
 # What other tables call a path and a text: for the option that an error suggests.
@@ -21,28 +24,32 @@ LIKELY = {
     "text": ("text", "sentence", "transcri", "words", "label"),
     "speaker": ("speaker", "client", "who", "voice", "reader"),
 }
+LARGEST_TABLE = 1 << 30  # bytes
 NAMED = 5  # lines that a warning names
 LOOKED_AT = 20  # rows of a table without header whose recordings are looked for
 
-Cells = tuple[int, list[str]]  # line number from 1, cells of the row
+Lines = list[tuple[int, str]]  # with their numbers from 1
+Row = tuple[int, dict[str, str]]  # line number, cells by field
 
 
-def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
+def read_lines(root: Path, table: Path, notes: Notes) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text) of a table in UTF-8, with or without BOM, any line ends.
 
     Lines that are not UTF-8 are read as cp1252, with a warning that names the first of them.
-    Raises CorpusError when the file cannot be read at all.
+    Raises LayoutError when there is no such file, CorpusError when it cannot be read or lies
+    outside of `root`.
     """
+    find_inside(root, table)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+        raw = read_regular(table, LARGEST_TABLE)
+    except FileNotFoundError:
+        raise LayoutError(f"expected {table.name} in {table.parent}, found none") from None
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"cannot read {table}: {error}") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raw = raw.decode("utf-16", errors="replace").encode()
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    lines = re.split(rb"\r\n|\n|\r", raw)
     others = list[int]()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(re.split(rb"\r\n|\n|\r", raw.removeprefix(BOM_UTF8)), 1):
         try:
             yield number, line.decode()
         except UnicodeDecodeError:
@@ -50,35 +57,18 @@ def read_lines(path: Path, notes: Notes) -> Iterator[tuple[int, str]]:
             yield number, line.decode("cp1252", errors="replace")
     if others:
         named = ", ".join(map(str, others[:NAMED])) + (", ..." if len(others) > NAMED else "")
-        notes.warnings.append(f"{path.name} is not UTF-8 in lines {named}: read as cp1252")
+        notes.warnings.append(f"{table.name} is not UTF-8 in lines {named}: read as cp1252")
 
 
-def find_audio(root: Path, name: str) -> Path | str:
-    """Return the recording that a table calls `name`, or why it may not be read.
+def find_audio(root: Path, name: str) -> Path:
+    """Return the recording that a table calls `name`.
 
     It lies in the folder or in wavs/, clips/ or audio/, with or without its suffix in the name.
     """
-    plain, first = find_inside(root, name), find_inside(root, f"wavs/{name}.wav")
-    if isinstance(plain, str) or isinstance(first, str) or plain.is_file() or first.exists():
-        return plain if isinstance(plain, str) or plain.is_file() else first
-    for folder in AUDIO_FOLDERS:
-        for suffix in ("", *SUFFIXES):
-            if (root / f"{folder}{name}{suffix}").is_file():
-                return find_inside(root, f"{folder}{name}{suffix}")
-    return first
-
-
-def require_table(root: Path, name: str) -> Path:
-    """Return a table in a corpus' folder.
-
-    Raises LayoutError when there is none, CorpusError when a link leads out of the folder.
-    """
-    path = find_inside(root, name)
-    if isinstance(path, str):
-        raise CorpusError(f"cannot read {root / name}: {path}")
-    if not path.is_file():
-        raise LayoutError(f"expected the table {name} in {root}, found none")
-    return path
+    name = name.replace("\\", "/")
+    stems = (root / folder / name for folder in ("", "wavs", "clips", "audio"))
+    paths = (Path(f"{stem}{suffix}") for stem in stems for suffix in ("", *SUFFIXES))
+    return next(filter(os.path.isfile, paths), root / "wavs" / f"{name}.wav")
 
 
 def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
@@ -86,8 +76,9 @@ def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[
 
     root: the folder with the recordings, or with wavs/.
     """
-    cells = _cells(table, list(read_lines(table, notes)), "|", notes)
-    yield from _utterances(root, table, cells, WITHOUT_HEADER, notes, speaker)
+    cells = _cells(table, list(read_lines(root, table, notes)), "|", notes)
+    rows = _named(table, cells, WITHOUT_HEADER, notes)
+    yield from _utterances(root, table, rows, notes, speaker)
 
 
 def parse_columns(columns: str) -> dict[str, str]:
@@ -115,28 +106,24 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
     if table is None:
         yield from _pairs(root, notes)
         return
-    lines = [(number, line) for number, line in read_lines(table, notes) if line.strip()]
-    if lines and table.suffix == ".jsonl":
-        yield from _json(root, table, lines, names, notes)
-    elif lines:
-        header, cells = _delimited(root, table, lines, names, notes)
-        yield from _utterances(root, table, cells, header, notes)
+    lines = [(number, line) for number, line in read_lines(root, table, notes) if line.strip()]
+    if lines:
+        rows = _json_rows if table.suffix == ".jsonl" else _delimited_rows
+        yield from _utterances(root, table, rows(root, table, lines, names, notes), notes)
 
 
 def find_table(root: Path) -> Path | None:
     """Return the folder's table: metadata.csv, .tsv or .jsonl, else the only file of that kind."""
-    for name in TABLES:
-        if (root / name).is_file():
-            return require_table(root, name)
-    suffixes = {Path(name).suffix for name in TABLES}
+    suffixes = [Path(name).suffix for name in TABLES]
     tables = sorted(
         p for p in root.iterdir() if p.suffix in suffixes and p.is_file() and p.name != JOURNAL
     )
-    if len(tables) > 1:
+    named = [root / name for name in TABLES if root / name in tables]
+    if len(tables) > 1 and not named:
         found = ", ".join(path.name for path in tables)
         wanted = f"metadata{tables[0].suffix}"
         raise LayoutError(f"expected one table in {root}, found {found}: rename one to {wanted}")
-    return require_table(root, tables[0].name) if tables else None
+    return next(iter(named + tables), None)
 
 
 def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
@@ -153,40 +140,53 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
     several = len({path.parent for path in recordings}) > 1
     for path in recordings:
         id = path.relative_to(root).with_suffix("").as_posix()
-        checked, text = find_inside(root, path), find_inside(root, path.with_suffix(".txt"))
-        if isinstance(checked, str) or isinstance(text, str):
-            refused = checked if isinstance(checked, str) else str(text)
-            notes.drop(id, path, "leaves_corpus", refused)
-        elif not text.is_file():
+        text = path.with_suffix(".txt")
+        if not text.is_file():
             notes.drop(id, path, "no_text", f"no {text.name} beside it")
-        else:
-            lines = " ".join(line.strip() for _, line in read_lines(text, notes))
-            yield Utterance(id, path, lines.strip(), path.parent.name if several else "speaker")
+            continue
+        lines = " ".join(line.strip() for _, line in read_lines(root, text, notes))
+        yield Utterance(id, path, lines.strip(), path.parent.name if several else "speaker")
 
 
-def _delimited(
-    root: Path,
-    table: Path,
-    lines: list[tuple[int, str]],
-    names: dict[str, str],
-    notes: Notes,
-) -> tuple[list[str], Iterator[Cells]]:
-    """Return the header, as our fields, and the rows of a csv or tsv.
+def _delimited_rows(
+    root: Path, table: Path, lines: Lines, names: dict[str, str], notes: Notes
+) -> Iterator[Row]:
+    """Return the rows of a csv or tsv.
 
     The delimiter is the first with which the header has known columns or the rows known files.
     """
-    for delimiter in (d for d in "|\t;," if d in lines[0][1]):
+    present = [delimiter for delimiter in "|\t;," if delimiter in lines[0][1]]
+    for delimiter in present:
         cells = _cells(table, lines, delimiter, notes)
         header = _fields(next(cells)[1], names)
         if _is_complete(header):
-            return header, cells
-    for delimiter in (d for d in "|\t;," if d in lines[0][1] and not names):
-        rows = list(_cells(table, lines, delimiter, Notes()))[:LOOKED_AT]
-        paths = [find_audio(root, row[0]) for _, row in rows if row[0]]
-        if delimiter == "|" or any(isinstance(path, Path) and path.exists() for path in paths):
-            return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
-    first = next(_cells(table, lines, "\t" if "\t" in lines[0][1] else ",", notes))[1]
-    raise LayoutError(_unknown_columns(table, first, names))
+            return _named(table, cells, header, notes)
+    for delimiter in present if not names else []:
+        some = islice(_cells(table, lines, delimiter, Notes()), LOOKED_AT)
+        if delimiter == "|" or any(row[0] and find_audio(root, row[0]).exists() for _, row in some):
+            cells = _cells(table, lines, delimiter, notes)
+            return _named(table, cells, WITHOUT_HEADER, notes)
+    columns = next(_cells(table, lines, "\t" if "\t" in present else ",", notes))[1]
+    raise LayoutError(_unknown_columns(table, columns, names))
+
+
+def _json_rows(
+    root: Path, table: Path, lines: Lines, names: dict[str, str], notes: Notes
+) -> Iterator[Row]:
+    """Yield the objects of a jsonl table, their texts alone."""
+    known = False
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+            texts = {column: text for column, text in row.items() if isinstance(text, str)}
+        except (ValueError, AttributeError, RecursionError):
+            notes.drop("", table, "bad_row", f"line {number}: no JSON object")
+            continue
+        fields = _fields(list(texts), names)
+        known = known or _is_complete(fields)
+        if not known and len(row) > 1:
+            raise LayoutError(_unknown_columns(table, list(row), names))
+        yield number, dict(zip(fields, texts.values(), strict=True))
 
 
 def _fields(columns: list[str], names: dict[str, str]) -> list[str]:
@@ -217,81 +217,51 @@ def _unknown_columns(table: Path, columns: list[str], names: dict[str, str]) -> 
 
 
 def _cells(
-    table: Path, lines: list[tuple[int, str]], delimiter: str, notes: Notes
-) -> Iterator[Cells]:
-    """Yield the rows of a table; with , and ; a quoted cell may run over several lines."""
-    if delimiter not in ",;":
-        for number, line in lines:
-            if line.strip():
-                yield number, [cell.strip() for cell in line.split(delimiter)]
-        return
-    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter)
+    table: Path, lines: Lines, delimiter: str, notes: Notes
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield a table's rows; with , and ; a quoted cell may run over several lines."""
+    quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
+    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter, quoting=quoting)
     while True:
         number = lines[min(reader.line_num, len(lines) - 1)][0]
         try:
-            row = next(reader)
+            row = [cell.strip() for cell in next(reader)]
         except StopIteration:
             return
         except csv.Error as error:
             notes.drop("", table, "bad_row", f"line {number}: {error}")
             continue
-        if any(cell.strip() for cell in row):
-            yield number, [cell.strip() for cell in row]
+        if any(row):
+            yield number, row
 
 
-def _json(
-    root: Path,
-    table: Path,
-    lines: list[tuple[int, str]],
-    names: dict[str, str],
-    notes: Notes,
-) -> Iterator[Utterance]:
-    known = False
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"expected an object, got {type(row).__name__}")
-        except (ValueError, RecursionError) as error:
-            notes.drop("", table, "bad_row", f"line {number}: no JSON object ({error})")
-            continue
-        texts = {name: value for name, value in row.items() if isinstance(value, str)}
-        fields = _fields(list(texts), names)
-        known = known or _is_complete(fields)
-        if not known and len(row) > 1:
-            raise LayoutError(_unknown_columns(table, list(row), names))
-        yield from _utterances(root, table, iter([(number, list(texts.values()))]), fields, notes)
+def _named(
+    table: Path, cells: Iterator[tuple[int, list[str]]], header: list[str], notes: Notes
+) -> Iterator[Row]:
+    """Yield rows by the fields of a header."""
+    least = 2 if header is WITHOUT_HEADER else len(header)
+    for number, row in cells:
+        if least <= len(row) <= len(header):
+            yield number, dict(zip(header, row, strict=False))
+        else:
+            detail = f"line {number}: expected {', '.join(header)}, got {len(row)} columns"
+            notes.drop(row[0][:80], table, "bad_row", detail)
 
 
 def _utterances(
-    root: Path,
-    table: Path,
-    rows: Iterator[Cells],
-    header: list[str],
-    notes: Notes,
-    speaker: str = "speaker",
+    root: Path, table: Path, rows: Iterator[Row], notes: Notes, speaker: str = "speaker"
 ) -> Iterator[Utterance]:
-    """Yield the clips of rows with the fields `header`; speaker: of rows that name none."""
-    least = 2 if header is WITHOUT_HEADER else len(header)
+    """Yield the clips of rows; speaker: of rows that name none."""
     for number, row in rows:
-        fields = dict(zip(header, row, strict=False))
-        name = fields.get("path") or fields.get("id", "")
-        if not least <= len(row) <= len(header) or not name or "text" not in fields:
-            detail = f"line {number}: expected {', '.join(header)}, got {len(row)} columns"
-            notes.drop((row or [""])[0][:80], table, "bad_row", detail)
+        id, name = row.get("id"), row.get("path") or row.get("id", "")
+        if not name or "\0" in name or "text" not in row:
+            notes.drop(name[:80], table, "bad_row", f"line {number}: expected a path and a text")
             continue
         path = find_audio(root, name)
-        if isinstance(path, str):
-            notes.drop(fields.get("id") or name, table, "leaves_corpus", f"line {number}: {path}")
-            continue
-        id = fields.get("id") or _id(root, name, path)
-        by = fields.get("speaker") or speaker
-        yield Utterance(id, path, fields["text"], by, fields.get("normalized") or None)
-
-
-def _id(root: Path, name: str, path: Path) -> str:
-    """Return the id of a clip that has none: its path in the folder without the suffix."""
-    if not Path(name).is_absolute():
-        return Path(name.replace("\\", "/")).with_suffix("").as_posix()
-    inside = path if path.is_relative_to(root) else path.resolve()
-    return inside.relative_to(root).with_suffix("").as_posix()
+        if not id:  # the path in the folder without the suffix
+            real = os.path.realpath(path)
+            inside = Path(name).is_absolute() and Path(real).is_relative_to(root)
+            id = os.path.relpath(real, root) if inside else name.replace("\\", "/")
+            id = Path(id).with_suffix("").as_posix()
+        by = row.get("speaker") or speaker
+        yield Utterance(id, path, row["text"], by, row.get("normalized") or None)

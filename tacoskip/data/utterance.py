@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tacoskip.data.errors import CorpusError
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -24,7 +26,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A clip or row that is left out: `reason` is a code of docs/corpora.md, `detail` a phrase."""
+    """A clip or row that is left out: `reason` is a code, `detail` a phrase."""
 
     id: str
     path: str
@@ -43,20 +45,17 @@ class Notes:
         self.dropped.append(Dropped(id, str(path), reason, detail))
 
 
-def find_inside(root: Path, name: str | Path) -> Path | str:
-    """Return the path of `name` under `root`, or the reason why it may not be read.
+def find_inside(root: Path, name: str | Path) -> Path:
+    """Return the path of `name` under `root` (resolved).
 
-    root: resolved. A `..` that climbs out, an absolute path elsewhere and a link that leads out are
-    refused: a table made by somebody else must not make this program read (and copy) other files.
+    Raises CorpusError for a `..` that climbs out, an absolute path elsewhere and a link that leads
+    out: a table made by somebody else must not make this program read (and copy) other files.
     """
-    relative = str(name).replace("\\", "/")
-    if "\0" in relative:
-        return "a path with a zero byte"
-    path = root / relative
+    path = root / name
     try:
-        resolved = path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        return f"a path that does not resolve ({type(error).__name__})"
-    if not resolved.is_relative_to(root):
-        return "a path or link that leads out of the corpus"
+        inside = path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a zero byte
+        inside = False
+    if not inside:
+        raise CorpusError(f"cannot read {path}: a path or link that leads out of the corpus")
     return path

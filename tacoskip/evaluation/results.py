@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from tacoskip.config import Config
-from tacoskip.data.clip import Clip, JoinedClips
-from tacoskip.data.joining import joined_clips
+from tacoskip.data.clip import Clip, JoinedClips, joined_clips
 from tacoskip.data.prepared import PreparedCorpus, is_prepared, prepared_dir
 from tacoskip.data.storage import is_remote
 from tacoskip.files import write_whole

@@ -8,7 +8,7 @@ from tacoskip.data.corpora import Archive, Corpus
 from tacoskip.data.errors import LayoutError
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.tables import read_lines, read_pipes
-from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.data.utterance import Notes, Utterance
 
 URL = "http://festvox.org/cmu_arctic/packed/cmu_us_{}_arctic.tar.bz2"
 SHA256 = {  # as torchaudio lists them
@@ -55,9 +55,10 @@ class Arctic(Corpus):
                 f"{root}, found none"
             )
         for speaker, folder in folders.items():
-            rows = _festvox(root, folder, speaker, notes)
             if (folder / "metadata.csv").is_file():
                 rows = read_pipes(folder, folder / "metadata.csv", speaker, notes)
+            else:
+                rows = _festvox(folder, speaker, notes)
             for row in rows:
                 id = f"{speaker}_{row.id}"
                 yield Utterance(id, row.path, row.text, speaker, sentence=row.id)
@@ -75,17 +76,11 @@ def _speakers(root: Path) -> dict[str, Path]:
     return dict(sorted(folders.items()))
 
 
-def _festvox(root: Path, folder: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
+def _festvox(folder: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
     table = folder / "etc" / "txt.done.data"
-    for number, line in read_lines(table, notes):
+    for number, line in read_lines(folder, table, notes):
         match = PROMPT.fullmatch(line.strip())
-        if match is None:
-            if line.strip():
-                detail = f'line {number}: expected ( ID "TEXT" )'
-                notes.drop("", table, "bad_row", detail)
-            continue
-        path = find_inside(root, folder / "wav" / f"{match[1]}.wav")
-        if isinstance(path, str):
-            notes.drop(match[1], table, "leaves_corpus", f"line {number}: {path}")
-            continue
-        yield Utterance(match[1], path, match[2], speaker)
+        if match:
+            yield Utterance(match[1], folder / "wav" / f"{match[1]}.wav", match[2], speaker)
+        elif line.strip():
+            notes.drop("", table, "bad_row", f'line {number}: expected ( ID "TEXT" )')

@@ -20,7 +20,7 @@ from tacoskip.data.corpora import Corpus
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.tables import read_pipes, require_table
+from tacoskip.data.tables import read_pipes
 from tacoskip.data.utterance import Notes, Utterance
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
@@ -36,43 +36,32 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 @cache
-def _library() -> tuple[Any, int, Path]:
-    """Return espeak-ng, the sample rate it speaks at and the folder of its data."""
+def _library() -> tuple[Any, int]:
+    """Return espeak-ng, ready to speak with `VOICE`, and the sample rate it speaks at."""
     try:
         import espeakng_loader
     except ImportError as error:
         raise CorpusError(
             "the demo corpus needs espeak-ng: pip install 'tacoskip[espeak]' (GPL-3.0)"
         ) from error
-    data = Path(espeakng_loader.get_data_path())
+    data = str(espeakng_loader.get_data_path())
     try:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
     except OSError as error:
         raise CorpusError(f"espeak-ng does not load here: {error}") from error
-    rate = library.espeak_Initialize(SYNCHRONOUS, 0, str(data).encode(), 0)
-    if rate <= 0:
-        raise CorpusError(f"espeak-ng does not start: expected its data in {data}")
-    return library, rate, data
+    rate = library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), 0)
+    if rate <= 0 or library.espeak_SetVoiceByName(VOICE.encode()) != 0:
+        raise CorpusError(f"espeak-ng does not start: expected the voice {VOICE} in {data}")
+    library.espeak_SetParameter(PARAMETER_RATE, RATE, 0)
+    library.espeak_SetParameter(PARAMETER_PITCH, PITCH, 0)
+    return library, rate
 
 
-def synthesize(
-    text: str,
-    voice: str = VOICE,
-    rate: int = RATE,
-    pitch: int = PITCH,
-    sample_rate: int = 22050,
-) -> NDArray[np.float32]:
+def synthesize(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
     """Synthesize a text: a wave (N,) at `sample_rate`.
 
-    voice: language, or language+variant. rate: words a minute. pitch: 0 to 100, 50 the voice's own.
-    Raises ValueError on a voice that espeak-ng does not have and on a text without a sound,
-    CorpusError when espeak-ng is not installed.
+    Raises ValueError on a text without a sound, CorpusError when espeak-ng is not installed.
     """
-    library, library_rate, data = _library()
-    language, _, variant = voice.partition("+")
-    # The library accepts an unknown variant and ignores it.
-    if variant and not (data / "voices" / "!v" / variant).is_file():
-        raise ValueError(f"expected a variant of espeak-ng's voices/!v, got {variant!r}")
     chunks: list[NDArray[np.int16]] = []
 
     def receive(samples: Any, count: int, events: Any) -> int:
@@ -82,12 +71,8 @@ def synthesize(
 
     callback = _Callback(receive)
     with _lock:
+        library, library_rate = _library()
         library.espeak_SetSynthCallback(callback)
-        if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ValueError(f"expected a voice of espeak-ng, got {language!r}")
-        # The library keeps both from call to call.
-        library.espeak_SetParameter(PARAMETER_RATE, rate, 0)
-        library.espeak_SetParameter(PARAMETER_PITCH, pitch, 0)
         raw = text.encode()
         library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
         library.espeak_Synchronize()
@@ -142,7 +127,7 @@ class Demo(Corpus):
         return (root / "made_of.txt").is_file() and (root / "wavs").is_dir()
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
-        yield from read_pipes(root, require_table(root, "metadata.csv"), "demo", notes)
+        yield from read_pipes(root, root / "metadata.csv", "demo", notes)
 
     def fetch(self, downloads: Path, data: DataSettings, progress: Progress) -> Path:
         """Synthesize the corpus unless it is there; the folder appears whole or not at all."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from tacoskip.data.corpora import Archive, Corpus
 from tacoskip.data.errors import LayoutError
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.data.utterance import Notes, Utterance
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NAME = re.compile(r"(\d)_([A-Za-z0-9]+)_(\d+)\.wav")
@@ -38,13 +38,9 @@ class FSDD(Corpus):
             raise LayoutError(f"expected DIGIT_SPEAKER_TAKE.wav in {folder}, found {instead}")
         for path in paths:
             match = NAME.fullmatch(path.name)
-            checked = find_inside(root, path)
             if match is None:
                 notes.drop(path.stem, path, "bad_row", "expected the name DIGIT_SPEAKER_TAKE.wav")
-            elif isinstance(checked, str):
-                notes.drop(path.stem, path, "leaves_corpus", checked)
-            else:
-                digit, speaker, take = match.groups()
-                word = DIGITS[int(digit)]
-                split = "test" if int(take) < 5 else None
-                yield Utterance(path.stem, path, word, speaker, normalized=word, split=split)
+                continue
+            digit, speaker, take = match.groups()
+            word, split = DIGITS[int(digit)], "test" if int(take) < 5 else None
+            yield Utterance(path.stem, path, word, speaker, normalized=word, split=split)

@@ -7,7 +7,7 @@ from tacoskip.data.corpora import Archive, Corpus
 from tacoskip.data.errors import LayoutError
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.tables import read_lines
-from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.data.utterance import Notes, Utterance
 
 DEFAULT = "train-clean-100,dev-clean,test-clean"
 URL = "https://www.openslr.org/resources/12/"
@@ -52,33 +52,17 @@ class LibriSpeech(Corpus):
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         for part in chosen_parts(data):
-            folders = (
-                root / part / "LibriSpeech" / part,
-                root / "LibriSpeech" / part,
-                root / part,
-            )
-            folder = next((folder for folder in folders if folder.is_dir()), None)
+            places = (f"{part}/LibriSpeech/{part}", f"LibriSpeech/{part}", part)
+            folder = next((root / place for place in places if (root / place).is_dir()), None)
             if folder is None:
                 there = sorted({p.parents[2].name for p in root.glob("**/*/*/*.trans.txt")})
                 instead = f"{', '.join(there)}: set data.subset=" if there else "none"
                 raise LayoutError(f"expected LibriSpeech's part {part} in {root}, found {instead}")
             split = {"dev": "validation", "test": "test"}.get(part.split("-")[0])
             for table in sorted(folder.glob("*/*/*.trans.txt")):
-                yield from self._chapter(root, table, split, notes)
-
-    def _chapter(
-        self, root: Path, table: Path, split: str | None, notes: Notes
-    ) -> Iterator[Utterance]:
-        checked = find_inside(root, table)
-        if isinstance(checked, str):
-            notes.drop(table.stem, table, "leaves_corpus", checked)
-            return
-        for number, line in read_lines(checked, notes):
-            if not line.strip():
-                continue
-            id, _, text = line.strip().partition(" ")
-            path = find_inside(root, f"{table.parent.relative_to(root)}/{id}.flac")
-            if isinstance(path, str):
-                notes.drop(id, table, "leaves_corpus", f"line {number}: {path}")
-                continue
-            yield Utterance(id, path, text, table.parent.parent.name, split=split)
+                speaker = table.parts[-3]
+                for _, line in read_lines(root, table, notes):
+                    id, _, text = line.strip().partition(" ")
+                    if id:
+                        path = table.with_name(f"{id}.flac")
+                        yield Utterance(id, path, text, speaker, split=split)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tacoskip.data.corpora import Archive, Corpus
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.tables import read_pipes, require_table
+from tacoskip.data.tables import read_pipes
 from tacoskip.data.utterance import Notes, Utterance
 
 
@@ -28,4 +28,4 @@ class LJSpeech(Corpus):
         return (root / "metadata.csv").is_file() and (root / "wavs").is_dir()
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
-        yield from read_pipes(root, require_table(root, "metadata.csv"), "LJ", notes)
+        yield from read_pipes(root, root / "metadata.csv", "LJ", notes)

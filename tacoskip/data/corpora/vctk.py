@@ -7,7 +7,7 @@ from tacoskip.data.corpora import Archive, Corpus
 from tacoskip.data.errors import LayoutError
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.tables import read_lines
-from tacoskip.data.utterance import Notes, Utterance, find_inside
+from tacoskip.data.utterance import Notes, Utterance
 
 
 class VCTK(Corpus):
@@ -32,17 +32,10 @@ class VCTK(Corpus):
         base = next((path for path in inner if (path / "txt").is_dir()), None)
         if base is None:
             raise LayoutError(f"expected VCTK's folder txt/ in {root}, found none")
-        for text_path in sorted((base / "txt").glob("*/*.txt")):
-            id, speaker = text_path.stem, text_path.parent.name
-            names = (
-                f"wav48_silence_trimmed/{speaker}/{id}_mic1.flac",
-                f"wav48/{speaker}/{id}.wav",
-            )
-            name = next((n for n in names if (base / n).exists()), names[0])
-            path, text = find_inside(root, base / name), find_inside(root, text_path)
-            if isinstance(path, str) or isinstance(text, str):
-                refused = path if isinstance(path, str) else str(text)
-                notes.drop(id, base / name, "leaves_corpus", refused)
-                continue
-            lines = [line for _, line in read_lines(text, notes) if line.strip()]
-            yield Utterance(id, path, " ".join(lines).strip(), speaker)
+        for text in sorted((base / "txt").glob("*/*.txt")):
+            id, speaker = text.stem, text.parent.name
+            path = base / f"wav48_silence_trimmed/{speaker}/{id}_mic1.flac"
+            older = base / f"wav48/{speaker}/{id}.wav"
+            lines = [line for _, line in read_lines(root, text, notes) if line.strip()]
+            words = " ".join(lines).strip()
+            yield Utterance(id, older if older.exists() else path, words, speaker)
