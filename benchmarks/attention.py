@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from timing import print_table
 
 from tacoskip.config import load_config
-from tacoskip.data import PreparedCorpus
 from tacoskip.data.prepare import prepare
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.loading import load
 from tacoskip.models.attention import ATTENTIONS
 from tacoskip.synthesis.alignment import alignment_score

@@ -31,8 +31,9 @@ from timing import Comparison, Contestant, cpu_seconds, print_table
 from tacoskip.ablation.events import Events, read_events
 from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, load_config
-from tacoskip.data import PreparedCorpus, TrainBatches
+from tacoskip.data.batches import TrainBatches
 from tacoskip.data.prepare import prepare
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.run_folder import build_tacotron
 from tacoskip.text import Tokenizer

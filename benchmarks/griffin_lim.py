@@ -41,7 +41,7 @@ from tacoskip.audio import (
 from tacoskip.audio.emphasis import deemphasis
 from tacoskip.audio.frames import Frames
 from tacoskip.audio.inversion import invert, sharpen
-from tacoskip.data import PreparedCorpus
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer
 from tacoskip.evaluation.results import choose_clips
 from tacoskip.loading import load_recognizer, load_voice

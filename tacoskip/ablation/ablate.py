@@ -17,7 +17,7 @@ from tacoskip.ablation.request import Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA
 from tacoskip.ablation.worker import PROGRESS, REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
-from tacoskip.data import PreparedCorpus
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import Characters

@@ -4,11 +4,11 @@ import logging
 import shutil
 import stat
 import tarfile
-import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from tacoskip.data.errors import CorpusError
 
@@ -18,10 +18,7 @@ RETRIES = 2
 TIMEOUT = 60.0  # seconds without a byte
 BLOCK = 1 << 20
 
-# What no corpus exceeds. An archive may unpack to RATIO times its size, or to SMALL bytes.
-MEMBERS = 1_000_000
-RATIO = 100
-SMALL = 100_000_000
+RATIO, SMALL = 100, 100_000_000  # an archive unpacks to RATIO times its size, or SMALL bytes
 LARGEST_HEADER = 1 << 20  # bytes, of an extended header of a tar
 
 
@@ -66,7 +63,6 @@ class _Bar:
         self.progress(min(self.done, self.total or self.done), self.total, self.note)
 
     def reset(self) -> None:
-        """Begin again from nothing."""
         self.done = 0
 
     def close(self) -> None:
@@ -76,17 +72,30 @@ class _Bar:
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Path:
     """Unpack a tar or zip archive into `folder`, which appears whole or not at all.
 
-    No member may leave the folder or stand in the place of another: absolute paths, `..`, links,
-    devices, names that differ in case or accents' encoding alone end it, and so does what unpacks
-    to more than the disk holds or than a corpus can be.
-    Raises CorpusError when the archive is damaged or holds such a member.
+    Raises CorpusError when the archive is damaged, when a member would leave the folder (absolute
+    paths, `..`), is a link or a device, or when it unpacks to more than the disk holds or than a
+    corpus can be.
     """
-    progress = progress or (lambda done, total, note: None)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    left = min(max(SMALL, RATIO * archive.stat().st_size), shutil.disk_usage(part).free)
     try:
-        _Unpacking(archive, part, progress).run()
+        for done, (name, size, is_plain, extract) in enumerate(_members(archive), 1):
+            path = PurePosixPath(name.replace("\\", "/"))
+            left -= size
+            refused = ""
+            if path.is_absolute() or ".." in path.parts or ":" in "".join(path.parts[:1]):
+                refused = "holds a path that leaves its folder"
+            elif not is_plain:
+                refused = "holds a link or device"
+            elif left < 0:
+                refused = "unpacks to far more than its size, or than the disk holds"
+            if refused:
+                raise CorpusError(f"{archive} {refused}: {name[:100]!r}")
+            extract(part)
+            if progress:
+                progress(done, 0, f"unpack {archive.name} (files)")
         part.replace(folder)
     except CorpusError:
         raise
@@ -98,82 +107,29 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Pat
     return folder
 
 
-class _Unpacking:
-    """One archive on its way into `folder`; `run` raises CorpusError for what it may not hold."""
-
-    def __init__(self, archive: Path, folder: Path, progress: Progress) -> None:
-        self.archive, self.folder, self.progress = archive, folder, progress
-        self.left = max(SMALL, RATIO * archive.stat().st_size)
-        self.free = shutil.disk_usage(folder).free
-        self.files: set[str] = set()
-        self.folders: set[str] = set()
-        self.entries = 0
-
-    def run(self) -> None:
-        if zipfile.is_zipfile(self.archive):
-            self._unzip()
-        else:
-            self._untar()
-
-    def admit(self, name: str, size: int, is_folder: bool) -> None:
-        """Raise CorpusError unless a member of this name and size may be unpacked."""
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
-            raise self._refused("holds a path that leaves its folder", name)
-        # Where a disk tells neither case nor encoding apart, one file would replace the other.
-        plain = unicodedata.normalize("NFKC", str(path)).casefold()
-        above = {str(parent) for parent in PurePosixPath(plain).parents}
-        if plain in self.files or above & self.files or (plain in self.folders and not is_folder):
-            raise self._refused("holds two members of one name", name)
-        self.folders |= above
-        (self.folders if is_folder else self.files).add(plain)
-        self.entries += 1
-        if self.entries > MEMBERS:
-            raise self._refused(f"holds more than {MEMBERS:,} members", name)
-        self.left -= size
-        self.free -= size
-        if self.left < 0:
-            raise self._refused("unpacks to far more than its size", name)
-        if self.free < 0:
-            raise self._refused(f"unpacks to more than {self.folder.parent} has free", name)
-
-    def _refused(self, what: str, name: str) -> CorpusError:
-        return CorpusError(f"{self.archive} {what}: {name[:100]!r}")
-
-    def _unzip(self) -> None:
-        with zipfile.ZipFile(self.archive) as file:
-            members = file.infolist()
-            for member in members:
-                kind = stat.S_IFMT(member.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise self._refused("holds a link or device", member.filename)
-                self.admit(member.filename, member.file_size, member.is_dir())
-            for done, member in enumerate(members, 1):
-                file.extract(member, self.folder)
-                self.progress(done, len(members), f"unpack {self.archive.name} (files)")
-
-    def _untar(self) -> None:
-        # Early releases of Python 3.11 know no filters; what they would allow is refused here.
-        safety: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-        with tarfile.open(self.archive, tarinfo=_Member) as file:
-            for done, member in enumerate(file, 1):
-                if not (member.isfile() or member.isdir()) or member.issparse():
-                    raise self._refused("holds a link or device", member.name)
-                self.admit(member.name, member.size, member.isdir())
-                file.extract(member, self.folder, set_attrs=False, **safety)
-                self.progress(done, 0, f"unpack {self.archive.name} (files)")
+def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[[Path], object]]]:
+    """Yield each member's name, bytes, whether it is a file or folder, and what extracts it."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            for entry in packed.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                yield entry.filename, entry.file_size, plain, partial(packed.extract, entry)
+        return
+    with tarfile.open(archive, tarinfo=_Member) as file:
+        # Early releases of Python 3.11 know no filters.
+        file.extraction_filter = getattr(tarfile, "data_filter", None)
+        for member in file:
+            plain = (member.isfile() or member.isdir()) and not member.issparse()
+            yield member.name, member.size, plain, partial(file.extract, member, set_attrs=False)
 
 
 class _Member(tarfile.TarInfo):
     """A member whose extended header, which tarfile reads into memory whole, is of sane size."""
 
-    def _proc_member(self, file: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in _EXTENDED and self.size > LARGEST_HEADER:
+    @classmethod
+    def frombuf(cls, *args: Any, **options: Any) -> Self:
+        member = super().frombuf(*args, **options)
+        if not member.isreg() and member.size > LARGEST_HEADER:
             raise tarfile.ReadError("an extended header of absurd size")
-        return super()._proc_member(file)  # type: ignore[misc]
-
-
-_EXTENDED = (
-    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
-    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
-)
+        return member

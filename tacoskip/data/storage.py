@@ -114,7 +114,8 @@ def _get(url: str, offset: int, size: int | None, largest: int) -> bytes:
             status = getattr(getattr(error, "response", None), "status_code", 0)
             cause = f"HTTP {status}" if status else type(error).__name__
             if attempt == ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
-                raise CorpusError(f"cannot read {name}: {cause} (attempt {attempt})") from error
+                tries = f"{attempt} attempt{'s' * (attempt > 1)}"
+                raise CorpusError(f"cannot read {name}: {cause} ({tries})") from error
             server = urlsplit(url).netloc.rpartition("@")[2]
             warnings.warn(f"{server} does not answer ({cause}), asking again", stacklevel=2)
             time.sleep(PAUSE * 2 ** (attempt - 1))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import Config
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.training.checkpointer import Checkpointer
 from tacoskip.training.reporter import Reporter

@@ -13,7 +13,8 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from tacoskip.config import Config
-from tacoskip.data import Batch, PreparedCorpus
+from tacoskip.data.loading import Batch
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
 from tacoskip.training.checkpointer import Checkpointer, seed_process, shared_settings

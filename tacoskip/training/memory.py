@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.training.checkpointer import RandomState, random_state, set_random_state
 
 # glibc's malloc.h

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tacoskip.data import TrainBatches
+from tacoskip.data.batches import TrainBatches
 from tacoskip.training import schedule
 from tacoskip.training.ema import WeightAverage
 from tacoskip.training.settings import TrainSettings

@@ -13,17 +13,12 @@ import soundfile
 import torch
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data import (
-    Batch,
-    CorpusError,
-    DataSettings,
-    PreparedCorpus,
-    TrainBatches,
-    feature_statistics,
-    validation_batches,
-)
+from tacoskip.data.batches import TrainBatches, validation_batches
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.loading import Batch, feature_statistics
 from tacoskip.data.prepare import prepare
-from tacoskip.data.settings import AugmentSettings
+from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.data.settings import AugmentSettings, DataSettings
 from tacoskip.text import TextSettings, Tokenizer
 
 
@@ -227,7 +222,7 @@ def test_memory_for_features_is_bounded(house, monkeypatch):
         assert same(next(roomy), next(tight))
 
     def held(batches: TrainBatches) -> int:
-        return sum(a.nbytes + b.nbytes for a, b in batches.loader.features._cache.values())
+        return sum(a.nbytes + b.nbytes for a, b in batches.loader._cache.values())
 
     assert 0 < held(tight) <= 5e5 < held(roomy)
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tacoskip.data.bucketing import duration_groups
+from tacoskip.data.batches import duration_groups
 
 RANDOM = random.Random(1)
 SECONDS = [RANDOM.lognormvariate(1.5, 0.5) for _ in range(2000)]

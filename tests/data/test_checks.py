@@ -1,7 +1,6 @@
 """One clip at a time: truncation in every container, rates, levels, the journal."""
 
 import json
-import os
 import struct
 from pathlib import Path
 
@@ -11,14 +10,13 @@ import soundfile
 
 from tacoskip.data.checks import (
     PEAK,
-    Rejected,
-    as_flac,
     clipped_share,
     decode,
     set_level,
     to_mono,
 )
 from tacoskip.data.clips import clip_key, read_journal
+from tacoskip.data.errors import Rejected
 from tacoskip.data.prepared import audio_name
 from tacoskip.data.report import implausible_rates
 
@@ -95,16 +93,6 @@ def test_level_and_peak():
     assert 20 * np.log10(np.sqrt(np.mean(set_level(wave) ** 2))) == pytest.approx(-26, abs=0.01)
     wave[100] = 0.5
     assert np.abs(set_level(wave)).max() == pytest.approx(PEAK, abs=1e-6)
-
-
-def test_flac_holds_the_samples_on_any_system(tmp_path, monkeypatch, make):
-    pcm = (make.buzz(2.0) * 9000).astype(np.int16)
-    content = as_flac(pcm, 8000)
-    (tmp_path / "a.flac").write_bytes(content)
-    samples, rate = soundfile.read(tmp_path / "a.flac", dtype="int16")
-    assert rate == 8000 and (samples == pcm).all()
-    monkeypatch.delattr(os, "memfd_create", raising=False)
-    assert as_flac(pcm, 8000) == content
 
 
 def test_speaking_rates():

@@ -47,7 +47,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         ("fsdd", "others", r"found 2 other wavs$"),
         ("fsdd", "lj", r"found none; its layout is that of data\.corpus=folder$"),
         ("fsdd", "around_digits", r"found none; did you mean data\.root=.*around_digits/fsdd\?$"),
-        ("ljspeech", "empty", r"expected the table metadata\.csv in .*empty, found none$"),
+        ("ljspeech", "empty", r"expected metadata\.csv in .*empty, found none$"),
         ("ljspeech", "vctk", r"found none; its layout is that of data\.corpus=vctk$"),
         ("demo", "libri", r"found none; its layout is that of data\.corpus=librispeech$"),
         (

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 import tacoskip
 from tacoskip.cli import app
 from tacoskip.config import load_config
-from tacoskip.data import PreparedCorpus
 from tacoskip.data.corpora import built_in_names, corpus_names, find_corpus, layout_hint
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.utterance import Notes
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

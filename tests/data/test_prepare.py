@@ -10,10 +10,11 @@ import pytest
 import soundfile
 
 from tacoskip.audio import AudioSettings
-from tacoskip.data import CorpusError, DataSettings, PreparedCorpus, PrepareReport
 from tacoskip.data.checks import LEVEL_DB
-from tacoskip.data.errors import LayoutError
-from tacoskip.data.prepared import prepared_dir
+from tacoskip.data.errors import CorpusError, LayoutError
+from tacoskip.data.prepare import PrepareReport
+from tacoskip.data.prepared import PreparedCorpus, prepared_dir
+from tacoskip.data.settings import DataSettings
 
 
 def reasons(report: PrepareReport) -> dict[str, str]:

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from tacoskip.audio import FrontEnd
-from tacoskip.data import Clip, TrainBatches
+from tacoskip.data.batches import TrainBatches
+from tacoskip.data.clip import Clip
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
@@ -81,7 +82,7 @@ def test_a_sparse_file(tmp_path):
 
 @pytest.mark.parametrize("pack", ["tar", "zip"])
 def test_archive_bombs_are_refused(tmp_path, monkeypatch, pack):
-    """By their ratio, by the room there is, by their number."""
+    """By their ratio, by the room there is."""
     zeros = bytes(3_000_000)
     if pack == "tar":
         archive = tar(tmp_path / "x", ("a", tarfile.REGTYPE, zeros), ("b", tarfile.REGTYPE, b"1"))
@@ -93,10 +94,7 @@ def test_archive_bombs_are_refused(tmp_path, monkeypatch, pack):
     monkeypatch.undo()
     usage = type("Usage", (), {"free": 2_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    assert "has free: 'a'" in refusal(archive, tmp_path)
-    monkeypatch.undo()
-    monkeypatch.setattr("tacoskip.data.download.MEMBERS", 1)
-    assert "holds more than 1 members: 'b'" in refusal(archive, tmp_path)
+    assert "than the disk holds" in refusal(archive, tmp_path)
 
 
 def test_an_extended_header_that_would_fill_memory(tmp_path):
@@ -108,34 +106,6 @@ def test_an_extended_header_that_would_fill_memory(tmp_path):
         pax_headers=headers,
     )
     assert "cannot unpack" in refusal(archive, tmp_path)
-
-
-@pytest.mark.parametrize("pack", ["tar", "zip"])
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        ("a", "a"),
-        ("a/B", "A/b"),
-        ("caf\u00e9", "cafe\u0301"),
-        ("a", "a/b"),
-        ("a/b", "a"),
-        ("ﬁ", "fi"),
-    ],
-)
-def test_members_of_one_name_are_refused(tmp_path, pack, one, two):
-    if pack == "tar":
-        members = [(name, tarfile.REGTYPE, b"1") for name in (one, two)]
-        archive = tar(tmp_path / "x", *members)
-    else:
-        with pytest.warns(UserWarning, match="Duplicate") if one == two else _nothing():
-            archive = zipped(tmp_path / "x", (one, b"1"), (two, b"1"))
-    assert "holds two members of one name" in refusal(archive, tmp_path)
-
-
-class _nothing:  # noqa: N801
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *args: object) -> None: ...
 
 
 def test_a_folder_may_be_named_again(tmp_path):
@@ -168,6 +138,7 @@ def test_encrypted_zip_is_refused(tmp_path):
         lambda row: row.update(span=[0, 1]),
         lambda row: row.update(span=[0, -1, 5, 5]),
         lambda row: row.update(span="a"),
+        lambda row: row.update(file="../secret.flac"),
     ],
 )
 def test_wrong_manifest_rows_are_refused(corpus, run, change):
@@ -189,7 +160,7 @@ def test_a_manifest_names_no_file(corpus, run, tmp_path):
     table = folder / "train.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
     for row, id in zip(rows, ["../../secret", "/etc/passwd", "a/../../b"], strict=False):
-        row["id"], row["file"] = id, "../secret.flac"
+        row["id"] = id
     table.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     for clip in PreparedCorpus(folder).train:
         assert Path(clip.source).resolve().parent == (folder / "audio").resolve()
@@ -261,8 +232,8 @@ def batches(corpus, run, make) -> Callable[[], TrainBatches]:
         ("at 8000 Hz, got 16000 Hz", lambda p: soundfile.write(p, np.zeros(4000), 16000)),
         (r"expected \d+ samples, got 40", lambda p: soundfile.write(p, np.zeros(40), 8000)),
         ("not readable as audio", lambda p: p.write_bytes(b"fLaC" + os.urandom(50))),
-        ("the file is empty", lambda p: p.write_bytes(b"")),
-        ("no such file", lambda p: p.unlink()),
+        ("not readable as audio", lambda p: p.write_bytes(b"")),
+        ("No such file", lambda p: p.unlink()),
     ],
 )
 def test_a_clip_that_fails_in_a_thread_is_named(batches, said, change):
@@ -277,7 +248,7 @@ def test_an_exception_of_any_kind_in_a_thread_names_its_clip(batches, monkeypatc
     def fail(*args: object, **options: object) -> None:
         raise ZeroDivisionError("of all\nthings")
 
-    monkeypatch.setattr("tacoskip.data.loading.ClipFeatures._wave", fail)
+    monkeypatch.setattr("tacoskip.data.loading.Loader._wave", fail)
     loading = batches()
     said = rf"cannot load {loading.clips[0].id}: ZeroDivisionError: of all things"
     with pytest.raises(CorpusError, match=said):

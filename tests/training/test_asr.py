@@ -8,7 +8,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tacoskip.config import Config, load_config
-from tacoskip.data import CorpusError
+from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepare import prepare
 from tacoskip.data.settings import AugmentSettings
 from tacoskip.loading import load, load_recognizer, load_voice

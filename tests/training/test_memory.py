@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tacoskip.config import load_config
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.run_folder import build_tacotron
 from tacoskip.training.memory import BatchSplitter, OutOfMemory, is_out_of_memory, rows_of
 from tacoskip.training.tasks.tts import VoiceTask

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from tacoskip.config import load_config
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.run_folder import build_tacotron
 from tacoskip.training.loop import Trainer
 from tacoskip.training.memory import rows_of

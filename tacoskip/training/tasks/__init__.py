@@ -6,7 +6,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from tacoskip.config import Config
-from tacoskip.data import Batch, PreparedCorpus, TrainBatches
+from tacoskip.data.batches import TrainBatches
+from tacoskip.data.loading import Batch
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.training.board import Board
 from tacoskip.training.tasks.asr import RecognizerTask
 from tacoskip.training.tasks.tts import VoiceTask

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
-from tacoskip.data import (
-    Batch,
-    Clip,
-    CorpusError,
-    PreparedCorpus,
-    TrainBatches,
-    clip_mels,
-    validation_batches,
-)
+from tacoskip.data.batches import TrainBatches, validation_batches
+from tacoskip.data.clip import Clip
+from tacoskip.data.errors import CorpusError
+from tacoskip.data.loading import Batch, clip_mels
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer, wer
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.models.speller import CTC_WEIGHT

@@ -15,13 +15,9 @@ from torch import Tensor, nn
 from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
-from tacoskip.data import (
-    Batch,
-    PreparedCorpus,
-    TrainBatches,
-    feature_statistics,
-    validation_batches,
-)
+from tacoskip.data.batches import TrainBatches, validation_batches
+from tacoskip.data.loading import Batch, feature_statistics
+from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import NONE, character_errors
 from tacoskip.evaluation.metrics import mcd_db
 from tacoskip.loading import load_recognizer

@@ -5,8 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tacoskip.data.clip import Clip, join_waves
-from tacoskip.data.joining import joined_clips
+from tacoskip.data.clip import Clip, join_waves, joined_clips
 
 
 def clip(n: int, speaker: str, seconds: float = 0.5) -> Clip:
