@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
 from tacoskip.training.checkpointer import Checkpointer, seed_process, shared_settings
+from tacoskip.training.cuda_graph import graphed_gradients
 from tacoskip.training.device import check_device, replace_modules, set_tf32
 from tacoskip.training.evaluator import Evaluator
 from tacoskip.training.interrupts import Interrupts
@@ -109,6 +111,9 @@ class Trainer:
         processes.synchronize_batch_norms(network)
         self.model = accelerator.prepare_model(network)
         self.optimizer = accelerator.prepare_optimizer(state.optimizer)
+        self.graphs = graphed_gradients(
+            network, processes.device, processes.count, accelerator.mixed_precision, self.log
+        )
         self.splitter = BatchSplitter(
             network, self.compute_gradients, processes.device, processes.count > 1, self.log
         )
@@ -153,6 +158,8 @@ class Trainer:
         if logged and self.processes.main:
             self.gradients.watch()
 
+        if self.graphs:
+            self.graphs.eager = logged  # the board shows the network's output
         totals = self._totals(batch)
         result = self.splitter.gradients(batch, totals)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
@@ -181,12 +188,22 @@ class Trainer:
         whole batch, over all parts and processes.
         """
         counts = self.task.counts(batch)
+        shares = {name: count / totals[name] for name, count in counts.items()}
         batch = batch.to(self.processes.device, non_blocking=True)
+        compute = partial(self._add_gradients, shares=shares)
+        if self.graphs is None:
+            return compute(batch)
+        return self.graphs(batch, compute, all(share == 1 for share in shares.values()))
+
+    def _add_gradients(
+        self, batch: Batch, shares: dict[str, float]
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Add the gradients of losses times their shares, of a batch on the device."""
         batch = self.task.standardize(batch)
         with self.accelerator.autocast():
             output = self.task.forward(self.model, batch)
         losses = {
-            name: value * (counts[name] / totals[name])
+            name: value * shares[name]
             for name, value in self.task.losses(output, batch, self.state.step).items()
         }
         loss = torch.stack(list(losses.values())).sum()
