@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.models.tacotron import Tacotron
 
 FRAMES, SYMBOLS = 64, 16  # a batch is padded to multiples of them

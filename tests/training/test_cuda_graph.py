@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import load_config
-from tacoskip.data import Batch
+from tacoskip.data.loading import Batch
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import build_tacotron
 from tacoskip.training import cuda_graph

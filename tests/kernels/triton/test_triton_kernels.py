@@ -17,7 +17,7 @@ from tacoskip.kernels.triton.norm import MaskedNorm
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
 def error(result: Tensor, expected: Tensor) -> float:
@@ -88,7 +88,9 @@ def expected_norm(
     y = torch.relu(y) if rectify or pool else y
     y = y * mask[:, :, None]
     if pool:
-        y = torch.maximum(y, functional.pad(y[:, 1:], (0, 0, 0, 1)))
+        # The first of two equal frames gets the gradient, as in the bank; bfloat16 has many.
+        ahead = functional.pad(y, (0, 0, 0, 1)).transpose(1, 2)  # (B, T, C) -> (B, C, T)
+        y = functional.max_pool1d(ahead, 2, stride=1).transpose(1, 2)
     return y, mean, variance
 
 
