@@ -7,7 +7,7 @@ from tacoskip.text.tables import table, words
 
 BEFORE_NAMES, ANYWHERE = table("before_names"), table("anywhere")
 BEFORE_NUMBERS = table("before_numbers")  # which are in words by now
-_STREET_WORDS = table("streets")
+STREETS = table("streets")
 _LATIN = {"i.e.": "that is", "e.g.": "for example", "a.k.a.": "also known as"}
 _STARTERS, _READ_AS_WORDS, _SPELLED = words("starters"), words("read_as_words"), words("spelled")
 _CLOSERS, _OPENERS = "\"')]}", "\"'(["
@@ -18,7 +18,7 @@ _LONE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Messrs|Drs?|Prof|Capt|Lt|Sgt|Gov|R
 _BARE_TITLE = re.compile(r"(?<![\w.'])(Mr|Mrs|Ms|Dr|Prof) (?=[A-Z][a-z])")
 _STREET = re.compile(
     r"(?<!\w)([A-Z][a-z]{1,20}(?:'s)?|[a-z-]{0,20}(?:th|first|second|third))"
-    r" (St|Dr|Pl|Ct)\b(?!')(\.?)"
+    rf" ({'|'.join(STREETS)}|st|ave|blvd|expy|hwy|pkwy|rd)\b(?!')(\.?)"
 )
 _WORD = re.compile(rf"(?<![\w.'])({'|'.join(ANYWHERE)})\.(?!\w)")
 _NUMBERED = re.compile(rf"(?<![\w.'])((?i:{'|'.join(BEFORE_NUMBERS)}))\. ?(?={NUMBER_WORD}\b)")
@@ -56,11 +56,10 @@ def ends_sentence(text: str, end: int) -> bool:
 
 def open_abbreviations(text: str) -> str:
     """Titles, Latin, companies, streets and initials in full; initialisms letter by letter."""
-    text = _DEGREE.sub(_degree, text)
+    text = _STREET.sub(_street, _DEGREE.sub(_degree, text))
     if "." in text:
         text = _LATIN_FORM.sub(lambda m: _LATIN[m[0].lower().replace(" ", "")], text)
         text = _DOTTED.sub(_dotted, text)
-        text = _STREET.sub(_street, text)
         text = _TITLE.sub(lambda m: BEFORE_NAMES[m[1]] + " ", text)
         text = _LONE_TITLE.sub(lambda m: BEFORE_NAMES[m[1]] + _kept_stop(m), text)
         text = _NUMBERED.sub(_numbered, text)
@@ -85,9 +84,9 @@ def _degree(match: re.Match[str]) -> str:
 
 def _street(match: re.Match[str]) -> str:
     text, end = match.string, match.end()
-    if _NAME.match(text, end) and not ends_sentence(text, end):
+    if match[2] in ("St", "Dr") and _NAME.match(text, end) and not ends_sentence(text, end):
         return match[0]
-    return f"{match[1]} {_STREET_WORDS[match[2]]}{_kept_stop(match)}"
+    return f"{match[1]} {STREETS[match[2].capitalize()]}{_kept_stop(match)}"
 
 
 def _numbered(match: re.Match[str]) -> str:

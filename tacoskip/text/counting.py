@@ -6,9 +6,11 @@ What a bare number means is read off its neighbours: "in 1850" is a year, "1850 
 
 import re
 
+from tacoskip.text.abbreviations import STREETS
 from tacoskip.text.numbers import INTEGER, cardinal, digit_names, number, ordinal, pairs, plural
-from tacoskip.text.tables import words
+from tacoskip.text.tables import table, words
 
+_DIRECTIONS, _STATES = table("directions"), table("states")
 _YEAR_WORDS = words("year_words")
 _LONG = re.compile(r"(?:(?<=[0-9])(\.))?([0-9]{19,})")
 _NO = re.compile(r"(?<![\w.])([Nn])o(s?)\. ?(?=#?[A-Z]{0,3}-?[0-9])")
@@ -18,6 +20,11 @@ _DIGIT_STRING = re.compile(
     re.IGNORECASE,
 )
 _ZIP = re.compile(r"(?<=[A-Z]{2} )([0-9]{5})(?:-([0-9]{4}))?(?!\w)")
+_STATE = re.compile(  # with a zip code, or where it cannot be a word
+    rf"(?<=[a-z], )({'|'.join(_STATES)})(?:,? ([0-9]{{5}})(?:-([0-9]{{4}}))?(?!\w)|"
+    r"(?<!HI|ID|ME|OH|OK)(?=[.,;)]|$))"
+)
+_PLAN = re.compile(r"(?<![\w.])([0-9]{3})\(([a-z])\)(?:\(([0-9])\))?")  # 401(k)
 _BIG_REFERENCE = re.compile(
     r"(?<=[Nn]umber )([0-9]{1,3}(?:,[0-9]{3}){2,5}|[0-9]{5,18})(?![\w,.]?[0-9])"
 )
@@ -26,13 +33,10 @@ _REFERENCE = re.compile(
     r"P\.S\.) ([0-9]{3,4})(?![0-9]|,[0-9])(?:-([A-Z])(?!\w))?",
     re.IGNORECASE,
 )
-_STREET = (
-    r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Drive|Dr|Lane|Ln|Place|Pl|Court|Ct|Square|"
-    r"Terrace|Parkway|Pkwy|Row)\b"
-)
+_STREET = rf"(?:Row|{'|'.join((*STREETS, *STREETS.values()))}|hwy|st)\b"
 _ADDRESS = re.compile(
-    r"(?<![\w.,$£])([0-9]{3,4})(?="
-    rf" (?:(?:[NSEW]\.|[A-Z0-9][A-Za-z0-9']{{0,20}}) ){{1,3}}{_STREET}|"
+    r"(?<![\w.,$£])([0-9]{1,5})(?: ([NS][EW]?|[EW])\.?)?(?="
+    rf"(?: [A-Z0-9][A-Za-z0-9']{{0,20}}){{1,3}} {_STREET}|"
     r" (?:North|South|East|West) [A-Z0-9])"
 )
 _CODE = re.compile(
@@ -46,9 +50,10 @@ _CALIBER = re.compile(
 )
 _RATIO = re.compile(r"(?<![\w:])([0-9]{1,4}):(?=[0-9]{1,4}(?![\w:]))")
 _RANGE = re.compile(
-    rf"(?<![\w.,-])({INTEGER}(?:\.[0-9]{{1,9}})?)(?: - |-)"
-    rf"(?=({INTEGER}(?:\.[0-9]{{1,9}})?)(?![\w-]))"
+    rf"(?<![\w.,-])(-?{INTEGER}(?:\.[0-9]{{1,9}})?)(?: - |-)"
+    rf"(?=(-?{INTEGER}(?:\.[0-9]{{1,9}})?)(?![\w-]))"
 )
+_DIFFERENCE = re.compile(r"(?<=[0-9]) ?- ?(?=[0-9][0-9.,]{0,20} ?=)")
 _MINUS = re.compile(r"(?:(?<=[\s(])|^)-(?=\.?[0-9])")
 _PLURAL = re.compile(rf"(?<![\w.])({INTEGER})s(?!\w)")
 _NUMBER = re.compile(rf"(?:{INTEGER})?\.[0-9]{{1,18}}(?![0-9])|{INTEGER}")
@@ -67,6 +72,8 @@ def read_references(text: str) -> str:
     text = _LONG.sub(_long, text)
     text = _NO.sub(r"\1umber\2 ", text)
     text = _DIGIT_STRING.sub(lambda m: f"{m[1]} {digit_names(m[2])}", text)
+    text = _PLAN.sub(lambda m: f"{digit_names(m[1], 'oh')} {m[2].upper()} {m[3] or ''}", text)
+    text = _STATE.sub(_state, text)
     text = _ZIP.sub(lambda m: digit_names(m[1]) + (f", {digit_names(m[2])}" if m[2] else ""), text)
     text = _BIG_REFERENCE.sub(lambda m: digit_names(m[1]), text)
     text = _REFERENCE.sub(lambda m: f"{m[1]} {pairs(m[2])}{' ' + m[3] if m[3] else ''}", text)
@@ -81,6 +88,7 @@ def read_numbers(text: str) -> str:
     text = _PLURAL.sub(lambda m: plural(_in_context(m, m[1])), text)
     text = _CODE.sub(_code, text)
     text = _RATIO.sub(_ratio, text)
+    text = _DIFFERENCE.sub(" minus ", text)
     # Fifty-fifty keeps its hyphen; everything else that is joined so is read "to".
     text = _RANGE.sub(lambda m: m[0] if m[1] == m[2] else f"{m[1]} to ", text)
     text = _MINUS.sub("minus ", text)
@@ -91,11 +99,18 @@ def _long(match: re.Match[str]) -> str:
     return _spaced(match, (" point " if match[1] else "") + digit_names(match[2]))
 
 
+def _state(match: re.Match[str]) -> str:
+    zip_code = (digit_names(digits) for digits in match.groups()[1:] if digits)
+    return ", ".join((_STATES[match[1]], *zip_code))
+
+
 def _house(match: re.Match[str]) -> str:
-    digits = match[1]
-    if digits.endswith("00"):
-        return cardinal(int(digits))
-    return digit_names(digits, "oh") if len(digits) == 3 else pairs(digits)
+    words = digits = match[1]
+    if len(digits) in (3, 4) and digits.endswith("00"):
+        words = cardinal(int(digits))
+    elif len(digits) in (3, 4):
+        words = digit_names(digits, "oh") if len(digits) == 3 else pairs(digits)
+    return f"{words} {_DIRECTIONS[match[2]]}" if match[2] else words
 
 
 def _ordinal(match: re.Match[str]) -> str:

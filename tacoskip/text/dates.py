@@ -13,13 +13,14 @@ MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 _DAY = "(0?[1-9]|[12][0-9]|3[01])"
-_SHORT = "(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)"
+_SHORT = "(?i:(Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec))"
 
 _ISO = re.compile(
-    r"(?<![\w.-])([12][0-9]{3})-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(?:T(?=[0-9])|(?![\w-]))"
+    r"(?<![\w.-])([12][0-9]{3})([-/])(0[1-9]|1[0-2])\2(0[1-9]|[12][0-9]|3[01])"
+    r"(?:T(?=[0-9])|(?![\w-]))"
 )
 _SLASHED = re.compile(r"(?<![\w/.])([0-3]?[0-9])/([0-3]?[0-9])/([0-9]{4}|[0-9]{2})(?![\w/])")
-_DOTTED = re.compile(rf"(?<![\w.]){_DAY}\.(0?[1-9]|1[0-2])\.([12][0-9]{{3}})(?!\w|\.[0-9])")
+_DOTTED = re.compile(rf"(?<![\w.]){_DAY}([.-])(0?[1-9]|1[0-2])\2([12][0-9]{{3}})(?!\w|\.[0-9])")
 _SHORT_MONTH = re.compile(
     rf"(?<!\w){_SHORT}\.?( )(?=[0-9])|(?<=[0-9] ){_SHORT}\b\.?(?=,? [12][0-9])"
 )
@@ -28,10 +29,11 @@ _SHORT_DAY = re.compile(
 )
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _SHORT_YEAR = re.compile(r"(?<![\w'])'([0-9]{2})(?![\w'])")
+_DECADES = re.compile(r"(?<=[0-9]s) ?- ?(?='?[0-9]{2,4}'?s\b)")
 _DECADE = re.compile(r"(?<![\w.,])('?)([0-9]{4}|[0-9]0)'?s(?!\w)")
 
 _TIME = re.compile(
-    r"(?<![\w:.,])([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?(?:Z\b|(?![\w:]))"
+    r"(?<![\w:.])(?<![0-9],)([01]?[0-9]|2[0-4]):([0-5][0-9])(?::([0-5][0-9]))?(?:Z\b|(?![\w:]))"
     r"(?= ?([ap]\.?m\b)?)",
     re.IGNORECASE,
 )
@@ -48,12 +50,12 @@ def read_dates(text: str) -> str:
 
     With slashes the month comes first, unless only the other order is a date.
     """
-    text = _ISO.sub(lambda m: _date(m[1], m[2], m[3]) + (" " if m[0][-1] == "T" else ""), text)
+    text = _ISO.sub(lambda m: _date(m[1], m[3], m[4]) + (" " if m[0][-1] == "T" else ""), text)
     text = _SLASHED.sub(_slashed, text)
-    text = _DOTTED.sub(lambda m: _date(m[3], m[2], m[1]), text)
+    text = _DOTTED.sub(lambda m: _date(m[4], m[3], m[1]), text)
     text = _SHORT_MONTH.sub(lambda m: _full(m[1] or m[3], MONTHS) + (m[2] or ""), text)
     text = _SHORT_DAY.sub(lambda m: _full(m[1], _DAYS), text)
-    text = _DECADE.sub(_decade, text)
+    text = _DECADE.sub(_decade, _DECADES.sub(" to ", text))
     return _SHORT_YEAR.sub(lambda m: "'" + _two_digits(m[1]), text)
 
 
@@ -89,7 +91,7 @@ def _slashed(match: re.Match[str]) -> str:
 
 
 def _full(short: str, names: tuple[str, ...]) -> str:
-    return next(name for name in names if name.startswith(short[:3]))
+    return next(name for name in names if name.startswith(short[:3].capitalize()))
 
 
 def _decade(match: re.Match[str]) -> str:

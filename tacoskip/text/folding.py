@@ -15,11 +15,13 @@ _TABLE = {
     "‘": "'", "’": "'", "‚": "'", "‛": "'", "´": "'", "ʼ": "'",
     "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "‹": "'", "›": "'",
     "‐": "-", "‑": "-", "‒": "-", "–": "-", "−": "-", "—": " -- ", "―": " -- ",
-    "·": " ", "…": "...", "⁄": "/", "∕": "/", "№": "No. ", "℃": "°C", "℉": "°F",
+    "·": " ", "…": "...", "⁄": "/", "∕": "÷", "∗": "×", "⋅": "×", "∙": "×", "≦": "≤", "≧": "≥",
+    "№": "No. ", "℃": "°C", "℉": "°F",
 }  # fmt: skip
 
 _MICRO = re.compile("(?<=[0-9]) ?[\u00b5\u03bc](?=[a-zA-Z])")
 _OTHER_GREEK = re.compile("[\u0370-\u03bb\u03bd-\u03bf\u03c1-\u03ff]")
+_MINUS = re.compile("(?<=[0-9]) ?\u2212 ?(?=[0-9])")  # not a range
 _OHM = re.compile("(?<=[0-9]) ?([kM]?)[\u03a9\u2126]")
 
 
@@ -32,6 +34,7 @@ def fold(text: str) -> str:
     """Write `text` in ASCII and `SPOKEN` signs wherever a character has such a form."""
     if text.isascii():
         return text
+    text = _MINUS.sub(" minus ", text)
     # In a unit these two are signs; in Greek they are letters.
     if not _OTHER_GREEK.search(text):
         text = text.replace("\u03c0", " pi ")

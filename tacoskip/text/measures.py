@@ -7,16 +7,26 @@ the number, so that a range or a decimal before a unit is read like any other.
 import re
 
 from tacoskip.text.numbers import cardinal, ordinal, plural
-from tacoskip.text.tables import table
+from tacoskip.text.tables import table, words
 
 _UNITS = table("units")
-_SIGNS = "|".join(re.escape(s) for s in sorted(_UNITS, key=len, reverse=True) if s != "in")
+_ANY_CASE = {s.lower(): s for s in reversed(_UNITS) if len(s) > 1 and s not in words("exact_units")}
+_EXACT = [re.escape(s) for s in _UNITS if s not in _ANY_CASE.values()]
+_SIGNS = "|".join(sorted((re.escape(s) for s in _ANY_CASE if s != "in"), key=len, reverse=True))
+_SIGN = rf"(?:(?i:{_SIGNS})|{'|'.join(_EXACT)})"
+_LARGE = "hundred|thousand|million|billion|trillion"
+_TIME_WORDS = "hour|second|minute|day|week|month|year"
+_COUNT = rf"([0-9][0-9,.]{{0,20}}(?<=[0-9])(?: (?:{_LARGE}))?)"
 _UNIT = re.compile(
-    rf"(?<![A-Za-z0-9])([0-9][0-9,.]{{0,20}})(?<=[0-9])([ -]?)({_SIGNS})([²³]?)"
-    r"(?![\w°²³]|/[a-z])(\.?)"
+    rf"(?<![A-Za-z0-9]){_COUNT}([ -]?)({_SIGN})([²³]|(?<=m)[23])?"
+    rf"(?:/(s|h|{_TIME_WORDS}|{_SIGN}))?([²³]?)(?![\w°²³]|/[a-z])(\.?)"
+)
+# Twelve per kilogram, twenty dollars per hour.
+_PER = re.compile(
+    rf"(?<=[0-9a-z])/({_TIME_WORDS})\b|(?:(?<=[0-9])|(?<=dollar)|(?<=dollars)|(?<=cents)|(?<=pounds)|(?<=euros))/((?i:{_SIGNS}))(?![\w/])"
 )
 # "In" is a unit only with its stop and behind a number: 2.5 in. of rain.
-_INCHES = re.compile(r"(?<![A-Za-z0-9])([0-9][0-9,.]{0,20})(?<=[0-9])( )(in)()(\.)(?![\w.])")
+_INCHES = re.compile(rf"(?<![A-Za-z0-9]){_COUNT}( )(in)()()()(\.)(?![\w.])")
 # Behind the stop of a unit a capital begins a sentence; no name follows a unit.
 _SENTENCE = re.compile(r"[\"')\]]{0,3}(?:$| [\"'(]?[A-Z])")
 # Seconds and millions only behind a decimal: 9.58 s, 1.2M users.
@@ -25,7 +35,6 @@ _DECIMAL_UNITS = {"s": "seconds", "k": "thousand", "K": "thousand", "M": "millio
 _LENGTHS = re.compile(
     r"(?<![\w.])([0-9]{1,2})(?:['′] ?([0-9]{1,2})(?:[\"″]|'')| ft\.? ([0-9]{1,2}) in\b\.?)"
 )
-_PER = re.compile(r"(?<=[a-z])/(hour|second|minute|day|week|month|year)\b")
 
 _DENOMINATORS = frozenset((2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 32, 64, 100, 1000))
 _IDIOMS = {"24/7": "twenty-four seven", "9/11": "nine eleven", "50/50": "fifty-fifty"}
@@ -46,21 +55,33 @@ def read_measures(text: str) -> str:
     text = _DECIMAL.sub(lambda m: f"{m[1]} {_DECIMAL_UNITS[m[2] or m[3]]}", text)
     text = _INCHES.sub(_unit, text)
     text = _UNIT.sub(_unit, text)
-    text = _PER.sub(r" per \1", text)
+    text = _PER.sub(lambda m: f" per {_name(m[1] or m[2], 1)}", text)
     if "/" in text:
         text = _FRACTION.sub(_fraction, text)
     return _POWER.sub(_power, text)
 
 
+def _name(sign: str, count: float) -> str:
+    """The name of a unit, its sign in any case where no other unit differs in case alone."""
+    forms = _UNITS.get(sign) or _UNITS.get(_ANY_CASE.get(sign.lower(), "")) or sign
+    one, several = (forms, plural(forms)) if isinstance(forms, str) else forms
+    return one if count == 1 else several
+
+
 def _unit(match: re.Match[str]) -> str:
-    count, gap, sign, power, stop = match.groups()
-    entry = _UNITS[sign]
-    one, several = (entry, plural(entry)) if isinstance(entry, str) else entry
-    # A five-kilometer run: with a hyphen the measure is an adjective and stays singular.
-    part = match.start() and match.string[match.start() - 1] == "/"
-    name = one if count == "1" or gap == "-" or part else several
+    count, gap, sign, power, per, per_power, stop = match.groups()
+    # A five-kilometer run: with a hyphen the measure is an adjective and stays singular, as a
+    # fraction of a unit does.
+    fraction = re.search(
+        r"(?:^|[^0-9 -][ -]?|[^0-9][ -])[0-9]{1,3}/$", match.string[: match.start()]
+    )
+    name = _name(sign, 1 if count == "1" or gap == "-" or fraction else 2)
     if power:
-        name = ("square " if power == "²" else "cubic ") + name
+        name = ("square " if power in "²2" else "cubic ") + name
+    if per:
+        name += " per " + _name({"s": "sec", "h": "hr"}.get(per, per), 1)
+    if per_power:
+        name += " squared" if per_power == "²" else " cubed"
     if stop and not _SENTENCE.match(match.string, match.end()):
         stop = ""
     return f"{count}{'-' if gap == '-' else ' '}{name}{stop}"

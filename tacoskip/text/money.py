@@ -11,7 +11,7 @@ _SIGN = "[" + "".join(_CURRENCIES) + "]"
 _AMOUNT = rf"({INTEGER})?(?:\.([0-9]{{1,18}})(?![0-9]))?"
 _SCALE = (
     r"(?:[ -](hundred|thousand|million|billion|trillion)(?!\w)|"
-    r"(k|K|mn?|M|bn?|B|tn|T)(?![\w']))?"
+    r"(?:(k|K|mn?|M|bn?|B|tn|T)| (k|mn|M|bn?|B|tn))(?![\w'-]))?"
 )
 _COUNTRY = r"(?:(?<!\w)(US|AU?|CA?|NZ|HK|S)(?=\$))?"
 
@@ -41,8 +41,8 @@ def read_money(text: str) -> str:
 
 
 def _sum(match: re.Match[str]) -> str:
-    minus, country, sign, inner_minus, whole, part, scale, short = match.groups()
-    scale = scale or _SCALES.get(short or "")
+    minus, country, sign, inner_minus, whole, part, scale, *short = match.groups()
+    scale = scale or _SCALES.get(short[0] or short[1] or "")
     words = _amount(sign, whole, part, scale)
     # A $20 bill, a £5 note: the sum is an adjective, which has no plural.
     noun = match.string[match.end() : match.end() + 12].lstrip(" -")
@@ -66,10 +66,11 @@ def _sum_behind(match: re.Match[str]) -> str:
 
 def _amount(sign: str, whole: str | None, part: str | None, scale: str | None) -> str:
     one, several, hundredth, hundredths = _CURRENCIES[sign]
-    if scale or (part and (len(part) != 2 or not hundredth)):
+    part = (part or "").rstrip("0")
+    if scale or len(part) > 2 or (part and not hundredth):
         written = (whole or "0") + (f".{part}" if part else "")
         return " ".join(filter(None, (number(written), scale, several)))
-    value, small = int((whole or "0").replace(",", "")), int(part or 0)
+    value, small = int((whole or "0").replace(",", "")), int(part.ljust(2, "0"))
     words = f"{cardinal(value)} {one if value == 1 else several}"
     if not small:
         return words

@@ -2,7 +2,7 @@
 
 import re
 
-from tacoskip.text.numbers import digit_names
+from tacoskip.text.numbers import cardinal, digit_names
 from tacoskip.text.tables import table
 
 # Each starts where a run of its own characters starts, so that no run is scanned twice.
@@ -19,11 +19,12 @@ _HANDLE = re.compile(r"(?<!\S)@(?=\w)")
 _MARKS = table("address_signs")
 _SPELLED = frozenset(("www", "http", "https", "html", "php", "pdf", "url", "faq", "uk", "io", "ai"))
 
+# (555) 123-4567, 1-800-555-1234, +1 (555)-123-4567 x12
 _PHONE = re.compile(
-    r"(?<![\w.+-])(?:(\+[0-9]{1,3})[ .-]?)?(?:\(([0-9]{2,5})\) ?|([0-9]{3})[ .-])"
-    r"([0-9]{3,4})[ .-]([0-9]{4})(?![\w-]|\.[0-9])"
+    r"(?<![\w.+-])(?:(\+[0-9]{1,3})[ .-]?|(1)[ .-])?(?:\(([0-9]{2,5})\)[ .-]?|([0-9]{3})[ .-])"
+    r"([0-9]{3,4})[ .-]([0-9]{4})(?:-([0-9]{1,4})|,? ?(?:x|ext\.?) ?([0-9]{1,6}))?(?![\w-]|\.[0-9])"
 )
-_TOLL_FREE = re.compile(r"(?<![\w.-])1-(?=[0-9]{3}-[0-9]{3}-[0-9]{4}(?![\w-]))")
+_PHONE_WORD = re.compile(r"(?<![\w.-])1-([89]00)-(?=[A-Z][A-Z0-9-]{2,14}(?!\w))")
 _SHORT_PHONE = re.compile(r"(?<![\w.,-])([0-9]{3})-([0-9]{4})(?![\w-]|[.,][0-9])")
 _ABROAD = re.compile(r"(?<![\w.+-])\+([0-9]{1,3}(?:[ -][0-9]{1,5}){2,5})(?![\w-]|[.,][0-9])")
 
@@ -36,8 +37,8 @@ def read_addresses(text: str) -> str:
         text = _DOMAIN.sub(lambda m: _url_words(m[1] + (m[2] or "")), text)
     text = _TAG.sub("hashtag ", text)
     text = _HANDLE.sub("at ", text)
-    text = _TOLL_FREE.sub("one, ", text)
     text = _PHONE.sub(_phone, text)
+    text = _PHONE_WORD.sub(lambda m: f"one, {cardinal(int(m[1]))}, ", text)
     text = _ABROAD.sub(lambda m: "plus " + _groups(re.split("[ -]", m[1])), text)
     return _SHORT_PHONE.sub(lambda m: _groups([m[1], m[2]]), text)
 
@@ -67,6 +68,7 @@ def _groups(groups: list[str]) -> str:
 
 
 def _phone(match: re.Match[str]) -> str:
-    country, area, bare_area, first, last = match.groups()
-    words = _groups([area or bare_area, first, last])
+    country, trunk, *groups, extension = match.groups()
+    words = _groups([group for group in (trunk, *groups) if group])
+    words += f", extension {digit_names(extension)}" if extension else ""
     return f"plus {digit_names(country[1:])}, {words}" if country else words

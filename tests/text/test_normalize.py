@@ -111,9 +111,57 @@ MARKS = [
     ("(555) 123-4567", "five five five, one two three, four five six seven"),
     ("+44 20 7946 0958", "plus four four, two zero, seven nine four six, zero nine five eight"),
 ]  # fmt: skip
+TELEPHONE = [
+    *((written, "one two three, four five six, seven eight nine zero") for written in (
+        "123-456-7890", "(123) 456-7890", "(123)-456-7890", "123.456.7890", "123 456 7890")),
+    *((written, "plus one, one two three, four five six, seven eight nine zero") for written in (
+        "+1 123-456-7890", "+1-123-456-7890", "+1 (123)-456-7890", "+1(123) 456-7890")),
+    ("1-800-555-0199", "one, eight zero zero, five five five, zero one nine nine"),
+    ("1-800-FLOWERS", "one, eight hundred, FLOWERS"),
+    ("123-456-7890 x12", "one two three, four five six, seven eight nine zero, extension one two"),
+    ("555-0199", "five five five, zero one nine nine"),
+]  # fmt: skip
+UNITS_AND_AMOUNTS = [
+    ("12KG, 10 KM, 3MPH, 2 KWH",
+     "twelve kilograms, ten kilometers, three miles per hour, two kilowatt hours"),
+    ("3 Mbps, 1 mbps, 5 Gb, 10GB", "three megabits per second, one megabit per second, five "
+     "gigabits, ten gigabytes"),
+    ("5 mW and 5 MW", "five milliwatts and five megawatts"),
+    ("100 US troops, 3 PM, 5 in Boston", "one hundred U S troops, three P M, five in Boston"),
+    ("12/kg, $20/hr, 3 km/s, 5 mg/dL", "twelve per kilogram, twenty dollars per hour, three "
+     "kilometers per second, five milligrams per deciliter"),
+    ("100 million kg, 4 1/2 lbs, 20 m2, 6 mos", "one hundred million kilograms, four and a half "
+     "pounds, twenty square meters, six months"),
+    ("$20.5, $20.500, £1.111", "twenty dollars, fifty cents, twenty dollars, fifty cents, "
+     "one point one one one pounds"),
+    ("¥30 b, ¥30b, $5 k, a $20 T-shirt", "thirty billion yen, thirty billion yen, five thousand "
+     "dollars, a twenty dollars T-shirt"),
+    ("a 401(k) and a 501(c)(3)", "a four oh one K and a five oh one C three"),
+]  # fmt: skip
+US_ADDRESSES = [
+    ("2788 San Tomas Expy, Santa Clara, CA 95051",
+     "twenty-seven eighty-eight San Tomas Expressway, Santa Clara, California, nine five zero five "
+     "one"),
+    ("2 Oak hwy, Tampa, FL, 33601-1234", "two Oak Highway, Tampa, Florida, three three six zero "
+     "one, one two three four"),
+    ("12 Laguna Ct, Albany, NY", "twelve Laguna Court, Albany, New York"),
+    ("1211 E Arques Ave", "twelve eleven East Arques Avenue"),
+    ("708 N 1st St, Reno", "seven oh eight North first Street, Reno"),
+    ("Yes, OK. In St Ives; Dr Who", "Yes, O K. In St Ives; Doctor Who"),
+]  # fmt: skip
+RANGES_AND_DIFFERENCES = [
+    ("1-2=5, 3 - 2 = 1, 5−3", "one minus two equals five, three minus two equals one, five minus "
+     "three"),
+    ("pages 5-10, -5 - -3", "pages five to ten, minus five to minus three"),
+    ("1960s-80s, 2016/07/03", "nineteen sixties to eighties, July three, twenty sixteen"),
+    ("JAN 15 2020, jan. 15", "January fifteen twenty twenty, January fifteen"),
+    ("11:20AM,2:40PM.", "eleven twenty A M,two forty P M."),
+    ("Sam II, World War II", "Sam the second, World War two"),
+    ("1∗2⋅3≧4", "one times two times three greater than or equal to four"),
+]  # fmt: skip
 CASES = [
     *NUMBERS, *YEARS, *DATES_AND_TIMES, *MONEY, *MEASURES, *NAMES_AND_REFERENCES, *ABBREVIATIONS,
-    *MARKS,
+    *MARKS, *TELEPHONE, *UNITS_AND_AMOUNTS, *US_ADDRESSES, *RANGES_AND_DIFFERENCES,
 ]  # fmt: skip
 
 
