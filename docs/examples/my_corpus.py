@@ -17,9 +17,7 @@ class Book(Corpus):
     name = "book"
     sample_rate = 8000
     licence = "CC0"
-
-    def looks_like(self, root: Path) -> bool:
-        return (root / "book.txt").is_file()
+    layout = ("book.txt",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         for number, line in enumerate((root / "book.txt").read_text().splitlines(), 1):

@@ -9,14 +9,12 @@ import hashlib
 import random
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tacoskip.audio import FrontEnd
 from tacoskip.data.clip import Clip, joined_clips
@@ -56,11 +54,13 @@ class TrainBatches:
             raise ValueError("expected at least one training clip, got none")
         check(data, "data.")
         self.clips, self.data, self.seed = clips, data, seed
-        self.rank, self.world_size = _process(rank, world_size)
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.rank = rank or (torch.distributed.get_rank() if several else 0)
+        self.world_size = world_size or (torch.distributed.get_world_size() if several else 1)
         self.loader = Loader(front_end, encoder, speakers, linear, augment)
         self.pin_memory = False  # of batches that are copied to a GPU
         self._position: Position = (0, 0)
-        self._ahead: deque[tuple[Position, Future[Batch]]] = deque()
+        self._ahead: deque[tuple[Position, Callable[[], Batch]]] = deque()
         self._plan = self._batches_from(self._position)
         self._pool: ThreadPoolExecutor | None = None
 
@@ -73,18 +73,15 @@ class TrainBatches:
         return self
 
     def __next__(self) -> Batch:
-        if self.data.workers == 0:
+        workers = self.data.workers
+        if workers and self._pool is None:
+            self._pool = ThreadPoolExecutor(workers, "batches")
+        while len(self._ahead) < 2 * workers + 1:
             position, whole = next(self._plan)
-            batch = self._build(self._local_rows(whole), self._key(position))
-        else:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.data.workers, "batches")
-            while len(self._ahead) < 2 * self.data.workers + 1:
-                position, whole = next(self._plan)
-                rows, key = self._local_rows(whole), self._key(position)
-                self._ahead.append((position, self._pool.submit(self._build, rows, key)))
-            position, future = self._ahead.popleft()
-            batch = future.result()
+            build = partial(self._build, position[0], whole)
+            self._ahead.append((position, self._pool.submit(build).result if self._pool else build))
+        position, result = self._ahead.popleft()
+        batch = result()
         self._position = position
         return batch
 
@@ -93,16 +90,14 @@ class TrainBatches:
 
         The next batch stays the same.
         """
-        epoch = self._position[0]
-        utterances, seconds, groups = self._epoch(epoch)
-        largest = max(groups, key=lambda group: len(group) * seconds[group].max())
-        rows = self._local_rows([utterances[index] for index in largest])
-        return self._build(rows, self._key((epoch, 0)))
+
+        def size(batch: list[Utterance]) -> float:
+            return len(batch) * max(utterance.duration for utterance in batch)
+
+        return self._build(self.epoch, max(self._epoch(self.epoch), key=size))
 
     def close(self) -> None:
         """Stop building ahead. The iterator may be used again."""
-        for _, future in self._ahead:
-            future.cancel()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -130,12 +125,11 @@ class TrainBatches:
         self._position = (epoch, done)
         self.close()
 
-    def _build(self, rows: Sequence[Utterance], key: str) -> Batch:
-        batch = self.loader.batch(rows, key)
+    def _build(self, epoch: int, whole: list[Utterance]) -> Batch:
+        """Build this process' rows of a batch; where there are too few for all, every row."""
+        rows = whole[self.rank :: self.world_size] if len(whole) >= self.world_size else whole
+        batch = self.loader.batch(rows, f"augment {self.seed} {epoch}")
         return batch.pin_memory() if self.pin_memory else batch
-
-    def _key(self, position: Position) -> str:
-        return f"augment {self.seed} {position[0]}"
 
     @cached_property
     def _order(self) -> str:
@@ -148,39 +142,19 @@ class TrainBatches:
     def _batches_from(self, position: Position) -> Iterator[tuple[Position, list[Utterance]]]:
         epoch, skip = position
         while True:
-            utterances, _, groups = self._epoch(epoch)
-            for done, group in enumerate(groups, 1):
+            for done, batch in enumerate(self._epoch(epoch), 1):
                 if done > skip:
-                    yield (epoch, done), [utterances[index] for index in group]
+                    yield (epoch, done), batch
             epoch, skip = epoch + 1, 0
 
-    def _epoch(
-        self, epoch: int
-    ) -> tuple[list[Utterance], NDArray[np.float64], list[NDArray[np.int64]]]:
-        """Return an epoch's utterances, their durations, and the batches, whole, by position.
+    def _epoch(self, epoch: int) -> list[list[Utterance]]:
+        """Return an epoch's batches, whole.
 
         They depend on clips, settings, seed and epoch alone: all processes compute the same ones.
         """
-        d = self.data
-        low, high = d.join
-        utterances = joined_clips(self.clips, low, high, d.max_seconds, self.seed, epoch)
-        seconds = np.array([utterance.duration for utterance in utterances])
-        key = f"batches {self.seed} {epoch}"
-        groups = duration_groups(seconds.tolist(), d.batch_seconds, d.max_batch, key)
-        return utterances, seconds, groups
-
-    def _local_rows(self, whole: list[Utterance]) -> list[Utterance]:
-        """Return this process' rows of a batch; where there are too few for all, every row."""
-        return whole[self.rank :: self.world_size] if len(whole) >= self.world_size else whole
-
-
-def _process(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return which process of how many this is; torch.distributed knows where not given."""
-    if rank is not None and world_size is not None:
-        return rank, world_size
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
+        low, high = self.data.join
+        utterances = joined_clips(self.clips, low, high, self.data.max_seconds, self.seed, epoch)
+        return duration_batches(utterances, self.data, f"batches {self.seed} {epoch}")
 
 
 def validation_batches(
@@ -203,40 +177,31 @@ def validation_batches(
     chosen.sort(key=lambda utterance: (utterance.duration, utterance.id))
     if limit:
         chosen = spread(chosen, limit)
-    seconds = [utterance.duration for utterance in chosen]
-    groups = duration_groups(seconds, data.batch_seconds, data.max_batch, shuffle=False)
     loader = Loader(front_end, encoder, speakers, linear)
-    return [loader.batch([chosen[index] for index in group]) for group in groups]
+    return [loader.batch(rows) for rows in duration_batches(chosen, data, shuffle=False)]
 
 
-def duration_groups(
-    seconds: Sequence[float],
-    batch_seconds: float,
-    max_batch: int,
-    seed: str = "",
-    shuffle: bool = True,
-) -> list[NDArray[np.int64]]:
-    """Return the positions of clips in batches whose padded duration is at most `batch_seconds`.
+def duration_batches(
+    utterances: Sequence[Utterance], data: DataSettings, seed: str = "", shuffle: bool = True
+) -> list[list[Utterance]]:
+    """Return utterances in batches whose padded duration is at most `data.batch_seconds`.
 
-    seconds: the clips' durations. A clip longer than `batch_seconds` is a batch of its own. With
-    `shuffle` the batches come in random order, and other clips meet in another epoch; `seed` names
-    run and epoch. Without, they come from short to long.
+    An utterance that is longer is a batch of its own. With `shuffle` the batches come in random
+    order, and other utterances meet in another epoch; `seed` names run and epoch. Without, they
+    come from short to long.
     """
     rng = random.Random(seed)
-    durations = np.asarray(seconds, np.float64)
-    keys = durations
+    keys = seconds = [utterance.duration for utterance in utterances]
     if shuffle:
-        low, high = 1 - JITTER, 1 + JITTER
-        keys = durations * np.fromiter((rng.uniform(low, high) for _ in seconds), np.float64)
-    order = np.argsort(keys, kind="stable")
-    starts, longest = list[int](), 0.0
-    for position, duration in enumerate(map(float, durations[order])):
-        longest = max(longest, duration)
-        count = position - starts[-1] if starts else max_batch
-        if count >= max_batch or longest * (count + 1) > batch_seconds:
-            starts.append(position)
-            longest = duration
-    groups = np.split(order, starts[1:]) if starts else []
+        keys = [duration * rng.uniform(1 - JITTER, 1 + JITTER) for duration in seconds]
+    batches, longest = list[list[Utterance]](), 0.0
+    for index in sorted(range(len(keys)), key=keys.__getitem__):
+        longest = max(longest, seconds[index])
+        count = len(batches[-1]) if batches else data.max_batch
+        if count >= data.max_batch or longest * (count + 1) > data.batch_seconds:
+            batches.append([])
+            longest = seconds[index]
+        batches[-1].append(utterances[index])
     if shuffle:
-        rng.shuffle(groups)
-    return groups
+        rng.shuffle(batches)
+    return batches

@@ -6,6 +6,7 @@ A clip that fails a check raises `Rejected` with a reason code of docs/reference
 import os
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,57 @@ from tacoskip.files import write_whole
 
 FULL_SCALE = 32766 / 32768
 CLIPPED_SHARE = 0.01  # more than this at full scale, and a clip is distorted throughout
-SILENT_DB = -60.0  # the loudest 25 ms of a clip that holds speech are above this
+SILENT_DB = -60.0  # speech is louder, RMS below full scale
 MIN_SECONDS = 0.1  # of speech
 TRIM_DB = 40.0  # silence at the ends is this far below the loudest part
 MARGIN_MS = 50.0  # of it that is kept
 LEVEL_DB = -26.0  # RMS below full scale of a prepared clip
 PEAK = 0.99
+LONGEST_PAGE = 27 + 255 + 255 * 255  # of an ogg stream
 # What reading raises says which reason it is.
 REASONS = {"cut short": "truncated", "no samples": "empty", "is empty": "empty"}
-LONGEST_PAGE = 27 + 255 + 255 * 255  # of an ogg stream
+
+LEAST_CLIPS = 20  # fewer do not tell which speaking rates are usual
+FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
+
+
+def prepare_clip(
+    source: Path, file: Path, max_seconds: float, sample_rate: int
+) -> dict[str, int | float]:
+    """Check the clip in `source` and write it to `file`, or raise Rejected.
+
+    Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
+    file appears whole or not at all; OSError when it cannot be written.
+    """
+    import soundfile
+
+    from tacoskip.audio import trim_silence
+
+    samples, rate = decode(source, max_seconds)
+    clipped = clipped_share(samples)
+    wave = to_mono(samples, rate, sample_rate)
+    level = decibels(wave)
+    start, end = trim_silence(wave, sample_rate, TRIM_DB, MARGIN_MS)
+    seconds = (end - start) / sample_rate
+    if end <= start or decibels(wave[start:end]) < SILENT_DB:
+        raise Rejected("silent", f"no speech above {SILENT_DB:.0f} dB")
+    if seconds < MIN_SECONDS:
+        raise Rejected("too_short", f"{seconds:.2f} s of speech, at least {MIN_SECONDS} s")
+    if seconds > max_seconds:
+        raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {max_seconds} s")
+    if clipped > CLIPPED_SHARE:
+        raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
+    pcm = np.rint(set_level(wave[start:end]) * 32767).astype(np.int16)
+    encoded = BytesIO()
+    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
+    write_whole(file, encoded.getvalue())
+    return {
+        "samples": len(pcm),
+        "seconds": round(seconds, 4),
+        "rate": rate,
+        "level_db": round(level, 2),
+        "clipped": round(clipped, 5),
+    }
 
 
 def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
@@ -83,41 +126,20 @@ def clipped_share(samples: NDArray[np.float32]) -> float:
 
 def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:
     """Mix samples (N, channels), resample them and take their offset away: (N,)."""
-    wave = samples[:, 0]
-    if samples.shape[1] > 1:
-        wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
-    if rate != wanted_rate:
-        import soxr
+    import soxr
 
-        try:
-            wave = soxr.resample(wave, rate, wanted_rate)
-        except (ValueError, RuntimeError) as error:
-            detail = f"cannot resample {rate} Hz to {wanted_rate} Hz ({error})"
-            raise Rejected("undecodable", detail) from error
-    if len(wave) == 0:
-        raise Rejected("empty", f"no samples at {wanted_rate} Hz")
+    if len(samples) < MIN_SECONDS * rate:
+        raise Rejected("too_short", f"{len(samples) / rate:.2f} s, at least {MIN_SECONDS} s")
+    wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if rate != wanted_rate:
+        wave = soxr.resample(wave, rate, wanted_rate)
     centred: NDArray[np.float32] = wave - wave.mean(dtype=np.float64).astype(np.float32)
     return centred
 
 
 def decibels(wave: NDArray[np.float32]) -> float:
     """Return the RMS level of a wave in dB below full scale."""
-    power = float(np.einsum("i,i->", wave, wave, dtype=np.float64)) / len(wave)
-    return float(10 * np.log10(power + 1e-20))
-
-
-def trim(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Return the part of the wave with speech in it; Rejected when there is none."""
-    from tacoskip.audio import trim_silence
-
-    frame = min(len(wave), max(1, round(0.025 * rate)))
-    loudest = max(map(decibels, wave[: len(wave) // frame * frame].reshape(-1, frame)))
-    if loudest < SILENT_DB:
-        raise Rejected("silent", f"the loudest 25 ms are at {loudest:.0f} dB")
-    start, end = trim_silence(wave, rate, TRIM_DB, MARGIN_MS)
-    if end <= start:
-        raise Rejected("silent", "nothing but silence")
-    return wave[start:end]
+    return float(10 * np.log10(np.mean(np.square(wave, dtype=np.float64)) + 1e-20))
 
 
 def set_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,36 +148,23 @@ def set_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     return wave * np.float32(min(gain, PEAK / float(np.abs(wave).max())))
 
 
-def prepare_clip(
-    source: Path, file: Path, max_seconds: float, sample_rate: int
-) -> dict[str, int | float]:
-    """Check the clip in `source` and write it to `file`, or raise Rejected.
+def implausible_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Return a phrase for each clip whose text and audio can hardly belong together, by its id.
 
-    Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
-    file appears whole or not at all; OSError when it cannot be written.
+    Bounds on the logarithm of the rate: the median -+ 5 robust deviations (1.4826 MAD), but at
+    least a factor of 3, since a word or two has any rate. With fewer than LEAST_CLIPS clips only
+    rates that no speaker reaches are refused.
     """
-    import soundfile
-
-    samples, rate = decode(source, max_seconds)
-    clipped = clipped_share(samples)
-    wave = to_mono(samples, rate, sample_rate)
-    level = decibels(wave)
-    wave = trim(wave, sample_rate)
-    seconds = len(wave) / sample_rate
-    if seconds < MIN_SECONDS:
-        raise Rejected("too_short", f"{seconds:.2f} s of speech, at least {MIN_SECONDS} s")
-    if seconds > max_seconds:
-        raise Rejected("too_long", f"{seconds:.1f} s of speech, at most {max_seconds} s")
-    if clipped > CLIPPED_SHARE:
-        raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
-    pcm = np.rint(set_level(wave) * 32767).astype(np.int16)
-    encoded = BytesIO()
-    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
-    write_whole(file, encoded.getvalue())
+    letters = [sum(c.isalnum() for c in row["normalized"]) for row in rows]
+    logs = np.log(np.maximum(letters, 1e-6) / [row["seconds"] for row in rows])
+    low, high = np.log(SLOWEST), np.log(FASTEST)
+    if len(rows) >= LEAST_CLIPS:
+        median = float(np.median(logs))
+        width = max(5 * 1.4826 * float(np.median(np.abs(logs - median))), np.log(3))
+        low, high = max(low, median - width), min(high, median + width)
+    phrase = f"characters a second, expected {np.exp(low):.1f} to {np.exp(high):.1f}"
     return {
-        "samples": len(pcm),
-        "seconds": round(seconds, 4),
-        "rate": rate,
-        "level_db": round(level, 2),
-        "clipped": round(clipped, 5),
+        row["id"]: f"{np.exp(value):.1f} {phrase}"
+        for row, value in zip(rows, logs, strict=True)
+        if not low <= value <= high
     }

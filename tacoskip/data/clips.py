@@ -1,14 +1,14 @@
 """All clips of a corpus checked and written, in parallel, each once.
 
-Results are kept in clips.jsonl, one JSON line a clip as it is done, so that running again does only
-what is missing; a line cut short by a crash is ignored. A result holds as long as its key: the
-clip's file (name, size and time) and every setting that changes the prepared audio. Texts are read
-anew each time. libsndfile and soxr release Python's lock, so threads share the work.
+Results are kept in clips.journal, a line a clip as it is done, so that running again does only what
+is missing; a line cut short by a crash is ignored. A result holds as long as its key: the clip's
+file (name, size and time) and every setting that changes the prepared audio. Texts are read anew
+each time. libsndfile and soxr release Python's lock, so threads share the work.
 """
 
 import json
-import math
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -41,7 +41,7 @@ def check_clips(
     A row holds id, path and either reason and detail, or what the manifest needs. Raises
     CorpusError when prepared clips cannot be written.
     """
-    journal = directory / "clips.jsonl"
+    journal = directory / "clips.journal"
     known, rows, todo = read_journal(journal), _texts(utterances, config), list[Row]()
     for row in rows:
         if "reason" in row:
@@ -63,13 +63,13 @@ def check_clips(
         stream.write(b"\n")  # a line cut short must not swallow the next one
         results = _checked(todo, directory, config, jobs or os.cpu_count() or 1)
         for row, result in zip(todo, results, strict=True):
-            stream.write(json.dumps(result).encode() + b"\n")
+            stream.write(journal_line(result))
             stream.flush()
             row |= result
             known[row["id"]] = result
             done += 1
             progress(done, len(rows), "check clips")
-    write_whole(journal, "".join(f"{json.dumps(result)}\n" for result in known.values()))
+    write_whole(journal, b"".join(map(journal_line, known.values())))
     return rows, len(todo)
 
 
@@ -128,23 +128,21 @@ def clip_key(path: Path, max_seconds: float, sample_rate: int) -> str:
 
 
 def read_journal(path: Path) -> dict[str, Row]:
-    """Return the results in clips.jsonl by clip id; lines that hold no result are ignored."""
+    """Return the results in clips.journal by clip id; lines that are not as written are ignored."""
     results = {}
     for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and isinstance(row.get("id"), str) and _is_result(row):
+        checksum, _, content = line.partition(b" ")
+        if checksum == _checksum(content):
+            row = json.loads(content)
             results[row["id"]] = row
     return results
 
 
-def _is_result(row: Row) -> bool:
-    if "reason" in row:
-        return isinstance(row["reason"], str) and isinstance(row.get("detail"), str)
-    names = ("samples", "seconds", "rate", "level_db", "clipped")
-    figures: list[Any] = [row.get(name) for name in names]
-    if not all(type(value) in (int, float) and math.isfinite(value) for value in figures):
-        return False
-    return type(row["samples"]) is int and min(row["samples"], row["seconds"], row["rate"]) > 0
+def journal_line(row: Row) -> bytes:
+    """Return a line of clips.journal: a checksum and the result."""
+    content = json.dumps(row).encode()
+    return _checksum(content) + b" " + content + b"\n"
+
+
+def _checksum(content: bytes) -> bytes:
+    return f"{zlib.crc32(content):08x}".encode()

@@ -64,8 +64,9 @@ class Batch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        tensors: dict[str, Any] = {n: x for n, x in vars(self).items() if isinstance(x, Tensor)}
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+        values = vars(self).items()
+        tensors: dict[str, Any] = {n: change(x) for n, x in values if isinstance(x, Tensor)}
+        return replace(self, **tensors)
 
     def __len__(self) -> int:
         return len(self.ids)

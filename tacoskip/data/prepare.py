@@ -1,18 +1,18 @@
 """Prepare a corpus: fetch, read, check every clip, split, write the manifest and the report."""
 
+import json
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from tacoskip.data.checks import implausible_rates
 from tacoskip.data.clip import MANIFEST
 from tacoskip.data.clips import Row, check_clips
 from tacoskip.data.corpora import Corpus, find_corpus, layout_hint
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.prepared import check_speakers, is_prepared, packed, prepared_dir
-from tacoskip.data.report import implausible_rates, read_report, write_report
+from tacoskip.data.prepared import FORMAT, check_speakers, is_prepared, packed, prepared_dir
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.shards import shards_folder
 from tacoskip.data.split import SPLITS, assign_splits, rank
@@ -79,7 +79,7 @@ def prepare(
         kept = _kept(rows, notes)
         ids = {row["id"] for row in kept}
         clips = [utterance for utterance in utterances if utterance.id in ids]
-        split_of = _split(clips, read_report(directory), data, notes)
+        split_of = _split(clips, directory / "report.json", data, notes)
         notes.warnings += common_warnings(kept, config.audio.sample_rate)
         report = PrepareReport(
             kept=len(kept),
@@ -93,12 +93,7 @@ def prepare(
             licence=corpus.licence,
             citation=corpus.citation,
         )
-        for split in SPLITS:
-            chosen = [row for row in kept if split_of.get(row["id"]) == split]
-            lines = [{name: row[name] for name in MANIFEST} for row in chosen]
-            write_whole(directory / f"{split}.jsonl.gz", packed(lines))
-        settings = {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")}
-        write_report(report, kept, split_of, settings)
+        _write(report, kept, split_of, config)
     except (FileExistsError, NotADirectoryError) as error:
         raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
     except OSError as error:  # the disk is full
@@ -111,6 +106,24 @@ def prepare(
             f"first: {first.path}: {first.detail}"
         )
     return report
+
+
+def _write(
+    report: PrepareReport, kept: list[Row], split_of: dict[str, str], config: CorpusConfig
+) -> None:
+    """Write a manifest for each split, then report.json, which marks the folder as prepared."""
+    for split in SPLITS:
+        chosen = [row for row in kept if split_of.get(row["id"]) == split]
+        lines = [{name: row[name] for name in MANIFEST} for row in chosen]
+        write_whole(report.dir / f"{split}.jsonl.gz", packed(lines))
+    content = asdict(report) | {
+        "format": FORMAT,
+        "dir": str(report.dir),
+        "reasons": report.reasons(),
+        "settings": {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")},
+        "split_of": split_of,
+    }
+    write_whole(report.dir / "report.json", json.dumps(content, indent=1))
 
 
 def read_utterances(
@@ -144,14 +157,13 @@ def read_utterances(
 
 def _kept(rows: list[Row], notes: Notes) -> list[Row]:
     """Return the rows of the clips to keep; note the others."""
-    kept = [row for row in rows if "reason" not in row]
-    implausible = implausible_rates(kept)
+    implausible = implausible_rates([row for row in rows if "reason" not in row])
     for row in rows:
+        if row["id"] in implausible:
+            row |= {"reason": "implausible_rate", "detail": implausible[row["id"]]}
         if "reason" in row:
             notes.drop(row["id"], row["path"], row["reason"], row["detail"])
-        elif row["id"] in implausible:
-            notes.drop(row["id"], row["path"], "implausible_rate", implausible[row["id"]])
-    return [row for row in kept if row["id"] not in implausible]
+    return [row for row in rows if "reason" not in row]
 
 
 def check_settings(data: DataSettings, corpus: Corpus) -> None:
@@ -192,13 +204,14 @@ def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:
 
 
 def _split(
-    clips: list[Utterance], before: dict[str, Any], data: DataSettings, notes: Notes
+    clips: list[Utterance], report: Path, data: DataSettings, notes: Notes
 ) -> dict[str, str]:
-    """Assign the splits; those of an earlier run stay unless other numbers are asked for."""
+    """Assign the splits; those of an earlier report stay unless other numbers are asked for."""
     try:
+        before = json.loads(report.read_bytes())
         asked, earlier = before["settings"]["data"], dict(before["split_of"])
         same = (asked["validation"], asked["test"]) == (data.validation, data.test)
-    except (KeyError, TypeError, ValueError):  # no report, or not of this version
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):  # none of this version
         same, earlier = False, {}
     split_of = assign_splits(clips, earlier if same else {}, data.validation, data.test)
     if clips and not {"train", "validation"} <= set(split_of.values()):

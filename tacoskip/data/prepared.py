@@ -2,8 +2,8 @@
 
 DIR/audio/ID.flac                      prepared clips, mono 16-bit
 DIR/{train,validation,test}.jsonl.gz   a line a clip: id, speaker, text, normalized, samples
-DIR/report.json, report.png            what was kept, what was left out and why
-DIR/clips.jsonl                        results clip by clip, for the next run
+DIR/report.json                        what was kept, what was left out and why
+DIR/clips.journal                      results clip by clip, for the next run
 
 No file name is read from a manifest, which a stranger may have written: it follows from the id.
 The same as shards: `shards.py`.
@@ -106,13 +106,12 @@ class PreparedCorpus:
 
     train, validation, test: the clips of each split. speakers: sorted names. settings: the `data`,
     `audio` and `text` settings it was prepared with. report: report.json. Raises CorpusError when
-    the place holds no (whole) prepared corpus; `arguments` are what its line adds to
-    `prepare recipe=...`.
+    the place holds no (whole) prepared corpus.
     """
 
-    def __init__(self, place: str | Path, arguments: str = "") -> None:
+    def __init__(self, place: str | Path) -> None:
         self.place, self.dir = str(place), without_query(str(place))
-        command = f"(run: tacoskip prepare recipe=...{arguments})"
+        command = "(run: tacoskip prepare, with the same settings)"
         try:
             self._read_report(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
         except (CorpusError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -132,26 +131,20 @@ class PreparedCorpus:
         Raises CorpusError when its folder holds another corpus or none, ValueError for an unknown
         speaker or when no clip is left to train on, or to validate with.
         """
-        data, rate = config.data, config.audio.sample_rate
-        arguments = f" data.root={data.root}" if data.root else ""
-        arguments += f" data.dir={data.dir}" if data.dir else ""
-        corpus = cls(data.root if is_prepared(data.root) else prepared_dir(config), arguments)
-        expected = (data.corpus, rate)
-        got = (corpus.settings["data"]["corpus"], corpus.audio_sample_rate)
+        data = config.data
+        corpus = cls(data.root if is_prepared(data.root) else prepared_dir(config))
+        expected = f"{data.corpus} at {config.audio.sample_rate} Hz"
+        got = f"{corpus.settings['data']['corpus']} at {corpus.audio_sample_rate} Hz"
         if expected != got:
             raise CorpusError(
-                f"expected {expected[0]} at {expected[1]} Hz in {corpus.dir}, got {got[0]} at "
-                f"{got[1]} Hz (run: tacoskip prepare recipe=...)"
+                f"expected {expected} in {corpus.dir}, got {got} (run: tacoskip prepare recipe=...)"
             )
         corpus._choose_speakers(data)
         return corpus
 
     def checksum(self) -> int:
         """CRC-32 of the ids of the clips to train and to validate with, in their order."""
-        result = 0
-        for clip in (*self.train, *self.validation):
-            result = zlib.crc32(clip.id.encode(), result)
-        return result
+        return zlib.crc32("".join(clip.id for clip in (*self.train, *self.validation)).encode())
 
     def _read_report(self, content: bytes) -> None:
         self.report: dict[str, Any] = json.loads(content)
@@ -159,8 +152,8 @@ class PreparedCorpus:
         self.speakers: list[str] = self.report["speakers"]
         self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
         names = [self.settings["data"]["corpus"], *self.speakers]
-        kinds = {type(self.audio_sample_rate), *(type(name) for name in names)}
-        if not self.report["kept"] or kinds != {int, str} or self.audio_sample_rate < 1:
+        kinds = {type(value) for value in (self.audio_sample_rate, self.speakers, *names)}
+        if not self.report["kept"] or kinds != {int, list, str} or self.audio_sample_rate < 1:
             raise ValueError("not a report of prepare, or of a corpus without a clip")
 
     def _clips(self, split: str) -> list[Clip]:
@@ -172,13 +165,14 @@ class PreparedCorpus:
             lines = unpack.decompress(content, LARGEST_MANIFEST)
             if not unpack.eof:
                 raise ValueError(f"cut short, or more than {LARGEST_MANIFEST:,} bytes")
-            return [self._clip(json.loads(line)) for line in lines.splitlines()]
+            speakers = set(self.speakers)
+            return [self._clip(json.loads(line), speakers) for line in lines.splitlines()]
         except (ValueError, RecursionError, zlib.error) as error:
             cause = " ".join(str(error).split())
             raise CorpusError(f"{self.dir}/{name}: not a manifest of prepare ({cause})") from error
 
-    def _clip(self, row: Any) -> Clip:
-        if not is_manifest_row(row) or row["speaker"] not in self.speakers:
+    def _clip(self, row: Any, speakers: set[str]) -> Clip:
+        if not is_manifest_row(row) or row["speaker"] not in speakers:
             raise ValueError(f"clip {str(row)[:80]} is not as prepare writes it")
         number, *span = row.pop("span", [0])
         name = shard_name(number) if span else audio_name(row["id"])

@@ -15,7 +15,6 @@ from tacoskip.data.utterance import Notes, Utterance, find_inside
 from tacoskip.files import read_regular
 
 TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
-JOURNAL = "clips.jsonl"  # of a prepared corpus, no table of recordings
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
 # What other tables call a path and a text: for the option that an error suggests.
@@ -115,9 +114,7 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
 def find_table(root: Path) -> Path | None:
     """Return the folder's table: metadata.csv, .tsv or .jsonl, else the only file of that kind."""
     suffixes = [Path(name).suffix for name in TABLES]
-    tables = sorted(
-        p for p in root.iterdir() if p.suffix in suffixes and p.is_file() and p.name != JOURNAL
-    )
+    tables = sorted(path for path in root.iterdir() if path.suffix in suffixes and path.is_file())
     named = [root / name for name in TABLES if root / name in tables]
     if len(tables) > 1 and not named:
         found = ", ".join(path.name for path in tables)
@@ -221,7 +218,8 @@ def _cells(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield a table's rows; with , and ; a quoted cell may run over several lines."""
     quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
-    reader = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter, quoting=quoting)
+    texts = (line + "\n" for _, line in lines)
+    reader = csv.reader(texts, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
     while True:
         number = lines[min(reader.line_num, len(lines) - 1)][0]
         try:
@@ -259,9 +257,7 @@ def _utterances(
             continue
         path = find_audio(root, name)
         if not id:  # the path in the folder without the suffix
-            real = os.path.realpath(path)
-            inside = Path(name).is_absolute() and Path(real).is_relative_to(root)
-            id = os.path.relpath(real, root) if inside else name.replace("\\", "/")
-            id = Path(id).with_suffix("").as_posix()
+            inside = Path(name.replace("\\", "/").removeprefix(f"{root}/"))
+            id = inside.with_suffix("").as_posix()
         by = row.get("speaker") or speaker
         yield Utterance(id, path, row["text"], by, row.get("normalized") or None)

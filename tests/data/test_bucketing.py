@@ -4,22 +4,26 @@ import random
 
 import pytest
 
-from tacoskip.data.batches import duration_groups
+from tacoskip.data.batches import duration_batches
+from tacoskip.data.clip import Clip
+from tacoskip.data.settings import DataSettings
 
 RANDOM = random.Random(1)
 SECONDS = [RANDOM.lognormvariate(1.5, 0.5) for _ in range(2000)]
-CLIPS = list(range(len(SECONDS)))
+CLIPS = [Clip(str(n), "", "", "", "", round(s * 1e6), 10**6) for n, s in enumerate(SECONDS)]
+SECONDS = [clip.duration for clip in CLIPS]
 
 
 def batches(seed: str = "a", limit: float = 60.0, most: int = 32, shuffle: bool = True) -> list:
-    return [group.tolist() for group in duration_groups(SECONDS, limit, most, seed, shuffle)]
+    data = DataSettings(batch_seconds=limit, max_batch=most)
+    return [[int(c.id) for c in batch] for batch in duration_batches(CLIPS, data, seed, shuffle)]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize(("limit", "most"), [(60.0, 32), (9.0, 4), (1.0, 8), (1e6, 7)])
 def test_each_clip_comes_once_within_the_bounds(limit, most, shuffle):
     found = batches("x", limit, most, shuffle)
-    assert sorted(clip for batch in found for clip in batch) == CLIPS
+    assert sorted(clip for batch in found for clip in batch) == list(range(len(CLIPS)))
     for batch in found:
         padded = len(batch) * max(SECONDS[clip] for clip in batch)
         assert 1 <= len(batch) <= most
@@ -46,5 +50,5 @@ def test_order_without_shuffle_is_by_duration():
 
 
 def test_few_clips():
-    assert duration_groups([], 10.0, 4) == []
-    assert [group.tolist() for group in duration_groups([99.0], 10.0, 4)] == [[0]]
+    assert duration_batches([], DataSettings()) == []
+    assert duration_batches(CLIPS[:1], DataSettings(batch_seconds=1e-3)) == [CLIPS[:1]]

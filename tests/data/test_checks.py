@@ -1,6 +1,5 @@
 """One clip at a time: truncation in every container, rates, levels, the journal."""
 
-import json
 import struct
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from tacoskip.data.checks import (
     PEAK,
     clipped_share,
     decode,
+    implausible_rates,
     set_level,
     to_mono,
 )
-from tacoskip.data.clips import clip_key, read_journal
+from tacoskip.data.clips import clip_key, journal_line, read_journal
 from tacoskip.data.errors import Rejected
 from tacoskip.data.prepared import audio_name
-from tacoskip.data.report import implausible_rates
 
 CONTAINERS = [
     ("wav", {}),
@@ -119,15 +118,13 @@ def test_names_of_prepared_files_are_safe_and_differ():
 
 
 def test_journal_ignores_lines_that_hold_no_result(tmp_path):
-    path = tmp_path / "clips.jsonl"
+    path = tmp_path / "clips.journal"
     assert read_journal(path) == {}
-    refused = {"id": "a", "key": "1", "reason": "empty", "detail": "0 bytes"}
-    clip = {"id": "b", "key": "1", "samples": 5, "seconds": 0.1, "rate": 8000}
-    clip |= {"level_db": -20.0, "clipped": 0.0}
-    rows = [refused, clip, clip | {"id": "c", "samples": -1}, clip | {"id": "d", "seconds": None}]
-    lines = [*map(json.dumps, rows), "[" * 5000, "3", "{}", '{"id": 4}', '{"id": "e", "samp']
-    path.write_text("\n".join(lines))
-    assert read_journal(path) == {"a": refused, "b": clip}
+    rows = {id: {"id": id, "key": "1", "reason": "empty", "detail": "0 bytes"} for id in "abc"}
+    lines = [journal_line(row) for row in rows.values()]
+    changed = lines[1].replace(b"0 bytes", b"9 bytes")
+    path.write_bytes(b"".join([lines[0], changed, b"[" * 5000, b"\n3\n{}\n", lines[2][:-3]]))
+    assert read_journal(path) == {"a": rows["a"]}
 
 
 def test_result_depends_on_file_and_audio_settings(tmp_path):

@@ -11,7 +11,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-import tacoskip
 from tacoskip.audio import AudioSettings
 from tacoskip.data.corpora import demo
 from tacoskip.data.errors import CorpusError
@@ -56,9 +55,9 @@ def test_sentences_of_an_installed_package(tmp_path, monkeypatch):
     shutil.copytree(demo.CHECKOUT, tmp_path / "demo_text")
     expected = demo.sentences()
     monkeypatch.setattr(demo, "CHECKOUT", tmp_path / "nowhere")
-    monkeypatch.setattr(tacoskip, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(demo, "PACKAGED", tmp_path / "demo_text")
     assert demo.sentences() == expected
-    with pytest.raises(CorpusError, match="nowhere"):
+    with pytest.raises(CorpusError, match="demo_text"):
         demo.sentences("other")
 
 

@@ -231,17 +231,17 @@ def test_librispeech_parts(server, tmp_path, monkeypatch):
     assert sorted(p.parent.name for p in root.rglob("2")) == ["1", "1"]
     assert len(list(LibriSpeech().read(root, data, Notes()))) == 2
     with pytest.raises(ValueError, match="dev-cleen"):
-        LibriSpeech().chosen_archives(DataSettings(subset="dev-cleen"))
+        LibriSpeech().fetch(tmp_path, DataSettings(subset="dev-cleen"), lambda *args: None)
 
 
-def test_arctic_speakers_are_fetched_as_chosen():
+def test_arctic_speakers_are_fetched_as_chosen(tmp_path):
     def chosen(speaker: str) -> list[str]:
-        data = DataSettings(corpus="arctic", speaker=speaker)
-        return [archive.folder for archive in Arctic().chosen_archives(data)]
+        return Arctic().chosen_parts(DataSettings(corpus="arctic", speaker=speaker))
 
-    assert (chosen("slt"), chosen("-slt"), chosen("")) == (["slt"], ["slt", "bdl"], ["slt", "bdl"])
-    with pytest.raises(ValueError, match=r"slt, bdl to download, got kathleen: set data\.root"):
-        chosen("kathleen")
+    assert (chosen("slt"), chosen("-slt"), chosen("")) == (["slt"], [], [])
+    data = DataSettings(corpus="arctic", speaker="kathleen")
+    with pytest.raises(ValueError, match=r"slt, bdl to download, got 'kathleen': set data\.root"):
+        Arctic().fetch(tmp_path, data, lambda *args: None)
 
 
 @pytest.mark.parametrize("name", built_in_names())

@@ -208,7 +208,7 @@ def test_interrupted_run_is_continued(corpus, run, tmp_path):
     prepared = tmp_path / "prepared"
     with pytest.raises(CorpusError, match="tacoskip prepare"):
         PreparedCorpus(prepared)
-    with (prepared / "clips.jsonl").open("a") as journal:
+    with (prepared / "clips.journal").open("a") as journal:
         journal.write('{"id": "c0')  # the machine went down in mid-line
     report = run(corpus)
     assert report.kept == 24 and 1 <= report.done <= 14
@@ -256,7 +256,7 @@ def test_splits_stay_when_clips_are_added(corpus, run, make):
     ("settings", "message"),
     [
         ({"corpus": "ljspech"}, "unknown data.corpus 'ljspech'; did you mean 'ljspeech'"),
-        ({"corpus": "no_such_module:Mine"}, "cannot import data.corpus=no_such_module:Mine"),
+        ({"corpus": "no_such_module:Mine"}, "cannot use data.corpus=no_such_module:Mine"),
         ({"corpus": "json:JSONDecoder"}, r"expected a subclass of tacoskip\.data\.corpora\.Corpus"),
         ({"subset": "dev-clean"}, "data.corpus=folder has no data.subset"),
         ({"corpus": "fsdd", "columns": "text=a"}, "data.corpus=fsdd has no data.columns"),
@@ -293,9 +293,7 @@ def test_root_is_never_written_to(corpus, run, name):
 
 def test_missing_corpus_names_the_command(tmp_path, make):
     settings = DataSettings(corpus="folder", root="corpus", dir=str(tmp_path / "none"))
-    said = (
-        r"no prepared corpus in .*none \(run: .* prepare recipe=\.\.\. data\.root=corpus data\.dir="
-    )
+    said = r"no prepared corpus in .*none \(run: tacoskip prepare, with the same settings"
     with pytest.raises(CorpusError, match=said):
         PreparedCorpus.of(make.config(settings, AudioSettings()))
 

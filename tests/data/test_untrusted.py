@@ -195,21 +195,6 @@ def test_a_table_that_is_a_link_out_of_the_corpus(tmp_path, corpus):
         list(find_corpus(corpus).read(root.resolve(), DataSettings(), Notes()))
 
 
-def test_a_journal_names_no_file_of_its_own_choice(corpus, run):
-    folder = run(corpus).dir
-    journal = folder / "clips.jsonl"
-    rows = [json.loads(line) for line in journal.read_text().splitlines()]
-    for row in rows[:2]:
-        row["file"] = "../../secret.flac"
-    del rows[2]["seconds"]
-    rows[3]["samples"] = -1
-    lines = [json.dumps(row) for row in rows] + ["[" * 5000, "3", "{}", '{"id": 4}']
-    journal.write_text("\n".join(lines))
-    report = run(corpus)
-    assert report.kept == 24 and report.done == 2, "the two that are no results"
-    assert b"secret" not in gzip.decompress((folder / "train.jsonl.gz").read_bytes())
-
-
 @pytest.fixture
 def batches(corpus, run, make) -> Callable[[], TrainBatches]:
     """Batches of a prepared corpus whose first training clip is `first`."""

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tacoskip.audio import AudioSettings, probe_audio, read_audio, stream_audio
 from tacoskip.config import Config, ConfigError, field_kinds, load_config, to_dict
 from tacoskip.data.checks import Rejected, prepare_clip
-from tacoskip.data.clips import read_journal
+from tacoskip.data.clips import journal_line, read_journal
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
@@ -376,14 +376,14 @@ def test_manifests(fuzz: Fuzz, prepared: Path) -> None:
 
 
 def test_journals(fuzz: Fuzz, tmp_path: Path) -> None:
-    path = tmp_path / "clips.jsonl"
+    path = tmp_path / "clips.journal"
 
     def check(content: bytes) -> None:
         path.write_bytes(content)
         for id, row in read_journal(path).items():
             assert row["id"] == id
 
-    row = b'{"id": "a", "key": "1", "samples": 3, "file": "audio/a.flac"}\n'
+    row = journal_line({"id": "a", "key": "1", "samples": 3, "file": "audio/a.flac"})
     fuzz("journals", check, damaged([row * 3]) | TABLES, share=0.4)
 
 

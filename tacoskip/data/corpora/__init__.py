@@ -40,7 +40,8 @@ class Corpus(ABC):
     name: what `data.corpus` calls it. sample_rate: at which its recipes use it (0: any); another
     one is prepared into a folder of its own. licence, citation: for the model card. archives: what
     is downloaded where `data.root` is empty. inner: the corpus inside the unpacked archive.
-    settings: which of `data.subset` and `data.columns` it reads.
+    settings: which of `data.subset` and `data.columns` it reads. layout: glob patterns; a folder
+    where one of them matches may be this corpus, for hints.
     """
 
     name: ClassVar[str]
@@ -50,48 +51,48 @@ class Corpus(ABC):
     archives: ClassVar[tuple[Archive, ...]] = ()
     inner: ClassVar[str] = ""
     settings: ClassVar[tuple[str, ...]] = ()
+    layout: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         """Yield the clips of the folder `root`, which is resolved.
 
-        A path from a table must go through `utterance.find_inside`. A clip that cannot be used goes
-        to `notes.drop`, never into an exception. Raises LayoutError when `root` is another corpus.
+        A row that cannot be used goes to `notes.drop`, never into an exception; `prepare` leaves
+        out paths that lead out of the folder. Raises LayoutError when `root` is another corpus.
         """
 
     def looks_like(self, root: Path) -> bool:
-        """Whether a folder has this corpus' layout: for hints, and decided by file names alone."""
-        return False
+        """Whether a folder has this corpus' layout, by file names alone."""
+        return any(any(root.glob(pattern)) for pattern in self.layout)
 
-    def chosen_archives(self, data: DataSettings) -> list[Archive]:
-        """Return what to download for these settings."""
-        return list(self.archives)
+    def chosen_parts(self, data: DataSettings) -> list[str]:
+        """Return the folders of the archives to download for these settings; none: all."""
+        return []
 
     def fetch(self, downloads: Path, data: DataSettings, progress: Progress) -> Path:
         """Download and unpack what is not there yet; return the corpus' folder.
 
         Raises CorpusError when it cannot be had, ValueError when there is nothing to download.
         """
-        archives = self.chosen_archives(data)
+        archives = {archive.folder: archive for archive in self.archives}
         if not archives:
             raise ValueError(f"expected data.root=FOLDER with data.corpus={data.corpus}, got none")
-        root = downloads / self.name
-        for archive in archives:
-            target = root / archive.folder
+        chosen = self.chosen_parts(data) or list(archives)
+        for part in chosen:
+            if part not in archives:
+                known = ", ".join(archives)
+                raise ValueError(f"expected {known} to download, got {part!r}: set data.root")
+        for part in chosen:
+            archive, target = archives[part], downloads / self.name / part
             if not target.exists():
                 file = downloads / archive.url.rpartition("/")[2]
                 unpack(fetch(archive.url, file, archive.sha256, progress), target, progress)
-        return root / self.inner
+        return downloads / self.name / self.inner
 
 
 def built_in_names() -> list[str]:
     """Return the corpora of this package."""
     return sorted(module.name for module in iter_modules(__path__))
-
-
-def corpus_names() -> list[str]:
-    """Return what `data.corpus` takes by name: this package's corpora and entry points."""
-    return [*built_in_names(), *(entry.name for entry in entry_points(group=GROUP))]
 
 
 def built_in(name: str) -> Corpus | None:
@@ -111,22 +112,20 @@ def find_corpus(name: str) -> Corpus:
     corpus = built_in(name)
     if corpus is not None:
         return corpus
-    entries = [EntryPoint(name, name, GROUP)] if ":" in name else entry_points(group=GROUP)
-    entry = next((entry for entry in entries if entry.name == name), None)
-    if entry is None:
-        known = corpus_names()
+    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if ":" in name:
+        entries[name] = EntryPoint(name, name, GROUP)
+    if name not in entries:
+        known = [*built_in_names(), *entries]
         hint = f"{nearest(name, known)} (known: {', '.join(known)})"
         raise ValueError(f"unknown data.corpus '{name}'{hint}")
     try:
-        found = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot import data.corpus={name}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Corpus)):
-        raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
-    try:
-        return found()
-    except TypeError as error:  # `read` is missing, or the constructor has arguments
+        found = entries[name].load()()
+    except (ImportError, AttributeError, TypeError) as error:  # also where `read` is missing
         raise ValueError(f"cannot use data.corpus={name}: {error}") from error
+    if not isinstance(found, Corpus):
+        raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
+    return found
 
 
 def layout_hint(root: Path, corpus: Corpus) -> str:

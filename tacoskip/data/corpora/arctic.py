@@ -33,19 +33,10 @@ class Arctic(Corpus):
     licence = "free for any use, credit festvox.org/cmu_arctic (slt, bdl); CC0 (kathleen)"
     citation = "Kominek and Black, CMU ARCTIC databases for speech synthesis, CMU-LTI-03-177, 2003"
     archives = tuple(Archive(URL.format(name), SHA256[name], name) for name in SHA256)
+    layout = ("*/wavs/arctic_*", "*/etc/txt.done.data")
 
-    def chosen_archives(self, data: DataSettings) -> list[Archive]:
-        speakers, _ = data.speakers()
-        for name in speakers:
-            if name not in SHA256:
-                raise ValueError(
-                    f"expected data.speaker of {', '.join(SHA256)} to download, got {name}: set "
-                    "data.root to the folder of its recordings"
-                )
-        return [a for a in self.archives if not speakers or a.folder in speakers]
-
-    def looks_like(self, root: Path) -> bool:
-        return any(root.glob("*/wavs/arctic_*")) or any(root.glob("*/etc/txt.done.data"))
+    def chosen_parts(self, data: DataSettings) -> list[str]:
+        return data.speakers()[0]
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         folders = _speakers(root)

@@ -5,7 +5,6 @@ that gives the same samples for the same text.
 """
 
 import ctypes
-import importlib.resources
 import shutil
 import threading
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from tacoskip.data.utterance import Notes, Utterance
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
 CHECKOUT = Path(__file__).parents[3] / "data" / "demo_text"
+PACKAGED = Path(__file__).parents[2] / "demo_text"
 EDGE_SECONDS, NOISE = 0.08, 1e-4
 SYNCHRONOUS, UTF8 = 2, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8
 PARAMETER_RATE, PARAMETER_PITCH = 1, 3  # espeakRATE, espeakPITCH
@@ -103,15 +103,11 @@ def sentences(name: str = "sentences") -> list[str]:
 
     They are read from the source checkout, or from the installed package.
     """
-    file = f"{name}.txt"
-    if CHECKOUT.is_dir():
-        text = (CHECKOUT / file).read_text(encoding="utf-8")
-    else:
-        try:
-            folder = importlib.resources.files("tacoskip.demo_text")
-            text = folder.joinpath(file).read_text(encoding="utf-8")
-        except (ModuleNotFoundError, FileNotFoundError) as error:
-            raise CorpusError(f"expected the demo's text in {CHECKOUT}, found none") from error
+    folder = CHECKOUT if CHECKOUT.is_dir() else PACKAGED
+    try:
+        text = (folder / f"{name}.txt").read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise CorpusError(f"expected the demo's text in {folder}, found none") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -122,9 +118,7 @@ class Demo(Corpus):
     sample_rate = 16000
     licence = "the project's own text; espeak-ng (GPL-3.0) synthesizes it"
     citation = "espeak-ng, https://github.com/espeak-ng/espeak-ng"
-
-    def looks_like(self, root: Path) -> bool:
-        return (root / "made_of.txt").is_file() and (root / "wavs").is_dir()
+    layout = ("made_of.txt",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "demo", notes)

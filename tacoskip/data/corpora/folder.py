@@ -14,9 +14,7 @@ class Folder(Corpus):
 
     name = "folder"
     settings = ("columns",)
-
-    def looks_like(self, root: Path) -> bool:
-        return any((root / name).is_file() for name in TABLES)
+    layout = TABLES
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_folder(root, data.columns, notes)

@@ -26,9 +26,7 @@ class FSDD(Corpus):
         ),
     )
     inner = "free-spoken-digit-dataset-1.0.10"
-
-    def looks_like(self, root: Path) -> bool:
-        return any(root.glob("[0-9]_*_*.wav")) or any(root.glob("recordings/[0-9]_*.wav"))
+    layout = ("[0-9]_*_*.wav", "recordings/[0-9]_*.wav")
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         folder = root / "recordings" if (root / "recordings").is_dir() else root

@@ -22,10 +22,6 @@ SHA256 = {
 }
 
 
-def chosen_parts(data: DataSettings) -> list[str]:
-    return [name.strip() for name in (data.subset or DEFAULT).split(",")]
-
-
 class LibriSpeech(Corpus):
     """`PART/SPEAKER/CHAPTER/*.trans.txt` (ID TEXT) beside `ID.flac`.
 
@@ -39,19 +35,13 @@ class LibriSpeech(Corpus):
     citation = "Panayotov, Chen, Povey, Khudanpur, LibriSpeech, ICASSP 2015"
     archives = tuple(Archive(f"{URL}{part}.tar.gz", SHA256[part], part) for part in SHA256)
     settings = ("subset",)
+    layout = ("*/*/*/*.trans.txt", "LibriSpeech/*/*/*/*.trans.txt")
 
-    def chosen_archives(self, data: DataSettings) -> list[Archive]:
-        for part in chosen_parts(data):
-            if part not in SHA256:
-                raise ValueError(f"expected data.subset of {', '.join(SHA256)}, got {part!r}")
-        return [archive for archive in self.archives if archive.folder in chosen_parts(data)]
-
-    def looks_like(self, root: Path) -> bool:
-        pattern = "*/*/*/*.trans.txt"
-        return any(root.glob(pattern)) or any(root.glob(f"LibriSpeech/{pattern}"))
+    def chosen_parts(self, data: DataSettings) -> list[str]:
+        return [name.strip() for name in (data.subset or DEFAULT).split(",")]
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
-        for part in chosen_parts(data):
+        for part in self.chosen_parts(data):
             places = (f"{part}/LibriSpeech/{part}", f"LibriSpeech/{part}", part)
             folder = next((root / place for place in places if (root / place).is_dir()), None)
             if folder is None:

@@ -23,9 +23,7 @@ class LJSpeech(Corpus):
         ),
     )
     inner = "LJSpeech-1.1"
-
-    def looks_like(self, root: Path) -> bool:
-        return (root / "metadata.csv").is_file() and (root / "wavs").is_dir()
+    layout = ("wavs/LJ*",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "LJ", notes)

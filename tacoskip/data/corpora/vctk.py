@@ -24,8 +24,7 @@ class VCTK(Corpus):
         ),
     )
 
-    def looks_like(self, root: Path) -> bool:
-        return (root / "txt").is_dir()
+    layout = ("txt",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         inner = (root, root / "VCTK-Corpus-0.92", root / "VCTK-Corpus")
