@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tacoskip.cli import evaluation, reference, speech, training
-from tacoskip.cli.console import WRONG, open_standard_streams, print_error
+from tacoskip.cli.console import WRONG, home_folder, open_standard_streams, print_error
 
 # The order of `tacoskip --help`, whose lines are the first ones of the docstrings.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -82,7 +82,8 @@ def main() -> None:
     """Run the command line; a request it cannot parse gets one line and exit code 2."""
     open_standard_streams()
     try:
-        sys.exit(app(standalone_mode=False))
+        with home_folder():
+            sys.exit(app(standalone_mode=False))
     except Exception as error:
         # Typer's own, of whichever click it brings: a command, an option, an argument.
         if not hasattr(error, "format_message"):

@@ -15,8 +15,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast
 
 import typer
@@ -94,6 +96,18 @@ def open_standard_streams() -> None:
                 os.dup2(null, descriptor)
                 os.close(null)
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+@contextmanager
+def home_folder() -> Iterator[None]:
+    """Give a user without HOME and without an entry in passwd a cache for this command."""
+    with ExitStack() as stack:
+        try:
+            Path.home()
+        except RuntimeError:
+            folder = stack.enter_context(TemporaryDirectory())
+            os.environ.setdefault("XDG_CACHE_HOME", folder)
+        yield
 
 
 @contextmanager

@@ -117,8 +117,10 @@ def _compile(compiler: str) -> Path:
 
 def _cache() -> Path:
     """A folder that only this user can write: its contents are executed."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "tacoskip"
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tacoskip"
+    except RuntimeError:  # a user without HOME and without an entry in passwd
+        raise OSError("no home folder to keep it in: set XDG_CACHE_HOME") from None
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = folder.stat()
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
