@@ -132,7 +132,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def write_whole(path: str | Path, content: bytes | str) -> None:
     """Write a file atomically; text is written as UTF-8. Raises OSError when the disk is full."""
     with whole_file(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(
+            content.encode(errors="backslashreplace") if isinstance(content, str) else content
+        )
 
 
 def decode_text(raw: bytes, name: str | Path) -> str:

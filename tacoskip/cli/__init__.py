@@ -38,7 +38,7 @@ tacoskip prepare recipe=mine data.root=~/recordings
 tacoskip train recipe=fsdd block=residual train.max_minutes=10
 tacoskip train run=runs/fsdd
 tacoskip synthesize runs/demo "Six ducks slept." -o ducks.wav --plot
-tacoskip synthesize runs/demo --file story.txt -o story
+tacoskip synthesize runs/demo --file story.txt -o story.wav --speed 1.2 --times srt
 tacoskip transcribe runs/demo_asr ducks.wav
 tacoskip transcribe runs/demo_asr *.wav --format srt -o subtitles
 tacoskip align runs/demo_asr ducks.wav "six ducks slept"

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,6 +46,29 @@ LanguageModel = Annotated[
         show_default=False,
     ),
 ]
+
+
+@dataclass
+class Delivery:
+    """How a text is spoken."""
+
+    speed: Annotated[float, typer.Option(help="Times as fast, with the same pitch.")] = 1.0
+    lexicon: Annotated[
+        str,
+        typer.Option(metavar="FILE", help="Lines of a word and its respelling or [[phonemes]]."),
+    ] = ""
+    trim: Annotated[bool, typer.Option("--trim", help="Cut the silence around each sentence.")] = (
+        False
+    )
+    lufs: Annotated[
+        float | None, typer.Option(help="Loudness by BS.1770, such as -23.", show_default=False)
+    ] = None
+    times: Annotated[
+        Literal["srt", "vtt", "json"] | None,
+        typer.Option(help="Write when each word is spoken beside the audio.", show_default=False),
+    ] = None
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 

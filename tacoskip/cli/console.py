@@ -17,9 +17,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast, get_type_hints
 
 import typer
 
@@ -48,12 +49,19 @@ _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Wrap a command: warnings and errors become lines on stderr, errors become exit codes.
 
-    Adds the option --quiet. TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
+    Adds the option --quiet, and the fields of each parameter that is a dataclass as options.
+    TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
     """
+    signature = inspect.signature(command)
+    parameters = signature.parameters.values()
+    groups = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        token = _quiet.set(bool(kwargs.pop("quiet", False)))
+        values = cast(dict[str, Any], kwargs)
+        token = _quiet.set(bool(values.pop("quiet", False)))
+        for name, group in groups.items():
+            values[name] = group(**{each.name: values.pop(each.name) for each in fields(group)})
         try:
             with _warnings_as_lines(), _threads_as_lines():
                 command(*args, **kwargs)
@@ -78,13 +86,26 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         finally:
             _quiet.reset(token)
 
-    signature, wrapper = inspect.signature(command), cast(Any, run)
-    quiet = inspect.Parameter(
-        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet
-    )
-    wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), quiet])
-    wrapper.__annotations__ = {**command.__annotations__, "quiet": Quiet}
+    _show_options(run, signature, groups)
     return run
+
+
+def _show_options(
+    run: Callable[..., None], signature: inspect.Signature, groups: dict[str, type]
+) -> None:
+    """Show typer the options of a command: those of its groups, and --quiet."""
+    parameters = [one for one in signature.parameters.values() if one.name not in groups]
+    named = inspect.Parameter.KEYWORD_ONLY
+    for group in groups.values():
+        hints = get_type_hints(group, include_extras=True)
+        parameters += [
+            inspect.Parameter(each.name, named, default=each.default, annotation=hints[each.name])
+            for each in fields(group)
+        ]
+    parameters.append(inspect.Parameter("quiet", named, default=False, annotation=Quiet))
+    wrapper = cast(Any, run)
+    wrapper.__signature__ = signature.replace(parameters=parameters)
+    wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
 
 
 def open_standard_streams() -> None:
@@ -96,6 +117,8 @@ def open_standard_streams() -> None:
                 os.dup2(null, descriptor)
                 os.close(null)
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+        if mode == "w" and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="backslashreplace")  # names that are not UTF-8
 
 
 @contextmanager
@@ -207,21 +230,20 @@ class Bar:
 
 
 def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
 
 
 def _one_line(error: Exception) -> str:
-    text = _printable(" ".join(str(error).split()))
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        return _printable(f"{where}{error.strerror}")
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if not isinstance(error, ValueError | RuntimeError | OSError):
         text = f"{type(error).__name__}: {text} (TACOSKIP_DEBUG=1 shows where)"
     return text if len(text) <= 500 else f"{text[:500]} ..."
 
 
-def _printable(line: str) -> str:
-    """Return text from a file without control characters, which a terminal would obey."""
+def printable(line: str) -> str:
+    """Return a line without control characters, which a terminal would obey."""
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
@@ -230,7 +252,7 @@ def _warnings_as_lines() -> Iterator[None]:
     seen: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: object) -> None:
-        line = _printable(" ".join(str(message).split()))
+        line = " ".join(str(message).split())
         if line not in seen:
             seen.add(line)
             log(line, warning=True)

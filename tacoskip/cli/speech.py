@@ -8,6 +8,7 @@ import typer
 
 from tacoskip.cli.arguments import (
     Beam,
+    Delivery,
     Device,
     Json,
     LanguageModel,
@@ -54,19 +55,23 @@ def synthesize(
     seed: Annotated[int, typer.Option(help="Same text and seed, same bytes.", min=0)] = 0,
     device: Device = "auto",
     json: Json = False,
+    delivery: Delivery = Delivery(),  # noqa: B008 (read only)
 ) -> None:
     """Synthesize speech from text.
 
     Reads TEXT, the lines of a file, or standard input. Several lines go into one file, one after
     another; where -o names a folder, into FOLDER/0001.wav and so on. A file that -o names is
     replaced, with a message. A warning names each sentence that did not end by itself or lost its
-    alignment.
+    alignment. In a text `[pause 0.5s]` or `<break time="500ms"/>` is a pause, and `[[phonemes]]`
+    are spoken as they are by a voice of phonemes.
     """
     from tacoskip.cli import synthesis
 
     out = synthesis.choose_out(out)
-    if out == "-" and (plot or json):
-        raise ValueError("expected -o FILE with --plot or --json, got -o -")
+    whole = delivery.times or delivery.trim or delivery.lufs is not None
+    if out == "-" and (plot or json or whole):
+        options = "--plot, --json, --times, --trim or --lufs"
+        raise ValueError(f"expected -o FILE with {options}, got -o -")
     texts = synthesis.read_texts(text, file)
     sink = sys.stdout.buffer
     with working():
@@ -74,9 +79,9 @@ def synthesize(
 
         voice = load_voice(run, device)
         if out == "-":
-            synthesis.stream(voice, texts, speaker, seed, sink)
+            synthesis.stream(voice, texts, speaker, seed, delivery, sink)
             return
-        result = synthesis.synthesize(voice, texts, out, speaker, plot, seed)
+        result = synthesis.synthesize(voice, texts, out, speaker, seed, delivery, plot)
     if json:
         emit_json(result)
 
@@ -136,7 +141,7 @@ def align(
 
         transcript = load_recognizer(run, device).align(audio, text)
         if out is not None:
-            transcripts.write([transcript], format, out)
+            transcripts.write(transcript, format, Path(out), set())
     if out is None:
         print(transcript.render(format))
 

@@ -1,23 +1,27 @@
 """The work of `tacoskip synthesize`: which texts, into which files, or down a pipe."""
 
+import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tacoskip.cli.arguments import nearest_path
+from tacoskip.cli.arguments import Delivery, nearest_path
 from tacoskip.cli.console import Bar, log
+from tacoskip.files import decode_text, read_regular, write_whole
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tacoskip.synthesis.voice import Speech, Voice
+    from tacoskip.synthesis.speech import Speech
+    from tacoskip.synthesis.voice import Voice
+    from tacoskip.timed_words import Word
 
 DEFAULT_OUT = "speech.wav"
 AUDIO_SUFFIXES = (".wav", ".flac")
 TEXTS_AT_ONCE = 16
+TEXT_BYTES = 100_000_000  # of a file of texts
 
 
 def read_texts(text: str | None, file: str | None) -> list[str]:
@@ -32,12 +36,8 @@ def read_texts(text: str | None, file: str | None) -> list[str]:
         return [text or ""]
     name = "standard input" if file in (None, "-") else str(file)
     raw = sys.stdin.buffer.read() if file in (None, "-") else _read_bytes(Path(str(file)))
-    try:
-        lines = raw.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        byte = f"byte 0x{raw[error.start]:02x} at {error.start}"
-        raise ValueError(f"{name}: expected UTF-8 text, got {byte}") from None
-    texts = [line.strip() for line in lines if line.strip()]
+    lines = [line.strip() for line in decode_text(raw, name).splitlines()]
+    texts = [line for line in lines if line]
     if not texts:
         raise ValueError(f"{name}: expected a line of text, got none")
     return texts
@@ -68,44 +68,46 @@ def choose_out(out: str | None) -> str:
 
 
 def synthesize(
-    voice: "Voice", texts: list[str], out: str, speaker: str | None, plot: bool, seed: int
+    voice: "Voice",
+    texts: list[str],
+    out: str,
+    speaker: str | None,
+    seed: int,
+    delivery: Delivery,
+    plot: bool,
 ) -> dict[str, Any]:
     """Synthesize the texts into `out`: one file, or a folder with a file for each text.
 
     Returns for each text the file, its length, and whether the speech ended by itself.
     """
-    from tacoskip.synthesis.long_text import TEXT_PAUSE_SECONDS, join_waves
-
     target, work = Path(out), 0.0
     folder = target.suffix not in AUDIO_SUFFIXES
     if folder:
         target.mkdir(exist_ok=True)
     results: list[dict[str, Any]] = []
-    waves = list["NDArray[np.float32]"]()
-    for number, (speech, spent) in enumerate(_speeches(voice, texts, speaker, seed), 1):
+    joined = list["Speech"]()
+    for number, (speech, spent) in enumerate(_speeches(voice, texts, speaker, seed, delivery), 1):
         work += spent
         for warning in speech.warnings:
             log(f"{_excerpt(speech.text)}: {warning}", warning=True)
         path = target / f"{number:04d}.wav" if folder else target
-        picture = path.with_suffix(".png")
-        if not folder and len(texts) > 1:
-            picture = path.with_name(f"{path.stem}-{number:04d}.png")
-        if folder:
-            _write(path, speech.wave, speech.sample_rate)
-        waves.append(speech.wave)
         results.append({"text": speech.text, "file": str(path), "seconds": speech.seconds})
         results[-1] |= {"stopped": speech.stopped, "warnings": speech.warnings}
+        if folder:
+            _write([speech], path, delivery.times)
+        else:
+            joined.append(replace(speech, alignments=[], mel=speech.mel[:0].copy()))
         if plot:
-            _plot(speech, picture)
-            results[-1]["plot"] = str(picture)
-    rate = voice.sample_rate
-    if not folder:
-        _write(target, join_waves(waves, rate, TEXT_PAUSE_SECONDS), rate)
+            several = not folder and len(texts) > 1
+            picture = path.with_name(f"{path.stem}-{number:04d}" if several else path.stem)
+            results[-1]["plot"] = str(_plot(speech, Path(f"{picture}.png")))
+    if joined:
+        _write(joined, target, delivery.times)
     seconds = sum(result["seconds"] for result in results)
     log(f"{seconds:.2f} s of speech in {work:.2f} s")
     return {
         "out": out,
-        "sample_rate": rate,
+        "sample_rate": voice.sample_rate,
         "speaker": speaker,
         "seed": seed,
         "speech": results,
@@ -114,50 +116,88 @@ def synthesize(
 
 
 def stream(
-    voice: "Voice", texts: list[str], speaker: str | None, seed: int, sink: BinaryIO
+    voice: "Voice",
+    texts: list[str],
+    speaker: str | None,
+    seed: int,
+    delivery: Delivery,
+    sink: BinaryIO,
 ) -> None:
     """Write a 16-bit wav to `sink` while it is synthesized."""
     from tacoskip.synthesis.stream import stream_texts, write_wav
 
-    write_wav(stream_texts(voice, texts, speaker, seed), voice.sample_rate, sink)
+    waves = stream_texts(voice, texts, speaker, seed, delivery.speed, _lexicon(delivery))
+    write_wav(waves, voice.sample_rate, sink)
 
 
 def _speeches(
-    voice: "Voice", texts: list[str], speaker: str | None, seed: int
+    voice: "Voice", texts: list[str], speaker: str | None, seed: int, delivery: Delivery
 ) -> Iterator[tuple["Speech", float]]:
     """Yield each text's speech and the seconds of work it took."""
+    controls = {"speed": delivery.speed, "lexicon": _lexicon(delivery)}
+    controls |= {"trim": delivery.trim, "lufs": delivery.lufs}
     with Bar("synthesize") as bar:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             if start:
                 bar.show(start / len(texts), f"{start} of {len(texts)} texts")
             chosen = texts[start : start + TEXTS_AT_ONCE]
             began = time.monotonic()
-            speeches = voice.synthesize(chosen, speaker=speaker, seed=seed)
+            speeches = voice.synthesize(chosen, speaker=speaker, seed=seed, **controls)
             assert isinstance(speeches, list)
             spent = (time.monotonic() - began) / len(chosen)
             yield from ((speech, spent) for speech in speeches)
 
 
+def _lexicon(delivery: Delivery) -> dict[str, str]:
+    from tacoskip.text.markup import read_lexicon
+
+    return read_lexicon(delivery.lexicon) if delivery.lexicon else {}
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, TEXT_BYTES)
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}{nearest_path(path)}") from None
 
 
-def _write(path: Path, wave: "NDArray[np.float32]", sample_rate: int) -> None:
+def _write(speeches: list["Speech"], path: Path, times: str | None) -> None:
+    """Write speeches one after another into a file, and when their words are spoken."""
     from tacoskip.audio import write_audio
+    from tacoskip.synthesis.long_text import TEXT_PAUSE_SECONDS, join_waves
+    from tacoskip.synthesis.speech import shifted
+    from tacoskip.timed_words import row, srt, vtt
 
-    verb = "replaced" if path.exists() else "wrote"
-    write_audio(path, wave, sample_rate)
-    log(f"{verb} {path}")
+    rate, at = speeches[0].sample_rate, 0.0
+    pauses = [0.0, *[TEXT_PAUSE_SECONDS] * (len(speeches) - 1), 0.0]
+    with _logged(path):
+        write_audio(path, join_waves([speech.wave for speech in speeches], rate, pauses), rate)
+    if times is None:
+        return
+    words, sentences = list["Word"](), list["Word"]()
+    for speech in speeches:
+        words += shifted(speech.words, at)
+        sentences += shifted(speech.sentences, at)
+        at += speech.seconds + TEXT_PAUSE_SECONDS
+    rows = {"words": [*map(row, words)], "sentences": [*map(row, sentences)]}
+    text = json.dumps(rows, ensure_ascii=False, indent=1) if times == "json" else ""
+    beside = path.with_suffix(f".{times}")
+    with _logged(beside):
+        write_whole(beside, text or {"srt": srt, "vtt": vtt}[times](words))
 
 
-def _plot(speech: "Speech", path: Path) -> None:
+def _plot(speech: "Speech", path: Path) -> Path:
     from tacoskip.synthesis.plot import plot_speech
 
+    with _logged(path):
+        plot_speech(speech, path)
+    return path
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
     verb = "replaced" if path.exists() else "wrote"
-    plot_speech(speech, path)
+    yield
     log(f"{verb} {path}")
 
 

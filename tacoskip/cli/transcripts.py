@@ -1,12 +1,11 @@
 """The work of `tacoskip transcribe` and `align`: which files, in which format, to where."""
 
-import json
+import os
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tacoskip.cli.console import Bar, log
+from tacoskip.cli.console import Bar, log, printable
 from tacoskip.files import write_whole
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from tacoskip.recognition.transcript import Transcript
 
 SUFFIXES = {"text": ".txt", "textgrid": ".TextGrid"}  # of json, srt and vtt their names
+LONGEST_STEM = 200  # bytes of a name, of which most file systems take 255
 
 
 def check_request(kind: str, out: str | None, files: int = 1) -> None:
@@ -32,40 +32,41 @@ def transcribe(
 ) -> tuple[str, list[str]]:
     """Transcribe files; return what goes to standard output, and the errors, a line a file.
 
-    out: a folder that takes a file for each recording instead.
+    out: a folder that takes a file for each recording instead, as soon as it is transcribed.
     """
-    errors, transcripts = [], list["Transcript"]()
-    began = time.monotonic()
+    errors, lines, seconds = [], list[str](), 0.0
+    began, written = time.monotonic(), set[Path]()
     with Bar("transcribe") as bar:
-        for number, transcript in enumerate(recognizer.transcribe_files(paths), 1):
-            bar.show(number / len(paths), transcript.source)
-            if transcript.error:
-                errors.append(transcript.error)
+        for number, one in enumerate(recognizer.transcribe_files(paths), 1):
+            bar.show(number / len(paths), printable(one.source))
+            seconds += one.seconds
+            if one.error:
+                errors.append(one.error)
+            elif out is not None:
+                write(one, kind, Path(out), written)
+            elif kind == "text" and len(paths) > 1:
+                lines.append(f"{printable(one.source)}: {one.text}")
             else:
-                transcripts.append(transcript)
-    spent = time.monotonic() - began
-    log(f"{sum(one.seconds for one in transcripts):.1f} s of speech in {spent:.1f} s")
-    if out is not None:
-        write(transcripts, kind, out)
-        return "", errors
-    if kind == "json":
-        found = {"transcripts": [one.to_dict() for one in transcripts]}
-        return json.dumps(found, ensure_ascii=False), errors
-    if kind == "text" and len(paths) > 1:
-        return "\n".join(f"{one.source}: {one.text}" for one in transcripts), errors
-    return "\n".join(one.render(kind) for one in transcripts), errors
+                lines.append(one.render(kind))
+    log(f"{seconds:.1f} s of speech in {time.monotonic() - began:.1f} s")
+    if kind == "json" and out is None:
+        return f'{{"transcripts": [{", ".join(lines)}]}}', errors
+    return "\n".join(lines), errors
 
 
-def write(transcripts: Iterable["Transcript"], kind: str, folder: str) -> None:
-    """Write a file for each transcript into the folder, named for its recording; log its name."""
-    Path(folder).mkdir(exist_ok=True)
-    written: list[Path] = []
-    for transcript in transcripts:
-        stem, suffix, number = Path(transcript.source).stem, SUFFIXES.get(kind, f".{kind}"), 1
-        path = Path(folder) / f"{stem}{suffix}"
-        while path in written:  # recordings of one name from several folders
-            number += 1
-            path = Path(folder) / f"{stem}-{number}{suffix}"
-        write_whole(path, transcript.render(kind) + "\n")
-        written.append(path)
-        log(f"wrote {path}")
+def write(transcript: "Transcript", kind: str, folder: Path, written: set[Path]) -> None:
+    """Write a transcript into a file of the folder that is named for its recording.
+
+    written: files of this request, which recordings of the same name in other folders get a number
+    beside.
+    """
+    folder.mkdir(exist_ok=True)
+    stem, number = os.fsdecode(os.fsencode(Path(transcript.source).stem)[:LONGEST_STEM]), 1
+    suffix = SUFFIXES.get(kind, f".{kind}")
+    path = folder / f"{stem}{suffix}"
+    while path in written:
+        number += 1
+        path = folder / f"{stem}-{number}{suffix}"
+    write_whole(path, transcript.render(kind) + "\n")
+    written.add(path)
+    log(f"wrote {path}")

@@ -27,7 +27,8 @@ from tacoskip.loading import load_voice
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.synthesis.alignment import alignment_score
-from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.synthesis.speech import Speech
+from tacoskip.synthesis.voice import Voice
 from tacoskip.text.letters import plain_words
 
 FIGURES = ("mcd_db", "f0_rmse_cents", "alignment", "stop_failures", "rtf")

@@ -164,6 +164,8 @@ class SpeechRecognizer:
                     if samples >= BATCH_SECONDS * self.sample_rate:
                         self._recognize(batch)
                         batch.clear()
+            except OSError as error:
+                recording.error = f"{source}: {error.strerror}"
             except ValueError as error:
                 recording.error = str(error)
             recording.is_read = True

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tacoskip.files import save_figure
-from tacoskip.synthesis.voice import Speech
+from tacoskip.synthesis.speech import Speech
 from tacoskip.text.symbols import END
 
 NAMED_SYMBOLS = 120  # more than these do not fit on the axis of a picture
+DRAWN_SYMBOLS = 2000
 
 
 def plot_speech(speech: Speech, path: str | Path) -> None:
@@ -28,10 +31,16 @@ def plot_speech(speech: Speech, path: str | Path) -> None:
     )
     top.set(title=title, xlabel="seconds", ylabel="mel band")
     figure.colorbar(image, ax=top, label="log10 magnitude")
+    bottom.set(title="attention to the text", xlabel="decoder step", ylabel="symbol")
+    if len(speech.symbols) > DRAWN_SYMBOLS:  # the matrix grows with their square
+        sizes = np.cumsum([0, *(one.shape[1] for one in speech.alignments)])
+        pairs = zip(speech.alignments, sizes, strict=False)
+        bottom.plot(np.concatenate([one.argmax(axis=1) + start for one, start in pairs]))
+        save_figure(figure, path)
+        return
     image = bottom.imshow(
         speech.alignment.T, origin="lower", aspect="auto", interpolation="nearest", vmin=0
     )
-    bottom.set(title="attention to the text", xlabel="decoder step", ylabel="symbol")
     if named and speech.symbols:
         names = [{" ": "space", END: "end"}.get(symbol, symbol) for symbol in speech.symbols]
         bottom.set_yticks(range(len(names)), names, fontsize=7)

@@ -1,7 +1,7 @@
 """A 16-bit wav that is written while it is synthesized."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -12,13 +12,18 @@ from tacoskip.synthesis.voice import Voice
 
 
 def stream_texts(
-    voice: Voice, texts: Iterable[str], speaker: str | None = None, seed: int = 0
+    voice: Voice,
+    texts: Iterable[str],
+    speaker: str | None = None,
+    seed: int = 0,
+    speed: float = 1.0,
+    lexicon: Mapping[str, str] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Yield waves (N,) of texts as they are ready, with a pause between two texts."""
     for number, text in enumerate(texts):
         if number:
             yield silence(TEXT_PAUSE_SECONDS, voice.sample_rate)
-        yield from voice.stream(text, speaker=speaker, seed=seed)
+        yield from voice.stream(text, speaker, seed, speed=speed, lexicon=lexicon)
 
 
 def write_wav(waves: Iterable[NDArray[np.float32]], sample_rate: int, sink: BinaryIO) -> None:

@@ -6,13 +6,13 @@ linear bins, N samples.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd, GriffinLimStream
@@ -20,13 +20,13 @@ from tacoskip.config import Config
 from tacoskip.messages import nearest
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder.exported import OnnxTacotron
-from tacoskip.synthesis.alignment import alignment_warnings
-from tacoskip.synthesis.long_text import (
-    SENTENCE_PAUSE_SECONDS,
-    batches_by_length,
-    join_waves,
-    silence,
-    spoken_sentences,
+from tacoskip.synthesis.long_text import Script, batches_by_length, read_script, silence
+from tacoskip.synthesis.speech import (
+    LOWEST_LUFS,
+    Sentence,
+    Speech,
+    join_sentences,
+    spoken_words,
 )
 from tacoskip.text import Tokenizer
 
@@ -35,47 +35,11 @@ LENGTH_FACTOR = 2.5
 # Attention this long on the last symbol ends a sentence whose stop token failed. In recordings it
 # rests there 0.08 s on average and 0.34 s at most (docs/explanation/experiments/phonemes.md).
 REST_SECONDS = 0.5
+LEAST_SPEED, HIGHEST_SPEED = 0.5, 2.0
 
 
 class UnseenSymbols(UserWarning):
     """Symbols of a text that occur in none of the texts the voice was trained on."""
-
-
-@dataclass
-class Speech:
-    """A synthesized text: wave (N,) float32, mel (T, M) log10 magnitude, alignment (L, S) to the
-    symbols of all its sentences.
-
-    stopped: every sentence ended by itself. warnings: what went wrong.
-    """
-
-    text: str
-    wave: NDArray[np.float32]
-    sample_rate: int
-    mel: NDArray[np.float32]
-    alignment: NDArray[np.float32]
-    stopped: bool
-    symbols: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        return len(self.wave) / self.sample_rate
-
-
-@dataclass
-class _Sentence:
-    """A sentence after the network: ids (S,), mel (T, M), linear (T, F), alignment (L, S)."""
-
-    ids: list[int]
-    mel: Tensor
-    linear: Tensor
-    alignment: Tensor
-    stopped: bool
-
-    @property
-    def warnings(self) -> list[str]:
-        return alignment_warnings(self.alignment.numpy(), self.stopped)
 
 
 class Voice:
@@ -107,46 +71,77 @@ class Voice:
         return self.config.audio.sample_rate
 
     def synthesize(
-        self, text: str | list[str], speaker: str | None = None, seed: int = 0
+        self,
+        text: str | list[str],
+        speaker: str | None = None,
+        seed: int = 0,
+        speed: float = 1.0,
+        lexicon: Mapping[str, str] | None = None,
+        trim: bool = False,
+        lufs: float | None = None,
     ) -> "Speech | list[Speech]":
         """Synthesize one text (returns a Speech) or several together (returns a list).
 
-        The same text, speaker and seed give the same samples. Raises ValueError for an unknown
-        speaker or a text without words. Warns of characters that the voice has no symbol for
+        A text may hold `[pause 0.5s]`, `<break time="500ms"/>` and `[[phonemes]]`. speed: times
+        as fast, 0.5 to 2, with the same pitch. lexicon: respellings by word, see `read_lexicon`.
+        trim: cut the silence around each sentence. lufs: loudness by BS.1770, -70 to 0. The same
+        arguments give the same samples. Raises ValueError for an unknown speaker, a control out of
+        its range or a text without words. Warns of characters that the voice has no symbol for
         (DroppedCharacters) and of symbols it was not trained on (UnseenSymbols).
         """
+        check_controls(speed, lufs)
         texts = [text] if isinstance(text, str) else list(text)
-        groups = [self._encode(one) for one in texts]
-        sentences = iter(self._run([ids for group in groups for ids in group], speaker))
+        scripts = [read_script(one, lexicon) for one in texts]
+        ids = [each for script in scripts for each in self._encode(script)]
+        written = [sentence for script in scripts for sentence in script.sentences]
+        done: dict[int, Sentence] = {}
+        for batch in batches_by_length(ids):
+            chosen = [written[i] for i in batch]
+            sentences = self._run(chosen, [ids[i] for i in batch], speaker, speed)
+            self._invert(sentences, seed, trim)
+            done |= zip(batch, sentences, strict=True)
+        ready = iter(done[i] for i in range(len(ids)))
         speeches = [
-            self._speech(one, [next(sentences) for _ in group], seed)
-            for one, group in zip(texts, groups, strict=True)
+            join_sentences(
+                one, script, [next(ready) for _ in script.sentences], self.sample_rate, lufs
+            )
+            for one, script in zip(texts, scripts, strict=True)
         ]
         return speeches[0] if isinstance(text, str) else speeches
 
     def stream(
-        self, text: str, speaker: str | None = None, seed: int = 0, chunk_seconds: float = 0.5
+        self,
+        text: str,
+        speaker: str | None = None,
+        seed: int = 0,
+        chunk_seconds: float = 0.5,
+        speed: float = 1.0,
+        lexicon: Mapping[str, str] | None = None,
     ) -> Iterator[NDArray[np.float32]]:
         """Synthesize sentence by sentence: yields waves (N,) as they are ready.
 
-        The phase continues from one wave of a sentence to the next.
+        The phase continues from one wave of a sentence to the next. See `synthesize`.
         """
         step = max(1, round(chunk_seconds * self.config.audio.frames_per_second))
-        for number, ids in enumerate(self._encode(text), 1):
-            if number > 1:
-                yield silence(SENTENCE_PAUSE_SECONDS, self.sample_rate)
-            (sentence,) = self._run([ids], speaker)
+        check_controls(speed)
+        script = read_script(text, lexicon)
+        sentences = zip(script.sentences, self._encode(script), script.pauses, strict=False)
+        for number, (one, ids, pause) in enumerate(sentences, 1):
+            if pause:
+                yield silence(pause, self.sample_rate)
+            (sentence,) = self._run([one], [ids], speaker, speed)
             for warning in sentence.warnings:
                 warnings.warn(f"sentence {number}: {warning}", stacklevel=2)
             inversion = GriffinLimStream(self.config.audio, self.config.griffin_lim, seed=seed)
             for start in range(0, len(sentence.linear), step):
                 yield inversion.push(sentence.linear[start : start + step])
             yield inversion.flush()
+        if script.pauses[-1]:
+            yield silence(script.pauses[-1], self.sample_rate)
 
-    def _encode(self, text: str) -> list[list[int]]:
+    def _encode(self, script: Script) -> list[list[int]]:
         """Return the symbols of each sentence."""
-        self.tokenizer.read(text)  # raises, and names the whole text, where it has no words
-        sentences = self.tokenizer.encode_many(spoken_sentences(text))
+        sentences = self.tokenizer.encode_many(script.sentences)
         unseen = {i for ids in sentences for i in ids} - self.seen_symbols
         if self.seen_symbols and unseen:
             names = ", ".join(repr(self.tokenizer.symbols[i]) for i in sorted(unseen))
@@ -165,25 +160,45 @@ class Voice:
             raise ValueError(f"unknown speaker '{speaker}'{hint}")
         return self.speakers.index(speaker)
 
-    def _run(self, sentences: list[list[int]], speaker: str | None) -> list[_Sentence]:
-        """Run the network over sentences; their order is kept."""
-        index = self._speaker_index(speaker)
-        done: dict[int, _Sentence] = {}
+    def _run(
+        self, sentences: list[str], ids: list[list[int]], speaker: str | None, speed: float
+    ) -> list[Sentence]:
+        """Run the network over a batch of sentences and stretch what it predicts."""
         self.model.eval()
-        for batch in batches_by_length(sentences):
-            output = self._infer([sentences[i] for i in batch], index)
-            mel, linear = self.model.restore(output.mel, output.linear)
-            for row, i in enumerate(batch):
-                frames = int(output.mel_lengths[row])
-                steps = -(-frames // self.model.reduction)
-                done[i] = _Sentence(
-                    sentences[i],
-                    mel[row, :frames].cpu(),
-                    linear[row, :frames].cpu(),
-                    output.alignments[row, :steps, : len(sentences[i])].cpu(),
+        output = self._infer(ids, self._speaker_index(speaker))
+        mel, linear = self.model.restore(output.mel, output.linear)
+        step_seconds = self.model.reduction / self.config.audio.frames_per_second / speed
+        done = []
+        for row, (text, symbols) in enumerate(zip(sentences, ids, strict=True)):
+            frames = int(output.mel_lengths[row])
+            steps = -(-frames // self.model.reduction)
+            names = [self.tokenizer.symbols[i] for i in symbols]
+            alignment = output.alignments[row, :steps, : len(symbols)].cpu().numpy()
+            words = self.tokenizer.spoken(text).split()
+            done.append(
+                Sentence(
+                    text,
+                    names,
+                    mel[row, :frames].cpu().numpy(),
+                    stretch(linear[row, :frames], speed).cpu(),
+                    alignment,
                     bool(output.stopped[row]),
+                    spoken_words(alignment, names, step_seconds, words),
                 )
-        return [done[i] for i in range(len(sentences))]
+            )
+        return done
+
+    def _invert(self, sentences: list[Sentence], seed: int, trim: bool) -> None:
+        """Give a batch of sentences their waves in place of their magnitudes."""
+        linear = pad_sequence(
+            [s.linear for s in sentences], batch_first=True, padding_value=self.front_end.floor
+        )
+        lengths = torch.tensor([len(s.linear) for s in sentences])
+        waves = self.front_end.to_wave(linear, lengths, self.config.griffin_lim, seed=seed)
+        for sentence, wave in zip(sentences, waves, strict=True):
+            sentence.wave, sentence.linear = wave.cpu().numpy(), torch.zeros(0)
+            if trim:
+                sentence.trim(self.sample_rate)
 
     def _infer(self, sentences: list[list[int]], speaker: int) -> TacotronOutput:
         symbols = pad_sequence([torch.tensor(ids) for ids in sentences], batch_first=True)
@@ -199,29 +214,18 @@ class Voice:
             round(REST_SECONDS * second),
         )
 
-    def _speech(self, text: str, sentences: list[_Sentence], seed: int) -> Speech:
-        """Invert the sentences of one text and join them."""
-        from scipy.linalg import block_diag
 
-        linear = pad_sequence(
-            [s.linear for s in sentences], batch_first=True, padding_value=self.front_end.floor
-        )
-        lengths = torch.tensor([len(s.linear) for s in sentences])
-        waves = self.front_end.to_wave(linear, lengths, self.config.griffin_lim, seed=seed)
-        several = len(sentences) > 1
-        return Speech(
-            text=text,
-            wave=join_waves(
-                [wave.cpu().numpy() for wave in waves], self.sample_rate, SENTENCE_PAUSE_SECONDS
-            ),
-            sample_rate=self.sample_rate,
-            mel=torch.cat([s.mel for s in sentences]).numpy(),
-            alignment=block_diag(*(s.alignment.numpy() for s in sentences)),
-            stopped=all(s.stopped for s in sentences),
-            symbols=[self.tokenizer.symbols[i] for s in sentences for i in s.ids],
-            warnings=[
-                f"sentence {number}: {warning}" if several else warning
-                for number, sentence in enumerate(sentences, 1)
-                for warning in sentence.warnings
-            ],
-        )
+def stretch(linear: Tensor, speed: float) -> Tensor:
+    """Return magnitudes (T, F) with T / speed frames: other times, the same pitch."""
+    if speed == 1:
+        return linear
+    frames = max(1, round(len(linear) / speed))
+    return functional.interpolate(linear.T[None], frames, mode="linear", align_corners=True)[0].T
+
+
+def check_controls(speed: float, lufs: float | None = None) -> None:
+    """Raise ValueError for a control out of its range."""
+    if not LEAST_SPEED <= speed <= HIGHEST_SPEED:
+        raise ValueError(f"expected speed={LEAST_SPEED:g} to {HIGHEST_SPEED:g}, got {speed:g}")
+    if lufs is not None and not LOWEST_LUFS <= lufs <= 0:
+        raise ValueError(f"expected lufs={LOWEST_LUFS:g} to 0, got {lufs:g}")

@@ -19,7 +19,8 @@ from tacoskip.masks import lengths_to_mask
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import Checkpoint, build_tacotron, save_checkpoint
-from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.synthesis.speech import Speech
+from tacoskip.synthesis.voice import Voice
 from tacoskip.text import Tokenizer
 
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))

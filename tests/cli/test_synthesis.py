@@ -5,6 +5,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from tacoskip.cli import app
-from tacoskip.synthesis.voice import Speech
+from tacoskip.synthesis.speech import Speech
+from tacoskip.timed_words import Word
 
 RATE = 8000
+CONTROLS: list[dict[str, Any]] = []
 
 
 def tacoskip(*arguments: str, stdin: bytes | None = None) -> Result:
@@ -37,8 +40,9 @@ class FakeVoice:
         return np.sin(2 * np.pi * pitch * np.arange(80 * len(text)) / RATE, dtype=np.float32) / 2
 
     def synthesize(
-        self, texts: list[str], speaker: str | None = None, seed: int = 0
+        self, texts: list[str], speaker: str | None = None, seed: int = 0, **controls: Any
     ) -> list[Speech]:
+        CONTROLS.append(controls)
         warnings.warn("dropped 1 characters", UserWarning, stacklevel=2)
         return [
             Speech(
@@ -46,15 +50,17 @@ class FakeVoice:
                 wave=self.tone(text, speaker, seed),
                 sample_rate=RATE,
                 mel=np.zeros((20, 4), dtype=np.float32),
-                alignment=np.eye(10, dtype=np.float32),
+                alignments=[np.eye(10, dtype=np.float32)],
                 stopped="endless" not in text,
                 warnings=["did not end by itself"] if "endless" in text else [],
+                sentences=[Word(text, 0.0, 0.01 * len(text))],
+                words=[Word(text, 0.0, 0.01 * len(text))],
             )
             for text in texts
         ]
 
     def stream(
-        self, text: str, speaker: str | None = None, seed: int = 0
+        self, text: str, speaker: str | None = None, seed: int = 0, **controls: Any
     ) -> Iterator[NDArray[np.float32]]:
         yield from np.array_split(self.tone(text, speaker, seed), 3)
 
@@ -160,8 +166,10 @@ def test_stream_is_a_wav_and_nothing_else(voice: Path) -> None:
         (["hello", "-o", "/dev/null"], None, "got the file '/dev/null'"),
         (["hello", "-o", "gone/a.wav"], None, "no folder 'gone'"),
         (["hello", "-o", "dir.wav"], None, "expected a file for -o dir.wav, got a folder"),
-        (["hello", "-o", "-", "--plot"], None, "expected -o FILE with --plot or --json"),
-        (["hello", "-o", "-", "--json"], None, "expected -o FILE with --plot or --json"),
+        (["hello", "-o", "-", "--plot"], None, "expected -o FILE with --plot, --json"),
+        (["hello", "-o", "-", "--json"], None, "expected -o FILE with --plot, --json"),
+        (["hello", "-o", "-", "--lufs", "-20"], None, "expected -o FILE with --plot, --json"),
+        (["hello", "--lexicon", "gone.txt"], None, "gone.txt: no such lexicon file"),
     ],
 )
 def test_wrong_text_or_output_is_refused(
@@ -177,3 +185,26 @@ def test_wrong_text_or_output_is_refused(
     assert len(lines) == 1
     assert message in lines[0]
     assert sorted(voice.iterdir()) == before
+
+
+def test_controls_reach_the_voice(voice: Path) -> None:
+    Path("words.txt").write_text("Nguyen win\n")
+    options = ["--speed", "1.5", "--lufs", "-20", "--trim", "--lexicon", "words.txt"]
+    assert tacoskip("synthesize", "run", "hello", "-o", "a.wav", *options).exit_code == 0
+    expected = {"speed": 1.5, "lufs": -20.0, "trim": True, "lexicon": {"Nguyen": "win"}}
+    assert CONTROLS[-1] == expected
+
+
+def test_times_are_written_beside_the_audio(voice: Path) -> None:
+    text = b"hello\nthere you are"
+    for kind in ("srt", "vtt", "json"):
+        result = tacoskip("synthesize", "run", "-", "-o", "a.wav", "--times", kind, stdin=text)
+        assert f"wrote a.{kind}" in result.stderr
+    srt = "1\n00:00:00,000 --> 00:00:00,050\nhello\n\n2\n00:00:00,450 --> 00:00:00,580\n"
+    assert Path("a.srt").read_text() == srt.replace(",580\n", ",580\nthere you are\n")
+    assert Path("a.vtt").read_text().startswith("WEBVTT")
+    rows = json.loads(Path("a.json").read_text())
+    assert [row["start"] for row in rows["words"]] == [0.0, 0.45] and len(rows["sentences"]) == 2
+    tacoskip("synthesize", "run", "-", "-o", "out", "--times", "vtt", stdin=text)
+    names = ["0001.vtt", "0001.wav", "0002.vtt", "0002.wav"]
+    assert sorted(path.name for path in Path("out").iterdir()) == names

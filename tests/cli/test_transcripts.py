@@ -1,6 +1,7 @@
 """`transcribe`, `align`, `ngram` and `evaluate` of a recognizer."""
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -70,6 +71,23 @@ def test_unreadable_files_are_named_and_others_transcribed(folder: Path) -> None
     assert result.stdout.startswith(f"{folder / 'a.wav'}: ")
     alone = tacoskip("transcribe", folder / "run", folder / "none.wav", "--format", "srt")
     assert (alone.exit_code, alone.stdout) == (2, "")
+
+
+def test_odd_names_end_no_batch(folder: Path, tmp_path: Path) -> None:
+    """A name too long for the file system, one that is not UTF-8, one that a terminal obeys."""
+    sound = (folder / "b.wav").read_bytes()
+    odd = [os.fsdecode(b"caf\xe9.wav"), "\x1b]0;owned\x07.wav", "n" * 250 + ".wav"]
+    for name in odd:
+        (tmp_path / name).write_bytes(sound)
+    names = [tmp_path / ("n" * 300 + ".wav"), *(tmp_path / name for name in odd), folder / "b.wav"]
+    for kind in ("text", "json"):
+        result = tacoskip("transcribe", folder / "run", *names, "--format", kind)
+        assert result.exit_code == 2 and "File name too long" in result.stderr
+        assert "\x1b" not in result.stdout + result.stderr
+        rows = json.loads(result.stdout)["transcripts"] if kind == "json" else None
+        assert len(rows or result.stdout.splitlines()) == 4
+        tacoskip("transcribe", folder / "run", *names, "--format", kind, "-o", tmp_path / kind)
+        assert len(list((tmp_path / kind).iterdir())) == 4
 
 
 def test_folder_output_has_one_file_a_recording(folder: Path, tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from tacoskip.evaluation import voices as module
 from tacoskip.evaluation.judges import load_judge
 from tacoskip.evaluation.voices import FIGURES, RUNGS, evaluate, ladder_rows, table
 from tacoskip.run_folder import build_tacotron
-from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.synthesis.speech import Speech
+from tacoskip.synthesis.voice import Voice
 from tacoskip.text import Tokenizer
 
 RATE = 8000
@@ -74,7 +75,7 @@ class Playback:
             alignment[10:] = alignment[9]
         warnings = ["attention stuck at symbol 10 of 20"] if self.stuck else []
         mel = np.zeros((1, 40))
-        return Speech(text, wave, RATE, mel, alignment, not self.stuck, warnings=warnings)
+        return Speech(text, wave, RATE, mel, [alignment], not self.stuck, warnings=warnings)
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_silence_leaves_f0_unmeasured(
     run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     voice = Playback(config)
-    nothing = Speech("", np.zeros(0, np.float32), RATE, np.zeros((0, 40)), np.eye(9), False)
+    nothing = Speech("", np.zeros(0, np.float32), RATE, np.zeros((0, 40)), [np.eye(9)], False)
     monkeypatch.setattr(voice, "synthesize", lambda text, speaker, seed: nothing)
     found = evaluate_with(run, voice, monkeypatch, limit=2)
     assert found["f0_rmse_cents"]["n"] == 0 and math.isnan(found["f0_rmse_cents"]["mean"])

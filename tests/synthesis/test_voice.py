@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from tacoskip.audio.loudness import loudness
+from tacoskip.audio.trim import trim_silence
 from tacoskip.config import Config, load_config
 from tacoskip.run_folder import build_tacotron
 from tacoskip.synthesis.plot import plot_speech
-from tacoskip.synthesis.voice import Speech, UnseenSymbols, Voice
+from tacoskip.synthesis.speech import Speech, spoken_words
+from tacoskip.synthesis.voice import UnseenSymbols, Voice, stretch
 from tacoskip.text import Tokenizer
 
 
 @pytest.fixture(scope="module")
 def voice() -> Voice:
-    import torch
-
     torch.manual_seed(0)
     config: Config = load_config("smoke")
     model = build_tacotron(config, len(Tokenizer(config.text)), 2).eval()
@@ -56,12 +58,18 @@ def test_batch_matches_single_texts(voice: Voice) -> None:
         np.testing.assert_allclose(speech.wave, alone.wave, atol=1e-3)
 
 
-def test_long_text_is_split_into_sentences(voice: Voice) -> None:
+def test_long_text_takes_memory_in_proportion(voice: Voice, tmp_path: Path) -> None:
+    """The attention to all symbols at once would be a matrix of 9 GB at 30,000 characters."""
     text = "This is one sentence. " * 228  # 5,016 characters
     speech = synthesize(voice, text)
-    assert speech.alignment.shape[1] > 4000
+    assert len(speech.sentences) == len(speech.alignments) == 228
+    assert sum(one.shape[1] for one in speech.alignments) == len(speech.symbols) > 4000
+    assert max(one.size for one in speech.alignments) < 10_000
     assert np.isfinite(speech.wave).all()
     assert any(w.startswith("sentence 1: ") for w in speech.warnings)
+    assert speech.sentences[-1].end == pytest.approx(speech.seconds)
+    plot_speech(speech, tmp_path / "long.png")
+    assert (tmp_path / "long.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_one_letter_has_a_wave(voice: Voice) -> None:
@@ -71,8 +79,6 @@ def test_one_letter_has_a_wave(voice: Voice) -> None:
 @pytest.fixture
 def endless(voice: Voice) -> Iterator[Voice]:
     """The voice without a stop token. Untrained as it is, its attention drifts to the end."""
-    import torch
-
     bias = voice.model.decoder.stop.bias
     before = bias.detach().clone()
     with torch.no_grad():
@@ -146,3 +152,86 @@ def test_lone_sign_with_an_espeak_name_has_a_wave() -> None:
     tokenizer = Tokenizer(config.text)
     model = build_tacotron(config, len(tokenizer), 1)
     assert synthesize(Voice(model.eval(), config, ["a"], 4.0), "\u2603").seconds > 0
+
+
+# Controls
+
+
+def test_speed_changes_the_length_and_keeps_the_pitch(voice: Voice) -> None:
+    time = np.arange(8000) / 8000
+    tone = torch.from_numpy(np.sin(2 * np.pi * 440 * time).astype(np.float32))
+    linear = voice.front_end.features(tone)[0]
+    for speed in (0.5, 2.0):
+        wave = voice.front_end.to_wave(stretch(linear, speed)[None])[0].numpy()
+        assert len(wave) == pytest.approx(8000 / speed, abs=300)
+        spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+        assert spectrum.argmax() * 8000 / len(wave) == pytest.approx(440, abs=5)
+    normal, slow = synthesize(voice, "one two"), synthesize(voice, "one two", speed=0.5)
+    assert slow.seconds == pytest.approx(2 * normal.seconds, abs=0.02)  # a frame is 12.5 ms
+    assert slow.words[-1].end == pytest.approx(2 * normal.words[-1].end, abs=0.02)
+    streamed = np.concatenate(list(voice.stream("one two", speed=0.5)))
+    assert len(streamed) == len(slow.wave)
+
+
+def test_pauses_are_silent_and_as_long_as_they_say(voice: Voice) -> None:
+    first, second = synthesize(voice, "one two"), synthesize(voice, "three")
+    text = '[pause 0.25s] one two <break time="500ms"/> [pause 1s] three [pause 0.1s]'
+    speech = synthesize(voice, text)
+    lengths = [2000, len(first.wave), 12000, len(second.wave), 800]
+    assert len(speech.wave) == sum(lengths)
+    start, end = 2000 + lengths[1], 2000 + lengths[1] + 12000
+    assert np.abs(speech.wave[start:end]).max() == 0 < np.abs(speech.wave[end:]).max()
+    assert [word.text for word in speech.words] == ["one", "two", "three"]
+    assert speech.sentences[1].start == pytest.approx(end / 8000)
+    assert len(np.concatenate(list(voice.stream(text)))) == len(speech.wave)
+
+
+def test_words_follow_the_attention(voice: Voice) -> None:
+    symbols = [*"hi, 2 you", "~"]
+    steps = np.repeat(np.arange(len(symbols)), 3)
+    alignment = np.eye(len(symbols), dtype=np.float32)[steps]
+    found = spoken_words(alignment, symbols, 0.1, ["Hi,", "2", "you"])
+    assert [word.text for word in found] == ["Hi,", "2", "you"]
+    assert [word.start for word in found] == pytest.approx([0.0, 1.2, 1.8])
+    assert [word.end for word in found] == pytest.approx([0.9, 1.5, 2.7])
+    joined = spoken_words(alignment, symbols, 0.1, ["other", "words"])
+    assert [word.text for word in joined] == ["hi,", "2", "you"]
+    speech = synthesize(voice, "Number 2. And the second sentence!")
+    assert [word.text for word in speech.words][:3] == ["Number", "two.", "And"]
+    times = [at for word in speech.words for at in (word.start, word.end)]
+    assert times == sorted(times) and times[-1] <= speech.seconds
+
+
+def test_lexicon_respells_words(voice: Voice) -> None:
+    respelled = synthesize(voice, "one Nguyen", lexicon={"nguyen": "win"})
+    assert respelled.wave.tobytes() == synthesize(voice, "one win").wave.tobytes()
+    with pytest.raises(ValueError, match="this voice reads characters, not phonemes"):
+        synthesize(voice, "one [[win]]")
+
+
+def test_trim_and_loudness(voice: Voice) -> None:
+    whole, short = synthesize(voice, "one two."), synthesize(voice, "one two.", trim=True)
+    start, end = trim_silence(whole.wave, 8000)
+    np.testing.assert_array_equal(short.wave, whole.wave[start:end])
+    assert short.words[-1].end <= short.seconds
+    for lufs in (-30.0, -23.0):
+        quiet = synthesize(voice, "one two.", lufs=lufs)
+        assert loudness(quiet.wave, 8000) == pytest.approx(lufs, abs=0.1)
+    loud = synthesize(voice, "one two.", lufs=0.0)
+    assert np.abs(loud.wave).max() <= 0.99 and "peaks allow" in loud.warnings[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speed": 0.4}, "expected speed=0.5 to 2, got 0.4"),
+        ({"speed": float("nan")}, "expected speed=0.5 to 2, got nan"),
+        ({"lufs": 3.0}, "expected lufs=-70 to 0, got 3"),
+        ({"text": "one [pause soon]"}, "expected \\[pause 0.5s\\]"),
+    ],
+)
+def test_control_out_of_range_is_refused(
+    voice: Voice, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        voice.synthesize(**{"text": "one"} | options)

@@ -25,7 +25,8 @@ from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron
 from tacoskip.synthesis.alignment import alignment_score
-from tacoskip.synthesis.voice import Speech, Voice
+from tacoskip.synthesis.speech import Speech
+from tacoskip.synthesis.voice import Voice
 from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule

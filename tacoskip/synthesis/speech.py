@@ -1,0 +1,153 @@
+"""Synthesized speech: the sentences of a text joined to one wave, with the times of their words.
+
+N samples, T mel frames, L decoder steps, S symbols, M mels, F linear bins.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tacoskip.audio.loudness import loudness
+from tacoskip.audio.trim import trim_silence
+from tacoskip.synthesis.alignment import alignment_warnings, monotonic_path
+from tacoskip.synthesis.long_text import Script, join_waves
+from tacoskip.timed_words import Word
+
+HIGHEST_PEAK = 0.99  # of a wave that is made louder
+LOWEST_LUFS = -70.0
+
+Array = NDArray[np.float32]
+
+
+@dataclass
+class Speech:
+    """A synthesized text: wave (N,), mel (T, M) log10 magnitude, of each sentence the attention
+    (L, S) to its symbols.
+
+    stopped: every sentence ended by itself. warnings: what went wrong. sentences, words: with
+    their seconds in the wave, from the attention.
+    """
+
+    text: str
+    wave: Array
+    sample_rate: int
+    mel: Array
+    alignments: list[Array]
+    stopped: bool
+    symbols: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    sentences: list[Word] = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.wave) / self.sample_rate
+
+    @property
+    def alignment(self) -> Array:
+        """The attention to the symbols of all sentences, a matrix that grows with their square."""
+        from scipy.linalg import block_diag
+
+        return np.asarray(block_diag(*self.alignments))
+
+
+@dataclass
+class Sentence:
+    """A sentence after the network; its wave (N,) follows from linear (T, F) log10 magnitudes.
+
+    words: with their seconds in the wave.
+    """
+
+    text: str
+    symbols: list[str]
+    mel: Array
+    linear: Tensor
+    alignment: Array
+    stopped: bool
+    words: list[Word]
+    wave: Array = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @property
+    def warnings(self) -> list[str]:
+        return alignment_warnings(self.alignment, self.stopped)
+
+    def trim(self, sample_rate: int) -> None:
+        """Cut the silence at both ends."""
+        start, end = trim_silence(self.wave, sample_rate)
+        self.wave = self.wave[start:end]
+        self.words = shifted(self.words, -start / sample_rate, len(self.wave) / sample_rate)
+
+
+def spoken_words(
+    alignment: Array, symbols: Sequence[str], step_seconds: float, words: Sequence[str]
+) -> list[Word]:
+    """Return the words of a sentence with their seconds, by the attention (L, S) to its symbols.
+
+    A symbol begins with the step in which attention first reaches it. words: how they are written;
+    where espeak joined some of them, the symbols stand instead.
+    """
+    path = monotonic_path(np.nan_to_num(alignment.astype(np.float64)))
+    starts = np.searchsorted(path, np.arange(len(symbols) + 1)) * step_seconds
+    gaps = [i for i, symbol in enumerate(symbols) if symbol == " "]
+    spans = list(zip([0, *(i + 1 for i in gaps)], [*gaps, len(symbols) - 1], strict=True))
+    texts = ["".join(symbols[first:last]) for first, last in spans]
+    texts = list(words) if len(words) == len(texts) else texts
+    return [
+        Word(text.strip("[]"), float(starts[first]), float(starts[last]))
+        for text, (first, last) in zip(texts, spans, strict=True)
+        if any(c.isalnum() for c in text)
+    ]
+
+
+def shifted(words: Sequence[Word], seconds: float, length: float = np.inf) -> list[Word]:
+    """Return words that begin and end so many seconds later, within 0..length."""
+
+    def move(at: float) -> float:
+        return float(np.clip(at + seconds, 0.0, length))
+
+    return [replace(word, start=move(word.start), end=move(word.end)) for word in words]
+
+
+def join_sentences(
+    text: str, script: Script, sentences: list[Sentence], sample_rate: int, lufs: float | None
+) -> Speech:
+    """Return the sentences of one text as one speech, as loud as `lufs` says."""
+    warnings = [
+        f"sentence {number}: {warning}" if len(sentences) > 1 else warning
+        for number, sentence in enumerate(sentences, 1)
+        for warning in sentence.warnings
+    ]
+    speech = Speech(
+        text=text,
+        wave=join_waves([s.wave for s in sentences], sample_rate, script.pauses),
+        sample_rate=sample_rate,
+        mel=np.concatenate([s.mel for s in sentences]),
+        alignments=[s.alignment for s in sentences],
+        stopped=all(s.stopped for s in sentences),
+        symbols=[symbol for s in sentences for symbol in s.symbols],
+        warnings=warnings,
+    )
+    at = 0.0
+    for pause, sentence in zip(script.pauses, sentences, strict=False):
+        start = at + pause
+        at = start + len(sentence.wave) / sample_rate
+        speech.sentences.append(Word(sentence.text, start, at))
+        speech.words += shifted(sentence.words, start, at)
+    if lufs is not None:
+        _set_loudness(speech, lufs)
+    return speech
+
+
+def _set_loudness(speech: Speech, lufs: float) -> None:
+    level = loudness(speech.wave, speech.sample_rate)
+    if not np.isfinite(level):
+        return
+    gain = 10 ** ((lufs - level) / 20)
+    highest = HIGHEST_PEAK / float(np.abs(speech.wave).max())
+    if gain > highest:
+        reached = lufs + 20 * np.log10(highest / gain)
+        speech.warnings.append(f"peaks allow {reached:.1f} LUFS at most, not {lufs:g}")
+    speech.wave = (speech.wave * min(gain, highest)).astype(np.float32)
