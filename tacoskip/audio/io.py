@@ -4,6 +4,7 @@ libsndfile reads a file that was cut short as a shorter one, with a note in its 
 any number of samples and any rate that a header names: they are checked.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -188,12 +189,14 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
         with ffmpeg.decoded(file) as wav, _open(str(wav), path, wav.stat().st_size) as sound:
             yield sound
     else:
-        with _open(str(path), path, file.stat().st_size) as sound:
+        with _open(os.fsencode(path), path, file.stat().st_size) as sound:
             yield sound
 
 
 @contextmanager
-def _open(source: str | BytesIO, path: str | PathLike[str], size: int) -> "Iterator[SoundFile]":
+def _open(
+    source: str | bytes | BytesIO, path: str | PathLike[str], size: int
+) -> "Iterator[SoundFile]":
     """Open `size` bytes of audio whose header makes sense; errors name `path`."""
     import soundfile
 
