@@ -11,7 +11,7 @@ from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 if TYPE_CHECKING:
     from tacoskip.audio.features import FrontEnd
     from tacoskip.audio.inversion import griffin_lim
-    from tacoskip.audio.io import decode_audio, probe_audio, read_audio, stream_audio, write_audio
+    from tacoskip.audio.io import decode_audio, read_audio, stream_audio, write_audio
     from tacoskip.audio.stream import GriffinLimStream
     from tacoskip.audio.trim import trim_silence
 
@@ -22,7 +22,6 @@ __all__ = [
     "GriffinLimStream",
     "decode_audio",
     "griffin_lim",
-    "probe_audio",
     "read_audio",
     "stream_audio",
     "trim_silence",

@@ -110,16 +110,6 @@ def _blocks(
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {read}")
 
 
-def probe_audio(path: str | PathLike[str]) -> tuple[int, int, int]:
-    """Read a file's header only: (sample_rate, channels, frames).
-
-    Raises ValueError as `read_audio` does, except for what only the samples show: NaN, infinity, a
-    compressed file cut short.
-    """
-    with open_audio(path) as sound:
-        return int(sound.samplerate), int(sound.channels), int(sound.frames)
-
-
 def broken_samples(samples: NDArray[np.float32]) -> int:
     """Return how many of samples (N, channels) are NaN, infinite or as good as that."""
     # Least and largest are NaN where any sample is; to count takes ten times as long.

@@ -1,4 +1,4 @@
-"""Units behind a number, percent, degrees, fractions and powers.
+"""Units behind a number, degrees, fractions and powers.
 
 Only the unit is written out here (5 km becomes 5 kilometers); the number rules that follow read
 the number, so that a range or a decimal before a unit is read like any other.
@@ -13,7 +13,8 @@ _UNITS = table("units")
 _ANY_CASE = {s.lower(): s for s in reversed(_UNITS) if len(s) > 1 and s not in words("exact_units")}
 _EXACT = [re.escape(s) for s in _UNITS if s not in _ANY_CASE.values()]
 _SIGNS = "|".join(sorted((re.escape(s) for s in _ANY_CASE if s != "in"), key=len, reverse=True))
-_SIGN = rf"(?:(?i:{_SIGNS})|{'|'.join(_EXACT)})"
+# "In" is a unit only with its stop: 2.5 in. of rain.
+_SIGN = rf"(?:(?i:{_SIGNS})|{'|'.join(_EXACT)}|in(?=\.(?![\w.])))"
 _LARGE = "hundred|thousand|million|billion|trillion"
 _TIME_WORDS = "hour|second|minute|day|week|month|year"
 _COUNT = rf"([0-9][0-9,.]{{0,20}}(?<=[0-9])(?: (?:{_LARGE}))?)"
@@ -21,12 +22,13 @@ _UNIT = re.compile(
     rf"(?<![A-Za-z0-9]){_COUNT}([ -]?)({_SIGN})([²³]|(?<=m)[23])?"
     rf"(?:/(s|h|{_TIME_WORDS}|{_SIGN}))?([²³]?)(?![\w°²³]|/[a-z])(\.?)"
 )
+_PROPER_FRACTION = re.compile(r"(?:^|[^0-9 -][ -]?|[^0-9][ -])[0-9]{1,3}/$")
 # Twelve per kilogram, twenty dollars per hour.
 _PER = re.compile(
-    rf"(?<=[0-9a-z])/({_TIME_WORDS})\b|(?:(?<=[0-9])|(?<=dollar)|(?<=dollars)|(?<=cents)|(?<=pounds)|(?<=euros))/((?i:{_SIGNS}))(?![\w/])"
+    rf"(?<=[0-9a-z])/({_TIME_WORDS})\b|"
+    r"(?:(?<=[0-9])|(?<=dollar)|(?<=dollars)|(?<=cents)|(?<=pounds)|(?<=euros))"
+    rf"/((?i:{_SIGNS}))(?![\w/])"
 )
-# "In" is a unit only with its stop and behind a number: 2.5 in. of rain.
-_INCHES = re.compile(rf"(?<![A-Za-z0-9]){_COUNT}( )(in)()()()(\.)(?![\w.])")
 # Behind the stop of a unit a capital begins a sentence; no name follows a unit.
 _SENTENCE = re.compile(r"[\"')\]]{0,3}(?:$| [\"'(]?[A-Z])")
 # Seconds and millions only behind a decimal: 9.58 s, 1.2M users.
@@ -47,13 +49,10 @@ _TIMES = re.compile(r"(?<=[0-9]) ?[×*] ?(?=[0-9])|(?<=[0-9])x(?=[0-9])")
 
 
 def read_measures(text: str) -> str:
-    """Units, percent, fractions, powers and products in words; whole numbers stay as they are."""
-    text = text.replace("%", " percent") if "%" in text else text
-    text = text.replace("‰", " per thousand")
+    """Units, fractions, powers and products in words; whole numbers stay as they are."""
     text = _LENGTHS.sub(lambda m: f"{m[1]} feet {m[2] or m[3]} inches", text)
-    text = _TIMES.sub(_product, text)
+    text = _TIMES.sub(lambda m: " by " if m[0] == "x" else " times ", text)
     text = _DECIMAL.sub(lambda m: f"{m[1]} {_DECIMAL_UNITS[m[2] or m[3]]}", text)
-    text = _INCHES.sub(_unit, text)
     text = _UNIT.sub(_unit, text)
     text = _PER.sub(lambda m: f" per {_name(m[1] or m[2], 1)}", text)
     if "/" in text:
@@ -70,11 +69,9 @@ def _name(sign: str, count: float) -> str:
 
 def _unit(match: re.Match[str]) -> str:
     count, gap, sign, power, per, per_power, stop = match.groups()
-    # A five-kilometer run: with a hyphen the measure is an adjective and stays singular, as a
-    # fraction of a unit does.
-    fraction = re.search(
-        r"(?:^|[^0-9 -][ -]?|[^0-9][ -])[0-9]{1,3}/$", match.string[: match.start()]
-    )
+    # A five-kilometer run: with a hyphen the measure is an adjective and stays singular, as it
+    # does behind a fraction, 1/2 km, but not behind 2 1/2 km.
+    fraction = _PROPER_FRACTION.search(match.string, max(0, match.start() - 8), match.start())
     name = _name(sign, 1 if count == "1" or gap == "-" or fraction else 2)
     if power:
         name = ("square " if power in "²2" else "cubic ") + name
@@ -103,10 +100,4 @@ def _fraction(match: re.Match[str]) -> str:
 
 def _power(match: re.Match[str]) -> str:
     exponent = match[1].translate(_SUPERSCRIPTS) if match[1] else match[2]
-    if exponent in ("2", "3"):
-        return " squared" if exponent == "2" else " cubed"
-    return f" to the power of {exponent}"
-
-
-def _product(match: re.Match[str]) -> str:
-    return " by " if match[0] == "x" else " times "
+    return {"2": " squared", "3": " cubed"}.get(exponent, f" to the power of {exponent}")

@@ -7,7 +7,7 @@ from tacoskip.text.tables import table
 
 _CURRENCIES, _CODES = table("currencies"), table("currency_codes")
 _COUNTRIES, _SCALES = table("dollars"), table("scales")
-_SIGN = "[" + "".join(_CURRENCIES) + "]"
+_SIGN = "[" + "".join(_CURRENCIES).replace("¢", "") + "]"
 _AMOUNT = rf"({INTEGER})?(?:\.([0-9]{{1,18}})(?![0-9]))?"
 _SCALE = (
     r"(?:[ -](hundred|thousand|million|billion|trillion)(?!\w)|"
@@ -30,14 +30,14 @@ _BEHIND = re.compile(rf"(?<![\w.,$£€])(?=\.?[0-9]){_AMOUNT} ?([€₽₹¢])(
 
 def read_money(text: str) -> str:
     """Every sum written with a currency sign or code, in words."""
-    if not any(sign in text for sign in (*_CURRENCIES, "¢", *_CODES)):
+    if not any(sign in text for sign in (*_CURRENCIES, *_CODES)):
         return text
     text = _CODE_BEFORE.sub(lambda m: _CODES[m[1]], text)
     text = _CODE_BEHIND.sub(lambda m: _CODES[m[2]] + m[1], text)
     text = _RANGE.sub(r"\2 to \1", text)
     text = _SUMS.sub(r"\1 to ", text)
     text = _BEFORE.sub(_sum, text)
-    return _BEHIND.sub(_sum_behind, text)
+    return _BEHIND.sub(lambda m: _amount(m[3], m[1], m[2], None), text)
 
 
 def _sum(match: re.Match[str]) -> str:
@@ -54,14 +54,6 @@ def _sum(match: re.Match[str]) -> str:
     if minus or inner_minus:
         words = "minus " + words
     return words + (" " if match.string[match.end() : match.end() + 1].isalnum() else "")
-
-
-def _sum_behind(match: re.Match[str]) -> str:
-    whole, part, sign = match.groups()
-    if sign == "¢":
-        amount = number((whole or "0") + (f".{part}" if part else ""))
-        return f"{amount} cent" + ("" if amount == "one" else "s")
-    return _amount(sign, whole, part, None)
 
 
 def _amount(sign: str, whole: str | None, part: str | None, scale: str | None) -> str:

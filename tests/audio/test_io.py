@@ -9,7 +9,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from tacoskip.audio import probe_audio, read_audio, stream_audio, write_audio
+from tacoskip.audio import read_audio, stream_audio, write_audio
 
 
 def tone(sample_rate: int, seconds: float = 0.5, frequency: float = 440.0) -> NDArray[np.float64]:
@@ -25,12 +25,12 @@ def wav(tmp_path: Path) -> Path:
 
 
 def refusal(path: Path) -> str:
-    """The one line that both readers give."""
+    """Return the one line that the readers give."""
     with pytest.raises(ValueError, match=r".") as read:
         read_audio(path)
-    with pytest.raises(ValueError, match=r".") as probed:
-        probe_audio(path)
-    assert str(read.value) == str(probed.value)
+    with pytest.raises(ValueError, match=r".") as streamed:
+        list(stream_audio(path, 8000))
+    assert str(read.value) == str(streamed.value)
     assert str(path) in str(read.value) and "\n" not in str(read.value)
     return str(read.value)
 
@@ -54,7 +54,6 @@ def test_formats_and_depths(tmp_path: Path, suffix: str, subtype: str, tolerance
     wave, rate = read_audio(path)
     assert (rate, wave.dtype, wave.shape) == (24000, np.float32, (12000,))
     assert np.abs(wave - tone(24000))[2000:-2000].max() < tolerance
-    assert probe_audio(path) == (24000, 1, 12000)
 
 
 def test_stereo_48_khz_24_bit_becomes_mono_at_the_rate_asked_for(tmp_path: Path) -> None:
@@ -65,7 +64,6 @@ def test_stereo_48_khz_24_bit_becomes_mono_at_the_rate_asked_for(tmp_path: Path)
     assert (rate, wave.dtype, wave.shape) == (22050, np.float32, (11025,))
     expected = (tone(22050) + 0.2 * tone(22050, frequency=1000)) / 2
     assert np.abs(wave - expected)[500:-500].max() < 1e-4
-    assert probe_audio(path) == (48000, 2, 24000)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -136,7 +134,6 @@ def test_wav_streamed_through_a_pipe_is_read_whole(wav: Path, size: int, riff_si
     wav.write_bytes(content)
     wave, _ = read_audio(wav)
     np.testing.assert_allclose(wave, tone(16000), atol=1e-4)
-    assert probe_audio(wav) == (16000, 1, 8000)
 
 
 @pytest.mark.parametrize("kind", ["RF64", "W64", "AIFF", "AU"])
@@ -253,7 +250,7 @@ def test_samples_so_loud_that_their_power_has_no_number(tmp_path: Path) -> None:
 def test_a_format_that_cannot_be_searched(tmp_path: Path) -> None:
     path = tmp_path / "gsm.wav"
     soundfile.write(path, tone(8000), 8000, subtype="GSM610")
-    assert len(read_audio(path)[0]) == probe_audio(path)[2] >= 4000
+    assert len(read_audio(path)[0]) >= 4000
 
 
 def test_a_full_disk_keeps_the_file_that_was_there(
