@@ -72,5 +72,5 @@ def blocks() -> Iterator[str]:
     yield "`block=NAME` takes one of these; `tacoskip blocks` adds what each costs.\n"
     yield "| family | formula | source |\n|---|---|---|"
     for name, family in BLOCKS.items():
-        formula = family.formula.replace("|", "\\|")
-        yield f"| `{name}` | {formula} | {family.source} |"
+        formula, source = family.described()
+        yield f"| `{name}` | {formula.replace('|', '&#124;')} | {source} |"

@@ -39,7 +39,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "tacoskip", folder / "tacoskip", ignore=ignored)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     found = FENCE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-    assert [kind for kind, _, _ in found] == ["python", "diff", "diff", "diff"]
+    assert [kind for kind, _, _ in found] == ["python", "diff", "diff"]
     for kind, path, content in found:
         file = folder / path
         if kind == "diff":

@@ -17,10 +17,10 @@ from tacoskip.blocks.layers import masked_mean
 class SqueezeGated(Skip):
     """x + g F(x), one g for each channel and utterance."""
 
-    options = ("gate_bias",)  # block_options.skip_gate_bias=-1
     sees_all = True  # the mean reads every frame
 
-    def __init__(self, in_channels: int, out_channels: int, gate_bias: float = 0.0):
+    # An option stands behind `*`: block_options.skip_gate_bias=-1
+    def __init__(self, in_channels: int, out_channels: int, *, gate_bias: float = 0.0):
         super().__init__(in_channels, out_channels)
         self.gate = nn.Linear(in_channels, out_channels)
         nn.init.constant_(self.gate.bias, gate_bias)

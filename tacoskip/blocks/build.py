@@ -2,24 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.contract import check_contract, randomize
 from tacoskip.blocks.external import entry_points, is_external, load_family
-from tacoskip.blocks.families import BLOCKS, Family
-from tacoskip.blocks.part import Part
-from tacoskip.blocks.skips import SKIPS
-from tacoskip.blocks.skips.base import Skip
-from tacoskip.blocks.topologies import TOPOLOGIES
+from tacoskip.blocks.families import BLOCKS, PREFIXES, Family, known
 from tacoskip.blocks.topologies.base import Make, Topology
-from tacoskip.blocks.topologies.chain import Chain
-from tacoskip.blocks.transforms import TRANSFORMS
-from tacoskip.messages import nearest
-
-Axis = TypeVar("Axis", bound=Part)
 
 
 class WholeStack(Topology):
@@ -51,94 +42,81 @@ def build_block(
         ValueError: for an unknown name or option, and for parts that do not fit together.
     """
     family = find_family(name)
-    if is_external(name):
-        small = partial(_build, name, family, channels, min(depth, 2), skip, topology, options)
-        _check_external(name, small, channels)
-    return _build(name, family, channels, depth, skip, topology, options)
 
-
-def find_family(name: str) -> Family:
-    """Return the family of a name; ValueError for one that is unknown or cannot be loaded."""
-    if name in BLOCKS:
-        return BLOCKS[name]
-    if is_external(name):
-        return load_family(name)
-    return BLOCKS[_known("block", name, {**BLOCKS, **entry_points()})]
-
-
-def topology_of(name: str, topology: str = "") -> type[Topology] | None:
-    """Return the topology of a family, or the one in its place; None for a whole stack."""
-    family = find_family(name)
-    return None if family.make else _on_axis("topology", topology or family.topology, TOPOLOGIES)
-
-
-def _build(
-    name: str,
-    family: Family,
-    channels: int,
-    depth: int,
-    skip: str,
-    topology: str,
-    options: Mapping[str, Any],
-) -> Topology:
-    if family.make is not None:
+    def build(depth: int) -> Topology:
+        if family.make is None:
+            return _compose(name, family, channels, depth, (skip, topology), options)
         if skip or topology:
             raise ValueError("it is a whole stack, without a skip or topology to replace")
         stack = family.make(channels, depth, **options)
         if not isinstance(stack, nn.Module):
             raise ValueError(f"expected a torch module, got {type(stack).__name__}")
         return stack if isinstance(stack, Topology) else WholeStack(stack)
-    transform_type = _on_axis("transform", family.transform, TRANSFORMS)
-    topology_type = _on_axis("topology", topology or family.topology, TOPOLOGIES)
-    skip_type = _on_axis("skip", skip or family.skip, SKIPS)
-    joins = topology_type.joins
-    if joins and skip_type not in joins:
-        if skip or not topology:
-            names = " or ".join(key for key, one in SKIPS.items() if one in joins)
-            raise ValueError(
-                f"{_name(topology_type, TOPOLOGIES)} joins by {names}, got "
-                f"'{_name(skip_type, SKIPS)}': {topology_type.joins_reason}"
-            )
-        skip_type = joins[0]  # the family's own skip does not fit, and the user asked for none
-    options = {**_kept_options(family, skip_type, topology_type), **options}
-    if topology_type is Chain and skip_type.widens:
-        options.setdefault("stages", 2)
-    elif topology_type is Chain and options.get("stages", 1) != 1:
-        names = " and ".join(key for key, one in SKIPS.items() if one.widens)
-        raise ValueError(f"stages change the width, which only {names} join")
-    of_transform, of_skip, of_topology = _sorted_options(
-        name, options, [(transform_type, ""), (skip_type, "skip_"), (topology_type, "")]
-    )
-    make = Make(partial(transform_type, **of_transform), partial(skip_type, **of_skip))
-    build: Callable[..., Topology] = topology_type
-    return build(channels, depth, make, **of_topology)
+
+    if is_external(name):
+        _check_external(name, partial(build, min(depth, 2)), channels)
+    return build(depth)
 
 
-def _kept_options(family: Family, skip: type[Skip], topology: type[Topology]) -> dict[str, Any]:
-    """Return the family's own options, without those of a skip or topology that was replaced."""
-    own_skip = skip is _on_axis("skip", family.skip, SKIPS)
-    own_topology = topology is _on_axis("topology", family.topology, TOPOLOGIES)
-    return {
-        option: value
-        for option, value in family.options.items()
-        if (own_skip or not option.startswith("skip_"))
-        and (option != "stages" or (own_topology and own_skip))
+def find_family(name: str) -> Family:
+    """Return the family of a name; ValueError for one that is unknown or cannot be loaded."""
+    if is_external(name):
+        return load_family(name)
+    return BLOCKS[known("block", name, {**BLOCKS, **entry_points()})]
+
+
+def topology_of(name: str, topology: str = "") -> type[Topology] | None:
+    """Return the topology of a family, or the one in its place; None for a whole stack."""
+    family = find_family(name)
+    return None if family.make else family.part("topology", topology)
+
+
+def _compose(
+    name: str,
+    family: Family,
+    channels: int,
+    depth: int,
+    instead: tuple[str, str],
+    options: Mapping[str, object],
+) -> Topology:
+    skip, topology = instead
+    chosen: dict[str, type[Any]] = {
+        "transform": family.part("transform"),
+        "skip": family.part("skip", skip),
+        "topology": family.part("topology", topology),
     }
-
-
-def _sorted_options(
-    name: str, options: Mapping[str, object], parts: list[tuple[type[Part], str]]
-) -> list[dict[str, Any]]:
-    """Return the options of each part, by the names of its constructor."""
-    known = [f"{prefix}{option}" for part, prefix in parts for option in part.options]
+    chosen["skip"] = _fitting_skip(chosen["skip"], chosen["topology"], bool(skip or not topology))
+    known_options: list[str] = []
+    parts: dict[str, Callable[..., Any]] = {}
+    for axis, part in chosen.items():
+        names = {f"{PREFIXES[axis]}{one}": one for one in part.defaults()}
+        # A part that was replaced leaves its options in the family behind.
+        given = {**(family.options if part is family.part(axis) else {}), **options}
+        own = {one: given[key] for key, one in names.items() if key in given}
+        parts[axis] = partial(part, **own)
+        known_options += names
     for option in options:
-        if option not in known:
-            has = ", ".join(known) or "none"
+        if option not in known_options:
+            has = ", ".join(known_options) or "none"
             raise ValueError(f"block '{name}' has no option '{option}' (it has: {has})")
-    return [
-        {one: options[f"{prefix}{one}"] for one in part.options if f"{prefix}{one}" in options}
-        for part, prefix in parts
-    ]
+    make = Make(parts["transform"], parts["skip"], chosen["skip"].widens)
+    build: Callable[..., Topology] = parts["topology"]
+    stack = build(channels, depth, make)
+    for layer, unit in enumerate(stack.units, 1):
+        for one in (*unit.transforms, *([unit.skip] if unit.skip else [])):
+            one.set_position(layer, depth)
+    return stack
+
+
+def _fitting_skip(skip: type[Any], topology: type[Any], is_asked_for: bool) -> type[Any]:
+    """Return the skip, or the topology's own where it does not fit and was not asked for."""
+    if not topology.joins or skip in topology.joins:
+        return skip
+    if is_asked_for:
+        names = " or ".join(one.name for one in topology.joins)
+        got = skip.name or skip.__name__
+        raise ValueError(f"{topology.name} joins by {names}, got '{got}': {topology.joins_reason}")
+    return topology.joins[0]
 
 
 def _check_external(name: str, build: Callable[[], Topology], channels: int) -> None:
@@ -153,18 +131,3 @@ def _check_external(name: str, build: Callable[[], Topology], channels: int) -> 
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
             reason = " ".join(str(error).split())
             raise ValueError(f"block '{name}': {kind}{reason}") from None
-
-
-def _on_axis(axis: str, value: str | type[Axis], table: Mapping[str, type[Axis]]) -> type[Axis]:
-    return table[_known(axis, value, table)] if isinstance(value, str) else value
-
-
-def _name(part: type[Part], table: Mapping[str, type[Part]]) -> str:
-    return next((name for name, one in table.items() if one is part), part.__name__)
-
-
-def _known(kind: str, name: str, among: Mapping[str, object]) -> str:
-    if name in among:
-        return name
-    hint = f"{nearest(name, among)} (known: {', '.join(sorted(among))})"
-    raise ValueError(f"unknown {kind} '{name}'{hint}")

@@ -17,21 +17,15 @@ class SameConv1d(nn.Conv1d):
     TensorFlow's "same" does, and with it the original Tacotron.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        bias: bool = True,
-        groups: int = 1,
-    ):
-        super().__init__(in_channels, out_channels, kernel_size, bias=bias, groups=groups)
-
     def forward(self, x: Tensor) -> Tensor:
-        width = self.kernel_size[0]
-        # (B, T, C) -> (B, C, T)
-        x = functional.pad(x.transpose(1, 2), ((width - 1) // 2, width // 2))
+        x = functional.pad(x.transpose(1, 2), self.context)  # (B, T, C) -> (B, C, T)
         return super().forward(x).transpose(1, 2)
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Frames that it looks back and ahead."""
+        span = self.dilation[0] * (self.kernel_size[0] - 1)
+        return span // 2, span - span // 2
 
 
 class MaskedConv1d(SameConv1d):

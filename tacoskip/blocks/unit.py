@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.skips.base import Skip
@@ -24,9 +25,9 @@ class BaseUnit(nn.Module, ABC):
         self.skip: Skip | None = None
 
     @property
-    @abstractmethod
     def transforms(self) -> list[Transform]:
         """The transforms inside, in the order in which they run."""
+        return [child for child in self.children() if isinstance(child, Transform)]
 
     @abstractmethod
     def bypass(self, inputs: tuple[Tensor, ...], output: Any) -> Any:
@@ -56,13 +57,25 @@ class Unit(BaseUnit):
         y = self.transform.after(self.skip(x, self.transform, mask))
         return clear_padding(y, mask)
 
-    @property
-    def transforms(self) -> list[Transform]:
-        return [self.transform]
-
     def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         x, mask = inputs
         return clear_padding(self.transform.after(x), mask)
+
+
+class Branch(BaseUnit):
+    """after(F(x)) alone, which the stack joins: x (B, T, in), mask (B, T) -> (B, T, out), zero at
+    padded frames.
+    """
+
+    def __init__(self, transform: Transform):
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.transform.after(self.transform(x, mask)).masked_fill(~mask[:, :, None], 0.0)
+
+    def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return torch.zeros_like(output)
 
 
 class PrunedUnit(BaseUnit):
@@ -74,10 +87,6 @@ class PrunedUnit(BaseUnit):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.after(x)
-
-    @property
-    def transforms(self) -> list[Transform]:
-        return []
 
     def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return output

@@ -1,6 +1,5 @@
 """`blocks`, `recipes`, `settings`, `config`, `doctor` and `board`: what there is."""
 
-import inspect
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,11 +172,12 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
     from tacoskip.blocks import build_block, cost
 
     stack = build_block(name, channels, depth)
+    formula, source = family.described()
     return {
-        "formula": family.formula,
-        "source": family.source,
+        "formula": formula,
+        "source": source,
         **{axis: _axis(getattr(family, axis)) for axis in ("transform", "skip", "topology")},
-        "options": _options(family),
+        "options": family.defaults(),
         "parameters": cost.parameters(stack),
         "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
         "receptive_field": cost.receptive_field(stack, channels),
@@ -188,24 +188,6 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
 def _axis(part: Any) -> str:
     """Return the name of a part of a family: its key, or that of a class from outside."""
     return part if isinstance(part, str) else str(part.__name__)
-
-
-def _options(family: Any) -> dict[str, Any]:
-    """Return what `block_options` may set in a family, with the defaults."""
-    from tacoskip.blocks import SKIPS, TOPOLOGIES, TRANSFORMS
-
-    axes = (
-        (TRANSFORMS, family.transform, ""),
-        (SKIPS, family.skip, "skip_"),
-        (TOPOLOGIES, family.topology, ""),
-    )
-    options: dict[str, Any] = {}
-    for table, value, prefix in axes:
-        part: Any = table.get(value) if isinstance(value, str) else value
-        if part is not None:  # a family that makes its own stack has no axes
-            arguments = inspect.signature(part).parameters
-            options |= {f"{prefix}{name}": arguments[name].default for name in part.options}
-    return options | dict(family.options)
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What every block promises, for every family and every fitting combination of the axes."""
 
-import inspect
+import re
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from tacoskip.blocks import (
     BLOCKS,
     SKIPS,
     TOPOLOGIES,
-    TRANSFORMS,
     build_block,
     check_contract,
     sparsity,
@@ -114,7 +113,7 @@ def test_options_reach_their_part() -> None:
         build_block("residual", 4, 1, kernel=5)
     with pytest.raises(ValueError, match="expected pairwise of gaussian"):
         build_block("nonlocal", 4, 1, pairwise="gausian")
-    with pytest.raises(ValueError, match="stages change the width"):
+    with pytest.raises(ValueError, match="Add joins equal widths, got 4 and 8"):
         build_block("residual", 4, 2, stages=2)
     wide = build_block("residual", 4, 1, kernel_size=7)
     assert wide.units[0].transform.conv1.kernel_size == (7,)  # type: ignore[index,union-attr]
@@ -124,13 +123,11 @@ def test_options_reach_their_part() -> None:
     assert build_block("rezero", 4, 1, skip="add") is not None
 
 
-@pytest.mark.parametrize(
-    "part", [*TRANSFORMS.values(), *SKIPS.values(), *TOPOLOGIES.values()], ids=lambda p: p.__name__
-)
-def test_declared_options_are_those_of_the_constructor(part: type) -> None:
-    structure = ("channels", "depth", "in_channels", "out_channels", "make")
-    parameters = inspect.signature(part).parameters
-    assert [name for name in parameters if name not in structure] == list(part.options)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_family_names_its_formula_and_source(name: str) -> None:
+    formula, source = BLOCKS[name].described()
+    assert "(x)" in formula
+    assert re.search(r"(19|20)\d\d$", source), f"expected a paper with its year, got {source!r}"
 
 
 @pytest.mark.parametrize("pairwise", ["gaussian", "embedded", "dot", "concatenation"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks import build_block
-from tacoskip.blocks.topologies import Reversible
+from tacoskip.blocks.topologies.reversible import Reversible
 from tacoskip.kernels.accelerate import accelerate, plain
 from tacoskip.kernels.reversible import RebuiltReversible
 from tacoskip.masks import lengths_to_mask

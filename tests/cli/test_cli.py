@@ -211,7 +211,7 @@ def test_blocks_keeps_names_and_whole_numbers(
 
 def test_blocks_describes_one_family() -> None:
     report = tacoskip("blocks", "highway").stdout
-    assert "Srivastava 2015" in report and "block_options.skip_gate_bias" in report
+    assert "Srivastava et al. 2015" in report and "block_options.skip_gate_bias" in report
     assert "tacoskip train recipe=fsdd block=highway" in report
     assert "did you mean 'highway'?" in refused(tacoskip("blocks", "higway"))
 

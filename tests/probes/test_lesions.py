@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.blocks import BLOCKS, Transform
-from tacoskip.blocks.skips import Add
+from tacoskip.blocks.skips.fixed import Add
 from tacoskip.blocks.topologies.base import Make
 from tacoskip.blocks.topologies.chain import Chain
 from tacoskip.masks import lengths_to_mask

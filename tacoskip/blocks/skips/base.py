@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from tacoskip.blocks.part import Part
 
@@ -23,13 +23,11 @@ class Skip(Part, ABC):
 
     widens: joins an x to a wider F(x).
     has_shortcut: x reaches the output without passing the transform.
-    place: position of the unit in its stack, above 0 to 1 (the last); the stack sets it.
     price: cost of a hard gate in the last training pass, a scalar with a gradient; None: no gate.
     """
 
     widens: ClassVar[bool] = False
     has_shortcut: ClassVar[bool] = True
-    place: float = 1.0
     price: Tensor | None = None
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -56,3 +54,11 @@ class Skip(Part, ABC):
     def learned_weight(self) -> Tensor | None:
         """Return the learned weight of the unit (1,) or of each channel (C,); None: it has none."""
         return None
+
+
+def gate_network(channels: int, bias: float) -> nn.Sequential:
+    """Return w . ReLU(W x + b) + `bias`, a quarter as wide inside: (..., C) -> (..., 1)."""
+    inner = max(1, channels // 4)
+    first, last = nn.Linear(channels, inner), nn.Linear(inner, 1)
+    nn.init.constant_(last.bias, bias)
+    return nn.Sequential(first, nn.ReLU(), last)

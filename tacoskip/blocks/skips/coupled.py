@@ -1,10 +1,3 @@
-"""Coupled gate of highway networks (Srivastava, Greff and Schmidhuber 2015).
-
-    y = t * F(x) + (1 - t) * x,   t = sigmoid(V x + b)
-
-b starts at -1, as in Wang et al. (2017), so that a new stack mostly carries its input.
-"""
-
 import torch
 from torch import Tensor, nn
 
@@ -12,11 +5,15 @@ from tacoskip.blocks.skips.base import Skip, TransformCall
 
 
 class Coupled(Skip):
-    """t F(x) + (1 - t) x, one gate t for each channel and frame."""
+    """t F(x) + (1 - t) x, t = sigmoid(V x + b): highway networks, Srivastava et al. 2015.
 
-    options = ("gate_bias",)
+    One gate for each channel and frame. b starts at -1, as in Wang et al. (2017), so that a new
+    stack mostly carries its input.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, gate_bias: float = -1.0):
+    name = "coupled"
+
+    def __init__(self, in_channels: int, out_channels: int, *, gate_bias: float = -1.0):
         super().__init__(in_channels, out_channels)
         self.gate = nn.Linear(in_channels, out_channels)
         nn.init.constant_(self.gate.bias, gate_bias)

@@ -1,13 +1,3 @@
-"""Hard-concrete gates, which training can close for good (Louizos et al. 2018).
-
-    y = x + z * F(x),   z = clamp(1.2 s - 0.1, 0, 1),   s = sigmoid((log u - log(1 - u) + a) / beta)
-
-u is uniform noise in training, one draw a batch; in evaluation s = sigmoid(a). `price` is the
-probability that z is not 0: the expected number of units in use. A gate that is 0 in evaluation is
-closed: the transform does not run, and `tacoskip.blocks.prune` removes it. a starts at 2, mostly
-open; beta is the paper's 2/3.
-"""
-
 import math
 
 import torch
@@ -19,11 +9,19 @@ LOW, HIGH, BETA = -0.1, 1.1, 2 / 3
 
 
 class Deactivable(Skip):
-    """x + z F(x), one learned z for the unit, 0 or 1 in the end."""
+    """x + z F(x), z of the unit, 0 removes it: hard-concrete gates, Louizos et al. 2018.
 
-    options = ("start",)
+        z = clamp(1.2 s - 0.1, 0, 1),   s = sigmoid((log u - log(1 - u) + a) / beta)
 
-    def __init__(self, in_channels: int, out_channels: int, start: float = 2.0):
+    u is uniform noise in training, one draw a batch; in evaluation s = sigmoid(a). `price` is the
+    probability that z is not 0: the expected number of units in use. A gate that is 0 in evaluation
+    is closed: the transform does not run, and `tacoskip.blocks.prune` removes it. a starts at 2,
+    mostly open; beta is the paper's 2/3.
+    """
+
+    name = "deactivable"
+
+    def __init__(self, in_channels: int, out_channels: int, *, start: float = 2.0):
         super().__init__(in_channels, out_channels)
         self.log_alpha = nn.Parameter(torch.tensor(start))
 

@@ -1,35 +1,29 @@
-"""A hard choice for each example: run the unit or pass it by (SkipNet, Wang et al. 2018).
-
-    y = x + g * F(x),   g = [w . ReLU(W mean_t(x) + b) + 1 > 0]
-
-In training g is drawn, P(g = 1) = p = sigmoid of what is compared with 0, and straight-through:
-hard forward, the slope of the sigmoid backward. Without the draw a trained unit never meets the
-loss of its absence. In evaluation the transform runs on the chosen examples only. `price` is the
-mean of p, the expected share of chosen examples. Departure: SkipNet's supervised stage does not
-draw, and reinforcement learning follows it.
-"""
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tacoskip.blocks.layers import masked_mean
-from tacoskip.blocks.skips.base import Skip, TransformCall
+from tacoskip.blocks.skips.base import Skip, TransformCall, gate_network
 
 
 class Dynamic(Skip):
-    """x + g F(x), one g of 0 or 1 for each example. reduction: of the gate network's width."""
+    """x + g F(x), g in {0, 1} of each example: SkipNet, Wang et al. 2018.
 
-    options = ("reduction", "gate_bias")
+        g = [w . ReLU(W mean_t(x) + b) + 1 > 0]
+
+    In training g is drawn, P(g = 1) = p = sigmoid of what is compared with 0, and straight-through:
+    hard forward, the slope of the sigmoid backward. Without the draw a trained unit never meets the
+    loss of its absence. In evaluation the transform runs on the chosen examples only. `price` is
+    the mean of p, the expected share of chosen examples. Departure: SkipNet's supervised stage does
+    not draw, and reinforcement learning follows it.
+    """
+
+    name = "dynamic"
+
     sees_all = True
 
-    def __init__(
-        self, in_channels: int, out_channels: int, reduction: int = 4, gate_bias: float = 1.0
-    ):
+    def __init__(self, in_channels: int, out_channels: int, *, gate_bias: float = 1.0):
         super().__init__(in_channels, out_channels)
-        inner = max(1, in_channels // reduction)
-        first, last = nn.Linear(in_channels, inner), nn.Linear(inner, 1)
-        self.gate = nn.Sequential(first, nn.ReLU(), last)
-        nn.init.constant_(last.bias, gate_bias)
+        self.gate = gate_network(in_channels, gate_bias)
 
     def chance(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return p of x (B, T, C): (B,), in (0, 1)."""

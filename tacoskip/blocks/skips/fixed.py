@@ -1,10 +1,3 @@
-"""Skips without a choice: none at all, the sum (He et al. 2015), the concatenation.
-
-none    y = F(x)                 the control of every comparison
-add     y = x + F(x)
-concat  y = W [x, F(x)] + b      side by side, then a 1x1 convolution back to the width
-"""
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +5,9 @@ from tacoskip.blocks.skips.base import Skip, TransformCall
 
 
 class NoSkip(Skip):
-    """F(x) alone."""
+    """F(x), the control of every comparison."""
+
+    name = "none"
 
     has_shortcut = False
 
@@ -21,14 +16,18 @@ class NoSkip(Skip):
 
 
 class Add(Skip):
-    """x + F(x)."""
+    """x + F(x): He et al. 2015."""
+
+    name = "add"
 
     def forward(self, x: Tensor, transform: TransformCall, mask: Tensor) -> Tensor:
         return x + transform(x, mask)
 
 
 class Concat(Skip):
-    """W [x, F(x)] + b."""
+    """W [x, F(x)] + b: after DenseNet, Huang et al. 2017."""
+
+    name = "concat"
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels)

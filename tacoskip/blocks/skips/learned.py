@@ -1,10 +1,4 @@
-"""A learned weight on the skip or on the transform.
-
-    on="skip"       y = alpha * x + F(x)     alpha starts at 1
-    on="transform"  y = x + alpha * F(x)     with start=0 this is ReZero (Bachlechner et al. 2021)
-
-One alpha a unit, or one a channel (per="channel").
-"""
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +7,18 @@ from tacoskip.blocks.skips.base import Skip, TransformCall
 
 
 class Learned(Skip):
-    """alpha x + F(x), or x + alpha F(x)."""
+    """alpha x + F(x), alpha learned, from 1: after He et al. 2016.
 
-    options = ("per", "on", "start")
+    per: one alpha for each unit or channel. on: what it weighs, the skip or the transform.
+    """
+
+    name = "learned"
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        *,
         per: str = "unit",
         on: str = "skip",
         start: float = 1.0,
@@ -39,3 +37,20 @@ class Learned(Skip):
 
     def learned_weight(self) -> Tensor:
         return self.alpha
+
+
+class ReZero(Learned):
+    """x + alpha F(x), one alpha, from 0: ReZero, Bachlechner et al. 2021."""
+
+    name = "rezero"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        on: str = "transform",
+        start: float = 0.0,
+        **options: Any,
+    ):
+        super().__init__(in_channels, out_channels, on=on, start=start, **options)

@@ -1,11 +1,3 @@
-"""Shortcuts between different widths (He et al. 2015, options A and B).
-
-    zero_pad  y = [x, 0] + F(x)        zeros for the missing channels of the shortcut
-    project   y = BN(W x) + F(x)       a 1x1 convolution widens the shortcut
-
-Between equal widths both are x + F(x), as in the paper.
-"""
-
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,7 +6,12 @@ from tacoskip.blocks.skips.base import Skip, TransformCall
 
 
 class ZeroPad(Skip):
-    """[x, 0] + F(x). Raises ValueError where F(x) is narrower than x."""
+    """[x, 0] + F(x), zeros for a narrower x's channels: ResNet's option A, He et al. 2015.
+
+    Raises ValueError where F(x) is narrower than x.
+    """
+
+    name = "zero_pad"
 
     widens = True
 
@@ -29,7 +26,9 @@ class ZeroPad(Skip):
 
 
 class Project(Skip):
-    """BN(W x) + F(x) where widths differ, else x + F(x)."""
+    """BN(W x) + F(x) where widths differ, else x + F(x): ResNet's option B, He et al. 2015."""
+
+    name = "project"
 
     widens = True
 

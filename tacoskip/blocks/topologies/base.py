@@ -15,10 +15,11 @@ from tacoskip.blocks.unit import BaseUnit
 
 @dataclass(frozen=True)
 class Make:
-    """What a stack is made of: functions of (in, out) channels."""
+    """What a stack is made of: functions of (in, out) channels. widens: the skip does."""
 
     transform: Callable[[int, int], Transform]
     skip: Callable[[int, int], Skip]
+    widens: bool = False
 
 
 class Topology(Part, ABC):

@@ -1,5 +1,3 @@
-"""Units one after another."""
-
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -10,22 +8,21 @@ from tacoskip.masks import clear_padding
 
 
 class Chain(Topology):
-    """x (B, T, C), mask (B, T) -> (B, T, C).
+    """One unit after another.
 
-    stages: the width doubles at the start of each stage but the first, and a last 1x1 convolution
-    brings it back; 1 keeps the width throughout.
+    stages: the width doubles at the start of each but the first, and a last 1x1 convolution brings
+    it back; 0: two with a skip that joins different widths, else one.
     """
 
-    options = ("stages",)
+    name = "chain"
     sequential = True
 
-    def __init__(self, channels: int, depth: int, make: Make, stages: int = 1):
+    def __init__(self, channels: int, depth: int, make: Make, *, stages: int = 0):
         super().__init__()
+        stages = stages or (2 if make.widens else 1)
         widths = [channels, *(channels * 2 ** (i * stages // depth) for i in range(depth))]
-        for i, (a, b) in enumerate(pairwise(widths)):
-            unit = Unit(make.transform(a, b), make.skip(a, b))
-            unit.skip.place = (i + 1) / depth
-            self.units.append(unit)
+        for a, b in pairwise(widths):
+            self.units.append(Unit(make.transform(a, b), make.skip(a, b)))
         self.narrow = nn.Linear(widths[-1], channels) if widths[-1] != channels else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -1,39 +1,11 @@
-"""Every unit reads all outputs before it (DenseNet, Huang et al. 2017).
-
-    x_l = F_l([x_0, x_1, ..., x_(l-1)]),   F_l `growth` wide
-
-After each stage BN, ReLU and a 1x1 convolution: between stages they narrow to `compression` of the
-width (DenseNet-BC), after the last they bring it back to the stack's. Departure: no pooling
-between stages.
-"""
-
 import torch
 from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d
 from tacoskip.blocks.skips.fixed import Concat
 from tacoskip.blocks.topologies.base import Make, Topology
-from tacoskip.blocks.transforms.base import Transform
-from tacoskip.blocks.unit import BaseUnit
+from tacoskip.blocks.unit import Branch
 from tacoskip.masks import clear_padding
-
-
-class DenseUnit(BaseUnit):
-    """New maps alone: x (B, T, in), mask (B, T) -> after(F(x)) (B, T, growth)."""
-
-    def __init__(self, transform: Transform):
-        super().__init__()
-        self.transform = transform
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        return clear_padding(self.transform.after(self.transform(x, mask)), mask)
-
-    @property
-    def transforms(self) -> list[Transform]:
-        return [self.transform]
-
-    def bypass(self, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return torch.zeros_like(output)
 
 
 class Transition(nn.Module):
@@ -49,9 +21,14 @@ class Transition(nn.Module):
 
 
 class Dense(Topology):
-    """x (B, T, C), mask (B, T) -> (B, T, C)."""
+    """x_l = F_l([x_0, x_1, ..., x_(l-1)]), F_l `growth` wide: DenseNet, Huang et al. 2017.
 
-    options = ("growth", "stages", "compression")
+    After each stage BN, ReLU and a 1x1 convolution: between stages they narrow to `compression` of
+    the width (DenseNet-BC), after the last they bring it back to the stack's. Departure: no pooling
+    between stages.
+    """
+
+    name = "dense"
     joins, joins_reason = (Concat,), "its units read all earlier outputs side by side"
     growth = 32
 
@@ -60,6 +37,7 @@ class Dense(Topology):
         channels: int,
         depth: int,
         make: Make,
+        *,
         growth: int = growth,
         stages: int = 1,
         compression: float = 0.5,
@@ -68,7 +46,7 @@ class Dense(Topology):
         self.transitions = nn.ModuleDict()
         width = channels
         for i in range(depth):
-            self.units.append(DenseUnit(make.transform(width, growth)))
+            self.units.append(Branch(make.transform(width, growth)))
             width += growth
             last = i == depth - 1
             if last or (i + 1) * stages // depth != i * stages // depth:

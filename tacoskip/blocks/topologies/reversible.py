@@ -1,14 +1,3 @@
-"""Two streams that can be rebuilt from their outputs (RevNet, Gomez et al. 2017).
-
-    y1 = x1 + F(x2),   y2 = x2 + G(y1)         and back:   x2 = y2 - G(y1),   x1 = y1 - F(x2)
-
-x1 and x2 are the halves of the channels. `tacoskip.kernels` rebuilds the activations in backward,
-so that memory does not grow with depth; here they are kept. The streams are summed in double
-precision: rebuilt in single precision they would differ in their last bits, which turns a ReLU here
-and a rounding to bfloat16 there. Departures: that; time instead of image; what follows the join of
-a transform (a ReLU) is left out, since it cannot be undone.
-"""
-
 from typing import Any
 
 import torch
@@ -34,10 +23,6 @@ class Coupling(BaseUnit):
         y1 = x1 + branch(self.f, x2, mask)
         return y1, x2 + branch(self.g, y1, mask)
 
-    @property
-    def transforms(self) -> list[Transform]:
-        return [self.f, self.g]
-
     def bypass(self, inputs: tuple[Tensor, ...], output: Any) -> Any:
         return inputs[:2]
 
@@ -49,8 +34,17 @@ def branch(transform: Transform, x: Tensor, mask: Tensor) -> Tensor:
 
 
 class Reversible(Topology):
-    """x (B, T, C), mask (B, T) -> (B, T, C). Raises ValueError for an odd C."""
+    """y1 = x1 + F(x2), y2 = x2 + G(y1): RevNet, Gomez et al. 2017.
 
+    And back: x2 = y2 - G(y1), x1 = y1 - F(x2). x1 and x2 are the halves of the channels.
+    `tacoskip.kernels` rebuilds the activations in backward, so that memory does not grow with
+    depth; here they are kept. The streams are summed in double precision: rebuilt in single
+    precision they would differ in their last bits, which turns a ReLU here and a rounding to
+    bfloat16 there. Departures: that; what follows the join of a transform (a ReLU) is left out,
+    since it cannot be undone. Raises ValueError for an odd C.
+    """
+
+    name = "reversible"
     joins, joins_reason = (Add,), "only a sum can be taken back to rebuild what went in"
 
     def __init__(self, channels: int, depth: int, make: Make):

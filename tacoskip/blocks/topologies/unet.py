@@ -1,13 +1,3 @@
-"""Down and up in time, with long skips between equal lengths (U-Net, Ronneberger et al. 2015).
-
-    down  x = U(x), kept; mean of two frames        up  x = U(join(kept, every frame twice))
-
-`levels` at most, a pair of units each; further units stand at the bottom. A long skip joins by sum
-(add), by a 1x1 convolution of both (concat), or not at all (none). Departures: the mean of the real
-frames instead of max pooling, repetition instead of a transposed convolution, equal lengths instead
-of cropping, one width at all levels.
-"""
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,12 +10,19 @@ from tacoskip.masks import clear_padding
 
 
 class UNet(Topology):
-    """x (B, T, C), mask (B, T) -> (B, T, C)."""
+    """x = U(x), mean of two frames on the way down; x = U(join(x kept, every frame twice)): U-Net,
+    Ronneberger et al. 2015.
 
-    options = ("levels",)
+    `levels` at most, a pair of units each; further units stand at the bottom. A long skip joins by
+    sum (add), by a 1x1 convolution of both (concat), or not at all (none). Departures: the mean of
+    the real frames instead of max pooling, repetition instead of a transposed convolution, equal
+    lengths instead of cropping, one width at all levels.
+    """
+
+    name = "unet"
     joins, joins_reason = (NoSkip, Add, Concat), "its long skips join outputs of one width"
 
-    def __init__(self, channels: int, depth: int, make: Make, levels: int = 4):
+    def __init__(self, channels: int, depth: int, make: Make, *, levels: int = 4):
         super().__init__()
         self.levels = min(levels, depth // 2)
         for _ in range(depth):

@@ -13,8 +13,9 @@ class Transform(Part, ABC):
 
     Constructed with the width of the input, the width of the output, and the options. The
     output may hold anything at padded frames (the unit zeroes them), but its real frames must not
-    depend on padded ones. after: what follows the join of x and F(x), the ReLU of a
-    post-activation unit.
+    depend on padded ones. Where a paper is about images, convolutions run over time instead.
+
+    after: what follows the join of x and F(x), the ReLU of a post-activation unit.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,3 @@
-"""The basic unit of ResNet (He et al. 2015, "Deep residual learning"), in one dimension.
-
-    F(x) = BN(conv3(ReLU(BN(conv3(x))))),   then ReLU after the join
-
-Departure: convolutions run over time instead of over an image.
-"""
-
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +6,11 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class Basic(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = BN(conv3(ReLU(BN(conv3(x))))), ReLU after the join: ResNet, He et al. 2015."""
 
-    options: ClassVar[tuple[str, ...]] = ("kernel_size",)
+    name = "basic"
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3):
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int = 3):
         super().__init__()
         self.conv1 = MaskedConv1d(in_channels, out_channels, kernel_size, bias=False)
         self.norm1 = MaskedBatchNorm1d(out_channels)

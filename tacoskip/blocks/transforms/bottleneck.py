@@ -1,10 +1,4 @@
-"""Bottleneck units: ResNet's (He et al. 2015), and ResNeXt's with groups (Xie et al. 2017).
-
-    F(x) = BN(conv1(ReLU(BN(conv3(ReLU(BN(conv1(x)))))))),   then ReLU after the join
-
-The inner width is out_channels / reduction: a quarter in ResNet; a half, split into 32 groups, in
-ResNeXt (32x4d), rounded up to a whole number of channels a group. Departure: time instead of image.
-"""
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +8,19 @@ from tacoskip.blocks.transforms.base import Transform, inner_width
 
 
 class Bottleneck(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = BN(conv1(ReLU(BN(conv3(ReLU(BN(conv1(x)))))))), ReLU after the join: ResNet, He et al.
+    2015.
 
-    options = ("kernel_size", "reduction", "groups")
+    The inner width is out_channels / reduction, rounded up to a multiple of `groups`.
+    """
+
+    name = "bottleneck"
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        *,
         kernel_size: int = 3,
         reduction: int = 4,
         groups: int = 1,
@@ -43,14 +42,17 @@ class Bottleneck(Transform):
 
 
 class Grouped(Bottleneck):
-    """ResNeXt's bottleneck: half the width inside, in `groups` groups (the paper's cardinality)."""
+    """F(x) = a bottleneck of half the width, conv3 of 32 groups: ResNeXt, Xie et al. 2017."""
+
+    name = "grouped"
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int = 3,
+        *,
         reduction: int = 2,
         groups: int = 32,
+        **options: Any,
     ):
-        super().__init__(in_channels, out_channels, kernel_size, reduction, groups)
+        super().__init__(in_channels, out_channels, reduction=reduction, groups=groups, **options)

@@ -1,10 +1,3 @@
-"""Convolution module of the Conformer (Gulati et al. 2020).
-
-    F(x) = dropout(W2 Swish(BN(depthwise31(GLU(W1 LayerNorm(x))))))
-
-Departure: kernel 31 as in the authors' released settings (the paper's best is 32, which is even).
-"""
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,12 +6,16 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class ConformerConv(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = dropout(W2 Swish(BN(depthwise31(GLU(W1 LayerNorm(x)))))): Conformer, Gulati et al.
+    2020.
 
-    options = ("kernel_size", "dropout")
+    Departure: kernel 31 as in the authors' released settings (the paper's best, 32, is even).
+    """
+
+    name = "conformer_conv"
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 31, dropout: float = 0.0
+        self, in_channels: int, out_channels: int, *, kernel_size: int = 31, dropout: float = 0.0
     ):
         super().__init__()
         self.norm = nn.LayerNorm(in_channels)

@@ -1,11 +1,3 @@
-"""Layer of DenseNet-BC (Huang et al. 2017), in one dimension.
-
-    F(x) = dropout(conv3(ReLU(BN(conv1(ReLU(BN(x)))))))
-
-The 1x1 convolution brings what came before to `bottleneck` times the output's width (4 in the
-paper). Departure: time instead of image.
-"""
-
 import torch
 from torch import Tensor, nn
 
@@ -14,20 +6,18 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class DenseLayer(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = dropout(conv3(ReLU(BN(conv1(ReLU(BN(x))))))): DenseNet-BC, Huang et al. 2017.
 
-    options = ("kernel_size", "bottleneck", "dropout")
+    The 1x1 convolution brings its input to four times the output's width.
+    """
+
+    name = "dense"
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        bottleneck: int = 4,
-        dropout: float = 0.0,
+        self, in_channels: int, out_channels: int, *, kernel_size: int = 3, dropout: float = 0.0
     ):
         super().__init__()
-        inner = bottleneck * out_channels
+        inner = 4 * out_channels
         self.norm1 = MaskedBatchNorm1d(in_channels)
         self.conv1 = MaskedConv1d(in_channels, inner, 1, bias=False)
         self.norm2 = MaskedBatchNorm1d(inner)

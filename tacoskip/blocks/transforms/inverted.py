@@ -1,11 +1,3 @@
-"""Inverted residual (Sandler et al. 2018, "MobileNetV2"), in one dimension.
-
-    F(x) = BN(conv1(ReLU6(BN(depthwise3(ReLU6(BN(conv1(x))))))))
-
-Wide inside (`expand` times), narrow and linear outside; nothing after the join. Departure: time
-instead of image.
-"""
-
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,11 +6,15 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class Inverted(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = BN(conv1(ReLU6(BN(depthwise3(ReLU6(BN(conv1(x)))))))), inner width 6C: MobileNetV2,
+    Sandler et al. 2018.
+    """
 
-    options = ("kernel_size", "expand")
+    name = "inverted"
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, expand: int = 6):
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel_size: int = 3, expand: int = 6
+    ):
         super().__init__()
         inner = expand * in_channels
         self.conv1 = MaskedConv1d(in_channels, inner, 1, bias=False)

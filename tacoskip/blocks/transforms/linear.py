@@ -1,10 +1,3 @@
-"""The transform of highway networks (Srivastava, Greff and Schmidhuber 2015).
-
-    F(x) = ReLU(W x + b)
-
-Each frame alone.
-"""
-
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +5,9 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class Linear(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = ReLU(W x + b), each frame alone: highway networks, Srivastava et al. 2015."""
+
+    name = "linear"
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()

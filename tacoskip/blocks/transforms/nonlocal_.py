@@ -1,14 +1,3 @@
-"""Non-local block (Wang et al. 2018): every frame attends to every other.
-
-    F(x)_i = BN(W_z sum_j f(x_i, x_j) g(x_j) / C_i)
-
-`pairwise` is f: gaussian exp(x_i . x_j), embedded exp(theta_i . phi_j), dot theta_i . phi_j,
-concatenation ReLU(w . [theta_i, phi_j]). The sum of f normalises the first two (a softmax), the
-number of real frames the others. The last normalisation starts at zero, so that a new block with an
-additive skip is the identity (the paper, section 4.1). Departures: time instead of space and time;
-no subsampling.
-"""
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,13 +9,20 @@ PAIRWISE = ("gaussian", "embedded", "dot", "concatenation")
 
 
 class NonLocal(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out). The inner width is half of `in_channels`."""
+    """F(x)_i = BN(W_z sum_j f(x_i, x_j) g(x_j) / C_i): non-local networks, Wang et al. 2018.
 
-    options = ("pairwise", "reduction")
+    `pairwise` is f: gaussian exp(x_i . x_j), embedded exp(theta_i . phi_j), dot theta_i . phi_j,
+    concatenation ReLU(w . [theta_i, phi_j]). C_i is the sum of f for the first two (a softmax), the
+    number of real frames for the others. The last normalisation starts at zero, so that a new block
+    with an additive skip is the identity (section 4.1). Departure: no subsampling.
+    """
+
+    name = "nonlocal"
+
     sees_all = True
 
     def __init__(
-        self, in_channels: int, out_channels: int, pairwise: str = "embedded", reduction: int = 2
+        self, in_channels: int, out_channels: int, *, pairwise: str = "embedded", reduction: int = 2
     ):
         super().__init__()
         if pairwise not in PAIRWISE:

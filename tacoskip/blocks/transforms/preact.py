@@ -1,11 +1,4 @@
-"""Pre-activation (He et al. 2016, "Identity mappings") and wide units (Zagoruyko et al. 2016).
-
-    F(x) = conv3(dropout(ReLU(BN(conv3(ReLU(BN(x)))))))
-
-Nothing stands after the join, so a chain carries its input unchanged from end to end. Departure:
-wide networks widen every layer, also the stream between units; here the stream's width belongs to
-the stack, and the inner layer is `widen` times as wide.
-"""
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +8,19 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class PreAct(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out). widen: inner width over `out_channels`."""
+    """F(x) = conv3(dropout(ReLU(BN(conv3(ReLU(BN(x))))))): pre-activation, He et al. 2016.
 
-    options = ("kernel_size", "widen", "dropout")
+    Nothing stands after the join, so a chain carries its input unchanged from end to end.
+    widen: inner width over `out_channels`.
+    """
+
+    name = "preact"
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        *,
         kernel_size: int = 3,
         widen: int = 1,
         dropout: float = 0.0,
@@ -41,14 +39,12 @@ class PreAct(Transform):
 
 
 class Wide(PreAct):
-    """A pre-activation unit, four times as wide inside."""
+    """F(x) = pre-activation, four times as wide inside: wide networks, Zagoruyko et al. 2016.
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        widen: int = 4,
-        dropout: float = 0.0,
-    ):
-        super().__init__(in_channels, out_channels, kernel_size, widen, dropout)
+    Departure: the paper widens the stream between units too, whose width here is the stack's.
+    """
+
+    name = "wide"
+
+    def __init__(self, in_channels: int, out_channels: int, *, widen: int = 4, **options: Any):
+        super().__init__(in_channels, out_channels, widen=widen, **options)

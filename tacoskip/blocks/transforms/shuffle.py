@@ -1,12 +1,3 @@
-"""ShuffleNet unit (Zhang et al. 2018), in one dimension.
-
-    F(x) = BN(grouped1(BN(depthwise3(shuffle(ReLU(BN(grouped1(x)))))))),   then ReLU after the join
-
-The grouped 1x1 convolutions mix channels inside `groups` only; the shuffle between them lets every
-group read every other. The inner width is a quarter. Departures: time instead of image; widths that
-groups do not divide are refused.
-"""
-
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +6,20 @@ from tacoskip.blocks.transforms.base import Transform, inner_width
 
 
 class Shuffle(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out). Raises ValueError where groups divide no width."""
+    """F(x) = BN(grouped1(BN(depthwise3(shuffle(ReLU(BN(grouped1(x)))))))), ReLU after the join:
+    ShuffleNet, Zhang et al. 2018.
 
-    options = ("kernel_size", "reduction", "groups")
+    The grouped 1x1 convolutions mix channels inside `groups` only; the shuffle between them lets
+    every group read every other. Raises ValueError for a width that groups do not divide.
+    """
+
+    name = "shuffle"
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        *,
         kernel_size: int = 3,
         reduction: int = 4,
         groups: int = 4,

@@ -1,10 +1,4 @@
-"""Squeeze-and-excitation on a basic unit (Hu et al. 2018, SE-ResNet), in one dimension.
-
-    F(x) = s * u,   u = BN(conv3(ReLU(BN(conv3(x))))),   s = sigmoid(W2 ReLU(W1 mean_t(u)))
-
-then ReLU after the join. One weight a channel and utterance; the mean counts real frames only.
-Departure: time instead of image.
-"""
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +8,18 @@ from tacoskip.blocks.transforms.basic import Basic
 
 
 class SqueezeExcite(Basic):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = s * u, u = BN(conv3(ReLU(BN(conv3(x))))), s = sigmoid(W2 ReLU(W1 mean_t(u))), a ReLU
+    after the join: SE-ResNet, Hu et al. 2018.
 
-    options = ("kernel_size", "reduction")
+    One weight a channel and utterance; the mean counts real frames only.
+    """
+
+    name = "squeeze_excite"
+
     sees_all = True
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, reduction: int = 16
-    ):
-        super().__init__(in_channels, out_channels, kernel_size)
+    def __init__(self, in_channels: int, out_channels: int, *, reduction: int = 16, **options: Any):
+        super().__init__(in_channels, out_channels, **options)
         inner = max(1, out_channels // reduction)
         self.squeeze = nn.Linear(out_channels, inner)
         self.excite = nn.Linear(inner, out_channels)

@@ -1,11 +1,3 @@
-"""Residual unit of SRGAN (Ledig et al. 2017), in one dimension.
-
-    F(x) = BN(conv3(PReLU(BN(conv3(x)))))
-
-One learned slope below zero for all channels, as in the paper's network; nothing after the join.
-Departure: time instead of image.
-"""
-
 from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d
@@ -13,11 +5,14 @@ from tacoskip.blocks.transforms.base import Transform
 
 
 class SRGAN(Transform):
-    """x (B, T, in), mask (B, T) -> (B, T, out)."""
+    """F(x) = BN(conv3(PReLU(BN(conv3(x))))): SRGAN, Ledig et al. 2017.
 
-    options = ("kernel_size",)
+    One learned slope below zero for all channels, as in the paper's network.
+    """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3):
+    name = "srgan"
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int = 3):
         super().__init__()
         self.conv1 = MaskedConv1d(in_channels, out_channels, kernel_size, bias=False)
         self.norm1 = MaskedBatchNorm1d(out_channels)

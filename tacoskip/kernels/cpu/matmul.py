@@ -125,12 +125,13 @@ def convolve(conv: SameConv1d, x: Tensor) -> Tensor:
     """The convolution of x (B, T, C), whose channels stay innermost: conv1d would copy x into
     another order and its output back.
     """
-    left, right = (conv.kernel_size[0] - 1) // 2, conv.kernel_size[0] // 2
+    left, right = conv.context
     if left != right:
         x = functional.pad(x, (0, 0, left, right))
     padding = 0, left if left == right else 0
     weight = conv.weight[:, :, None]
-    out = functional.conv2d(_image(x), weight, conv.bias, padding=padding, groups=conv.groups)
+    dilation = 1, conv.dilation[0]
+    out = functional.conv2d(_image(x), weight, conv.bias, 1, padding, dilation, conv.groups)
     # Not out[:, :, 0], whose gradient is a copy in another order.
     return out.squeeze(2).transpose(1, 2)  # (B, O, 1, T) -> (B, T, O)
 

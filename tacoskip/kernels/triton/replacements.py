@@ -167,13 +167,14 @@ class ChannelsLastConv1d(SameConv1d):
     """Convolution with channels innermost, as a two-dimensional one of height 1: no transposes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        left, right = (self.kernel_size[0] - 1) // 2, self.kernel_size[0] // 2
+        left, right = self.context
         if left != right:
             x = functional.pad(x, (0, 0, left, right))
         x = x.contiguous().transpose(1, 2)[:, :, None]  # (B, T, C) -> (B, C, 1, T)
         weight = self.weight[:, :, None].contiguous(memory_format=torch.channels_last)
         padding = (0, left if left == right else 0)
-        y = functional.conv2d(x, weight, self.bias, padding=padding, groups=self.groups)
+        dilation = 1, self.dilation[0]
+        y = functional.conv2d(x, weight, self.bias, 1, padding, dilation, self.groups)
         return y[:, :, 0].transpose(1, 2)
 
 
