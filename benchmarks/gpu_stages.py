@@ -4,13 +4,11 @@ B batch, S symbols, T mel frames, H hidden channels.
 """
 
 import copy
-import io
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -317,57 +315,6 @@ def differences(
     }
 
 
-def resume(check: Check) -> None:
-    """8 steps against 4, a checkpoint, and 4: bit for bit."""
-    size = (2, 8, 12) if check.quick else (8, 40, 200)
-    for precision in ("fp32", "bf16"):
-        ends = []
-        for parts in ((8,), (4, 4)):
-            torch.manual_seed(0)
-            state: Any = None
-            for steps in parts:
-                model = build(check, "tts", []).to(check.device).train()
-                accelerate(model, torch.device(check.device), check.dtype(precision))
-                optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-                torch.manual_seed(1)
-                batch = random_batch(*size, model_bins(model), ragged=True).to(check.device)
-                if state:
-                    saved = torch.load(io.BytesIO(state), weights_only=False)
-                    model.load_state_dict(saved["model"])
-                    optimizer.load_state_dict(saved["optimizer"])
-                    restore_random(check, saved["random"])
-                for _ in range(steps):
-                    optimizer.zero_grad()
-                    with check.autocast(precision):
-                        loss = voice_loss(model, batch)
-                    loss.backward()
-                    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                    optimizer.step()
-                file = io.BytesIO()
-                random = (
-                    torch.cuda.get_rng_state() if check.device == "cuda" else torch.get_rng_state()
-                )
-                torch.save(
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "random": random,
-                    },
-                    file,
-                )
-                state = file.getvalue()
-            ends.append({n: p.detach().cpu() for n, p in model.state_dict().items()})
-        same = [torch.equal(ends[0][name], ends[1][name]) for name in ends[0]]
-        check.emit(f"resume {precision}", same=all(same), tensors=len(same), equal=sum(same))
-
-
-def restore_random(check: Check, state: Tensor) -> None:
-    if check.device == "cuda":
-        torch.cuda.set_rng_state(state)
-    else:
-        torch.set_rng_state(state)
-
-
 def griffin_lim(check: Check) -> None:
     """Griffin-Lim on the device and on the CPU: seconds of audio a second."""
     from tacoskip.audio import griffin_lim as invert
@@ -381,56 +328,3 @@ def griffin_lim(check: Check) -> None:
             milliseconds = check.milliseconds(run, 0.2)
             audio = count * frames * 256 / 22050
             check.emit(f"batch {count} on {device}", times_real_time=1000 * audio / milliseconds)
-
-
-def training(check: Check) -> None:
-    """A voice from nothing on real speech within the time given, and three unseen sentences."""
-    corpus = check.bundle / "prepared"
-    if not corpus.is_dir():
-        check.emit("training", skipped=f"no corpus in {corpus}")
-        return
-    run, began = Path(tempfile.mkdtemp()) / "voice", time.perf_counter()
-    minutes = max(0.2, (check.seconds - 75) / 60)
-    small = ["train.max_steps=3", "data.batch_seconds=8", "data.workers=0"]
-    small = [*small, *SMALL["both"], *SMALL["tts"]] if check.quick else []
-    overrides = [
-        "recipe=base/tts",
-        "data.corpus=folder",
-        f"data.dir={corpus}",
-        "audio.sample_rate=16000",
-        f"train.device={check.device}",
-        f"run={run}",
-        "train.max_steps=4000",
-        f"train.max_minutes={minutes:.2f}",
-        "train.warmup_steps=100",
-        "tts.frames_per_step=3",
-        "data.batch_seconds=240",
-        "data.max_batch=64",
-        f"data.workers={min(14, os.cpu_count() or 1)}",
-        "train.evaluate_every=1000000",
-        "train.log_every=25",
-        *small,
-    ]
-    call = [sys.executable, "-m", "tacoskip.cli", "train", "--json", *overrides]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - began
-    check.emit(
-        "training",
-        passed=done.returncode == 0,
-        seconds=seconds,
-        output=done.stdout[-1500:],
-        messages=done.stderr[-1500:],
-    )
-    for i, sentence in enumerate(
-        (
-            "The sun went down behind the long white hills.",
-            "She asked him twice for the key to the old house.",
-            "Nobody had seen the river so high in fifty years.",
-        )[: 1 if check.quick else 3]
-    ):
-        out = check.results.parent / f"gpu_sentence_{i}.wav"
-        call = [sys.executable, "-m", "tacoskip.cli", "synthesize", str(run), sentence]
-        call += ["-o", str(out), "--json"]
-        done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
-        text = (done.stdout if done.returncode == 0 else done.stderr)[-800:]
-        check.emit(f"sentence {i}", passed=done.returncode == 0, output=text)

@@ -36,13 +36,13 @@ from tacoskip.kernels.triton.gru import cell, dot, state_gradients
 
 
 @triton.jit
-def _advance(tensors, group, part, t, B, L, SZ: tl.constexpr):
+def _advance(tensors, group, part, t, B, L, R, SZ: tl.constexpr):
     """Compute a slice of the GRU's new states, and its share of the queries."""
     recurrent, _, results, scratch = tensors
     inputs, w, bias, query = recurrent
     hidden, _, saved, _ = results
     state, context, shares = scratch
-    rows, real = group_rows(group, B, SZ)
+    rows, real = group_rows(group, B, R, SZ)
     n, a = part * SZ.U + tl.arange(0, SZ.U), tl.arange(0, SZ.BA)
     ok = real[:, None] & (n < SZ.H)[None, :]
     at = rows * L + t
@@ -128,18 +128,18 @@ def _mix(mixed, weights, context, S, SZ: tl.constexpr):
             tl.store(context + n, out, mask=n < 3 * SZ.H)
 
 
-@triton.jit(do_not_specialize=["B", "L", "S", "first", "last"])
-def _forward(tensors, counters, B, L, S, first, last, SZ: tl.constexpr, PHASE: tl.constexpr):
+@triton.jit(do_not_specialize=["B", "L", "S", "R", "first", "last"])
+def _forward(tensors, counters, B, L, S, R, first, last, SZ: tl.constexpr, PHASE: tl.constexpr):
     group, part = tl.program_id(0) // SZ.C, tl.program_id(0) % SZ.C
     counter = counters + group * 32
     for t in range(first, last):
         if PHASE != ATTENTION:
-            _advance(tensors, group, part, t, B, L, SZ)
+            _advance(tensors, group, part, t, B, L, R, SZ)
         if PHASE == ALL:
             wait(counter, (2 * t + 1) * SZ.C, SZ.C)
         if PHASE != RECURRENT:
-            for i in range(part, tl.minimum(SZ.R, B - group * SZ.R), SZ.C):
-                _attend(tensors, (group * SZ.R + i).to(tl.int64), t, B, L, S, SZ)
+            for i in range(part, tl.minimum(R, B - group * R), SZ.C):
+                _attend(tensors, (group * R + i).to(tl.int64), t, B, L, S, SZ)
         if PHASE == ALL:
             wait(counter, (2 * t + 2) * SZ.C, SZ.C)
 
@@ -180,7 +180,7 @@ def attention_loop(
     """
     weight, bias, query, query_bias, energy, filters = parameters
     batch, symbols = len(inputs), keys.shape[1]
-    sizes = sizes_of(keys, weight.shape[1], width, filters, recursion)
+    sizes, rows = sizes_of(keys, weight.shape[1], width, filters, recursion)
     results = _empty(inputs, keys, parameters, width)
     history = results[1]
     history[:, 0] = 0
@@ -195,7 +195,7 @@ def attention_loop(
     recurrent = (inputs, pack(weight, sizes), bias, query)
     attention = (mixed, keys, query_bias, energy, filters, lengths)
     constants = (tuple(x.contiguous() for x in each) for each in (recurrent, attention))
-    shape = (batch, inputs.shape[1], symbols)
+    shape = (batch, inputs.shape[1], symbols, rows)
     launch(_forward, (*constants, results, scratch), shape, sizes, [RECURRENT, ATTENTION], keys)
     return results
 

@@ -130,7 +130,7 @@ def gather_windows(d_windows, s, S, K: tl.constexpr, P: tl.constexpr):
 
 
 @triton.jit
-def _retreat(tensors, weights, group, part, t, B, L, SZ: tl.constexpr):
+def _retreat(tensors, weights, group, part, t, B, L, R, SZ: tl.constexpr):
     """Go back through one step of a slice of the GRU."""
     incoming, _, results, gradients, scratch = tensors
     d_hidden, _ = incoming
@@ -138,7 +138,7 @@ def _retreat(tensors, weights, group, part, t, B, L, SZ: tl.constexpr):
     d_gates, d_queries, _ = gradients
     carry, _, _ = scratch
     w, query = weights
-    rows, real = group_rows(group, B, SZ)
+    rows, real = group_rows(group, B, R, SZ)
     n = part * SZ.U + tl.arange(0, SZ.U)
     ok = real[:, None] & (n < SZ.H)[None, :]
     at = rows * L + t
@@ -158,23 +158,23 @@ def _retreat(tensors, weights, group, part, t, B, L, SZ: tl.constexpr):
     tl.store(kept, d_h, mask=ok)
 
 
-@triton.jit(do_not_specialize=["B", "L", "S", "first", "last"])
-def _backward(tensors, counters, B, L, S, first, last, SZ: tl.constexpr, PHASE: tl.constexpr):
+@triton.jit(do_not_specialize=["B", "L", "S", "R", "first", "last"])
+def _backward(tensors, counters, B, L, S, R, first, last, SZ: tl.constexpr, PHASE: tl.constexpr):
     loop, weights = tensors
     group, part = tl.program_id(0) // SZ.C, tl.program_id(0) % SZ.C
     counter = counters + group * 32
     for back in range(first, last):
         t = L - 1 - back
         if PHASE != RECURRENT:
-            for i in range(part, tl.minimum(SZ.R, B - group * SZ.R), SZ.C):
-                row = (group * SZ.R + i).to(tl.int64)
+            for i in range(part, tl.minimum(R, B - group * R), SZ.C):
+                row = (group * R + i).to(tl.int64)
                 _weight_gradients(loop, row, t, L, S, SZ)
                 tl.debug_barrier()
                 _energy_gradients(loop, row, t, L, S, SZ)
         if PHASE == ALL:
             wait(counter, (2 * back + 1) * SZ.C, SZ.C)
         if PHASE != ATTENTION:
-            _retreat(loop, weights, group, part, t, B, L, SZ)
+            _retreat(loop, weights, group, part, t, B, L, R, SZ)
         if PHASE == ALL:
             wait(counter, (2 * back + 2) * SZ.C, SZ.C)
 
@@ -229,7 +229,7 @@ def attention_backward(
     hidden, history, saved, queries = results
     batch, steps, channels = hidden.shape
     symbols = keys.shape[1]
-    sizes = sizes_of(keys, channels, width, filters, recursion)
+    sizes, rows = sizes_of(keys, channels, width, filters, recursion)
     d_gates, d_queries = torch.empty_like(saved), torch.empty_like(queries)
     d_logits = history.new_empty(batch, steps, symbols)
     scratch = (
@@ -249,7 +249,7 @@ def attention_backward(
         scratch,
     )
     tensors = (loop, tuple(x.contiguous() for x in slices))
-    launch(_backward, tensors, (batch, steps, symbols), sizes, [ATTENTION, RECURRENT], keys)
+    launch(_backward, tensors, (batch, steps, symbols, rows), sizes, [ATTENTION, RECURRENT], keys)
     blocks = triton.cdiv(symbols, 16)
     d_keys = torch.empty_like(keys)
     d_energy = history.new_empty(batch, blocks, len(energy))

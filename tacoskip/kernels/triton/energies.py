@@ -34,7 +34,7 @@ class Sizes(NamedTuple):
     """Sizes a kernel is compiled for.
 
     BH, BA, SP: H, A and S padded to powers of 2. N: channels of history. BS, BK, BN: symbols,
-    summed channels and channels of a block. ROWS: R or the least a matrix unit takes.
+    summed channels and channels of a block. ROWS: R, at least what a matrix unit takes.
     """
 
     H: int
@@ -50,7 +50,6 @@ class Sizes(NamedTuple):
     BN: int
     C: int
     U: int
-    R: int
     ROWS: int
     RECURSION: bool
 
@@ -60,8 +59,10 @@ def padded(size: int) -> int:
     return max(16, triton.next_power_of_2(size))
 
 
-def sizes_of(keys: Tensor, hidden: int, width: int, filters: Tensor, recursion: bool) -> Sizes:
-    """Sizes for keys (B, S, A), H hidden channels and filters (A, 2 P) of a width."""
+def sizes_of(
+    keys: Tensor, hidden: int, width: int, filters: Tensor, recursion: bool
+) -> tuple[Sizes, int]:
+    """Sizes for keys (B, S, A), H hidden channels and filters (A, 2 P) of a width; R."""
     batch, symbols, channels = keys.shape
     programs = INTERPRETER_PROGRAMS
     if keys.device.type == "cuda":
@@ -73,12 +74,13 @@ def sizes_of(keys: Tensor, hidden: int, width: int, filters: Tensor, recursion: 
         rows = triton.next_power_of_2(triton.cdiv(batch, programs // slices))
     unit = padded(hidden) // slices
     half = keys.element_size() == 2
-    return Sizes(
+    sizes = Sizes(
         hidden, padded(hidden), channels, padded(channels), width, filters.shape[1] // 2,
         2 if width else 1, padded(symbols), min(128 if half else 32, padded(symbols)),
         max(16, min(padded(hidden), (8192 if half else 4096) // (2 * unit))),
-        128 if half else 64, slices, unit, rows, max(16, rows), recursion,
+        128 if half else 64, slices, unit, max(16, rows), recursion,
     )  # fmt: skip
+    return sizes, rows
 
 
 def launch(
@@ -89,12 +91,12 @@ def launch(
     phases: list[Any],
     like: Tensor,
 ) -> None:
-    """Run all steps of a kernel on a batch of shape (B, L, S).
+    """Run all steps of a kernel on a batch of shape (B, L, S, R).
 
     Triton's interpreter runs one program after the other, so there each of the `phases` of each
     step is a launch.
     """
-    groups = triton.cdiv(shape[0], sizes.R)
+    groups = triton.cdiv(shape[0], shape[3])
     counters = torch.zeros(groups * 32, dtype=torch.int32, device=like.device)
     run = functools.partial(
         kernel[(groups * sizes.C,)], tensors, counters, *shape, SZ=sizes, num_warps=8,
@@ -120,11 +122,11 @@ def wait(counter, arrivals, C: tl.constexpr):
 
 
 @triton.jit
-def group_rows(group, B, SZ: tl.constexpr):
+def group_rows(group, B, R, SZ: tl.constexpr):
     """Batch rows of a group, and which exist."""
     lane = tl.arange(0, SZ.ROWS)
-    rows = (group * SZ.R + lane).to(tl.int64)
-    return rows, (lane < SZ.R) & (rows < B)
+    rows = (group * R + lane).to(tl.int64)
+    return rows, (lane < R) & (rows < B)
 
 
 @triton.jit
