@@ -86,20 +86,31 @@ def spoken_words(
 ) -> list[Word]:
     """Return the words of a sentence with their seconds, by the attention (L, S) to its symbols.
 
-    A symbol begins with the step in which attention first reaches it. words: how they are written;
-    where espeak joined some of them, the symbols stand instead.
+    A symbol begins in the middle of the step in which attention first reaches it: measured against
+    forced alignment of the wave. words: how they are written; those that espeak speaks as one
+    ("in the") share its time by their letters.
     """
     path = monotonic_path(np.nan_to_num(alignment.astype(np.float64)))
-    starts = np.searchsorted(path, np.arange(len(symbols) + 1)) * step_seconds
+    edges = np.arange(len(symbols) + 1)
+    starts = (np.searchsorted(path, edges) + 0.5) * step_seconds
     gaps = [i for i, symbol in enumerate(symbols) if symbol == " "]
     spans = list(zip([0, *(i + 1 for i in gaps)], [*gaps, len(symbols) - 1], strict=True))
-    texts = ["".join(symbols[first:last]) for first, last in spans]
-    texts = list(words) if len(words) == len(texts) else texts
-    return [
-        Word(text.strip("[]"), float(starts[first]), float(starts[last]))
-        for text, (first, last) in zip(texts, spans, strict=True)
-        if any(c.isalnum() for c in text)
-    ]
+    if len(words) < len(spans):
+        words = ["".join(symbols[first:last]) for first, last in spans]
+    letters = np.cumsum([0, *map(len, words)]) / sum(map(len, words))
+    reached = np.cumsum([last - first for first, last in spans])
+    found, cut = [], 0
+    for number, (first, last) in enumerate(spans, 1):
+        least, most = cut + 1, len(words) - (len(spans) - number)
+        distance = np.abs(letters[least : most + 1] - reached[number - 1] / reached[-1])
+        following = most if number == len(spans) else least + int(distance.argmin())
+        places = np.interp(letters[cut : following + 1], letters[[cut, following]], [first, last])
+        times = np.interp(places, edges, starts)
+        for text, start, end in zip(words[cut:following], times, times[1:], strict=False):
+            if any(c.isalnum() for c in text):
+                found.append(Word(text.strip("[]"), float(start), float(end)))
+        cut = following
+    return found
 
 
 def shifted(words: Sequence[Word], seconds: float, length: float = np.inf) -> list[Word]:

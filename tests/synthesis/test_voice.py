@@ -192,10 +192,14 @@ def test_words_follow_the_attention(voice: Voice) -> None:
     alignment = np.eye(len(symbols), dtype=np.float32)[steps]
     found = spoken_words(alignment, symbols, 0.1, ["Hi,", "2", "you"])
     assert [word.text for word in found] == ["Hi,", "2", "you"]
-    assert [word.start for word in found] == pytest.approx([0.0, 1.2, 1.8])
-    assert [word.end for word in found] == pytest.approx([0.9, 1.5, 2.7])
-    joined = spoken_words(alignment, symbols, 0.1, ["other", "words"])
+    assert [word.start for word in found] == pytest.approx([0.05, 1.25, 1.85])
+    assert [word.end for word in found] == pytest.approx([0.95, 1.55, 2.75])
+    joined = spoken_words(alignment, symbols, 0.1, ["one"])
     assert [word.text for word in joined] == ["hi,", "2", "you"]
+    # "2 you" spoken as one, as espeak does with "in the"
+    joined = spoken_words(alignment, [*"hi, 22you", "~"], 0.1, ["hi,", "2", "you"])
+    assert [word.text for word in joined] == ["hi,", "2", "you"]
+    assert joined[1].end == joined[2].start == pytest.approx(1.25 + 1.5 / 4)
     speech = synthesize(voice, "Number 2. And the second sentence!")
     assert [word.text for word in speech.words][:3] == ["Number", "two.", "And"]
     times = [at for word in speech.words for at in (word.start, word.end)]
