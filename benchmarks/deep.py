@@ -26,9 +26,10 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from timing import Comparison, Contestant, cpu_seconds, print_table
 
-from tacoskip.ablation.events import Events, read_events
 from tacoskip.audio import FrontEnd
 from tacoskip.config import Config, load_config
 from tacoskip.data.batches import TrainBatches
@@ -41,6 +42,8 @@ from tacoskip.training import train
 from tacoskip.training.board import Board
 from tacoskip.training.device import replace_modules
 from tacoskip.training.tasks.tts import teacher_forced_loss
+
+Scalars = dict[str, NDArray[np.float64]]  # by tag
 
 PLACES = ("encoder", "postnet")
 SMALL = [
@@ -63,12 +66,21 @@ def settings(arguments: argparse.Namespace, block: str, depth: int) -> Config:
     return config
 
 
-def gradients(events: Events, place: str, when: str) -> list[float]:
+def read_scalars(run: Path) -> Scalars:
+    """Return the steps and values (P, 2) of every scalar in a run's events."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: np.array([(one.step, one.value) for one in events.Scalars(tag)])
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def gradients(scalars: Scalars, place: str, when: str) -> list[float]:
     """Median gradient of every unit over the first ("start") or last fifth of the logged steps."""
-    fifth = max(1, len(events.scalars["train/loss"]) // 5)
+    fifth = max(1, len(scalars["train/loss"]) // 5)
     part = slice(0, fifth) if when == "start" else slice(-fifth, None)
-    tags = sorted(tag for tag in events.scalars if tag.startswith(f"within/gradient/{place}/unit_"))
-    return [median([x for _, x in sorted(events.scalars[tag].items())][part]) for tag in tags]
+    tags = sorted(tag for tag in scalars if tag.startswith(f"within/gradient/{place}/unit_"))
+    return [float(np.median(scalars[tag][part, 1])) for tag in tags]
 
 
 def measure(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, Any]:
@@ -77,12 +89,12 @@ def measure(arguments: argparse.Namespace, block: str, depth: int) -> dict[str, 
     run = Path(config.run)
     if not (run / "result.json").is_file():
         (run / "result.json").write_text(json.dumps(train(config)["last"]))
-    result, events = json.loads((run / "result.json").read_text()), read_events(run)
+    result, scalars = json.loads((run / "result.json").read_text()), read_scalars(run)
     row = {"block": block, "depth": depth, "loss": result["loss"], "alignment": result["alignment"]}
-    row["train loss"] = float(np.mean(sorted(events.scalars["train/loss"].items())[-4:], axis=0)[1])
+    row["train loss"] = float(scalars["train/loss"][-4:, 1].mean())
     for place in PLACES:
         for when in ("start", "end"):
-            flow = gradients(events, place, when)
+            flow = gradients(scalars, place, when)
             row[f"{place} first/last, {when}"] = flow[0] / flow[-1] if flow[-1] else float("nan")
     return row
 
@@ -94,17 +106,16 @@ def picture(arguments: argparse.Namespace, blocks: list[str], depths: list[int])
     grid = figure.subplots(3, len(depths), squeeze=False, sharey="row")
     for column, depth in enumerate(depths):
         for number, block in enumerate(blocks):
-            events = read_events(arguments.out / f"{block}-{depth}")
+            scalars = read_scalars(arguments.out / f"{block}-{depth}")
             colour = f"C{number}"
             for row, place in enumerate(PLACES):
                 axes = grid[row, column]
                 for when, line in (("start", "--"), ("end", "-")):
-                    flow = np.array(gradients(events, place, when))
+                    flow = np.array(gradients(scalars, place, when))
                     flow[flow <= 0] = np.nan
                     axes.plot(flow, line, color=colour, label=f"{block}, {when}")
                 axes.set(yscale="log", title=f"{place}, {depth} units", xlabel="unit")
-            steps, losses = zip(*sorted(events.scalars["train/loss"].items()), strict=True)
-            grid[2, column].plot(steps, losses, color=colour, label=block)
+            grid[2, column].plot(*scalars["train/loss"].T, color=colour, label=block)
         grid[2, column].set(title=f"training loss, {depth} units", xlabel="step")
     for axes in grid[:, 0]:
         axes.legend(fontsize=8)

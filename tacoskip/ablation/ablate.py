@@ -6,7 +6,7 @@ size.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tacoskip.ablation.compare import Comparison, compare
 from tacoskip.ablation.launchers import check_launcher, launch
 from tacoskip.ablation.plan import DONE, FAILED, Plan, PlannedRun, write_json
 from tacoskip.ablation.request import Request, Variant, resolve, variants
-from tacoskip.ablation.statistics import AA
+from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.worker import PROGRESS, REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
 from tacoskip.data.prepared import PreparedCorpus
@@ -25,6 +25,8 @@ from tacoskip.training.parameter_matching import match_parameters
 
 # The main figure. A voice after so few steps hardly speaks, so distances of its speech mislead.
 FIGURE = "loss"
+# Between the seeds of an A/A variant and the baseline's, however many these become.
+AA_SEEDS = 1000
 
 Log = Callable[[str], None]
 Progress = Callable[[float | None, str], None]
@@ -54,27 +56,66 @@ def ablate(request: Request, log: Log = print, progress: Progress | None = None)
     chosen, refused = variants(request, base)
     for name, reason in refused.items():
         log(f"left out: {name}: {reason}")
-    plan = _plan(request, base, chosen, refused)
+    plan = Plan(
+        recipe=request.recipe,
+        baseline=request.baseline,
+        figure=FIGURE,
+        blocks=[variant.name for variant in chosen],
+        match=base.match,
+        overrides=[pair for pair in request.overrides if not pair.startswith("run=")],
+        margin=request.margin,
+        looks=len(request.schedule),
+        refused=refused,
+    )
     plan.merge(folder)
     if base.match != "none":
         _match(base, chosen, plan, request, progress)
         for name, each in plan.matched.items():
             if not each.get("within", True):
                 log(f"{name} misses the baseline's {base.match} by {each['percent']:+.1f} %")
-    plan.save(folder)
-    by_name = {variant.name: variant for variant in chosen}
-    runs = [run for run in plan.runs if run.state != DONE and run.variant in by_name]
-    for run in runs:
-        solved = plan.matched.get(run.variant, {}).get("settings", {})
-        _write_request(folder, run, by_name[run.variant], solved, request)
-    log(f"{len(plan.runs) - len(runs)} of {len(plan.runs)} runs are done, {len(runs)} remain")
-    _execute(plan, runs, folder, request, base.train.threads, log, progress)
-    return compare(folder)
+    undecided = [variant.name for variant in chosen]
+    for seeds in request.schedule:
+        _add_runs(plan, request, base.seed, undecided, seeds)
+        log(_power(seeds, len(chosen) - 1, plan))
+        _execute(plan, chosen, folder, request, base.train.threads, log, progress)
+        comparison = compare(folder)
+        differences = comparison.analyses[comparison.main].differences if comparison.main else {}
+        undecided = [name for name, one in differences.items() if one.verdict == CANNOT_TELL]
+        if not undecided:
+            break
+        undecided = [request.baseline, *(name for name in undecided if name in plan.blocks)]
+    return comparison
+
+
+def _power(seeds: int, others: int, plan: Plan) -> str:
+    """Say what so many seeds can find."""
+    if seeds < 2:
+        return "one seed a variant: no difference can be tested"
+    found = detectable(seeds, others, LEVEL / plan.looks)
+    text = f"{seeds} seeds find a difference of {found:.1f} sd between runs with power 0.8"
+    if plan.margin:
+        text += (
+            f": the margin of {plan.margin:g} %, if that sd is below {plan.margin / found:.2g} %"
+        )
+    return text
+
+
+def _add_runs(plan: Plan, request: Request, first: int, names: Iterable[str], seeds: int) -> None:
+    """Add what variants lack of so many runs, seed by seed: half an ablation is comparable."""
+    known = {run.run for run in plan.runs}
+    for_all = request.baseline_seeds or baseline_seeds(seeds, len(plan.blocks) - 1)
+    for number in range(max(seeds, for_all)):
+        for name in names:
+            if number < (for_all if name == request.baseline else seeds):
+                seed = first + number + (AA_SEEDS if name.endswith(AA) else 0)
+                run = PlannedRun(f"{name}/seed-{seed}", name, seed)
+                if run.run not in known:
+                    plan.runs.append(run)
 
 
 def _execute(
     plan: Plan,
-    runs: list[PlannedRun],
+    chosen: list[Variant],
     folder: Path,
     request: Request,
     threads: int,
@@ -82,13 +123,18 @@ def _execute(
     progress: Progress,
 ) -> None:
     """Execute the runs; the plan has each one's state as soon as it ends."""
-    by_path = {(folder / run.run).resolve(): run for run in runs}
+    by_name = {variant.name: variant for variant in chosen}
+    runs = [run for run in plan.runs if run.state != DONE and run.variant in by_name]
+    plan.save(folder)
+    for run in runs:
+        _write_request(folder, run, by_name[run.variant], plan, request)
+    log(f"{len(plan.runs) - len(runs)} of {len(plan.runs)} runs are done, {len(runs)} remain")
+    by_path = {folder / run.run: run for run in runs}
     began, ended = time.monotonic(), 0
-    paths = [folder / run.run for run in runs]
-    with closing(launch(request.launcher, paths, request.jobs, threads, log)) as events:
+    with closing(launch(request.launcher, list(by_path), request.jobs, threads, log)) as events:
         for path, error in events:
             if path is not None:
-                run = by_path[path.resolve()]
+                run = by_path[path]
                 run.state, run.error = (FAILED, error) if error else (DONE, "")
                 plan.save(folder)
                 ended += 1
@@ -98,32 +144,15 @@ def _execute(
             progress(sum(shares) / len(shares), f"{len(runs) - ended} runs remain")
 
 
-def _plan(request: Request, base: Config, chosen: list[Variant], refused: dict[str, str]) -> Plan:
-    runs = []
-    for number in range(request.seeds):  # seed by seed, so that half an ablation is comparable
-        for variant in chosen:
-            other = request.seeds if variant.name.endswith(AA) else 0
-            seed = base.seed + number + other
-            runs.append(PlannedRun(f"{variant.name}/seed-{seed}", variant.name, seed))
-    return Plan(
-        recipe=request.recipe,
-        baseline=request.baseline,
-        figure=FIGURE,
-        blocks=[variant.name for variant in chosen],
-        seeds=request.seeds,
-        match=base.match,
-        overrides=[pair for pair in request.overrides if not pair.startswith("run=")],
-        refused=refused,
-        runs=runs,
-    )
-
-
 def _match(
     base: Config, chosen: list[Variant], plan: Plan, request: Request, progress: Progress
 ) -> None:
     """Add to the plan the settings that give each variant the baseline's size."""
-    corpus = PreparedCorpus.of(base)
-    symbols, speakers = _symbols(base), len(corpus.speakers)
+    speakers = len(PreparedCorpus.of(base).speakers)
+    if base.task == "tts":
+        symbols = len(Tokenizer(base.text))
+    else:
+        symbols = base.asr.bpe_size if base.asr.tokens == "bpe" else len(Characters())
 
     def config_of(variant: Variant) -> Config:
         return load_config(request.recipe, [*request.overrides, *variant.overrides])
@@ -140,29 +169,17 @@ def _match(
         plan.matched[variant.name] = vars(match) | outcome
 
 
-def _symbols(base: Config) -> int:
-    """Return the number of symbols of the network before any checkpoint says so."""
-    if base.task == "tts":
-        return len(Tokenizer(base.text))
-    return base.asr.bpe_size if base.asr.tokens == "bpe" else len(Characters())
-
-
 def _write_request(
-    folder: Path,
-    run: PlannedRun,
-    variant: Variant,
-    solved: Mapping[str, int],
-    request: Request,
+    folder: Path, run: PlannedRun, variant: Variant, plan: Plan, request: Request
 ) -> None:
+    solved = plan.matched.get(run.variant, {}).get("settings", {})
     pairs = [
         *(*request.overrides, *variant.overrides, "match=none"),
         *(f"{key}={value}" for key, value in solved.items()),
         *(f"seed={run.seed}", f"run={folder / run.run}"),
     ]
-    path = folder / run.run
-    path.mkdir(parents=True, exist_ok=True)
-    config = to_dict(load_config(request.recipe, pairs))
-    write_json(path / REQUEST, {"variant": run.variant, "seed": run.seed, "config": config})
+    (folder / run.run).mkdir(parents=True, exist_ok=True)
+    write_json(folder / run.run / REQUEST, to_dict(load_config(request.recipe, pairs)))
 
 
 def _share(folder: Path, run: PlannedRun) -> float:

@@ -10,30 +10,23 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tacoskip.ablation.events import Events, read_events
 from tacoskip.ablation.plan import DONE, FAILED, PLANNED, RESULT, Plan
 from tacoskip.config_checks import flatten
-
-UNFINISHED = "unfinished"
 
 # Folders in which run folders are searched: this one, those below, and VARIANT/SEED.
 DEPTHS = ("", "*/", "*/*/")
 
-# With more differing settings than this, a variant is named for a folder instead.
-NAMED_SETTINGS = 3
-
 # Larger values count as infinite: sums of squares must be finite.
 TOO_LARGE = 1e100
 
-# Settings that do not affect what a run learns.
+# Settings in which runs of one variant may differ.
 INCIDENTAL = {
-    *("run", "seed", "block", "data.root", "data.dir", "data.workers"),
+    *("run", "seed", "data.root", "data.dir", "data.workers"),
     *("train.device", "train.threads", "train.keep", "train.checkpoint_minutes"),
     *("train.log_every", "train.evaluate_every", "train.sentences", "train.select"),
 }
@@ -43,8 +36,8 @@ INCIDENTAL = {
 class Run:
     """One run: what it measured and cost, or why it does not count.
 
-    name: its folder within the folder that is compared. state: done | failed | unfinished, or
-    planned. error: one line, empty when done. figures, cost: finite values by name.
+    name: its folder within the folder that is compared. state: done | failed | planned. error: one
+    line, empty when done. figures, cost: finite values by name.
     """
 
     name: str
@@ -59,14 +52,10 @@ class Run:
     minutes: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def events(self) -> Events:
-        return read_events(self.folder)
-
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The config by dotted names."""
-        return dict(flatten(self.config, {}))
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended because losses were not finite, or in such a figure."""
+        return self.state == FAILED and "finite" in self.error
 
 
 def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
@@ -82,10 +71,8 @@ def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
             for run in plan.runs
         ]
     else:
-        found = sorted(
-            path.parent for depth in DEPTHS for path in folder.glob(f"{depth}config.yaml")
-        )
-        runs = [Run(str(path.relative_to(folder)), path) for path in found]
+        found = (path.parent for depth in DEPTHS for path in folder.glob(f"{depth}config.yaml"))
+        runs = [Run(str(path.relative_to(folder)), path) for path in sorted(found)]
     if not runs:
         raise ValueError(
             f"no runs in '{folder}': expected an ablation.json, or run folders with a config.yaml"
@@ -95,22 +82,15 @@ def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
             _read(run, planned=bool(plan))
         elif run.state != FAILED:
             run.error = run.error or PLANNED
-    if not plan:
-        _name_variants([run for run in runs if run.config])
     recipes = sorted({str(run.config.get("recipe", "?")) for run in runs if run.config})
     if len(recipes) > 1:
         raise ValueError(
             f"expected runs of one recipe in '{folder}', got {', '.join(recipes)}; "
             "put the runs to compare into a folder of their own"
         )
-    _exclude_duplicates(runs)
+    if not plan:
+        _name_variants([run for run in runs if run.config])
     return plan, runs
-
-
-def differing(runs: Sequence[Run]) -> list[str]:
-    """Return the dotted names of the settings in which runs differ, without incidental ones."""
-    names = {name: None for run in runs for name in run.settings if name not in INCIDENTAL}
-    return [name for name in names if len({repr(run.settings.get(name)) for run in runs}) > 1]
 
 
 def _read(run: Run, planned: bool) -> None:
@@ -118,68 +98,55 @@ def _read(run: Run, planned: bool) -> None:
     try:
         if (run.folder / "config.yaml").is_file():
             run.config = _read_mapping(run.folder / "config.yaml")
-        if (run.folder / RESULT).is_file():
-            _read_result(run, _read_mapping(run.folder / RESULT))
-        elif planned:
-            raise ValueError(f"no {RESULT}")
+        if planned:
+            result = _read_mapping(run.folder / RESULT)
+            run.figures = _numbers(result.get("figures"), f"{RESULT}: figures")
+            run.cost = _numbers(result.get("cost", {}), f"{RESULT}: cost")
+            run.steps = _whole(result.get("steps"))
+            run.minutes = _numbers(result, RESULT).get("minutes")
         else:
-            _read_training(run)
-        if run.state == DONE and not run.figures:
+            run.seed = _whole(run.config.get("seed", 0)) or 0
+            run.figures, run.steps = _last_validation(run.folder)
+        if not run.figures:
             raise ValueError("no finite figure of validation")
     except (OSError, ValueError, OverflowError) as error:
         run.state, run.error = FAILED, " ".join(str(error).split())
 
 
-def _read_result(run: Run, result: dict[str, Any]) -> None:
-    run.variant = str(result.get("variant", run.variant))
-    run.seed = _whole(result.get("seed", run.seed)) or 0
-    run.figures = _numbers(result.get("figures"), f"{RESULT}: figures")
-    run.cost = _numbers(result.get("cost", {}), f"{RESULT}: cost")
-    run.steps = _whole(result.get("steps"))
-    run.minutes = _numbers(result, RESULT).get("minutes")
+def _last_validation(run: Path) -> tuple[dict[str, float], int]:
+    """Return the last validation of a training run, and its last step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
-def _read_training(run: Run) -> None:
-    """Read a run that `tacoskip train` left: the last validation, and the parameters."""
-    run.seed = _whole(run.config.get("seed", 0)) or 0
-    environment = run.folder / "environment.json"
-    if environment.is_file():
-        cost = {"parameters": _read_mapping(environment).get("parameters")}
-        run.cost = _numbers(cost, environment.name)
-    run.figures = _numbers(run.events.last("validation"), "validation")
-    run.steps = max((max(points) for points in run.events.scalars.values()), default=0)
-    target = _whole(run.settings.get("train.max_steps")) or 0
-    if run.steps < target and not run.settings.get("train.max_minutes"):
-        run.state, run.error = UNFINISHED, f"stopped at step {run.steps} of {target}"
+    events = EventAccumulator(str(run)).Reload()
+    tags = events.Tags()["scalars"]
+    last = {tag: events.Scalars(tag)[-1] for tag in tags}
+    figures = {
+        tag.removeprefix("validation/"): one.value
+        for tag, one in last.items()
+        if tag.startswith("validation/")
+    }
+    steps = max((one.step for one in last.values()), default=0)
+    return _numbers(figures, "validation"), steps
 
 
 def _name_variants(runs: Sequence[Run]) -> None:
-    """Name each run for its block and for the settings in which runs of that block differ.
+    """Name each run for its block, or for the first folder of its settings where others share it.
 
-    Where these are too many to read, the folder of the first run with equal settings is the name.
+    Runs that differ in seed and incidental settings are one variant; a second run of one seed is no
+    further evidence.
     """
-    blocks = defaultdict[str, list[Run]](list)
+    variants = defaultdict[str, dict[str, str]](dict)  # block -> settings -> first folder
     for run in runs:
-        if not run.variant:
-            blocks[str(run.config.get("block", "highway"))].append(run)
-    for block, group in blocks.items():
-        names = differing(group)
-        first: dict[str, str] = {}
-        for run in group:
-            values = " ".join(f"{name}={run.settings.get(name, '-')}" for name in names)
-            folder = first.setdefault(values, run.name)
-            run.variant = f"{block} {values if len(names) <= NAMED_SETTINGS else f'({folder})'}"
-            run.variant = run.variant.rstrip()
-
-
-def _exclude_duplicates(runs: Sequence[Run]) -> None:
-    """Keep one run of each variant and seed: a copy is no further evidence."""
-    first: dict[tuple[str, int], str] = {}
+        settings = {k: v for k, v in flatten(run.config, {}) if k not in INCIDENTAL}
+        block = str(run.config.get("block", "highway"))
+        run.variant = variants[block].setdefault(repr(sorted(settings.items())), run.name)
+    seen = set[tuple[str, int]]()
     for run in runs:
-        if run.state == DONE:
-            original = first.setdefault((run.variant, run.seed), run.name)
-            if original != run.name:
-                run.state, run.error = FAILED, f"same variant and seed as {original}: left out"
+        block = str(run.config.get("block", "highway"))
+        run.variant = block if len(variants[block]) == 1 else f"{block} ({run.variant})"
+        if run.state == DONE and (run.variant, run.seed) in seen:
+            run.state, run.error = FAILED, "a second run of its variant and seed: left out"
+        seen.add((run.variant, run.seed))
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Compare the runs of a folder: each variant with the baseline, in every figure and in cost."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -8,9 +9,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from tacoskip.ablation.collect import Run, collect, differing
+from tacoskip.ablation.collect import Run, collect
 from tacoskip.ablation.plan import DONE, PLANNED
-from tacoskip.ablation.statistics import AA, CANNOT_TELL, Analysis, Summary, analyse
+from tacoskip.ablation.statistics import (
+    AA,
+    CANNOT_TELL,
+    LEVEL,
+    SAME,
+    Analysis,
+    Summary,
+    analyse,
+    detectable,
+)
 from tacoskip.messages import nearest
 
 # Which way a figure is better: 1 higher, -1 lower.
@@ -42,16 +52,16 @@ class Variant:
 class Comparison:
     """The runs of a folder, compared.
 
-    figures: the main one first. variants: the best in it first. differing: settings in which
-    finished runs differ, besides block and seed. analyses: by figure.
+    figures: the main one first. variants: the best in it first. level: the family-wise error of
+    each figure. analyses: by figure.
     """
 
     folder: Path
     date: str
     recipe: str
     overrides: list[str]
-    differing: list[str]
     baseline: str
+    level: float
     figures: list[str]
     variants: list[Variant]
     analyses: dict[str, Analysis]
@@ -62,11 +72,6 @@ class Comparison:
     def main(self) -> str:
         """The figure that variants are sorted by, "" when no run has any."""
         return self.figures[0] if self.figures else ""
-
-    @property
-    def most_seeds(self) -> int:
-        """The finished seeds of the variant that has the most."""
-        return max((len(variant.seeds) for variant in self.variants), default=0)
 
     @property
     def unfinished(self) -> list[Run]:
@@ -85,45 +90,37 @@ class Comparison:
         runs = [run for run in self.runs if run.state == DONE and run.variant == variant]
         return sorted(runs, key=lambda run: run.seed)
 
-    def noise_floor(self, figure: str) -> float | None:
-        """Return the noise floor of a figure for the most seeds there are."""
-        noise = self.analyses[figure].errors.noise
-        return noise.half_width(self.most_seeds) if noise else None
-
     def text(self, figure: str, value: float | None, sign: str = "") -> str:
-        """Write a value of a figure to two digits of its noise; "-" for None."""
-        noise = self.analyses[figure].errors.noise
-        decimals = 1 - math.floor(math.log10(noise.sd)) if noise and noise.sd > 0 else 3
+        """Write a value of a figure to two digits of its spread; "-" for None."""
+        sd = self.analyses[figure].sd
+        decimals = 1 - math.floor(math.log10(sd)) if sd else 3
         return "-" if value is None else f"{value:{sign}z.{min(max(decimals, 0), 6)}f}"
 
+    def precision(self, figure: str) -> str:
+        """Say how far runs of one variant spread, and which difference so many seeds find."""
+        analysis = self.analyses[figure]
+        seeds = [len(one.seeds) for one in self.variants if one.name in analysis.differences]
+        if not analysis.sd or max(seeds, default=0) < 2:
+            return f"{figure}: the spread of a variant is unknown, it needs two seeds"
+        found = analysis.sd * detectable(max(seeds), len(seeds), self.level)
+        margin = f"; margin {self.text(figure, analysis.margin)}" if analysis.margin else ""
+        return (
+            f"{figure}: sd of a variant {self.text(figure, analysis.sd)}; {max(seeds)} seeds find "
+            f"a difference of {self.text(figure, found)} with power 0.8{margin}"
+        )
+
     def to_json(self) -> dict[str, Any]:
-        """Return everything but the curves as plain JSON values; None is what is not known."""
-        own = "date recipe overrides differing baseline warnings".split()
+        """Return everything as plain JSON values; None is what is not known."""
+        own = "date recipe overrides baseline level warnings".split()
         of_run = "name variant seed state error figures cost steps minutes".split()
         return {
             "folder": str(self.folder),
             **{name: getattr(self, name) for name in own},
             "main_figure": self.main,
-            "seeds": self.most_seeds,
-            "noise": {
-                name: asdict(one.errors.noise) | {"half_width": self.noise_floor(name)}
-                for name, one in self.analyses.items()
-                if one.errors.noise
-            },
-            "variants": [
-                asdict(one) | {"figures": self._figures(one.name)} for one in self.variants
-            ],
+            "figures": {name: asdict(one) for name, one in self.analyses.items()},
+            "variants": [asdict(one) for one in self.variants],
             "runs": [{name: getattr(run, name) for name in of_run} for run in self.runs],
         }
-
-    def _figures(self, variant: str) -> dict[str, Any]:
-        values = {}
-        for figure, analysis in self.analyses.items():
-            if variant in analysis.summaries:
-                found = analysis.differences.get(variant)
-                difference = {"difference": asdict(found) if found else None}
-                values[figure] = asdict(analysis.summaries[variant]) | difference
-        return values
 
 
 def compare(folder: Path, baseline: str | None = None, figure: str | None = None) -> Comparison:
@@ -146,13 +143,16 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     baseline = _select("baseline", baseline, [defaults[0], "highway"], names)
     main = _select("figure", figure, [defaults[1], *MAIN], measured)
     figures = sorted(measured, key=lambda name: name != main)
+    margin, level = (plan.margin, LEVEL / plan.looks) if plan else (0.0, LEVEL)
+    diverged = Counter(run.variant for run in runs if run.diverged)
     analyses = {}
     for name in figures:
         values: dict[str, dict[int, float]] = {}
         for run in done:
             if name in run.figures:
                 values.setdefault(run.variant, {})[run.seed] = run.figures[name]
-        analyses[name] = analyse(values, baseline, DIRECTIONS.get(name, 0))
+        direction = DIRECTIONS.get(name, 0)
+        analyses[name] = analyse(values, baseline, direction, margin, diverged, level)
     reference = _mean_cost([run for run in done if run.variant == baseline]).get("parameters")
     variants = [_variant(name, runs, reference) for name in names]
 
@@ -168,8 +168,8 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
         date=date.today().isoformat(),
         recipe=plan.recipe if plan else str(done[0].config.get("recipe", "")) if done else "",
         overrides=plan.overrides if plan else [],
-        differing=differing([run for run in done if run.config]),
         baseline=baseline,
+        level=level,
         figures=figures,
         variants=variants,
         analyses=analyses,
@@ -205,13 +205,12 @@ def _mean_cost(runs: list[Run]) -> dict[str, float]:
 
 def _warnings(variants: list[Variant], baseline: str, done: list[Run]) -> Iterator[str]:
     """Yield what a reader must know about the runs before believing a verdict."""
-    most = max((len(variant.seeds) for variant in variants), default=0)
     for variant in variants:
         if variant.name == baseline and not variant.seeds:
             yield f"the baseline {baseline} has no finished run: nothing can be compared"
-        elif len(variant.seeds) < most:
-            yield f"{variant.name} has {len(variant.seeds)} finished seeds, others {most}"
-    if most == 1:
+        elif len(variant.seeds) < variant.planned:
+            yield f"{variant.name} has {len(variant.seeds)} finished runs of {variant.planned}"
+    if max((len(variant.seeds) for variant in variants), default=0) == 1:
         yield "one seed per variant: a difference may be chance"
     steps = {run.steps for run in done if run.steps is not None}
     if len(steps) > 1:
@@ -220,17 +219,12 @@ def _warnings(variants: list[Variant], baseline: str, done: list[Run]) -> Iterat
 
 def _figure_warnings(figure: str, analysis: Analysis, variants: list[Variant]) -> Iterator[str]:
     for name, difference in analysis.differences.items():
-        if name.endswith(AA) and difference.verdict != CANNOT_TELL:
+        if name.endswith(AA) and difference.verdict not in (SAME, CANNOT_TELL):
             yield (
-                f"A/A check failed: {name} is {difference.verdict} than {difference.reference} "
-                f"in {figure}, although it is the same block"
+                f"A/A check failed: {name} is {difference.verdict} in {figure}, although it is the "
+                f"same block as {difference.reference}"
             )
     for variant in variants:
         missing = len(variant.seeds) - analysis.summaries.get(variant.name, Summary(0)).n
         if missing:
             yield f"{variant.name}: {figure} is missing or not finite in {missing} runs"
-    if outliers := ", ".join(analysis.errors.outliers):
-        yield (
-            f"far wider spread than the others in {figure}: {outliers} "
-            "(tested alone, not part of the noise floor)"
-        )

@@ -12,7 +12,7 @@ PLANNED, DONE, FAILED = "planned", "done", "failed"
 FILE, RESULT = "ablation.json", "result.json"
 
 # What must be equal, besides the overrides, for runs to be comparable.
-TERMS = ("recipe", "baseline", "match")
+TERMS = ("recipe", "baseline", "match", "margin", "looks")
 
 
 @dataclass
@@ -30,17 +30,20 @@ class PlannedRun:
 class Plan:
     """The content of ablation.json.
 
-    refused: combinations that do not fit together, with the reason. matched: by variant, a
-    `tacoskip.training.parameter_matching.ParameterMatch` as a dict.
+    margin: a difference of this share of the baseline's mean counts as none, in %. looks: how often
+    verdicts are looked at while seeds are added. refused: combinations that do not fit together,
+    with the reason. matched: by variant, a `tacoskip.training.parameter_matching.ParameterMatch` as
+    a dict.
     """
 
     recipe: str
     baseline: str
     figure: str
     blocks: list[str]
-    seeds: int
     match: str
     overrides: list[str]
+    margin: float = 0.0
+    looks: int = 1
     refused: dict[str, str] = field(default_factory=dict)
     matched: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[PlannedRun] = field(default_factory=list)
@@ -57,14 +60,12 @@ class Plan:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
-            overrides = [str(pair) for pair in values["overrides"]]
-            plan = cls(**{**values, "runs": runs, "overrides": overrides})
-            targets = [(folder / run.run).resolve() for run in runs]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            plan = cls(**{**values, "runs": runs})
+            outside = [run.run for run in runs if not _is_below(folder / run.run, folder)]
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: expected the plan of an ablation ({error})") from None
-        for target in targets:
-            if not target.is_relative_to(folder.resolve()):
-                raise ValueError(f"{path}: expected runs inside the folder, got {target}")
+        if outside:
+            raise ValueError(f"{path}: expected runs inside the folder, got {outside[0]}")
         return plan
 
     @property
@@ -74,7 +75,9 @@ class Plan:
         Of several overrides of a key the last counts; their order does not.
         """
         pairs = (pair.partition("=") for pair in self.overrides)
-        return {term: getattr(self, term) for term in TERMS} | {k: value for k, _, value in pairs}
+        return {term: str(getattr(self, term)) for term in TERMS} | {
+            k: value for k, _, value in pairs
+        }
 
     def save(self, folder: Path) -> None:
         """Write the plan atomically."""
@@ -103,7 +106,6 @@ class Plan:
         known = {run.run: run for run in earlier.runs}
         self.runs = list(({run.run: run for run in self.runs} | known).values())
         self.blocks = list(dict.fromkeys([*earlier.blocks, *self.blocks]))
-        self.seeds = max(earlier.seeds, self.seeds)
         self.refused = earlier.refused | self.refused
         self.matched = earlier.matched | self.matched
 
@@ -111,6 +113,10 @@ class Plan:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
     write_whole(path, json.dumps(values, indent=1) + "\n")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_json(path: Path) -> bool:

@@ -45,7 +45,10 @@ class Request:
         without: parts of CBHG to remove from the baseline, one a variant: bank, stack, gru,
             residual.
         seeds: runs of each variant.
+        most_seeds: where more than `seeds`, variants that remain undecided get up to so many.
         baseline: the family that the others are compared with.
+        baseline_seeds: runs of the baseline. 0: `seeds` times the root of the number of others.
+        margin: a difference of this share of the baseline's mean counts as none, in %.
         aa: families that run again with other seeds (the A/A check). None: the baseline.
         launcher: where the runs are executed: local, ray or slurm.
         jobs: runs at a time. 0: as many as there is room for.
@@ -62,7 +65,10 @@ class Request:
     depths: list[int] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     seeds: int = 3
+    most_seeds: int = 0
     baseline: str = "highway"
+    baseline_seeds: int = 0
+    margin: float = 2.0
     aa: list[str] | None = None
     launcher: str = "local"
     jobs: int = 0
@@ -76,9 +82,18 @@ class Request:
         _check_known("topology", self.topologies, TOPOLOGIES)
         _check_known("part", self.without, PARTS)
         _check_known("launcher", [self.launcher], LAUNCHERS)
-        for key, value, least in (("seeds", self.seeds, 1), ("jobs", self.jobs, 0)):
-            if value < least:
-                raise ConfigError(f"expected {key} of at least {least}, got {value}")
+        least = {"seeds": 1, "jobs": 0, "baseline_seeds": 0, "margin": 0}
+        for key, bound in least.items():
+            if getattr(self, key) < bound:
+                raise ConfigError(f"expected {key} of at least {bound}, got {getattr(self, key)}")
+
+    @property
+    def schedule(self) -> list[int]:
+        """The seeds of a variant at each look: twice as many as before, up to most_seeds."""
+        looks = [self.seeds]
+        while looks[-1] < self.most_seeds:
+            looks.append(min(2 * looks[-1], self.most_seeds))
+        return looks
 
 
 def parse_request(pairs: Sequence[str]) -> Request:
@@ -94,7 +109,11 @@ def parse_request(pairs: Sequence[str]) -> Request:
         if key in arguments:
             raise ConfigError(f"expected {key}= once, got it twice")
         if key in names:
-            arguments[key] = _value(key, value, names[key])
+            if key == "seeds" and ".." in value:  # 3..12
+                value, _, most = value.partition("..")
+                arguments["most_seeds"] = _number(key, most, int)
+            auto = key == "baseline_seeds" and value == "auto"
+            arguments[key] = 0 if auto else _value(key, value, names[key])
         elif key in AXES:
             raise ConfigError(f"'{key}' varies in an ablation; use {AXES[key]}={value}")
         else:
@@ -174,19 +193,19 @@ def _variant(block: str, skip: str, topology: str, depth: int, usual_depth: int)
 
 
 def _value(key: str, text: str, kind: Any) -> Any:
-    if kind is str:
-        return text
-    if kind is int:
-        return _whole(key, text)
+    if kind in (str, int, float):
+        return _number(key, text, kind)
     names = list(dict.fromkeys(name.strip() for name in text.strip("[] ").split(",")))
     names = [] if names in ([""], ["none"]) else names
-    return [_whole(key, name) for name in names] if kind == list[int] else names
+    return [_number(key, name, int) for name in names] if kind == list[int] else names
 
 
-def _whole(key: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ConfigError(f"expected {key} as a whole number, got '{text}'")
-    return int(text)
+def _number(key: str, text: str, kind: type) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"expected {key} as {what}, got '{text}'") from None
 
 
 def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:

@@ -1,244 +1,271 @@
-"""What seeds can tell: intervals, paired tests, Holm's correction, and the noise floor.
+"""What seeds can tell: one error model for p, interval and verdict of every comparison.
 
-Each variant has one value per seed. Equal seeds give two variants equal data in equal order, and
-equal initial weights where they share any, so variants are compared seed by seed.
+A variant has one value a run. Runs count as independent; what runs of one seed share can only make
+intervals wider than need be. Variances are moderated across variants (Smyth 2004, "Linear models
+and empirical Bayes methods"): they come from a scaled inverse chi-squared distribution with `d0`
+degrees of freedom around `s0²`. Both are integrated out, so that few runs do not claim that all
+variants spread equally. Intervals are simultaneous, as Dunnett's (1955) for equal variances: the
+largest error of all differences is simulated. docs/explanation/statistics.md tests all this.
+
+V variants, K comparisons, N draws.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
-LEVEL = 0.05
-BETTER, WORSE, CANNOT_TELL = "better", "worse", "cannot tell"
+LEVEL, POWER = 0.05, 0.8
+BETTER, WORSE, SAME, CANNOT_TELL, UNSTABLE = "better", "worse", "same", "cannot tell", "unstable"
 
 # The suffix of a variant that repeats another one with other seeds: there is no true difference.
 AA = "@aa"
 
+DRAWS = 4000
+PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0, equally likely
+# A variant whose sd is this many times the median is judged by its own spread, or is unstable.
+WIDE = 8.0
+MOST_SEEDS = 999
+
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean of n values, their standard deviation, and the mean's 95 % t interval; None: unknown.
-
-    One value has no spread. Equal values have sd 0 and no interval: a figure that did not move may
-    still be able to.
-    """
+    """Mean and standard deviation of n values; None: unknown."""
 
     n: int
     mean: float | None = None
     sd: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
-class Difference(Summary):
-    """Variant minus reference over n seeds, and the verdict; `reason` says why there is none.
+class Difference:
+    """Mean of a variant's runs minus mean of the reference's, and the verdict with its reason.
 
-    p: of the test with the error model. p_holm: p corrected for all variants of the figure.
-    p_paired: of the t test with the differences' own spread, not corrected. noise_floor: two means
-    of n seeds of one block differ by less, 95 % of the time.
+    low, high: the simultaneous interval. p: corrected for all comparisons of the figure; it is
+    below the level exactly where the interval excludes 0. superiority: share of pairs of runs in
+    which the variant's is the better one. seeds_needed: of the variant, for a power of 0.8.
     """
 
-    reference: str = ""
+    reference: str
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
     p: float | None = None
-    p_holm: float | None = None
-    p_paired: float | None = None
-    noise_floor: float | None = None
+    superiority: float | None = None
+    seeds_needed: int | None = None
     verdict: str = CANNOT_TELL
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A standard deviation and its degrees of freedom."""
-
-    sd: float
-    df: int
-
-    def half_width(self, n: int) -> float:
-        """Return the 95 % bound on the difference between two means of n values each."""
-        return _t_quantile(self.df, LEVEL) * self.sd * math.sqrt(2 / n)
-
-
-@dataclass(frozen=True)
-class ErrorModel:
-    """The error by which the differences in one figure are judged.
-
-    noise: of values within variants. residual: of values after each variant and each seed has its
-    own mean (randomised complete blocks). Both leave out the outliers: variants whose spread is far
-    wider than the others'. The differences of an outlier are tested with their own spread.
-    """
-
-    noise: Spread | None
-    residual: Spread | None
-    outliers: list[str]
-
-    @classmethod
-    def fit(cls, values: Values) -> "ErrorModel":
-        """Estimate the errors from all variants' values."""
-        outliers = wide_variants(values)
-        usual = {name: seeds for name, seeds in values.items() if name not in outliers}
-        noise = pooled_spread([list(seeds.values()) for seeds in usual.values()])
-        return cls(noise, residual_spread(usual), outliers)
-
-    def difference(self, values: Values, name: str, reference: str) -> Difference:
-        """Return the difference between two variants with its p value, uncorrected."""
-        repeated = name.endswith(AA)
-        deltas = _deltas(values[name], values[reference], in_order=repeated)
-        summary, n = summarize(deltas), len(deltas)
-        p = p_paired = None
-        if summary.mean is not None and summary.sd:
-            p = p_paired = _two_sided(summary.mean, summary.sd / math.sqrt(n), n - 1)
-            # The seeds of an A/A variant are others: their effect does not cancel.
-            spread = self.noise if repeated else self.residual
-            if spread and spread.sd > 0 and not {name, reference} & set(self.outliers):
-                p = _two_sided(summary.mean, spread.sd * math.sqrt(2 / n), spread.df)
-        floor = self.noise.half_width(n) if self.noise and n else None
-        return Difference(
-            **vars(summary), reference=reference, p=p, p_paired=p_paired, noise_floor=floor
-        )
-
-
-@dataclass(frozen=True)
 class Analysis:
-    """One figure over all variants."""
+    """One figure over all variants.
+
+    sd: the median standard deviation of variants, None where none has two runs. margin: what counts
+    as no difference, 0 where none was set.
+    """
 
     summaries: dict[str, Summary]
     differences: dict[str, Difference]
-    errors: ErrorModel
+    sd: float | None
+    margin: float
 
 
-def analyse(values: Values, baseline: str, direction: int) -> Analysis:
+class Interval(NamedTuple):
+    """A simultaneous interval, its p, and the standard deviation of a run behind it."""
+
+    low: float
+    high: float
+    p: float
+    sd: float
+
+
+def analyse(
+    values: Values,
+    baseline: str,
+    direction: int,
+    margin_percent: float = 0.0,
+    diverged: Mapping[str, int] | None = None,
+    level: float = LEVEL,
+) -> Analysis:
     """Compare every variant with the baseline, and an A/A variant with the one it repeats.
 
-    direction: 1 where higher is better, -1 where lower is better, 0 where it is unknown.
+    Args:
+        values: finite values by variant and seed.
+        baseline: a variant.
+        direction: 1 where higher is better, -1 where lower is better, 0 where it is unknown.
+        margin_percent: a smaller share of the baseline's mean counts as no difference.
+        diverged: the number of runs that diverged, by variant; they have no value.
+        level: the probability of any false verdict in the figure.
     """
-    errors = ErrorModel.fit(values)
-    differences: dict[str, Difference] = {}
-    for name in values:
-        reference = name.removesuffix(AA) if name.endswith(AA) else baseline
-        if name != reference and reference in values:
-            differences[name] = errors.difference(values, name, reference)
-    p_values = {name: one.p for name, one in differences.items() if one.p is not None}
-    p_holm = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    return Analysis(
-        {name: summarize(list(seeds.values())) for name, seeds in values.items()},
-        {name: _judge(one, p_holm.get(name), direction) for name, one in differences.items()},
-        errors,
-    )
+    diverged = diverged or {}
+    summaries = {name: summarize(list(own.values())) for name, own in values.items()}
+    spreads = [one.sd for one in summaries.values() if one.sd is not None]
+    margin = margin_percent / 100 * abs(summaries.get(baseline, Summary(0)).mean or 0.0)
+    references = {
+        name: name.removesuffix(AA) if name.endswith(AA) else baseline
+        for name in [*values, *(name for name in diverged if name not in values)]
+    }
+    references = {a: b for a, b in references.items() if a != b and b in values}
+    intervals = simultaneous(summaries, {a: b for a, b in references.items() if a in values}, level)
+    wide = _wide(summaries)
+    differences = {}
+    for name, reference in references.items():
+        a, b = values.get(name, {}), values[reference]
+        found = intervals.get(name)
+        mean = _mean(a) - _mean(b) if a else None
+        low, high, p = found[:3] if found else (None, None, None)
+        effect = margin or abs(mean or 0.0)
+        needed = seeds_needed(found.sd, effect, len(references), level) if found else None
+        needed = max(needed, len(a) + 1) if needed else None
+        verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), name in wide)
+        if verdict == CANNOT_TELL and found and direction:
+            seeds = f"more than {MOST_SEEDS}" if needed is None else str(needed)
+            reason = f"{seeds} seeds needed for {'the margin' if margin else 'this difference'}"
+        differences[name] = Difference(
+            reference,
+            mean,
+            low,
+            high,
+            p,
+            superiority=_superiority(a, b, direction) if a and direction else None,
+            seeds_needed=needed,
+            verdict=verdict,
+            reason=reason,
+        )
+    return Analysis(summaries, differences, float(np.median(spreads)) if spreads else None, margin)
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """Return mean, standard deviation and 95 % t interval, as far as n allows."""
-    n = len(values)
-    if n < 2:
-        return Summary(n, float(values[0]) if n else None)
-    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    if np.ptp(values) <= 1e-9 * np.max(np.abs(values)):  # rounding errors
-        return Summary(n, mean, 0.0)
-    half = _t_quantile(n - 1, LEVEL) * sd / math.sqrt(n)
-    return Summary(n, mean, sd, mean - half, mean + half)
+    """Return mean and standard deviation, as far as n allows."""
+    if len(values) < 2:
+        return Summary(len(values), float(values[0]) if values else None)
+    equal = np.ptp(values) <= 1e-9 * np.max(np.abs(values))  # up to rounding errors
+    sd = 0.0 if equal else float(np.std(values, ddof=1))
+    return Summary(len(values), float(np.mean(values)), sd)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected by Holm's step-down method, in the same order."""
-    corrected, floor = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = floor
-    return corrected
+def simultaneous(
+    summaries: Mapping[str, Summary], references: Mapping[str, str], level: float = LEVEL
+) -> dict[str, Interval]:
+    """Return the intervals of all differences, by variant; none where runs have no spread.
+
+    Each error is a t of about `df` degrees of freedom; made normal, all of them are comparable, and
+    one critical value holds for the largest.
+    """
+    names = list(summaries)
+    if not references or not any(one.sd for one in summaries.values()):
+        return {}
+    random = np.random.default_rng(0)
+    n = np.array([summaries[name].n for name in names])
+    variances = draw_variances(summaries, random) / n  # (N, V), of means
+    errors = random.standard_normal(variances.shape) * np.sqrt(variances)
+    a = [names.index(name) for name in references]
+    b = [names.index(name) for name in references.values()]
+    precision = 1 / (variances[:, a] + variances[:, b])  # (N, K)
+    scale = precision.mean(0) ** -0.5
+    df = 2 * precision.mean(0) ** 2 / np.maximum(precision.var(0), 1e-6 * precision.mean(0) ** 2)
+    largest = np.sort(_normal((errors[:, a] - errors[:, b]) / scale, df).max(1))
+    critical = largest[int((1 - level) * DRAWS)]
+    half = scale * _student(critical, df)
+    means = np.array([summaries[name].mean for name in names])
+    mean = means[a] - means[b]
+    p = 1 - np.searchsorted(largest, _normal(mean / scale, df)) / DRAWS
+    sd = scale / np.sqrt(1 / n[a] + 1 / n[b])
+    columns = (column.tolist() for column in (mean - half, mean + half, p, sd))
+    return {name: Interval(*row) for name, *row in zip(references, *columns, strict=True)}
 
 
-def pooled_spread(groups: Collection[Sequence[float]]) -> Spread | None:
-    """Return the standard deviation within groups; None where no group has two values."""
-    df = sum(len(group) - 1 for group in groups)
+def draw_variances(summaries: Mapping[str, Summary], random: np.random.Generator) -> Array:
+    """Draw every variant's variance from its distribution given all runs: (N, V)."""
+    wide = np.array([name in _wide(summaries) for name in summaries])
+    df = np.array([one.n - 1 for one in summaries.values()])
+    squares = np.array([one.sd or 0.0 for one in summaries.values()]) ** 2
+    squares = np.maximum(squares, 0.01 * np.median(squares[squares > 0]))
+    usual = (df > 0) & ~wide if ((df > 0) & ~wide).any() else df > 0
+    logs = np.log(squares[usual])
+    grid = np.linspace(logs.min() - 2, logs.max() + 2, 60)  # of log s0²
+    half, prior = df[usual][:, None, None] / 2, PRIOR_DF[:, None] / 2
+    ratio = (
+        np.exp(logs[:, None] - grid)[:, None, :] * half / prior
+    )  # s² / s0² has an F distribution
+    density = half * np.log(ratio) - (half + prior) * np.log1p(ratio) - special.betaln(half, prior)
+    weights = np.exp(density.sum(0) - density.sum(0).max()).ravel()
+    steps = (np.arange(DRAWS) + 0.5) / DRAWS
+    chosen = random.permutation(np.searchsorted(weights.cumsum() / weights.sum(), steps))
+    d0 = np.where(wide, 0, PRIOR_DF[chosen // len(grid)][:, None])
+    s0 = np.exp(grid[chosen % len(grid)])[:, None]
+    return np.asarray((d0 * s0 + df * squares) / (2 * random.standard_gamma((d0 + df) / 2)))
+
+
+def detectable(seeds: int, comparisons: int, level: float = LEVEL) -> float:
+    """Return the difference that is found with a power of 0.8, in standard deviations of a run."""
+    df = (comparisons + 1) * (seeds - 1)
     if df < 1:
-        return None
-    squares = sum(float(np.var(group)) * len(group) for group in groups)
-    return Spread(math.sqrt(squares / df), df)
+        return math.inf
+    error = math.sqrt(1 / seeds + 1 / baseline_seeds(seeds, comparisons))
+    each = 1 - (1 - level) ** (1 / comparisons)
+    return error * float(special.stdtrit(df, 1 - each / 2) + special.stdtrit(df, POWER))
 
 
-def residual_spread(values: Values) -> Spread | None:
-    """Return the spread of the values' residuals after a fit of one mean per variant and per seed.
-
-    Fitted by least squares, because failed runs leave holes. None where nothing is left.
-    """
-    cells = [(name, seed, y) for name, own in values.items() for seed, y in own.items()]
-    names, seeds = list(values), sorted({seed for _, seed, _ in cells})
-    design = np.zeros((len(cells), len(names) + len(seeds)))
-    for row, (name, seed, _) in enumerate(cells):
-        design[row, [names.index(name), len(names) + seeds.index(seed)]] = 1
-    y = np.array([cell[2] for cell in cells])
-    weights, _, rank, _ = np.linalg.lstsq(design, y)
-    df = len(cells) - int(rank)
-    if not df:
-        return None
-    residual = float(np.linalg.norm(y - design @ weights))
-    rounding = 1e-9 * float(np.abs(y).max())
-    return Spread(residual / math.sqrt(df) if residual > rounding else 0.0, df)
+def seeds_needed(sd: float, effect: float, comparisons: int, level: float = LEVEL) -> int | None:
+    """Return the seeds of a variant for a power of 0.8; None where MOST_SEEDS do not suffice."""
+    enough = (
+        n for n in range(2, MOST_SEEDS + 1) if detectable(n, comparisons, level) * sd <= effect
+    )
+    return next(enough, None)
 
 
-def wide_variants(values: Values) -> list[str]:
-    """Return the variants whose spread is too wide to be pooled with the others'.
-
-    Cochran's C test at 1 %, repeated without the variants it found. With unequal seeds it uses
-    their mean count, an approximation.
-    """
-    variances = {
-        name: float(np.var(list(own.values()), ddof=1))
-        for name, own in values.items()
-        if len(own) > 1
-    }
-    found: list[str] = []
-    while len(variances) >= 3 and sum(variances.values()) > 0:
-        widest = max(variances, key=lambda name: variances[name])
-        df = float(np.mean([len(values[name]) - 1 for name in variances]))
-        others = len(variances) - 1
-        rest = sum(variances.values()) - variances[widest]
-        ratio = others * variances[widest] / max(rest, 1e-300)
-        p = len(variances) * special.fdtrc(df, df * others, ratio)
-        if p >= 0.01:
-            break
-        found.append(widest)
-        del variances[widest]
-    return found
+def baseline_seeds(seeds: int, comparisons: int) -> int:
+    """Return the runs of a baseline that serve all comparisons best (Dunnett 1955)."""
+    return max(seeds, round(seeds * math.sqrt(comparisons)))
 
 
-def _t_quantile(df: int, level: float) -> float:
-    """Return the two-sided quantile of Student's t."""
-    return float(special.stdtrit(df, 1 - level / 2))
+def _verdict(
+    found: Interval | None, direction: int, margin: float, diverged: int, wide: bool
+) -> tuple[str, str]:
+    if diverged:
+        return UNSTABLE, f"{diverged} runs diverged"
+    if found is None:
+        return CANNOT_TELL, "runs show no spread"
+    if not direction:
+        return CANNOT_TELL, "which way is better is not known"
+    if -margin < found.low and found.high < margin:
+        return SAME, "the interval lies within the margin"
+    if found.low > 0 or found.high < 0:
+        return (BETTER if found.low * direction > 0 else WORSE), "the interval excludes 0"
+    if wide:
+        return UNSTABLE, f"its runs spread over {WIDE:.0f} times as far as the others'"
+    return CANNOT_TELL, ""
 
 
-def _two_sided(mean: float, standard_error: float, df: int) -> float:
-    return float(2 * special.stdtr(df, -abs(mean) / standard_error))
+def _wide(summaries: Mapping[str, Summary]) -> set[str]:
+    spreads = {name: one.sd for name, one in summaries.items() if one.sd}
+    limit = WIDE * float(np.median([*spreads.values()])) if len(spreads) > 2 else math.inf
+    return {name for name, sd in spreads.items() if sd > limit}
 
 
-def _deltas(a: Mapping[int, float], b: Mapping[int, float], in_order: bool) -> list[float]:
-    """Return a minus b by seed, or in order where they share no seeds: any pairing is as good."""
-    if in_order:
-        return [a[i] - b[k] for i, k in zip(sorted(a), sorted(b), strict=False)]
-    return [a[seed] - b[seed] for seed in sorted(a) if seed in b]
+def _mean(values: Mapping[int, float]) -> float:
+    return float(np.mean(list(values.values())))
 
 
-def _judge(one: Difference, p_holm: float | None, direction: int) -> Difference:
-    verdict, reason = CANNOT_TELL, ""
-    if one.n == 0 or one.mean is None:
-        reason = f"no seed in common with {one.reference}"
-    elif one.n == 1:
-        reason = "one seed shows no spread"
-    elif not one.sd:
-        reason = "no difference" if one.mean == 0 else "the same difference in every seed: no test"
-    elif not direction:
-        reason = "which way is better is not known"
-    elif p_holm is not None and p_holm >= LEVEL:
-        reason = f"p = {p_holm:.2g} after Holm's correction"
-    elif one.noise_floor is not None and abs(one.mean) <= one.noise_floor:
-        reason = "within the noise floor"
-    else:
-        verdict = BETTER if one.mean * direction > 0 else WORSE
-    return replace(one, p_holm=p_holm, verdict=verdict, reason=reason)
+def _superiority(a: Mapping[int, float], b: Mapping[int, float], direction: int) -> float:
+    signs = np.sign(np.subtract.outer([*a.values()], [*b.values()])) * direction
+    return float((signs.mean() + 1) / 2)
+
+
+def _normal(t: Array, df: Array) -> Array:
+    """Return |t| as the normal deviate of equal probability (Wallace 1959)."""
+    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df)))
+
+
+def _student(normal: float, df: Array) -> Array:
+    """Invert `_normal`."""
+    return np.asarray(np.sqrt(df * np.expm1((normal * (8 * df + 3) / (8 * df + 1)) ** 2 / df)))

@@ -4,15 +4,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
-from tacoskip.ablation.statistics import Summary
+from tacoskip.ablation.statistics import CANNOT_TELL, MOST_SEEDS, Difference, Summary
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, Group, RenderResult
+    from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
+# Costs with their titles and decimals.
 COSTS = {
-    **{"parameters": "parameters", "macs_per_frame": "MACs/frame"},
-    **{"latency_ms": "ms", "peak_memory_mb": "MB"},
+    **{"parameters": ("parameters", 0), "macs_per_frame": ("MACs/frame", 0)},
+    **{"latency_ms": ("ms", 1), "peak_memory_mb": ("MB", 1)},
+    "initial_correlation": ("start corr", 2),
 }
 # Columns of text; all others hold numbers.
 TEXT = ("variant", "run", "verdict", "state", "why")
@@ -49,12 +51,6 @@ class Table:
             yield grid
             yield ""
 
-    def without(self, column: str) -> "Table":
-        """Return the table without a column."""
-        kept = [index for index, name in enumerate(self.columns) if name != column]
-        rows = [[row[index] for index in kept] for row in self.rows]
-        return Table([self.columns[index] for index in kept], rows)
-
     def _parts(self, names: list[str], width: int) -> list[list[int]]:
         """Return the columns of tables that each fit into `width` characters."""
         rows = [[name, *row[1:]] for name, row in zip(names, self.rows, strict=True)]
@@ -78,62 +74,62 @@ def overview(comparison: Comparison) -> "Group":
     from rich.text import Text
 
     title = f"{comparison.folder}: {comparison.recipe}, baseline {comparison.baseline}"
-    figures = [figure_table(comparison, figure).without("why") for figure in comparison.figures]
-    return Group(Text(title), *figures, costs(comparison), Text(noise_line(comparison)))
+    parts: list[RenderableType] = []
+    for figure in comparison.figures:
+        table = figure_table(comparison, figure)
+        rows = [row[:-1] for row in table.rows]  # the reasons are in the report
+        parts += [Table(table.columns[:-1], rows), Text(comparison.precision(figure) + "\n")]
+    return Group(Text(title), *parts, costs(comparison))
 
 
 def figure_table(comparison: Comparison, figure: str) -> Table:
-    """Return the verdicts in one figure: mean, difference, their 95 % intervals, and p."""
-    mean_column = f"{figure}{ARROWS[DIRECTIONS.get(figure, 0)]}"
+    """Return the verdicts in one figure: mean and sd, difference, simultaneous interval, and p."""
+    analysis = comparison.analyses[figure]
     rows = []
     for variant in comparison.variants:
         done, planned = len(variant.seeds), variant.planned
-        row = [variant.name, str(done) if done == planned else f"{done} of {planned}"]
-        summary = comparison.analyses[figure].summaries.get(variant.name, Summary(0))
-        difference = comparison.analyses[figure].differences.get(variant.name)
-        row.append(comparison.text(figure, summary.mean))
-        if summary.low is not None and summary.mean is not None:
-            row[-1] += f" ± {comparison.text(figure, summary.mean - summary.low)}"
+        summary = analysis.summaries.get(variant.name, Summary(0))
+        mean, sd = (comparison.text(figure, x) for x in (summary.mean, summary.sd))
+        own = [mean if summary.sd is None else f"{mean} ± {sd}"]
+        difference = analysis.differences.get(variant.name)
         if difference:
-            low, high = (comparison.text(figure, x, "+") for x in (difference.low, difference.high))
-            interval = "-" if difference.low is None else f"{low} to {high}"
-            row += [comparison.text(figure, difference.mean, "+"), difference.verdict]
-            row += [interval, _p(difference.p_holm), difference.reason]
+            own += _cells(comparison, figure, difference)
         else:
-            row += ["", "baseline" if variant.name == comparison.baseline else "-", "", "", ""]
-        rows.append(row)
-    columns = ["variant", "seeds", mean_column, "difference", "verdict", "95 %", "p (Holm)", "why"]
-    return Table(columns, rows)
+            own += ["", "baseline" if variant.name == comparison.baseline else "-", *[""] * 5]
+        rows.append([variant.name, str(done) if done == planned else f"{done} of {planned}", *own])
+    titles = [f"{figure}{ARROWS[DIRECTIONS.get(figure, 0)]} ± sd", "difference", "verdict"]
+    titles += [f"{1 - comparison.level:.3g} interval", "p", "P(better)", "seeds needed", "why"]
+    return Table(["variant", "seeds", *titles], rows)
+
+
+def _cells(comparison: Comparison, figure: str, one: Difference) -> list[str]:
+    low, high, mean = (comparison.text(figure, x, "+") for x in (one.low, one.high, one.mean))
+    p = "-" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
+    needed = "" if one.low is None else str(one.seeds_needed or f"> {MOST_SEEDS}")
+    return [
+        mean,
+        one.verdict,
+        "-" if one.low is None else f"{low} to {high}",
+        p,
+        "-" if one.superiority is None else f"{one.superiority:.2f}",
+        needed if one.verdict == CANNOT_TELL else "",
+        one.reason,
+    ]
 
 
 def costs(comparison: Comparison) -> Table:
-    """Return what each variant costs: means over its runs."""
+    """Return what each variant costs, and how near the identity it starts: means over its runs."""
     rows = []
     for variant in comparison.variants:
-        row = [variant.name]
-        for name in COSTS:
-            value = variant.cost.get(name)
-            digits = 0 if name in ("parameters", "macs_per_frame") else 1
-            row.append("-" if value is None else f"{value:,.{digits}f}")
+        known = [(variant.cost.get(name), digits) for name, (_, digits) in COSTS.items()]
+        cells = ["-" if value is None else f"{value:,.{digits}f}" for value, digits in known]
         if variant.parameters_percent is not None:
-            row[1] += f" ({variant.parameters_percent:+.1f} %)"
-        rows.append(row)
-    return Table(["variant", *COSTS.values()], rows)
+            cells[0] += f" ({variant.parameters_percent:+.1f} %)"
+        rows.append([variant.name, *cells])
+    return Table(["variant", *(title for title, _ in COSTS.values())], rows)
 
 
 def unfinished(comparison: Comparison) -> Table:
     """Return the runs that failed or have not ended, with the reasons."""
     rows = [[run.name, run.variant, run.state, run.error] for run in comparison.unfinished]
     return Table(["run", "variant", "state", "why"], rows)
-
-
-def noise_line(comparison: Comparison) -> str:
-    """Say the noise floor of each figure in one line."""
-    floors = {figure: comparison.noise_floor(figure) for figure in comparison.figures}
-    known = [f"{name} ±{comparison.text(name, one)}" for name, one in floors.items() if one]
-    seeds = f"{comparison.most_seeds} seed{'s' * (comparison.most_seeds != 1)}"
-    return f"noise floor ({seeds}): {', '.join(known) or 'unknown, it needs two seeds'}"
-
-
-def _p(p: float | None) -> str:
-    return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,9 +1,8 @@
 """One run of an ablation, in a process of its own: `python -m tacoskip.ablation.worker RUN`.
 
-RUN/request.json holds {"variant", "seed", "config"}. The run trains as with `tacoskip train`, and
-resumes from its last checkpoint if it was interrupted. It leaves RUN/result.json: the figures of
-the last evaluation and the costs of the network. The reason of a failure is the last line on
-standard error, after "error: ".
+RUN/request.json holds the config. The run trains as with `tacoskip train`, and resumes from its
+last checkpoint if it was interrupted. It leaves RUN/result.json: the figures of the last evaluation
+and the costs of the network. A failure's reason is the last line on standard error, "error: ...".
 """
 
 import json
@@ -15,19 +14,21 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from statistics import fmean
 
 import torch
 
 from tacoskip.ablation.plan import RESULT, write_json
 from tacoskip.blocks.cost import best_ms, macs, parameters
-from tacoskip.config import Config, from_dict
+from tacoskip.config import Config, from_dict, with_block
 from tacoskip.kernels.accelerate import accelerate, plain
 from tacoskip.loading import load
+from tacoskip.models.cbhg import CBHG
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
+from tacoskip.training.parameter_matching import CBHGS
 
 REQUEST, PROGRESS = "request.json", "progress"
 PARENT_SECONDS = 0.5
@@ -35,8 +36,7 @@ PARENT_SECONDS = 0.5
 
 def work(run: Path) -> None:
     """Train the config in RUN/request.json and write RUN/result.json."""
-    request = json.loads((run / REQUEST).read_text(encoding="utf-8"))
-    config = from_dict(request["config"], source=str(run / REQUEST))
+    config = from_dict(json.loads((run / REQUEST).read_text("utf-8")), source=str(run / REQUEST))
     speeds: list[float] = []
 
     def on_progress(progress: Progress) -> None:
@@ -50,18 +50,16 @@ def work(run: Path) -> None:
     model = load(checkpoints(run)[-1], device="cpu").model
     assert isinstance(model, Tacotron | Recognizer)
     cost = cost_of(model) | {"peak_memory_mb": _peak_memory_mb()}
+    cost["initial_correlation"] = initial_correlation(config)
     if speeds:
         cost["frames_per_second"] = speeds[-1]
     result = {
-        "variant": request["variant"],
-        "seed": request["seed"],
         "figures": summary["last"],
         "cost": cost,
         "minutes": summary["minutes"],
         "steps": summary["step"],
     }
     write_json(run / RESULT, result)
-    _write_hparams(run, config, result)
 
 
 @torch.no_grad()
@@ -90,19 +88,18 @@ def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     }
 
 
-def _write_hparams(run: Path, config: Config, result: dict[str, Any]) -> None:
-    """Write the run's row of TensorBoard's HParams table."""
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
-
-    settings = {"variant": result["variant"], "block": config.block, "seed": result["seed"]}
-    settings["depth"] = config.cbhg.depth
-    metrics = {f"{kind}/{k}": v for kind in ("figures", "cost") for k, v in result[kind].items()}
-    with SummaryWriter(str(run), filename_suffix=".hparams") as writer:
-        for summary in hparams(settings, metrics):
-            writer.file_writer.add_summary(summary)
-        for name, value in metrics.items():
-            writer.add_scalar(name, value, result["steps"])
+@torch.no_grad()
+def initial_correlation(config: Config) -> float:
+    """Return the correlation of fresh stacks' outputs with their inputs, for noise; 1: identity."""
+    found = []
+    torch.manual_seed(config.seed)
+    for section in CBHGS[config.task]:
+        settings = with_block(getattr(config, section), config)
+        cbhg = CBHG(settings.channels, settings)
+        x = torch.randn(4, 100, settings.channels)
+        y = cbhg.stack(x, torch.ones(x.shape[:2], dtype=torch.bool))
+        found.append(float(torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1]))
+    return fmean(found)
 
 
 def _peak_memory_mb() -> float:

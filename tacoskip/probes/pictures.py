@@ -1,4 +1,4 @@
-"""Pictures of what the probes found: by depth, of reuse, of attention, of lesions and paths.
+"""Pictures of what the probes found: by depth, of reuse, of attention, of lesions.
 
 Figures are matplotlib's own objects, without pyplot and its state.
 """
@@ -99,21 +99,6 @@ def lesion_bars(place: str, increase: Sequence[float | None]) -> Figure:
     axes.set(title="loss without a unit", xlabel=f"unit of {place} that is dropped")
     axes.set(ylabel="rise of the validation loss")
     axes.locator_params(axis="x", integer=True)
-    return figure
-
-
-def path_bars(place: str, magnitude: Sequence[float], share: Sequence[float]) -> Figure:
-    """Draw the gradient along one path, and its share over all paths, by their length."""
-    figure, (one, all_) = _panels(2)
-    sizes = np.array(magnitude)
-    one.plot(np.where(sizes > 0, sizes, np.nan), ".-")
-    if (sizes > 0).any():
-        one.set_yscale("log")
-    one.set(title="gradient along one path", xlabel=f"transforms of {place} on the path")
-    one.set(ylabel="norm")
-    all_.bar(range(len(share)), share)
-    all_.set(title="share of all paths of that length", xlabel=f"transforms of {place} on the path")
-    all_.set(ylabel="share")
     return figure
 
 

@@ -1,11 +1,9 @@
-"""The stacks of a network by place, hooks on them, and means over what the hooks see."""
+"""The stacks of a network by place, and hooks on them."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tacoskip.blocks import Topology
@@ -49,32 +47,3 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-class Probe(ABC):
-    """Means of what hooks see in all passes inside `with probe.watching():`."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.stacks = stacks(model)
-        self._sums: dict[Key, tuple[Tensor, int]] = {}
-
-    @abstractmethod
-    def hooks(self) -> Iterator[RemovableHandle]:
-        """Register the hooks."""
-
-    def watching(self) -> AbstractContextManager[None]:
-        """Watch every pass inside."""
-        return hooked(self.hooks())
-
-    def add(self, key: Key, total: Tensor, count: int = 1) -> None:
-        """Add a sum of `count` values."""
-        before, n = self._sums.get(key, (torch.zeros(()), 0))
-        self._sums[key] = before.to(total) + total.detach(), n + count
-
-    def means(self) -> dict[Key, float]:
-        """Return the means so far."""
-        return {key: float(total) / count for key, (total, count) in self._sums.items()}
-
-    def read(self) -> dict[str, ByUnit]:
-        """Return the means so far by place."""
-        return by_place(self.stacks, self.means())

@@ -24,13 +24,10 @@ from torch.utils.tensorboard import SummaryWriter
 from tacoskip.audio import write_audio
 from tacoskip.files import write_whole
 from tacoskip.probes import pictures as probe_pictures
-from tacoskip.probes.activations import ActivationProbe
-from tacoskip.probes.attention import AttentionProbe
-from tacoskip.probes.gates import GateProbe, learned_weights
+from tacoskip.probes.activity import ActivityProbe
 from tacoskip.probes.lesions import lesions
-from tacoskip.probes.paths import path_lengths
-from tacoskip.probes.reuse import reuse
 from tacoskip.probes.stacks import ByUnit
+from tacoskip.probes.weights import learned_weights, reuse
 
 SUFFIX = ".run"  # of the event files that a run writes itself
 
@@ -103,38 +100,28 @@ class Board:
         self.probed["step"] = step
 
     def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
-        """Measure lesions and path lengths of a trained network; losses: of a few batches."""
+        """Measure lesions of a trained network; losses: of a few batches."""
         model.eval()
         dropped = lesions(model, losses)
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
-        lengths, reasons = path_lengths(model, losses[0])
         for place, rise in dropped.increase.items():
-            kept = self.probed["stacks"][place]
             self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
-            kept["lesions_left_out"] = dropped.left_out.get(place, "")
-            kept["paths_left_out"] = reasons.get(place, "")
-            if place in lengths:
-                kept["paths"] = vars(lengths[place])
-                kept["path_length"] = [lengths[place].mean]
-                self.writer.add_scalar(f"{INSIDE}/path_length/{place}", lengths[place].mean, step)
-                paths = lengths[place]
-                picture = probe_pictures.path_bars(place, paths.magnitude, paths.share)
-                self._figure(f"paths/{place}", picture, step)
+            self.probed["stacks"][place]["lesions_left_out"] = dropped.left_out.get(place, "")
         self.probed["loss"] = dropped.loss
         self._save_probed()
 
     @contextmanager
     def probing(self, model: nn.Module, step: int) -> Iterator[None]:
         """Have the probes watch every pass of `model` in the block, and write what they measure."""
-        norms, gates, attention = ActivationProbe(model), GateProbe(model), AttentionProbe(model)
-        with norms.watching(), gates.watching(), attention.watching():
+        probe = ActivityProbe(model)
+        with probe.watching():
             yield
-        for measured in (norms.read(), gates.read(), learned_weights(model), attention.read()):
+        for measured in (probe.read(), learned_weights(model)):
             self.probes(measured, step)
-        self._probe_pictures(attention, step)
+        self._probe_pictures(probe, step)
         self._save_probed()
 
-    def _probe_pictures(self, probe: AttentionProbe, step: int) -> None:
+    def _probe_pictures(self, probe: ActivityProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
             kept = self.probed["stacks"][place]
             self._figure(f"depth/{place}", probe_pictures.by_depth(place, kept), step)

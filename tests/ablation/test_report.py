@@ -1,6 +1,5 @@
 """The report is one file that loads nothing from elsewhere and runs nothing."""
 
-import json
 import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
 from html.parser import HTMLParser
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tacoskip.ablation import plots, stacks
+from tacoskip.ablation import plots
 from tacoskip.ablation.compare import compare
 from tacoskip.ablation.report import write_report
 
@@ -70,30 +69,25 @@ def page(make_ablation: MakeAblation, tmp_path: Path) -> Page:
 
 def test_report_is_well_formed_and_self_contained(page: Page) -> None:
     assert page.open == []
-    assert page.headings == 7
+    assert page.headings == 4
     assert page.links
     assert all(link.startswith("data:image/") for link in page.links)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     for words in (
         "A/A check: highway@aa and highway in mcd_db",
         "loss is not finite",
-        "noise floor",
+        "cannot tell or same",
         "cannot tell",
     ):
         assert words in page.words
 
 
 def test_every_picture_can_be_decoded(page: Page) -> None:
-    kinds = []
+    assert len(page.links) == 2
     for link in page.links:
         kind, _, data = link.partition(";base64,")
-        kinds.append(kind)
-        if kind == "data:image/svg+xml":
-            assert ElementTree.fromstring(b64decode(data)).tag.endswith("svg")
-        else:
-            assert b64decode(data).startswith(b"\x89PNG")
-    # 2 forests, 2 costs, 3 variants' curves; an alignment each
-    assert (kinds.count("data:image/svg+xml"), kinds.count("data:image/png")) == (7, 3)
+        assert kind == "data:image/svg+xml"
+        assert ElementTree.fromstring(b64decode(data)).tag.endswith("svg")
 
 
 def test_text_from_files_is_escaped(make_ablation: MakeAblation, tmp_path: Path) -> None:
@@ -137,44 +131,3 @@ def test_numbers_in_pictures_are_rounded_not_cut(make_ablation: MakeAblation) ->
     expected = found.text("loss", 0.0781, "+")
     assert expected == "+0.078"
     assert any(text.startswith(f"{expected}  ") for text in texts(plots.forest(found, "loss")))
-    picture = '<svg x="1.23456" y="9.999"><text>1.23456</text></svg>'
-    assert plots.compact(picture) == '<svg x="1.23" y="10.00"><text>1.23456</text></svg>'
-
-
-def probe(folder: Path, name: str, seed: int, **measures: object) -> None:
-    text = json.dumps({"step": 40, "stacks": {"encoder": measures}})
-    (folder / name / f"seed-{seed}" / "probes.json").write_text(text)
-
-
-def test_report_shows_the_probes_of_the_stacks(make_ablation: MakeAblation, tmp_path: Path) -> None:
-    folder = make_ablation(variants(["highway", "plain", "dense"]))
-    probe(folder, "highway", 1, gradient=[1.0, 4.0], gradient_skip=[0, None], lesion=[0.1, None])
-    probe(folder, "highway", 2, gradient=[1.0, 4.0], lesion=[0.3, None])
-    probe(folder, "plain", 1, gradient=[1.0, 100.0, 2.0], reuse=[[[1.0]]], lesions_left_out="")
-    page = read(write_report(compare(folder), tmp_path / "report.html"))
-    assert page.open == []
-    for title in ("gradient norm at the unit's input", "rise of the validation loss"):
-        assert title in page.words
-    found = stacks.by_variant(compare(folder))
-    (picture,) = (v for k, v in stacks.stack_maps(compare(folder)).items() if "input" in k)
-    assert {"highway", "plain", "encoder"} <= set(texts(picture))
-    assert "dense" not in found
-
-
-def test_probes_are_averaged_over_seeds(make_ablation: MakeAblation) -> None:
-    folder = make_ablation(variants(["highway"], 3))
-    probe(folder, "highway", 1, gradient=[1.0, 2.0, None], lesion=[1.0, None, 0.5])
-    probe(folder, "highway", 2, gradient=[100.0, 8.0, None], lesion=[2.0, None, float("nan")])
-    probe(folder, "highway", 3, gradient=[1.0])  # of another depth: not of this variant
-    measures = stacks.by_variant(compare(folder))["highway"]["encoder"]
-    np.testing.assert_allclose(measures["gradient"], [10, 4, np.nan])
-    np.testing.assert_allclose(measures["lesion"], [1.5, np.nan, 0.5])
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", '{"stacks": 3}', '{"stacks": {"encoder": [1]}}', "\x00", '{"step": 1}']
-)
-def test_broken_probes_are_left_out(make_ablation: MakeAblation, text: str) -> None:
-    folder = make_ablation(variants(["highway"]))
-    (folder / "highway" / "seed-1" / "probes.json").write_text(text)
-    assert stacks.stack_maps(compare(folder)) == {}

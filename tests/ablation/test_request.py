@@ -66,6 +66,8 @@ def test_combination_that_does_not_fit_is_refused_with_reason() -> None:
         (["recipe=smoke", "blocks=plain", "sedes=2"], "unknown key 'sedes'; did you mean 'seeds'?"),
         (["recipe=smoke", "blocks=plain", "skips=ad"], "did you mean 'add'?"),
         (["recipe=smoke", "blocks=plain", "seeds=none"], "expected seeds as a whole number"),
+        (["recipe=smoke", "blocks=plain", "seeds=3..x"], "expected seeds as a whole number, got"),
+        (["recipe=smoke", "blocks=plain", "margin=-1"], "expected margin of at least 0"),
         (["recipe=smoke", "blocks=plain", "seeds=0"], "expected seeds of at least 1, got 0"),
         (["recipe=smoke", "blocks=plain", "launcher=slrum"], "did you mean 'slurm'?"),
         (["recipe=smoke", "recipe=fsdd", "blocks=plain"], "expected recipe= once"),
@@ -80,6 +82,12 @@ def test_wrong_request_is_an_error_of_one_line(pairs: list[str], words: str) -> 
     with pytest.raises(ConfigError, match=words.replace("?", r"\?")) as error:
         variants(parse_request(pairs), load_config("smoke"))
     assert "\n" not in str(error.value)
+
+
+def test_seeds_double_up_to_the_most() -> None:
+    request = parse_request(["recipe=smoke", "blocks=plain", "seeds=3..10", "baseline_seeds=auto"])
+    assert (request.schedule, request.baseline_seeds) == ([3, 6, 10], 0)
+    assert parse_request(["recipe=smoke", "blocks=plain", "margin=1.5"]).schedule == [3]
 
 
 def test_request_without_a_budget_is_refused() -> None:

@@ -26,7 +26,7 @@ from tacoskip.data.prepare import prepare
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings
-from tacoskip.probes.gates import GateProbe
+from tacoskip.probes.activity import ActivityProbe
 from tacoskip.run_folder import RunError, build_trained, checkpoints, load_checkpoint
 from tacoskip.training import train
 
@@ -109,7 +109,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_new_hard_gate_is_charged_pruned_and_probed() -> None:
     settings = CBHGSettings(2, 8, 8, 3, 8, 8, block="outside:Switched")
     model = CBHG(8, settings)
-    probe = GateProbe(model)
+    probe = ActivityProbe(model)
     model.stack.units[1].skip.logit.data.fill_(-1.0)
     with probe.watching():
         model(torch.randn(3, 9, 8), MASK)

@@ -39,9 +39,7 @@ def test_probed_run_trains_the_same(tiny_corpus: Path, tmp_path: Path) -> None:
     encoder = places["often"]["encoder"]
     assert len(encoder["gradient"]) == 2
     assert encoder["lesion"] == places["seldom"]["encoder"]["lesion"]
-    assert encoder["paths"]["mean"] == encoder["path_length"][0]
     assert places["dense"]["postnet"]["reuse"][0][0][0] > 0
-    assert "dense has no chain" in places["dense"]["postnet"]["paths_left_out"]
 
     tags = {
         name: EventAccumulator(str(tmp_path / name), size_guidance={"images": 0}).Reload().Tags()

@@ -22,12 +22,10 @@ class Skip(Part, ABC):
     The probes, `sparsity` and `prune` use what a skip declares here:
 
     widens: joins an x to a wider F(x).
-    has_shortcut: x reaches the output without passing the transform.
     price: cost of a hard gate in the last training pass, a scalar with a gradient; None: no gate.
     """
 
     widens: ClassVar[bool] = False
-    has_shortcut: ClassVar[bool] = True
     price: Tensor | None = None
 
     def __init__(self, in_channels: int, out_channels: int):

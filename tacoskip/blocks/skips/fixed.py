@@ -9,8 +9,6 @@ class NoSkip(Skip):
 
     name = "none"
 
-    has_shortcut = False
-
     def forward(self, x: Tensor, transform: TransformCall, mask: Tensor) -> Tensor:
         return transform(x, mask)
 

@@ -31,13 +31,11 @@ class Topology(Part, ABC):
 
     units: `BaseUnit`s in the order of their depth, which the probes watch.
     joins, joins_reason: the only skips that it can join with, and why; empty: every one.
-    sequential: each unit reads the output of the one before it and nothing else.
     growth: channels that each unit adds by default; 0: a unit keeps the width of the stack.
     """
 
     joins: ClassVar[tuple[type[Skip], ...]] = ()
     joins_reason: ClassVar[str] = ""
-    sequential: ClassVar[bool] = False
     growth: ClassVar[int] = 0
 
     def __init__(self) -> None:

@@ -15,7 +15,6 @@ class Chain(Topology):
     """
 
     name = "chain"
-    sequential = True
 
     def __init__(self, channels: int, depth: int, make: Make, *, stages: int = 0):
         super().__init__()

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from tacoskip.blocks import BLOCKS, build_block
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.cbhg import CBHG
-from tacoskip.probes.activations import ActivationProbe
-from tacoskip.probes.attention import AttentionProbe
-from tacoskip.probes.gates import GateProbe, learned_weights
-from tacoskip.probes.reuse import reuse
+from tacoskip.probes.activity import ActivityProbe
+from tacoskip.probes.weights import learned_weights, reuse
 
 Network = Callable[..., CBHG]
 MASK = lengths_to_mask(torch.tensor([9, 5, 2]))
@@ -27,12 +25,10 @@ def test_measures_count_real_frames_only(network: Network, name: str) -> None:
     for extra in (0, 5):
         padded = nn.functional.pad(x, (0, 0, 0, extra), value=9.0)
         mask = lengths_to_mask(torch.tensor([9, 5, 2]), 9 + extra)
-        norms, gates, attention = ActivationProbe(model), GateProbe(model), AttentionProbe(model)
-        with torch.no_grad(), norms.watching(), gates.watching(), attention.watching():
+        probe = ActivityProbe(model)
+        with torch.no_grad(), probe.watching():
             model(padded, mask)
-        found.append(
-            {k: v for one in (norms, gates, attention) for k, v in one.read()["cbhg"].items()}
-        )
+        found.append(probe.read()["cbhg"])
     assert found[0].keys() == found[1].keys()
     for measure, values in found[0].items():
         assert values == pytest.approx(found[1][measure])
@@ -44,17 +40,17 @@ def test_measures_count_real_frames_only(network: Network, name: str) -> None:
 
 def test_norms_and_gates_are_means_over_batches(network: Network) -> None:
     model = network("highway", depth=1).eval()
-    norms, gates, inputs = ActivationProbe(model), GateProbe(model), list[Tensor]()
+    probe, inputs = ActivityProbe(model), list[Tensor]()
     model.stack.register_forward_hook(lambda _, given, y: inputs.append(given[0]))
-    with torch.no_grad(), norms.watching(), gates.watching():
+    with torch.no_grad(), probe.watching():
         for _ in range(2):
             model(torch.randn(3, 9, 8).double(), MASK)
     real = torch.cat([x[MASK] for x in inputs])
-    assert norms.read()["cbhg"]["norm_before"] == pytest.approx(
+    assert probe.read()["cbhg"]["norm_before"] == pytest.approx(
         [float(real.square().mean().sqrt())]
     )
     gate = torch.sigmoid(model.stack.units[0].skip.gate(real)).mean().detach()
-    assert gates.read()["cbhg"]["openness"] == pytest.approx([float(gate)])
+    assert probe.read()["cbhg"]["openness"] == pytest.approx([float(gate)])
 
 
 def test_learned_weights_of_units_and_channels(network: Network) -> None:
