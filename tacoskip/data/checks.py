@@ -30,13 +30,27 @@ LEAST_CLIPS = 20  # fewer do not tell which speaking rates are usual
 FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
 
 
+def known_clip(file: Path, key: str) -> dict[str, int | float]:
+    """Return what `prepare_clip` returned for the clip in `file`; {} unless it has this key."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(file) as clip:
+            mark, _, rate = clip.comment.partition(" ")
+            if mark == key:
+                return _figures(clip.frames, clip.samplerate, int(rate))
+    except (soundfile.SoundFileError, OSError, ValueError):
+        pass  # there is none, or it is damaged
+    return {}
+
+
 def prepare_clip(
-    source: Path, file: Path, max_seconds: float, sample_rate: int
+    source: Path, file: Path, key: str, max_seconds: float, sample_rate: int
 ) -> dict[str, int | float]:
     """Check the clip in `source` and write it to `file`, or raise Rejected.
 
-    Returns samples and seconds as written; rate, level_db and clipped (a share) as recorded. The
-    file appears whole or not at all; OSError when it cannot be written.
+    Returns samples and seconds as written, the rate as recorded. The file appears whole or not at
+    all; OSError when it cannot be written.
     """
     import soundfile
 
@@ -45,7 +59,6 @@ def prepare_clip(
     samples, rate = decode(source, max_seconds)
     clipped = clipped_share(samples)
     wave = to_mono(samples, rate, sample_rate)
-    level = decibels(wave)
     start, end = trim_silence(wave, sample_rate, TRIM_DB, MARGIN_MS)
     seconds = (end - start) / sample_rate
     if end <= start or decibels(wave[start:end]) < SILENT_DB:
@@ -58,15 +71,15 @@ def prepare_clip(
         raise Rejected("clipped", f"{clipped:.1%} of samples at full scale")
     pcm = np.rint(set_level(wave[start:end]) * 32767).astype(np.int16)
     encoded = BytesIO()
-    soundfile.write(encoded, pcm, sample_rate, subtype="PCM_16", format="FLAC")
+    with soundfile.SoundFile(encoded, "w", sample_rate, 1, "PCM_16", format="FLAC") as flac:
+        flac.comment = f"{key} {rate}"
+        flac.write(pcm)
     write_whole(file, encoded.getvalue())
-    return {
-        "samples": len(pcm),
-        "seconds": round(seconds, 4),
-        "rate": rate,
-        "level_db": round(level, 2),
-        "clipped": round(clipped, 5),
-    }
+    return _figures(len(pcm), sample_rate, rate)
+
+
+def _figures(samples: int, sample_rate: int, rate: int) -> dict[str, int | float]:
+    return {"samples": samples, "seconds": round(samples / sample_rate, 4), "rate": rate}
 
 
 def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:

@@ -8,7 +8,6 @@ import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from tacoskip.audio import decode_audio
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.storage import read, without_query
 
-TEXTS = ("id", "speaker", "text", "normalized")
-MANIFEST = (*TEXTS, "samples")  # of a line of a manifest; in shards also `span`
+# What a line of a manifest holds; in shards also `span`.
+MANIFEST = {"id": str, "speaker": str, "text": str, "normalized": str, "samples": int}
 LONGEST_PAUSE = 0.12  # seconds between joined clips
 PAUSE_LEVEL = 1e-4  # RMS of the noise in a pause: -80 dB, so that no frame is digital silence
 
@@ -160,21 +159,3 @@ def _strings(
             parts.append((start, clip))
             end = start + clip.duration
         yield parts
-
-
-def is_manifest_row(row: Any) -> bool:
-    """Whether a line of a manifest is one that `prepare` or `write_shards` writes.
-
-    span: number of the tar, offset, bytes, CRC-32.
-    """
-    if type(row) is not dict or list(row) not in ([*MANIFEST], [*MANIFEST, "span"]):
-        return False
-    *texts, samples = (row[name] for name in MANIFEST)
-    span = row.get("span", [0, 0, 1, 0])
-    numbers = [samples, *span] if type(span) is list else []
-    return (
-        all(type(text) is str for text in texts)
-        and all(type(number) is int and number >= 0 for number in numbers)
-        and (len(numbers) == 5 and numbers[0] > 0 < numbers[3])
-        and bool(row["id"])
-    )

@@ -1,31 +1,27 @@
 """All clips of a corpus checked and written, in parallel, each once.
 
-Results are kept in clips.journal, a line a clip as it is done, so that running again does only what
-is missing; a line cut short by a crash is ignored. A result holds as long as its key: the clip's
-file (name, size and time) and every setting that changes the prepared audio. Texts are read anew
-each time. libsndfile and soxr release Python's lock, so threads share the work.
+A prepared clip carries the key of what it was made from in its comment: the clip's file (name, size
+and time) and every setting that changes the prepared audio. Running again does only what is missing
+or has another key. Texts are read anew each time. libsndfile and soxr release Python's lock, so
+threads share the work.
 """
 
-import json
 import os
-import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tacoskip.data.checks import prepare_clip
+from tacoskip.data.checks import known_clip, prepare_clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, Rejected
-from tacoskip.data.prepared import audio_name, digest
+from tacoskip.data.prepared import audio_name
 from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
-from tacoskip.files import write_whole
 
 Row = dict[str, Any]
 
-VERSION = 3  # raise when the checks or the prepared audio change
+VERSION = 4  # raise when the checks or the prepared audio change
 GROUP = 256  # clips that are handed to the threads at a time
 
 
@@ -36,41 +32,39 @@ def check_clips(
     jobs: int | None,
     progress: Progress,
 ) -> tuple[list[Row], int]:
-    """Return a row for each utterance, in their order, and how many of them were done anew.
+    """Return a row for each utterance, in their order, and how many of them were decoded.
 
-    A row holds id, path and either reason and detail, or what the manifest needs. Raises
-    CorpusError when prepared clips cannot be written.
+    A row holds id, path and either reason and detail, or what the manifest needs and the rate of
+    the recording. Raises CorpusError when prepared clips cannot be written.
     """
-    journal = directory / "clips.journal"
-    known, rows, todo = read_journal(journal), _texts(utterances, config), list[Row]()
-    for row in rows:
+    limits = config.data.max_seconds, config.audio.sample_rate
+
+    def check(row: Row) -> bool:
+        """Prepare a clip, unless it is there, and complete its row; whether it was decoded."""
+        path, file = Path(row["path"]), directory / audio_name(row["id"])
         if "reason" in row:
-            continue
-        path = Path(row["path"])
-        row["key"] = clip_key(path, config.data.max_seconds, config.audio.sample_rate)
-        result = known.get(row["id"], {})
-        if result.get("key") == row["key"] and (
-            "reason" in result or (directory / audio_name(row["id"])).exists()
-        ):
-            row |= result
-        else:
-            todo.append(row)
-    done = len(rows) - len(todo)
-    progress(done, len(rows), "check clips")
-    if not todo:
-        return rows, 0
-    with journal.open("ab") as stream:
-        stream.write(b"\n")  # a line cut short must not swallow the next one
-        results = _checked(todo, directory, config, jobs or os.cpu_count() or 1)
-        for row, result in zip(todo, results, strict=True):
-            stream.write(journal_line(result))
-            stream.flush()
-            row |= result
-            known[row["id"]] = result
-            done += 1
-            progress(done, len(rows), "check clips")
-    write_whole(journal, b"".join(map(journal_line, known.values())))
-    return rows, len(todo)
+            return False
+        try:
+            key = clip_key(path, *limits)
+            known = known_clip(file, key)
+            row |= known or prepare_clip(path, file, key, *limits)
+            return not known
+        except Rejected as rejected:
+            row |= {"reason": rejected.reason, "detail": rejected.detail}
+            return True
+        except OSError:  # the disk is full, the folder read-only
+            raise
+        except Exception as error:  # an error in a thread must name its clip
+            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise CorpusError(f"cannot prepare {path}: {cause}") from error
+
+    rows, done, decoded = _texts(utterances, config), 0, 0
+    with ThreadPoolExecutor(jobs or os.cpu_count() or 1, "clips") as pool:
+        for first in range(0, len(rows), GROUP):
+            for was_decoded in pool.map(check, rows[first : first + GROUP]):
+                done, decoded = done + 1, decoded + was_decoded
+                progress(done, len(rows), "check clips")
+    return rows, decoded
 
 
 def _texts(utterances: list[Utterance], config: CorpusConfig) -> list[Row]:
@@ -94,55 +88,11 @@ def _texts(utterances: list[Utterance], config: CorpusConfig) -> list[Row]:
     return rows
 
 
-def _checked(todo: list[Row], directory: Path, config: CorpusConfig, jobs: int) -> Iterator[Row]:
-    """Yield the result of each clip, in order, from `jobs` threads."""
-    limits = config.data.max_seconds, config.audio.sample_rate
-
-    def check(row: Row) -> Row:
-        result: Row = {"id": row["id"], "key": row["key"]}
-        try:
-            return result | prepare_clip(
-                Path(row["path"]), directory / audio_name(row["id"]), *limits
-            )
-        except Rejected as rejected:
-            return result | {"reason": rejected.reason, "detail": rejected.detail}
-        except OSError:  # the disk is full, the folder read-only
-            raise
-        except Exception as error:  # an error in a thread must name its clip
-            cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise CorpusError(f"cannot prepare {row['path']}: {cause}") from error
-
-    rows = iter(todo)
-    with ThreadPoolExecutor(jobs, "clips") as pool:
-        while group := list(islice(rows, GROUP)):
-            yield from pool.map(check, group)
-
-
 def clip_key(path: Path, max_seconds: float, sample_rate: int) -> str:
-    """Return the digest under which the result of the clip in `path` is kept."""
+    """Return the digest of what the clip in `path` is prepared from."""
     try:
         state = [path.stat().st_size, path.stat().st_mtime_ns]
     except OSError:
         state = []
-    return digest([VERSION, max_seconds, sample_rate, path.name, *state])
-
-
-def read_journal(path: Path) -> dict[str, Row]:
-    """Return the results in clips.journal by clip id; lines that are not as written are ignored."""
-    results = {}
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        checksum, _, content = line.partition(b" ")
-        if checksum == _checksum(content):
-            row = json.loads(content)
-            results[row["id"]] = row
-    return results
-
-
-def journal_line(row: Row) -> bytes:
-    """Return a line of clips.journal: a checksum and the result."""
-    content = json.dumps(row).encode()
-    return _checksum(content) + b" " + content + b"\n"
-
-
-def _checksum(content: bytes) -> bytes:
-    return f"{zlib.crc32(content):08x}".encode()
+    values = (VERSION, max_seconds, sample_rate, path.name, *state)
+    return sha256(repr(values).encode()).hexdigest()[:24]

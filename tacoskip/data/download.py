@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import Any, Self
 
 from tacoskip.data.errors import CorpusError
@@ -39,7 +40,7 @@ def fetch(url: str, path: Path, sha256: str = "", progress: Progress | None = No
         urls={path.name: url},
         retry_if_failed=RETRIES,
     )
-    bar: Any = _Bar(path.name, progress) if progress else False
+    bar: Any = _bar(f"download {path.name} (bytes)", progress) if progress else False
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=BLOCK, timeout=TIMEOUT)
     try:
         return Path(repository.fetch(path.name, downloader=downloader))
@@ -51,22 +52,16 @@ def fetch(url: str, path: Path, sha256: str = "", progress: Progress | None = No
         ) from error
 
 
-class _Bar:
-    """A progress bar as pooch calls it."""
+def _bar(note: str, progress: Progress) -> SimpleNamespace:
+    """Return a progress bar as pooch calls it."""
+    bar = SimpleNamespace(total=0, done=0, close=lambda: None)
 
-    def __init__(self, name: str, progress: Progress) -> None:
-        self.note, self.progress = f"download {name} (bytes)", progress
-        self.total, self.done = 0, 0
+    def advance(count: int) -> None:
+        bar.done += count
+        progress(min(bar.done, bar.total or bar.done), bar.total, note)
 
-    def update(self, count: int) -> None:
-        self.done += count
-        self.progress(min(self.done, self.total or self.done), self.total, self.note)
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        """Nothing is open."""
+    bar.update, bar.reset = advance, lambda: vars(bar).update(done=0)
+    return bar
 
 
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Path:

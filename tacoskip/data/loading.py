@@ -101,6 +101,10 @@ class Loader:
         Raises CorpusError when a prepared clip cannot be used, ValueError on an unknown speaker;
         either names the clip.
         """
+        for utterance in utterances:
+            if utterance.speaker not in self.speakers:
+                known, got = ", ".join(self.speakers), repr(utterance.speaker)
+                raise ValueError(f"{utterance.id}: expected a speaker of {known}, got {got}")
         features = self.features(utterances, key)
         symbols = [
             _named(utterance, self._symbols, utterance.normalized) for utterance in utterances
@@ -111,7 +115,7 @@ class Loader:
             mel=pad_sequence([mel for _, mel in features], batch_first=True),
             linear=pad_sequence([linear for linear, _ in features], batch_first=True),
             mel_lengths=torch.tensor([len(mel) for _, mel in features]),
-            speakers=torch.tensor([self._speaker(utterance) for utterance in utterances]),
+            speakers=torch.tensor([self.speakers[utterance.speaker] for utterance in utterances]),
             ids=[utterance.id for utterance in utterances],
             texts=[utterance.normalized for utterance in utterances],
         )
@@ -174,13 +178,6 @@ class Loader:
             if size <= self._free and id not in self._cache:
                 self._free -= size
                 self._cache[id] = value
-
-    def _speaker(self, utterance: Utterance) -> int:
-        if utterance.speaker not in self.speakers:
-            known = ", ".join(self.speakers)
-            got = repr(utterance.speaker)
-            raise ValueError(f"{utterance.id}: expected a speaker of {known}, got {got}")
-        return self.speakers[utterance.speaker]
 
     def _encode(self, text: str) -> Tensor:
         assert self.encoder is not None

@@ -14,8 +14,8 @@ from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.prepared import FORMAT, check_speakers, is_prepared, packed, prepared_dir
 from tacoskip.data.settings import CorpusConfig, DataSettings
-from tacoskip.data.shards import shards_folder
 from tacoskip.data.split import SPLITS, assign_splits, rank
+from tacoskip.data.storage import is_remote
 from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
 from tacoskip.files import write_whole
 from tacoskip.settings import check
@@ -181,8 +181,10 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
             raise ValueError(
                 f"data.{name}={place} is data.root, which is only read: name another folder"
             )
-    if data.shards:
-        shards_folder(data.shards)
+    if is_remote(data.shards) or (data.shards and Path(data.shards).is_file()):
+        raise ValueError(
+            f"expected a folder in data.shards, got {data.shards}: write it, then upload it"
+        )
 
 
 def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:

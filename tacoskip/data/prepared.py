@@ -3,7 +3,6 @@
 DIR/audio/ID.flac                      prepared clips, mono 16-bit
 DIR/{train,validation,test}.jsonl.gz   a line a clip: id, speaker, text, normalized, samples
 DIR/report.json                        what was kept, what was left out and why
-DIR/clips.journal                      results clip by clip, for the next run
 
 No file name is read from a manifest, which a stranger may have written: it follows from the id.
 The same as shards: `shards.py`.
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tacoskip.data.clip import Clip, is_manifest_row
+from tacoskip.data.clip import MANIFEST, Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
@@ -40,11 +39,6 @@ def audio_name(id: str) -> str:
     if len(name) > 120:
         name = name[:100] + sha256(id.encode()).hexdigest()[:16]
     return f"audio/{name}.flac"
-
-
-def digest(values: list[Any]) -> str:
-    """Return 24 hexadecimal digits that stand for the values."""
-    return sha256(json.dumps(values).encode()).hexdigest()[:24]
 
 
 def shard_name(number: int) -> str:
@@ -83,7 +77,8 @@ def prepared_dir(config: CorpusConfig) -> Path:
         differs["sample_rate"] = config.audio.sample_rate
     if config.text != TextSettings():
         differs["text"] = asdict(config.text)
-    suffix = f"-{digest([differs])[:6]}" if differs else ""
+    digest = sha256(json.dumps(differs).encode()).hexdigest()
+    suffix = f"-{digest[:6]}" if differs else ""
     return Path("data") / f"{data.corpus.rpartition(':')[2]}{suffix}"
 
 
@@ -113,7 +108,15 @@ class PreparedCorpus:
         self.place, self.dir = str(place), without_query(str(place))
         command = "(run: tacoskip prepare, with the same settings)"
         try:
-            self._read_report(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
+            report = json.loads(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
+            self.report: dict[str, Any] = report
+            self.settings: dict[str, dict[str, Any]] = report["settings"]
+            self.speakers: list[str] = report["speakers"]
+            self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
+            names = [self.settings["data"]["corpus"], *self.speakers]
+            kinds = {type(value) for value in (self.audio_sample_rate, self.speakers, *names)}
+            if not report["kept"] or kinds != {int, list, str} or self.audio_sample_rate < 1:
+                raise ValueError("no report of prepare, or of a corpus without a clip")
         except (CorpusError, ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, CorpusError) and is_remote(self.place):
                 raise
@@ -146,16 +149,6 @@ class PreparedCorpus:
         """CRC-32 of the ids of the clips to train and to validate with, in their order."""
         return zlib.crc32("".join(clip.id for clip in (*self.train, *self.validation)).encode())
 
-    def _read_report(self, content: bytes) -> None:
-        self.report: dict[str, Any] = json.loads(content)
-        self.settings: dict[str, dict[str, Any]] = self.report["settings"]
-        self.speakers: list[str] = self.report["speakers"]
-        self.audio_sample_rate: int = self.settings["audio"]["sample_rate"]
-        names = [self.settings["data"]["corpus"], *self.speakers]
-        kinds = {type(value) for value in (self.audio_sample_rate, self.speakers, *names)}
-        if not self.report["kept"] or kinds != {int, list, str} or self.audio_sample_rate < 1:
-            raise ValueError("not a report of prepare, or of a corpus without a clip")
-
     def _clips(self, split: str) -> list[Clip]:
         """Read a manifest; CorpusError when it is damaged or a clip leads out of the corpus."""
         name = f"{split}.jsonl.gz"
@@ -167,15 +160,22 @@ class PreparedCorpus:
                 raise ValueError(f"cut short, or more than {LARGEST_MANIFEST:,} bytes")
             speakers = set(self.speakers)
             return [self._clip(json.loads(line), speakers) for line in lines.splitlines()]
-        except (ValueError, RecursionError, zlib.error) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
             cause = " ".join(str(error).split())
             raise CorpusError(f"{self.dir}/{name}: not a manifest of prepare ({cause})") from error
 
     def _clip(self, row: Any, speakers: set[str]) -> Clip:
-        if not is_manifest_row(row) or row["speaker"] not in speakers:
+        in_tar = "span" in row
+        number, *span = row.pop("span", [0, 0, 1, 0])
+        numbers = [number, *span, row.get("samples")]
+        if (
+            {name: type(value) for name, value in row.items()} != MANIFEST
+            or not all(type(value) is int and value >= 0 for value in numbers)
+            or not (len(span) == 3 and span[1] and row["samples"] and row["id"])
+            or row["speaker"] not in speakers
+        ):
             raise ValueError(f"clip {str(row)[:80]} is not as prepare writes it")
-        number, *span = row.pop("span", [0])
-        name = shard_name(number) if span else audio_name(row["id"])
+        name = shard_name(number) if in_tar else audio_name(row["id"])
         path = file_of(self.place, name) if is_remote(self.place) else f"{self.dir}/{name}"
         if not is_remote(self.place) and any(map(os.path.islink, (path, os.path.dirname(path)))):
             raise ValueError(f"the audio of clip {row['id']!r} is a link")
@@ -183,7 +183,10 @@ class PreparedCorpus:
             row["normalized"] = row["text"]  # one object of the two
         row["speaker"] = sys.intern(row["speaker"])
         return Clip(
-            **row, source=path, sample_rate=self.audio_sample_rate, span=tuple(span) or None
+            **row,
+            source=path,
+            sample_rate=self.audio_sample_rate,
+            span=tuple(span) if in_tar else None,
         )
 
     def _choose_speakers(self, data: DataSettings) -> None:

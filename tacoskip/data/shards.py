@@ -1,9 +1,7 @@
 """A prepared corpus as a few large files, for storage that dislikes many small ones.
 
-DIR/audio.000000.tar, ...   the clips' flac files, in the order of the manifests
-DIR/{train,validation,test}.jsonl.gz   as `prepare` writes them, each line with the clip's span:
-                            number of the tar, offset, bytes, CRC-32
-DIR/report.json             what was prepared; written last, it marks the folder as whole
+The folder of `prepared.py` with DIR/audio.000000.tar, ... in place of DIR/audio/ID.flac. Each line
+of a manifest has the clip's span: number of the tar, offset, bytes, CRC-32.
 """
 
 import json
@@ -17,18 +15,10 @@ from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepared import PreparedCorpus, audio_name, packed, shard_name
 from tacoskip.data.split import SPLITS
-from tacoskip.data.storage import is_remote
 from tacoskip.files import whole_file, write_whole
 
 SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
 ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
-
-
-def shards_folder(place: str) -> Path:
-    """Return the folder that data.shards names; ValueError when shards cannot be written there."""
-    if is_remote(place) or Path(place).is_file():
-        raise ValueError(f"expected a folder in data.shards, got {place}: write, then upload it")
-    return Path(place)
 
 
 def write_shards(

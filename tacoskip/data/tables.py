@@ -1,7 +1,6 @@
-"""Tables of clips as people have them: csv, tsv, jsonl, and text files beside recordings."""
+"""Tables of clips as people have them: csv, tsv, and text files beside recordings."""
 
 import csv
-import json
 import os
 import re
 from codecs import BOM_UTF8
@@ -14,7 +13,7 @@ from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.utterance import Notes, Utterance, find_inside
 from tacoskip.files import read_regular
 
-TABLES = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
+TABLES = ("metadata.csv", "metadata.tsv")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
 # What other tables call a path and a text: for the option that an error suggests.
@@ -28,7 +27,7 @@ NAMED = 5  # lines that a warning names
 LOOKED_AT = 20  # rows of a table without header whose recordings are looked for
 
 Lines = list[tuple[int, str]]  # with their numbers from 1
-Row = tuple[int, dict[str, str]]  # line number, cells by field
+Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
 
 
 def read_lines(root: Path, table: Path, notes: Notes) -> Iterator[tuple[int, str]]:
@@ -64,7 +63,6 @@ def find_audio(root: Path, name: str) -> Path:
 
     It lies in the folder or in wavs/, clips/ or audio/, with or without its suffix in the name.
     """
-    name = name.replace("\\", "/")
     stems = (root / folder / name for folder in ("", "wavs", "clips", "audio"))
     paths = (Path(f"{stem}{suffix}") for stem in stems for suffix in ("", *SUFFIXES))
     return next(filter(os.path.isfile, paths), root / "wavs" / f"{name}.wav")
@@ -76,8 +74,7 @@ def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[
     root: the folder with the recordings, or with wavs/.
     """
     cells = _cells(table, list(read_lines(root, table, notes)), "|", notes)
-    rows = _named(table, cells, WITHOUT_HEADER, notes)
-    yield from _utterances(root, table, rows, notes, speaker)
+    yield from _utterances(root, table, WITHOUT_HEADER, cells, notes, speaker)
 
 
 def parse_columns(columns: str) -> dict[str, str]:
@@ -107,12 +104,12 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
         return
     lines = [(number, line) for number, line in read_lines(root, table, notes) if line.strip()]
     if lines:
-        rows = _json_rows if table.suffix == ".jsonl" else _delimited_rows
-        yield from _utterances(root, table, rows(root, table, lines, names, notes), notes)
+        header, cells = _header(root, table, lines, names, notes)
+        yield from _utterances(root, table, header, cells, notes)
 
 
 def find_table(root: Path) -> Path | None:
-    """Return the folder's table: metadata.csv, .tsv or .jsonl, else the only file of that kind."""
+    """Return the folder's table: metadata.csv or .tsv, else the only file of that kind."""
     suffixes = [Path(name).suffix for name in TABLES]
     tables = sorted(path for path in root.iterdir() if path.suffix in suffixes and path.is_file())
     named = [root / name for name in TABLES if root / name in tables]
@@ -145,53 +142,25 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
         yield Utterance(id, path, lines.strip(), path.parent.name if several else "speaker")
 
 
-def _delimited_rows(
+def _header(
     root: Path, table: Path, lines: Lines, names: dict[str, str], notes: Notes
-) -> Iterator[Row]:
-    """Return the rows of a csv or tsv.
+) -> tuple[list[str], Cells]:
+    """Return the header, as our fields, and the rows of a csv or tsv.
 
     The delimiter is the first with which the header has known columns or the rows known files.
     """
     present = [delimiter for delimiter in "|\t;," if delimiter in lines[0][1]]
     for delimiter in present:
         cells = _cells(table, lines, delimiter, notes)
-        header = _fields(next(cells)[1], names)
-        if _is_complete(header):
-            return _named(table, cells, header, notes)
+        header = [names.get(column.lower(), column.lower()) for column in next(cells)[1]]
+        if "text" in header and ("path" in header or "id" in header):
+            return header, cells
     for delimiter in present if not names else []:
         some = islice(_cells(table, lines, delimiter, Notes()), LOOKED_AT)
-        if delimiter == "|" or any(row[0] and find_audio(root, row[0]).exists() for _, row in some):
-            cells = _cells(table, lines, delimiter, notes)
-            return _named(table, cells, WITHOUT_HEADER, notes)
+        if delimiter == "|" or any(os.path.exists(find_audio(root, row[0])) for _, row in some):
+            return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
     columns = next(_cells(table, lines, "\t" if "\t" in present else ",", notes))[1]
     raise LayoutError(_unknown_columns(table, columns, names))
-
-
-def _json_rows(
-    root: Path, table: Path, lines: Lines, names: dict[str, str], notes: Notes
-) -> Iterator[Row]:
-    """Yield the objects of a jsonl table, their texts alone."""
-    known = False
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-            texts = {column: text for column, text in row.items() if isinstance(text, str)}
-        except (ValueError, AttributeError, RecursionError):
-            notes.drop("", table, "bad_row", f"line {number}: no JSON object")
-            continue
-        fields = _fields(list(texts), names)
-        known = known or _is_complete(fields)
-        if not known and len(row) > 1:
-            raise LayoutError(_unknown_columns(table, list(row), names))
-        yield number, dict(zip(fields, texts.values(), strict=True))
-
-
-def _fields(columns: list[str], names: dict[str, str]) -> list[str]:
-    return [names.get(column.lower(), column.lower()) for column in columns]
-
-
-def _is_complete(fields: list[str]) -> bool:
-    return "text" in fields and ("path" in fields or "id" in fields)
 
 
 def _unknown_columns(table: Path, columns: list[str], names: dict[str, str]) -> str:
@@ -213,9 +182,7 @@ def _unknown_columns(table: Path, columns: list[str], names: dict[str, str]) -> 
     )
 
 
-def _cells(
-    table: Path, lines: Lines, delimiter: str, notes: Notes
-) -> Iterator[tuple[int, list[str]]]:
+def _cells(table: Path, lines: Lines, delimiter: str, notes: Notes) -> Cells:
     """Yield a table's rows; with , and ; a quoted cell may run over several lines."""
     quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
     texts = (line + "\n" for _, line in lines)
@@ -233,31 +200,20 @@ def _cells(
             yield number, row
 
 
-def _named(
-    table: Path, cells: Iterator[tuple[int, list[str]]], header: list[str], notes: Notes
-) -> Iterator[Row]:
-    """Yield rows by the fields of a header."""
+def _utterances(
+    root: Path, table: Path, header: list[str], cells: Cells, notes: Notes, speaker: str = "speaker"
+) -> Iterator[Utterance]:
+    """Yield the clips of rows with the fields `header`; speaker: of rows that name none."""
     least = 2 if header is WITHOUT_HEADER else len(header)
     for number, row in cells:
-        if least <= len(row) <= len(header):
-            yield number, dict(zip(header, row, strict=False))
-        else:
+        fields = dict(zip(header, row, strict=False))
+        name = (fields.get("path") or fields.get("id", "")).replace("\\", "/")
+        if not least <= len(row) <= len(header) or not name or "\0" in name:
             detail = f"line {number}: expected {', '.join(header)}, got {len(row)} columns"
             notes.drop(row[0][:80], table, "bad_row", detail)
-
-
-def _utterances(
-    root: Path, table: Path, rows: Iterator[Row], notes: Notes, speaker: str = "speaker"
-) -> Iterator[Utterance]:
-    """Yield the clips of rows; speaker: of rows that name none."""
-    for number, row in rows:
-        id, name = row.get("id"), row.get("path") or row.get("id", "")
-        if not name or "\0" in name or "text" not in row:
-            notes.drop(name[:80], table, "bad_row", f"line {number}: expected a path and a text")
             continue
+        # Without an id it is the path in the folder, without the suffix.
+        inside = Path(name.removeprefix(f"{root}/")).with_suffix("").as_posix()
+        by, normalized = fields.get("speaker") or speaker, fields.get("normalized") or None
         path = find_audio(root, name)
-        if not id:  # the path in the folder without the suffix
-            inside = Path(name.replace("\\", "/").removeprefix(f"{root}/"))
-            id = inside.with_suffix("").as_posix()
-        by = row.get("speaker") or speaker
-        yield Utterance(id, path, row["text"], by, row.get("normalized") or None)
+        yield Utterance(fields.get("id") or inside, path, fields["text"], by, normalized)

@@ -15,7 +15,7 @@ from tacoskip.data.checks import (
     set_level,
     to_mono,
 )
-from tacoskip.data.clips import clip_key, journal_line, read_journal
+from tacoskip.data.clips import clip_key
 from tacoskip.data.errors import Rejected
 from tacoskip.data.prepared import audio_name
 
@@ -115,16 +115,6 @@ def test_names_of_prepared_files_are_safe_and_differ():
         path = Path(name)
         assert path.parent == Path("audio") and len(path.name) < 200
         assert not set(path.name) & set('/\\:\n*?"<>|')
-
-
-def test_journal_ignores_lines_that_hold_no_result(tmp_path):
-    path = tmp_path / "clips.journal"
-    assert read_journal(path) == {}
-    rows = {id: {"id": id, "key": "1", "reason": "empty", "detail": "0 bytes"} for id in "abc"}
-    lines = [journal_line(row) for row in rows.values()]
-    changed = lines[1].replace(b"0 bytes", b"9 bytes")
-    path.write_bytes(b"".join([lines[0], changed, b"[" * 5000, b"\n3\n{}\n", lines[2][:-3]]))
-    assert read_journal(path) == {"a": rows["a"]}
 
 
 def test_result_depends_on_file_and_audio_settings(tmp_path):

@@ -1,6 +1,5 @@
 """Readers of corpora: tables as people really write them, and layouts as they are published."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -138,23 +137,6 @@ def test_text_over_two_lines(tmp_path):
     assert found["a"].text.split() == ["one", "two"] and found["b"].text == "three"
 
 
-def test_jsonl(tmp_path):
-    rows = [
-        json.dumps({"path": "a.wav", "text": "one", "speaker": "ann", "id": "first"}),
-        '{"path": "b.wav", "text": ',
-        json.dumps(["b.wav", "two"]),
-        json.dumps({"path": "b.wav"}),
-        json.dumps({"path": 7, "text": "seven"}),
-        json.dumps({"path": "c.wav", "text": "3", "normalized": "three"}),
-    ]
-    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-    found, notes = read("folder", tmp_path)
-    assert list(found) == ["first", "c"]
-    assert found["first"].speaker == "ann" and found["c"].normalized == "three"
-    assert [d.reason for d in notes.dropped] == ["bad_row"] * 4
-    assert [f"line {n}" in d.detail for n, d in zip((2, 3, 4, 5), notes.dropped, strict=True)]
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -203,14 +185,6 @@ def test_columns_maps_a_table_with_other_names(tmp_path):
         ("y", "y.mp3", "two", "u2"),
     ]
     assert not notes.dropped
-
-
-def test_columns_maps_jsonl(tmp_path):
-    row = json.dumps({"audio_filepath": "a.wav", "text": "one", "duration": 1.0})
-    (tmp_path / "manifest.jsonl").write_text(row + "\n")
-    with pytest.raises(CorpusError, match=r'set data\.columns="path=audio_filepath,text=text"'):
-        read("folder", tmp_path)
-    assert read("folder", tmp_path, columns="path=audio_filepath")[0]["a"].text == "one"
 
 
 @pytest.mark.parametrize(

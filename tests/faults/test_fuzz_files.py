@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from tacoskip.audio import AudioSettings, read_audio, stream_audio
 from tacoskip.config import Config, ConfigError, field_kinds, load_config, to_dict
 from tacoskip.data.checks import Rejected, prepare_clip
-from tacoskip.data.clips import journal_line, read_journal
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
@@ -372,18 +371,6 @@ def test_manifests(fuzz: Fuzz, prepared: Path) -> None:
     fuzz("manifests", check, st.tuples(st.sampled_from(kinds), odd, contents), share=0.1)
     table.write_bytes(gzip.compress(whole))
     report.write_bytes(told)
-
-
-def test_journals(fuzz: Fuzz, tmp_path: Path) -> None:
-    path = tmp_path / "clips.journal"
-
-    def check(content: bytes) -> None:
-        path.write_bytes(content)
-        for id, row in read_journal(path).items():
-            assert row["id"] == id
-
-    row = journal_line({"id": "a", "key": "1", "samples": 3, "file": "audio/a.flac"})
-    fuzz("journals", check, damaged([row * 3]) | TABLES, share=0.4)
 
 
 def test_language_models(fuzz: Fuzz, tmp_path: Path) -> None:

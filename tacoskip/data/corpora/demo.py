@@ -9,6 +9,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ class Demo(Corpus):
     sample_rate = 16000
     licence = "the project's own text; espeak-ng (GPL-3.0) synthesizes it"
     citation = "espeak-ng, https://github.com/espeak-ng/espeak-ng"
-    layout = ("made_of.txt",)
+    layout = ("wavs/demo-*",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "demo", notes)
@@ -127,12 +128,11 @@ class Demo(Corpus):
         """Synthesize the corpus unless it is there; the folder appears whole or not at all."""
         from tacoskip.audio import write_audio
 
-        folder = downloads / self.name
         texts = sentences()
         table = "".join(f"demo-{n:04d}|{text}\n" for n, text in enumerate(texts, 1))
         made_of = f"{VOICE} {RATE} {PITCH} {EDGE_SECONDS} {NOISE}\n{table}"
-        mark = folder / "made_of.txt"
-        if mark.exists() and mark.read_text(encoding="utf-8") == made_of:
+        folder = downloads / f"{self.name}-{sha256(made_of.encode()).hexdigest()[:8]}"
+        if folder.exists():
             return folder
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -141,7 +141,5 @@ class Demo(Corpus):
             write_audio(part / "wavs" / f"demo-{number:04d}.wav", synthesize_clip(text), 22050)
             progress(number, len(texts), "synthesize the demo's sentences")
         (part / "metadata.csv").write_text(table, encoding="utf-8")
-        (part / "made_of.txt").write_text(made_of, encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
         return folder
