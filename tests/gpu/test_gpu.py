@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tacoskip.config import load_config
 from tacoskip.kernels.accelerate import accelerate, describe
+from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.run_folder import build_tacotron
 from tacoskip.training.losses import masked_l1
 
@@ -53,3 +54,21 @@ def test_bf16_gradients_are_finite_and_repeat() -> None:
     _, second = step(copy.deepcopy(model), "cuda", torch.bfloat16)
     assert all(bool(x.isfinite().all()) for x in first.values())
     assert all(torch.equal(first[n], second[n]) for n in first)
+
+
+@pytest.mark.parametrize("batch", [33, 150])
+def test_loop_matches_plain_loop_for_many_rows(batch: int) -> None:
+    """Several rows a group, more rows than a matrix unit takes, and a group that is not full."""
+    torch.manual_seed(0)
+    plain = AttentionLoop(128, 256, 256, "forward", 128).cuda().train()
+    fast = accelerate(copy.deepcopy(plain), torch.device("cuda"), torch.bfloat16)
+    inputs, memory = torch.randn(batch, 40, 128).cuda(), torch.randn(batch, 90, 256).cuda()
+    mask = torch.arange(90).cuda() < torch.randint(20, 91, (batch, 1)).cuda()
+    outputs = []
+    for loop, enabled in ((plain, False), (fast, True)):
+        with torch.autocast("cuda", torch.bfloat16, enabled=enabled):
+            hidden, context, weights = loop(inputs, memory, mask)
+        (hidden.float().square().mean() + weights.square().sum(2).mean()).backward()
+        outputs.append([hidden, context, weights, *(p.grad for p in loop.parameters())])
+    for found, expected in zip(*outputs[::-1], strict=True):
+        assert float((found - expected).norm()) < 0.05 * float(expected.norm()) + 1e-4
