@@ -104,7 +104,7 @@ def _compiled() -> Callable[..., None]:
         compiled: Any = numba.njit(cache=True)(_spread)
     except (RuntimeError, OSError):  # no such folder, or a full disk
         compiled = numba.njit(_spread)
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 def _spread(

@@ -4,7 +4,6 @@ Punctuation never reaches espeak: it is cut out before and put back after, so th
 its place and a text of a batch cannot move into another.
 """
 
-import difflib
 import logging
 import re
 import unicodedata
@@ -13,6 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from tacoskip.messages import nearest
 from tacoskip.text.symbols import PHONEME_MARK
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # Stops, brackets and quotes; not a stop inside a number, nor a hyphen or apostrophe inside a word.
 # Phonemes in [[...]] are cut out as these are.
 _MARKS = re.compile(
-    rf"(\s*(?:{PHONEME_MARK.pattern}|[;!?\"()]|[.,:](?![0-9])|(?<![0-9])[.,:]|-(?!\w)|(?<!\w)-|'(?!\w)|(?<!\w)'(?=\s|$))+\s*)"
+    rf"(\s*(?:{PHONEME_MARK.pattern}|[;!?\"()]|[.,:](?![0-9])|(?<![0-9])[.,:]|-(?!\w)|(?<!\w)-|"
+    r"'(?!\w)|(?<!\w)'(?=\s|$))+\s*)"
 )
 _LETTERS = re.compile(r"(?<![\w'])[A-Z](?: [A-Z](?!\w)){1,30}")
 _NO_MARK = "\u2028"  # phonemizer wants a mark to look for; clean text has no line separator
@@ -89,11 +90,8 @@ def backend(voice: str) -> "EspeakBackend":
     EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
     voices = list(EspeakBackend.supported_languages())
     if voice not in voices:
-        near = difflib.get_close_matches(voice, voices, n=5, cutoff=0.4)
-        raise ValueError(
-            f"espeak has no voice {voice!r}"
-            + (f"; did you mean {', '.join(near)}?" if near else f"; it has {', '.join(voices)}")
-        )
+        hint = nearest(voice, voices, cutoff=0.4) or f"; it has {', '.join(voices)}"
+        raise ValueError(f"espeak has no voice {voice!r}{hint}")
     logger = logging.getLogger("tacoskip.espeak")
     logger.setLevel(logging.ERROR)
     return EspeakBackend(

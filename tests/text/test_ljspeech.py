@@ -21,11 +21,14 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def test_style_of_ljspeech_matches_its_column(pairs: list[tuple[str, str]]) -> None:
-    matches = [normalize(raw, style="ljspeech") == column for raw, column in pairs]
-    assert len(matches) == 13_100
-    assert sum(matches) >= 13_085
-    changed = [m for m, (raw, column) in zip(matches, pairs, strict=True) if raw != column]
-    assert sum(changed) >= 1_491 and len(changed) == 1_505
+    assert len(pairs) == 13_100
+    changed = [(raw, column) for raw, column in pairs if raw != column]
+    assert len(changed) == 1_505
+    matches = [normalize(raw, style="ljspeech") == column for raw, column in changed]
+    assert sum(matches) >= 1_491
+    same = [raw for raw, column in pairs[::4] if raw == column]
+    # The column leaves "King Sargon I.".
+    assert sum(normalize(raw, style="ljspeech") != raw for raw in same) <= 1
 
 
 def test_a_voice_hears_the_same_from_text_and_column(pairs: list[tuple[str, str]]) -> None:

@@ -55,9 +55,9 @@ def test_sentences_keep_every_character_of_any_string() -> None:
      '"', "Mr. ", "http://", "1,111", "é", "☃", "。", "\n ", "12:30 ", "Elm ", "i.e. ", "100 Elm "],
 )  # fmt: skip
 def test_long_text_takes_no_more_than_linear_time(unit: str) -> None:
-    text = (unit * 30_000)[:30_000]
+    text = (unit * 15_000)[:15_000]
     start = time.process_time()
     normalize(text)
     split_sentences(text)
     # An eighth of this at most; one quadratic pattern takes twice as long and more.
-    assert time.process_time() - start < 6
+    assert time.process_time() - start < 2
