@@ -17,7 +17,6 @@ class Book(Corpus):
     name = "book"
     sample_rate = 8000
     licence = "CC0"
-    layout = ("book.txt",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         for number, line in enumerate((root / "book.txt").read_text().splitlines(), 1):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tacoskip.data.checks import implausible_rates
 from tacoskip.data.clip import MANIFEST
 from tacoskip.data.clips import Row, check_clips
-from tacoskip.data.corpora import Corpus, find_corpus, layout_hint
+from tacoskip.data.corpora import Corpus, find_corpus
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.prepared import FORMAT, check_speakers, is_prepared, packed, prepared_dir
@@ -131,12 +131,9 @@ def read_utterances(
 ) -> tuple[list[Utterance], Notes]:
     """Return the corpus' clips that the settings choose, and notes of those left out."""
     notes = Notes()
-    try:
-        utterances = list(corpus.read(root, data, notes))
-        if not utterances and not notes.dropped:
-            raise LayoutError(f"expected clips in {root}, found none")
-    except LayoutError as error:
-        raise LayoutError(f"{error}{layout_hint(root, corpus)}") from None
+    utterances = list(corpus.read(root, data, notes))
+    if not utterances and not notes.dropped:
+        raise LayoutError(f"expected clips in {root}, found none")
     unique: dict[str, Utterance] = {}
     for utterance in utterances:
         try:

@@ -106,7 +106,6 @@ class PreparedCorpus:
 
     def __init__(self, place: str | Path) -> None:
         self.place, self.dir = str(place), without_query(str(place))
-        command = "(run: tacoskip prepare, with the same settings)"
         try:
             report = json.loads(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
             self.report: dict[str, Any] = report
@@ -117,14 +116,15 @@ class PreparedCorpus:
             kinds = {type(value) for value in (self.audio_sample_rate, self.speakers, *names)}
             if not report["kept"] or kinds != {int, list, str} or self.audio_sample_rate < 1:
                 raise ValueError("no report of prepare, or of a corpus without a clip")
+            if report["format"] != FORMAT:
+                raise ValueError("prepared by another version")
         except (CorpusError, ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, CorpusError) and is_remote(self.place):
                 raise
-            raise CorpusError(f"no prepared corpus in {self.dir} {command}") from error
-        if self.report.get("format") != FORMAT:
             raise CorpusError(
-                f"{self.dir} was prepared by another version of tacoskip: prepare again {command}"
-            )
+                f"no prepared corpus in {self.dir}, or one of another version (run: tacoskip "
+                "prepare, with the same settings)"
+            ) from error
         self.train, self.validation, self.test = map(self._clips, SPLITS)
 
     @classmethod
@@ -197,11 +197,9 @@ class PreparedCorpus:
         self.train = [clip for clip in self.train if clip.speaker in learning]
         self.validation = [clip for clip in self.validation if clip.speaker in learning]
         self.test = [clip for clip in self.test if clip.speaker in self.speakers]
-        if not self.train:
-            raise ValueError(f"data.speaker={data.speaker} leaves no training clip of {self.dir}")
-        if not self.validation:
-            left = f"is left by data.speaker={data.speaker}" if data.speaker else "among so few"
+        if not self.train or not self.validation:
             raise ValueError(
-                f"no clip to validate with {left}: {self.dir} has {len(self.train)} to train on; "
-                "take more recordings (each speaker trains on one at least), or data.validation=N"
+                f"{self.dir} with data.speaker={data.speaker!r} has {len(self.train)} clips to "
+                f"train and {len(self.validation)} to validate with: take more recordings (each "
+                "speaker trains on one at least), other speakers, or data.validation=N"
             )

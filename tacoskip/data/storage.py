@@ -25,16 +25,13 @@ PAUSE = 1.0  # seconds before the second attempt; twice as long before each furt
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as broken
 LARGEST = 1 << 30  # bytes of a file or span that no corpus of ours exceeds
 BLOCK = 1 << 16
+HTTP = ("http://", "https://")
 CONNECTIONS = 32
 
 
 def is_remote(place: str) -> bool:
     """Whether a place is an address (https://, s3://, ...) and not a folder."""
     return "://" in place
-
-
-def is_http(place: str) -> bool:
-    return place.lower().startswith(("http://", "https://"))
 
 
 def without_query(source: str) -> str:
@@ -49,7 +46,7 @@ def file_of(place: str, name: str) -> str:
     """
     if is_remote(place):
         parts = urlsplit(place)
-        file = quote(name) if is_http(place) else name
+        file = quote(name) if place.startswith(HTTP) else name
         return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{file}"))
     return str(find_inside(Path(place).resolve(), name))
 
@@ -61,7 +58,7 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
     """
     name = without_query(source)
     try:
-        if is_http(source):
+        if source.startswith(HTTP):
             content = _get(source, offset, size, largest)
         else:
             with _open(source, largest) as file:

@@ -1,7 +1,6 @@
-"""A corpus from outside the package: docs/examples/my_corpus.py, by its module and by name."""
+"""A corpus from outside the package: docs/examples/my_corpus.py, by its module."""
 
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ from typer.testing import CliRunner
 import tacoskip
 from tacoskip.cli import app
 from tacoskip.config import load_config
-from tacoskip.data.corpora import find_corpus, layout_hint
+from tacoskip.data.corpora import find_corpus
 from tacoskip.data.prepared import PreparedCorpus
-from tacoskip.data.utterance import Notes
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 MODULE = "my_corpus:Book"
@@ -57,28 +55,6 @@ def test_opening_a_prepared_corpus_imports_nothing(book: Path, tmp_path: Path) -
     del sys.modules["my_corpus"]
     assert len(PreparedCorpus.of(config).train) == 12
     assert "my_corpus" not in sys.modules
-
-
-def test_corpus_of_an_entry_point_has_a_name(
-    book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def installed(group: str) -> list[EntryPoint]:
-        entries = [EntryPoint("book", MODULE, "tacoskip.corpora")]
-        return [entry for entry in entries if group == entry.group]
-
-    monkeypatch.setattr("tacoskip.data.corpora.entry_points", installed)
-    with pytest.raises(ValueError, match=r"known: .*vctk, book\)"):
-        find_corpus("bok")
-    with pytest.raises(ValueError, match=r"unknown data.corpus 'bok'; did you mean 'book'\?"):
-        find_corpus("bok")
-    config = load_config("smoke", pairs(book, tmp_path, "book"))
-    assert tacoskip.prepare(config, jobs=1).speakers == ["reader"]
-
-
-def test_hint_names_the_folder_inside(book: Path) -> None:
-    corpus = find_corpus(MODULE)
-    assert layout_hint(book.parent, corpus) == f"; did you mean data.root={book}?"
-    assert next(u.id for u in corpus.read(book, load_config("smoke").data, Notes())) == "c000"
 
 
 def test_corpus_without_a_reader_is_refused_in_one_line(

@@ -1,15 +1,13 @@
 """Known corpora, one file each: what the folder looks like, how it is read, where it comes from.
 
 A module of this package holds one subclass of `Corpus` and is named as it is. A corpus from outside
-is `data.corpus=my_package.my_module:MyCorpus`, or a name in the entry point group
-`tacoskip.corpora`.
+is `data.corpus=my_package.my_module:MyCorpus`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import ClassVar
@@ -18,8 +16,6 @@ from tacoskip.data.download import Progress, fetch, unpack
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes, Utterance
 from tacoskip.messages import nearest
-
-GROUP = "tacoskip.corpora"
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,7 @@ class Corpus(ABC):
     name: what `data.corpus` calls it. sample_rate: at which its recipes use it (0: any); another
     one is prepared into a folder of its own. licence, citation: for the model card. archives: what
     is downloaded where `data.root` is empty. inner: the corpus inside the unpacked archive.
-    settings: which of `data.subset` and `data.columns` it reads. layout: glob patterns; a folder
-    where one of them matches may be this corpus, for hints.
+    settings: which of `data.subset` and `data.columns` it reads.
     """
 
     name: ClassVar[str]
@@ -51,7 +46,6 @@ class Corpus(ABC):
     archives: ClassVar[tuple[Archive, ...]] = ()
     inner: ClassVar[str] = ""
     settings: ClassVar[tuple[str, ...]] = ()
-    layout: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
@@ -60,10 +54,6 @@ class Corpus(ABC):
         A row that cannot be used goes to `notes.drop`, never into an exception; `prepare` leaves
         out paths that lead out of the folder. Raises LayoutError when `root` is another corpus.
         """
-
-    def looks_like(self, root: Path) -> bool:
-        """Whether a folder has this corpus' layout, by file names alone."""
-        return any(any(root.glob(pattern)) for pattern in self.layout)
 
     def chosen_parts(self, data: DataSettings) -> list[str]:
         """Return the folders of the archives to download for these settings; none: all."""
@@ -104,42 +94,23 @@ def built_in(name: str) -> Corpus | None:
 
 
 def find_corpus(name: str) -> Corpus:
-    """Return the corpus of a name, of an entry point, or of `package.module:Class`.
+    """Return the corpus of a name, or of `package.module:Class`.
 
-    The last two import code from outside: call it for what a user typed, never for the config of
-    a checkpoint. Raises ValueError for an unknown name, or when the import fails.
+    The latter imports code from outside: call it for what a user typed, never for the config of a
+    checkpoint. Raises ValueError for an unknown name, or when the import fails.
     """
     corpus = built_in(name)
     if corpus is not None:
         return corpus
-    entries = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if ":" in name:
-        entries[name] = EntryPoint(name, name, GROUP)
-    if name not in entries:
-        known = [*built_in_names(), *entries]
+    module, colon, kind = name.partition(":")
+    if not colon:
+        known = built_in_names()
         hint = f"{nearest(name, known)} (known: {', '.join(known)})"
         raise ValueError(f"unknown data.corpus '{name}'{hint}")
     try:
-        found = entries[name].load()()
+        found = getattr(import_module(module), kind)()
     except (ImportError, AttributeError, TypeError) as error:  # also where `read` is missing
         raise ValueError(f"cannot use data.corpus={name}: {error}") from error
     if not isinstance(found, Corpus):
         raise ValueError(f"expected a subclass of tacoskip.data.corpora.Corpus, got {name}")
     return found
-
-
-def layout_hint(root: Path, corpus: Corpus) -> str:
-    """Return what a folder without `corpus` in it may be instead, or "".
-
-    It may be another corpus, or a folder around the one that was meant.
-    """
-    for name in built_in_names():
-        other = built_in(name)
-        if other and name != corpus.name and other.looks_like(root):
-            return f"; its layout is that of data.corpus={name}"
-    try:
-        inner = sorted(path for path in root.iterdir() if path.is_dir())
-    except OSError:
-        return ""
-    meant = next((path for path in inner if corpus.looks_like(path)), None)
-    return f"; did you mean data.root={meant}?" if meant else ""

@@ -33,7 +33,6 @@ class Arctic(Corpus):
     licence = "free for any use, credit festvox.org/cmu_arctic (slt, bdl); CC0 (kathleen)"
     citation = "Kominek and Black, CMU ARCTIC databases for speech synthesis, CMU-LTI-03-177, 2003"
     archives = tuple(Archive(URL.format(name), SHA256[name], name) for name in SHA256)
-    layout = ("*/wavs/arctic_*", "*/etc/txt.done.data")
 
     def chosen_parts(self, data: DataSettings) -> list[str]:
         return data.speakers()[0]

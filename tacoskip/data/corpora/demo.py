@@ -119,7 +119,6 @@ class Demo(Corpus):
     sample_rate = 16000
     licence = "the project's own text; espeak-ng (GPL-3.0) synthesizes it"
     citation = "espeak-ng, https://github.com/espeak-ng/espeak-ng"
-    layout = ("wavs/demo-*",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "demo", notes)

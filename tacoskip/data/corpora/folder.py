@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tacoskip.data.corpora import Corpus
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.tables import TABLES, read_folder
+from tacoskip.data.tables import read_folder
 from tacoskip.data.utterance import Notes, Utterance
 
 
@@ -14,7 +14,6 @@ class Folder(Corpus):
 
     name = "folder"
     settings = ("columns",)
-    layout = TABLES
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_folder(root, data.columns, notes)

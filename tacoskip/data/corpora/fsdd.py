@@ -26,7 +26,6 @@ class FSDD(Corpus):
         ),
     )
     inner = "free-spoken-digit-dataset-1.0.10"
-    layout = ("[0-9]_*_*.wav", "recordings/[0-9]_*.wav")
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         folder = root / "recordings" if (root / "recordings").is_dir() else root

@@ -35,7 +35,6 @@ class LibriSpeech(Corpus):
     citation = "Panayotov, Chen, Povey, Khudanpur, LibriSpeech, ICASSP 2015"
     archives = tuple(Archive(f"{URL}{part}.tar.gz", SHA256[part], part) for part in SHA256)
     settings = ("subset",)
-    layout = ("*/*/*/*.trans.txt", "LibriSpeech/*/*/*/*.trans.txt")
 
     def chosen_parts(self, data: DataSettings) -> list[str]:
         return [name.strip() for name in (data.subset or DEFAULT).split(",")]

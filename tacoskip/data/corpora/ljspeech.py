@@ -23,7 +23,6 @@ class LJSpeech(Corpus):
         ),
     )
     inner = "LJSpeech-1.1"
-    layout = ("wavs/LJ*",)
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "LJ", notes)

@@ -24,8 +24,6 @@ class VCTK(Corpus):
         ),
     )
 
-    layout = ("txt",)
-
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         inner = (root, root / "VCTK-Corpus-0.92", root / "VCTK-Corpus")
         base = next((path for path in inner if (path / "txt").is_dir()), None)
