@@ -291,7 +291,7 @@ def test_root_is_never_written_to(corpus, run, name):
 
 def test_missing_corpus_names_the_command(tmp_path, make):
     settings = DataSettings(corpus="folder", root="corpus", dir=str(tmp_path / "none"))
-    said = r"no prepared corpus in .*none, or one of another version \(run: tacoskip prepare, with the same settings"
+    said = r"no prepared corpus in .*none, or one of another version \(run: tacoskip prepare, "
     with pytest.raises(CorpusError, match=said):
         PreparedCorpus.of(make.config(settings, AudioSettings()))
 
