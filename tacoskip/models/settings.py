@@ -10,7 +10,7 @@ from tacoskip.settings import LARGEST_SIZE, setting, size
 def _attentions() -> tuple[str, ...]:
     from tacoskip.models.attention import ATTENTIONS
 
-    return tuple(ATTENTIONS)
+    return (*ATTENTIONS, "durations")
 
 
 @dataclass
@@ -59,7 +59,12 @@ class TacotronSettings:
         "the text (Liu et al. 2019).",
         most=1,
     )
-    attention: str = setting("forward", "Kind of attention.", choices=_attentions)
+    attention: str = setting(
+        "forward",
+        "Kind of attention; durations: none, a forced alignment of the recordings teaches how long "
+        "each symbol lasts.",
+        choices=_attentions,
+    )
     attention_channels: int = size(128, "Channels of the attention's energies.")
     attention_rnn_channels: int = size(256, "Channels of the attention GRU.")
     decoder_channels: int = size(256, "Channels of the decoder GRUs.")

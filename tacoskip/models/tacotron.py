@@ -1,5 +1,7 @@
 """Tacotron (Wang et al. 2017): text in, mel and linear spectrogram out.
 
+With `tts.attention=durations` the decoder is `models.durations`' instead: no frame is fed back.
+
 Departures: a learned stop (Tacotron 2) instead of padding to silence; monotonic attentions beside
 the paper's own; a speaker embedding (after Deep Voice 2) added to the memory and given to the
 decoder's pre-net.
@@ -17,6 +19,7 @@ from torch.nn import functional
 from tacoskip.masks import clear_padding, lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.decoder import Decoder, PreNet
+from tacoskip.models.durations import DURATIONS, DurationDecoder
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.precision import full_precision
 
@@ -27,7 +30,9 @@ class TacotronOutput:
 
     mel (B, T, M), zero at padded frames; linear (B, T, F), of any value there; stop_logits (B, L),
     alignments (B, L, S), L rounded up; mel_lengths (B,); stopped (B,) bool: ended by itself, by its
-    stop token or at rest on the last symbol (all True under teacher forcing).
+    stop token or at rest on the last symbol (all True under teacher forcing). log_durations (B, S):
+    log(1 + frames) of each symbol as predicted, where durations drive the decoder; stop_logits is
+    (B, 0) then.
     """
 
     mel: Tensor
@@ -36,6 +41,7 @@ class TacotronOutput:
     alignments: Tensor
     mel_lengths: Tensor
     stopped: Tensor
+    log_durations: Tensor | None = None
 
 
 class Encoder(nn.Module):
@@ -92,7 +98,11 @@ class Tacotron(nn.Module):
         self.n_speakers = n_speakers
         self.speakers = nn.Embedding(n_speakers, channels) if channels else None
         self.speaker_memory = nn.Linear(channels, memory_channels) if channels else None
-        self.decoder = Decoder(memory_channels, n_mels, channels, settings)
+        self.decoder: Decoder | DurationDecoder
+        if settings.attention == DURATIONS:
+            self.decoder = DurationDecoder(memory_channels, n_mels, settings, cbhg)
+        else:
+            self.decoder = Decoder(memory_channels, n_mels, channels, settings)
         self.postnet = CBHG(n_mels, postnet)
         self.linear = nn.Linear(self.postnet.out_channels, n_bins)
         self.register_buffer("mel_mean", torch.zeros(n_mels))
@@ -109,13 +119,17 @@ class Tacotron(nn.Module):
     def example(self, symbols: int = 40, frames: int = 200) -> tuple[Tensor, ...]:
         """Inputs of `forward` for one sentence of zeros."""
         one = torch.ones(1, dtype=torch.long, device=self.mel_mean.device)
-        return (
+        inputs = (
             one.new_zeros(1, symbols),
             one * symbols,
             self.mel_mean.new_zeros(1, frames, len(self.mel_mean)),
             one * frames,
             one * 0,
         )
+        if not isinstance(self.decoder, DurationDecoder):
+            return inputs
+        ends = torch.arange(symbols + 1, device=one.device) * frames // symbols
+        return (*inputs, ends.diff()[None])
 
     @property
     def reduction(self) -> int:
@@ -167,21 +181,34 @@ class Tacotron(nn.Module):
         mel: Tensor,
         mel_lengths: Tensor,
         speakers: Tensor,
+        durations: Tensor | None = None,
     ) -> TacotronOutput:
         """Teacher forcing with standardised mel (B, T, M), whose padded frames may hold anything.
 
-        T need not be a multiple of R; the outputs have mel's T.
+        T need not be a multiple of R; the outputs have mel's T. durations (B, S): the frames of
+        each symbol, where they drive the decoder.
         """
         symbol_mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
         mel_mask = lengths_to_mask(mel_lengths, mel.shape[1])
         memory, speaker = self.encode(symbols, symbol_mask, speakers)
-        reduction, frames = self.reduction, mel.shape[1]
-        mel = clear_padding(mel, mel_mask)
-        mel = functional.pad(mel, (0, 0, 0, -frames % reduction))
-        out, stop_logits, alignments = self.decoder(memory, symbol_mask, mel, speaker, reduction)
+        reduction, frames, log_durations = self.reduction, mel.shape[1], None
+        if isinstance(self.decoder, DurationDecoder):
+            if durations is None:
+                raise ValueError("expected the durations of the symbols, got none")
+            log_durations = self.decoder.predictor(memory, symbol_mask)
+            out, alignments = self.decoder(memory, durations, mel_lengths, frames, reduction)
+            stop_logits = out.new_zeros(len(out), 0)
+        else:
+            mel = clear_padding(mel, mel_mask)
+            mel = functional.pad(mel, (0, 0, 0, -frames % reduction))
+            out, stop_logits, alignments = self.decoder(
+                memory, symbol_mask, mel, speaker, reduction
+            )
         out, linear = self.spectrogram(out[:, :frames], mel_mask)
         stopped = torch.ones_like(mel_lengths, dtype=torch.bool)
-        return TacotronOutput(out, linear, stop_logits, alignments, mel_lengths, stopped)
+        return TacotronOutput(
+            out, linear, stop_logits, alignments, mel_lengths, stopped, log_durations
+        )
 
     @torch.no_grad()
     def infer(
@@ -200,6 +227,15 @@ class Tacotron(nn.Module):
             mask = lengths_to_mask(symbol_lengths, symbols.shape[1])
             memory, speaker = self.encode(symbols, mask, speakers)
             reduction = self.reduction
+            if isinstance(self.decoder, DurationDecoder):
+                durations, stopped = self.decoder.predict(memory, mask, max_frames)
+                lengths = durations.sum(1)
+                mel, alignments = self.decoder(
+                    memory, durations, lengths, int(lengths.max()), reduction
+                )
+                mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, mel.shape[1]))
+                stop_logits = mel.new_zeros(len(mel), 0)
+                return TacotronOutput(mel, linear, stop_logits, alignments, lengths, stopped)
             max_steps = torch.div(
                 max_frames + reduction - 1, reduction, rounding_mode="floor"
             ).clamp(min=1)
