@@ -50,9 +50,7 @@ def symbol_durations(
     fitted = {clip.id: _features(mel) for clip, mel in _mels(spread(clips, FITTED_CLIPS), loader)}
     speaker = {clip.id: clip.speaker for clip in clips}
     scales = _scales(fitted, speaker)
-    models.fit(
-        [(scales[speaker[id]](features), symbols[id]) for id, features in fitted.items()]
-    )
+    models.fit([(scales[speaker[id]](features), symbols[id]) for id, features in fitted.items()])
     whole = _scales(fitted, dict.fromkeys(fitted, ""))[""]
     durations = {}
     for clip, mel in _mels(clips, loader):

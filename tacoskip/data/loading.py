@@ -43,7 +43,7 @@ class Batch:
 
     symbols (B, S) and speakers (B,) are int64, mel (B, T, M) and linear (B, T, F) log10
     magnitudes, lengths (B,); F is 0 where no linear spectrogram was asked for. texts are the spoken
-    words the symbols stand for.
+    words the symbols stand for. durations (B, S): frames of each symbol, where they are known.
     """
 
     symbols: Tensor
@@ -54,6 +54,7 @@ class Batch:
     speakers: Tensor
     ids: list[str]
     texts: list[str]
+    durations: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch with its tensors on `device`."""
@@ -77,7 +78,10 @@ class Loader:
 
     Features of clips that come again unchanged every epoch are kept, up to CACHE_BYTES; of joined
     or augmented ones the 16-bit samples are. linear: whether the linear spectrogram is wanted.
+    durations: frames (S,) of the symbols of clips by id, for batches that carry them.
     """
+
+    durations: Mapping[str, Tensor] | None = None
 
     def __init__(
         self,
@@ -109,6 +113,7 @@ class Loader:
         symbols = [
             _named(utterance, self._symbols, utterance.normalized) for utterance in utterances
         ]
+        known = self.durations
         return Batch(
             symbols=pad_sequence(symbols, batch_first=True),
             symbol_lengths=torch.tensor([len(s) for s in symbols]),
@@ -118,6 +123,9 @@ class Loader:
             speakers=torch.tensor([self.speakers[utterance.speaker] for utterance in utterances]),
             ids=[utterance.id for utterance in utterances],
             texts=[utterance.normalized for utterance in utterances],
+            durations=None
+            if known is None
+            else pad_sequence([known[each.id] for each in utterances], batch_first=True),
         )
 
     def features(

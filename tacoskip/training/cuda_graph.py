@@ -30,8 +30,10 @@ Compute = Callable[[Batch], Result]
 def padded(batch: Batch) -> Batch:
     """The batch with T and S padded to multiples of FRAMES and SYMBOLS."""
     frames, symbols = -batch.mel.shape[1] % FRAMES, -batch.symbols.shape[1] % SYMBOLS
+    durations = batch.durations
     return replace(
         batch,
+        durations=None if durations is None else functional.pad(durations, (0, symbols)),
         symbols=functional.pad(batch.symbols, (0, symbols)),
         mel=functional.pad(batch.mel, (0, 0, 0, frames)),
         linear=functional.pad(batch.linear, (0, 0, 0, frames)),

@@ -53,6 +53,15 @@ def guided_attention_loss(
     return ((alignments * penalty).sum(2) * mask).sum() / mask.sum()
 
 
+def duration_loss(log_durations: Tensor, durations: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """Mean absolute difference of log(1 + frames) over real symbols: (B, S), (B, S) in frames,
+    symbol_lengths (B,) -> scalar.
+    """
+    mask = lengths_to_mask(symbol_lengths, durations.shape[1])
+    difference = (log_durations.float() - durations.float().log1p()).abs()
+    return (difference * mask).sum() / mask.sum()
+
+
 def decoder_steps(mel_lengths: Tensor, reduction: int) -> Tensor:
     """Decoder steps (B,) of mel_lengths (B,), the last one rounded up."""
     return torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd
 from tacoskip.blocks import sparsity
 from tacoskip.config import Config
 from tacoskip.data.batches import TrainBatches, validation_batches
+from tacoskip.data.durations import symbol_durations
 from tacoskip.data.loading import Batch, feature_statistics
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import NONE, character_errors
 from tacoskip.evaluation.metrics import mcd_db
 from tacoskip.loading import load_recognizer
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
+from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
 from tacoskip.run_folder import RunError, build_tacotron
 from tacoskip.synthesis.alignment import alignment_score
@@ -31,7 +34,13 @@ from tacoskip.text import Tokenizer
 from tacoskip.text.letters import plain_words
 from tacoskip.training import schedule
 from tacoskip.training.board import Board, Panel
-from tacoskip.training.losses import STOP_WEIGHT, guided_attention_loss, masked_l1, stop_loss
+from tacoskip.training.losses import (
+    STOP_WEIGHT,
+    duration_loss,
+    guided_attention_loss,
+    masked_l1,
+    stop_loss,
+)
 
 # Validation utterances that are synthesized at each evaluation.
 SYNTHESIZED = 8
@@ -47,9 +56,14 @@ def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, Tacotron
     """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
     batch = batch.to(model.mel_mean.device)
     mel, linear = model.standardize(batch.mel, batch.linear)
-    output = model(batch.symbols, batch.symbol_lengths, mel, batch.mel_lengths, batch.speakers)
+    output = _run(model, replace(batch, mel=mel, linear=linear))
     loss = masked_l1(output.mel, mel, batch.mel_lengths)
     return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
+
+
+def _run(model: nn.Module, batch: Batch) -> TacotronOutput:
+    inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
+    return model(*inputs) if batch.durations is None else model(*inputs, batch.durations)
 
 
 class VoiceTask:
@@ -71,6 +85,8 @@ class VoiceTask:
         self.n_symbols = len(tokenizer)
         self.text_kind = f"{self.n_symbols} symbols ({config.text.symbols})"
         self.tokenizer, self.training_clips = tokenizer, corpus.train
+        if config.tts.attention == DURATIONS:
+            self._align(corpus)
         with torch.random.fork_rng(devices=[]):  # the judge must not change the voice
             judge = config.train.judge
             try:
@@ -78,6 +94,22 @@ class VoiceTask:
             except RunError as error:
                 raise RunError(f"train.judge: {error}") from error
         self.model: Tacotron
+
+    def _align(self, corpus: PreparedCorpus) -> None:
+        """Give the batches the durations of their symbols."""
+        if self.config.data.join != [1, 1]:
+            raise ValueError(
+                f"expected data.join=[1, 1] with tts.attention={DURATIONS}, got "
+                f"{self.config.data.join}"
+            )
+        self.log("aligning texts and recordings")
+        loader = self.batches.loader
+        clips = [*corpus.train, *corpus.validation]
+        loader.durations = known = symbol_durations(clips, loader, self.tokenizer)
+        self.validation = [
+            replace(b, durations=pad_sequence([known[id] for id in b.ids], batch_first=True))
+            for b in self.validation
+        ]
 
     @cached_property
     def seen_symbols(self) -> list[int]:
@@ -100,9 +132,7 @@ class VoiceTask:
         return replace(batch, mel=mel, linear=linear)
 
     def forward(self, model: nn.Module, batch: Batch) -> TacotronOutput:
-        return model(
-            batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
-        )
+        return _run(model, batch)
 
     def losses(self, output: TacotronOutput, batch: Batch, step: int) -> dict[str, Tensor]:
         weights, reduction = self.config.loss, self.model.reduction
@@ -110,12 +140,18 @@ class VoiceTask:
             "mel_loss": masked_l1(output.mel, batch.mel, batch.mel_lengths),
             "linear_loss": weights.linear
             * masked_l1(output.linear, batch.linear, batch.mel_lengths),
-            "stop_loss": weights.stop * stop_loss(output.stop_logits, batch.mel_lengths, reduction),
         }
-        if weights.guided:
-            losses["guided_loss"] = weights.guided * guided_attention_loss(
-                output.alignments, batch.mel_lengths, batch.symbol_lengths, reduction
+        if output.log_durations is not None and batch.durations is not None:
+            losses["duration_loss"] = duration_loss(
+                output.log_durations, batch.durations, batch.symbol_lengths
             )
+        else:
+            lengths = batch.mel_lengths
+            losses["stop_loss"] = weights.stop * stop_loss(output.stop_logits, lengths, reduction)
+            if weights.guided:
+                losses["guided_loss"] = weights.guided * guided_attention_loss(
+                    output.alignments, lengths, batch.symbol_lengths, reduction
+                )
         price = sparsity(self.model)
         if price is not None and weights.sparsity:
             losses["sparsity_loss"] = weights.sparsity * price
@@ -129,6 +165,7 @@ class VoiceTask:
             "linear_loss": float(frames.sum()),
             "stop_loss": steps + (STOP_WEIGHT - 1) * rows,
             "guided_loss": steps,
+            "duration_loss": float(batch.symbol_lengths.sum()),
             "sparsity_loss": rows,
         }
 
