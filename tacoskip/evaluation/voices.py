@@ -5,7 +5,7 @@ N samples, T mel frames, M mels. docs/reference/figures.md defines the figures.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from tacoskip.data.clip import Clip, JoinedClips
+from tacoskip.data.durations import symbol_durations
+from tacoskip.data.loading import Loader
 from tacoskip.evaluation.error_rates import character_errors, interval, word_errors
 from tacoskip.evaluation.judges import Judge, load_judge
 from tacoskip.evaluation.metrics import compare_speech
@@ -24,6 +26,7 @@ from tacoskip.evaluation.results import (
     write_metrics,
 )
 from tacoskip.loading import load_voice
+from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.synthesis.alignment import alignment_score
@@ -60,13 +63,15 @@ def evaluate(
     checkpoint = find_checkpoint(run)
     voice = load_voice(checkpoint, device)
     transcribe = load_judge(str(judge), device) if judge else None
-    clips = choose_clips(open_corpus(voice.config, checkpoint), split, limit)
+    corpus = open_corpus(voice.config, checkpoint)
+    clips = choose_clips(corpus, split, limit)
+    durations = _durations(voice, [*corpus.train, *clips]) if judge else {}
     _synthesize(voice, clips[0], seed)  # the first call allocates threads and buffers: not timed
     rows: list[Row] = []
     for number, clip in enumerate(clips):
         if progress:
             progress(number / len(clips), clip.id)
-        rows.append(score(voice, clip, seed, transcribe))
+        rows.append(score(voice, clip, seed, transcribe, durations))
     figures: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.name,
@@ -90,9 +95,25 @@ def evaluate(
     return figures
 
 
-def score(voice: Voice, clip: Clip | JoinedClips, seed: int, judge: Judge | None = None) -> Row:
+def _durations(voice: Voice, clips: Sequence[Clip | JoinedClips]) -> Mapping[str, torch.Tensor]:
+    """Return the durations of the clips' symbols by id, where they drive the voice's decoder."""
+    if voice.config.tts.attention != DURATIONS:
+        return {}
+    return symbol_durations(
+        [clip for clip in clips if isinstance(clip, Clip)], Loader(voice.front_end), voice.tokenizer
+    )
+
+
+def score(
+    voice: Voice,
+    clip: Clip | JoinedClips,
+    seed: int,
+    judge: Judge | None = None,
+    durations: Mapping[str, torch.Tensor] | None = None,
+) -> Row:
     """Synthesize one clip's text and compare it with the recording.
 
+    durations: frames of the symbols of clips by id, which teacher forcing needs of some voices.
     The mel of the speech is taken from its samples, so that every figure includes the inversion.
     """
     began = time.perf_counter()
@@ -115,7 +136,8 @@ def score(voice: Voice, clip: Clip | JoinedClips, seed: int, judge: Judge | None
         "warnings": speech.warnings,
     }
     if judge:
-        predicted = _teacher_forced(voice, clip, linear, mel)
+        forced_by = (durations or {}).get(clip.id)
+        predicted = _teacher_forced(voice, clip, linear, mel, forced_by)
         copy, forced = (
             voice.front_end.to_wave(x[None], None, voice.config.griffin_lim, seed)[0].numpy()
             for x in (linear, predicted)
@@ -139,7 +161,11 @@ def _synthesize(voice: Voice, clip: Clip | JoinedClips, seed: int) -> Speech:
 
 @torch.inference_mode()
 def _teacher_forced(
-    voice: Voice, clip: Clip | JoinedClips, linear: torch.Tensor, mel: torch.Tensor
+    voice: Voice,
+    clip: Clip | JoinedClips,
+    linear: torch.Tensor,
+    mel: torch.Tensor,
+    durations: torch.Tensor | None,
 ) -> torch.Tensor:
     """Return log10 linear magnitudes (T, F) that the network predicts from the recording's own."""
     model, device = voice.model, voice.device
@@ -148,7 +174,9 @@ def _teacher_forced(
     lengths, frames = torch.tensor([symbols.shape[1]]), torch.tensor([len(mel)])
     speaker = voice.speakers.index(clip.speaker) if clip.speaker in voice.speakers else 0
     shown, _ = model.standardize(mel[None].to(device), linear[None].to(device))
-    inputs = symbols, lengths, shown, frames, torch.tensor([speaker])
+    inputs = [symbols, lengths, shown, frames, torch.tensor([speaker])]
+    if durations is not None:
+        inputs.append(durations[None])
     output = model.eval()(*(x.to(device) for x in inputs))
     return model.restore(output.mel, output.linear)[1][0].float().cpu()
 

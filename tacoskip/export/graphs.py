@@ -13,6 +13,7 @@ from tacoskip.blocks import for_export
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import DynamicConvolution
 from tacoskip.models.attention_loop import LoopState
+from tacoskip.models.durations import DurationDecoder
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import RunError
@@ -51,6 +52,8 @@ class Graph:
 def graphs_of(model: Tacotron | Recognizer | OnnxTacotron | OnnxRecognizer) -> list[Graph]:
     """Return a network's graphs; RunError for a network that cannot be exported."""
     if isinstance(model, Tacotron):
+        if isinstance(model.decoder, DurationDecoder):
+            raise RunError("expected a voice with an attention to export, got one with durations")
         if isinstance(model.decoder.loop.attention, DynamicConvolution):
             # ONNX has no convolution whose kernels differ from item to item.
             raise RunError("expected another attention to export, got dynamic_convolution")

@@ -23,6 +23,7 @@ from tacoskip.precision import full_precision
 DURATIONS = "durations"  # the value of `tts.attention` that chooses this decoder
 DROPOUT = 0.3  # of the predictor
 WIDTH, LEAST_WIDTH = 0.3, 0.2  # of a symbol's Gaussian: in durations, and in steps beside
+LEAST_FRAMES = 8  # of a text
 LONGEST = 6.0  # log(1 + frames) of one symbol: 5 seconds at 80 frames a second
 
 
@@ -65,7 +66,7 @@ def upsampling_weights(durations: Tensor, steps: int, reduction: int) -> Tensor:
 
 
 class DurationDecoder(nn.Module):
-    """memory (B, S, C) and durations (B, S) -> mel (B, L * R, M), weights (B, L, S)."""
+    """memory (B, S, C) and durations (B, S) -> mel (B, T, M), weights (B, L, S)."""
 
     def __init__(
         self, memory_channels: int, n_mels: int, settings: TacotronSettings, cbhg: CBHGSettings
@@ -89,16 +90,13 @@ class DurationDecoder(nn.Module):
         weights = upsampling_weights(durations, steps, reduction)
         x = self.cbhg(torch.bmm(weights.to(memory.dtype), memory), mask)
         mel = self.frames(x)[:, :, : reduction * self.n_mels]
-        return mel.reshape(mel.shape[0], -1, self.n_mels), weights
+        return mel.reshape(mel.shape[0], -1, self.n_mels)[:, :frames], weights
 
     def predict(self, memory: Tensor, mask: Tensor, max_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whole durations (B, S), of max_frames (B,) in all at most, and whether the limit
-        was kept by itself (B,).
-        """
+        """Return whole durations (B, S), cut at max_frames (B,), and if none was cut (B,)."""
         predicted = self.predictor(memory, mask).clamp(0, LONGEST).expm1()
         durations = predicted.round().long().masked_fill(~mask, 0)
         end = functional.pad(durations.cumsum(1), (1, 0))
         kept = torch.minimum(end, max_frames[:, None]).diff(dim=1)
-        # A text has at least one frame.
-        kept[:, 0] += kept.sum(1) == 0
+        kept[:, 0] += (LEAST_FRAMES - kept.sum(1)).clamp(min=0)
         return kept, end[:, -1] <= max_frames

@@ -54,8 +54,10 @@ def test_run_folder_has_every_promised_file(settings: Config) -> None:
     assert any("speech/" in tag for tag in events["audio"])
 
 
-def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attention", ["forward", "durations"])
+def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path, attention: str) -> None:
     weights = {}
+    settings.tts.attention = attention
     settings.train.max_steps, settings.train.log_every = 5, 1
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
