@@ -13,7 +13,8 @@ from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, SameConv1d
 from tacoskip.kernels import accelerate as module
 from tacoskip.kernels import cpu
 from tacoskip.kernels.accelerate import accelerate, describe, plain
-from tacoskip.kernels.cpu import matmul, networks
+from tacoskip.kernels.cpu import networks
+from tacoskip.kernels.cpu.l1 import l1_norms
 from tacoskip.kernels.cpu.networks import has_kernels
 from tacoskip.kernels.cpu.replacements import REPLACEMENTS
 from tacoskip.kernels.reversible import REBUILT
@@ -53,7 +54,6 @@ def loop(attention: str) -> Case:
 
 
 CASES: dict[type[nn.Module], list[Case]] = {
-    nn.Linear: [(lambda: nn.Linear(20, 32), frames(20, masked=False))],
     SameConv1d: [(lambda: SameConv1d(16, 32, 4), frames(16, masked=False))],
     MaskedConv1d: [(lambda: MaskedConv1d(16, 32, 3, groups=2), frames(16))],
     MaskedBatchNorm1d: [
@@ -222,37 +222,33 @@ def test_other_devices_have_no_kernels_without_triton(monkeypatch: pytest.Monkey
     assert module.replacements(torch.device("cuda")) == [REBUILT]
 
 
-def test_without_compiler_and_onednn_all_that_computes_is_torchs(
+def test_without_compiler_the_network_computes_in_torch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, x = network().eval(), torch.randn(1, 8, 16)
     given = torch.ones(1, 4, dtype=torch.long), torch.tensor([4]), x, torch.tensor([8])
     expected = model(*given, torch.tensor([0])).linear
     monkeypatch.setattr(networks, "library", lambda: None)
-    monkeypatch.setattr(matmul, "has_onednn", lambda: False)
-    matmul.is_amd.cache_clear()
     accelerate(model)
-    matmul.is_amd.cache_clear()
     assert set(describe(model)) == {
-        *("Linear", "SameConv1d", "MaskedBatchNorm1d", "ConvBank", "BiGRU", "ResidualGRU"),
+        *("SameConv1d", "MaskedBatchNorm1d", "ConvBank", "BiGRU", "ResidualGRU"),
         "AttentionLoop",
     }
-    assert type(model.linear) is nn.Linear
     torch.testing.assert_close(model(*given, torch.tensor([0])).linear, expected)
 
 
-@pytest.mark.parametrize("onednn", [True, False])
-@pytest.mark.parametrize("gap", [0, 3])
-def test_product_and_outer(onednn: bool, gap: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    if onednn and not matmul.has_onednn():
-        pytest.skip("this torch does not let oneDNN be called")
-    monkeypatch.setattr(matmul, "is_amd", lambda: onednn)
+@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16])
+@pytest.mark.parametrize("channels", [5, 16, 41])
+def test_l1_norms_equal_torchs(dtype: torch.dtype, channels: int) -> None:
     torch.manual_seed(0)
-    a, b = torch.randn(9, 4 + gap)[:, :4], torch.randn(7, 4 + gap)[:, :4]
-    torch.testing.assert_close(matmul.product(a, b), a @ b.t())
-    torch.testing.assert_close(matmul.product(a, b.clone().t().contiguous().t()), a @ b.t())
-    grads = torch.randn(9, 6 + gap)[:, :6]
-    torch.testing.assert_close(matmul.outer(grads, a), grads.t() @ a)
+    x = torch.randn(2, 3, channels).to(dtype).requires_grad_()
+    target, pull = torch.randn(2, 3, channels), torch.randn(2, 3)
+    target[0, 0, 0] = x[0, 0, 0].detach()
+    expected = torch.linalg.vector_norm(x - target, 1, dim=2)
+    found = l1_norms(x, target)
+    torch.testing.assert_close(found, expected)
+    grads = [torch.autograd.grad(norms, x, pull)[0] for norms in (found, expected)]
+    torch.testing.assert_close(*grads)
 
 
 def test_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +283,7 @@ def operations() -> Iterator[Any]:
     lengths = torch.tensor([4, 2])
     mask = lengths_to_mask(lengths)
     x = torch.randn(2, 4, 16, **grad)
-    yield "linear", (x, torch.randn(8, 16, **grad), torch.randn(8, **grad))
+    yield "l1", (x, torch.randn(2, 4, 16))
     ones = torch.rand(16, **grad), torch.rand(16, **grad)
     yield "batch_norm", ([x], mask, *ones, 1e-5, True, True)
     weights = torch.randn(2, 48, 16, **grad), torch.randn(2, 48, **grad)
@@ -305,7 +301,7 @@ def operations() -> Iterator[Any]:
 @pytest.mark.parametrize(("name", "arguments"), list(operations()))
 def test_operator_is_seen_through(name: str, arguments: tuple[Any, ...]) -> None:
     """Schema, autograd registration and fake tensors, as torch.compile and export need them."""
-    if name != "linear" and not has_kernels(FLOAT32):
+    if not has_kernels(FLOAT32):
         pytest.skip(cpu.missing())
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(getattr(torch.ops.tacoskip, name), arguments, test_utils=tests)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.kernels.cpu.matmul import outer
 from tacoskip.kernels.cpu.networks import (
     GATES,
     Argument,
@@ -24,6 +23,7 @@ from tacoskip.kernels.cpu.networks import (
     compute_dtype,
     fits,
     operator,
+    outer,
     packed,
 )
 from tacoskip.models.attention import Bahdanau, Forward, LocationSensitive

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, distributed
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d
-from tacoskip.kernels.cpu.matmul import convolve
 from tacoskip.kernels.cpu.networks import Argument, call, compute_dtype, operator
 from tacoskip.models.cbhg import ConvBank
 
@@ -143,5 +142,5 @@ class CompiledConvBank(ConvBank):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not is_compiled(self.norm, x):
             return super().forward(x, mask)
-        parts = [convolve(conv, x) for conv in self.convs]  # type: ignore[arg-type]
+        parts = [conv(x) for conv in self.convs]
         return normalized(self.norm, parts, mask, pool=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from tacoskip.kernels.cpu.matmul import outer, product
 from tacoskip.kernels.cpu.networks import (
     GATES,
     Argument,
@@ -19,6 +19,7 @@ from tacoskip.kernels.cpu.networks import (
     cell_weights,
     compute_dtype,
     operator,
+    outer,
     packed,
 )
 from tacoskip.models.cbhg import BiGRU
@@ -49,7 +50,7 @@ def _forward(
     """
     (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
     weight = input_weight.to(x.dtype).flatten(0, 1)
-    inputs = product(x.flatten(0, 1), weight, bias.to(x.dtype).flatten())
+    inputs = functional.linear(x.flatten(0, 1), weight, bias.to(x.dtype).flatten())
     out = x.new_empty(batch, frames, directions * channels)
     before = x.new_empty((directions, batch, frames, channels) if keep else 0)
     added = x.new_empty((batch, frames, directions, channels) if keep else 0)
@@ -87,7 +88,7 @@ def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     pairs = zip(of_state.flatten(1, 2), before.flatten(1, 2), strict=True)
     d_input = outer(flat, x.flatten(0, 1)).to(input_weight.dtype)
     return (
-        product(flat, input_weight.to(dtype).flatten(0, 1).t()).view_as(x),
+        (flat @ input_weight.to(dtype).flatten(0, 1)).view_as(x),
         None,
         d_input.view_as(input_weight),
         d_bias[:, channels:],

@@ -801,3 +801,54 @@ int EXPORT(norm_back)(norm *g, int64_t threads) {
     share(norm_back_rows, g, 1, g->items, 1, threads);
     return !g->failed;
 }
+
+/* ---- L1 norms ---- */
+
+typedef struct {
+    int64_t failed;
+    int64_t rows, channels;
+    const stored *x;      /* (N, C) */
+    const float *target;  /* (N, C) */
+    float *norms;         /* (N) of x - target */
+    stored *signs;        /* (N, C) of it */
+} l1;
+
+INLINE vector sign_of(vector x) {
+    const vector zero = all(0.0f);
+    return chosen(x > zero, all(1.0f), chosen(x < zero, all(-1.0f), zero));
+}
+
+static void l1_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+    const l1 *g = given;
+    const int64_t c = g->channels, vectors = c / LANES * LANES;
+    (void)direction;
+    for (int64_t row = first; row < first + rows; row++) {
+        const stored *x = g->x + row * c;
+        const float *target = g->target + row * c;
+        stored *signs = g->signs + row * c;
+        vector sum = all(0.0f);
+        for (int64_t j = 0; j < vectors; j += LANES) {
+            const vector difference = load(x + j) - VECTOR(target + j), sign = sign_of(difference);
+            sum += difference * sign;
+            store(signs + j, sign);
+        }
+        if (vectors < c) { /* the rest of the row, and zeros */
+            stored some[LANES] = {0};
+            float others[LANES] = {0};
+            COPY(some, x + vectors, c - vectors);
+            COPY(others, target + vectors, c - vectors);
+            const vector difference = load(some) - VECTOR(others), sign = sign_of(difference);
+            sum += difference * sign;
+            store(some, sign);
+            COPY(signs + vectors, some, c - vectors);
+        }
+        g->norms[row] = sum_of(sum);
+    }
+}
+
+int64_t EXPORT(l1_size)(void) { return sizeof(l1); }
+
+int EXPORT(l1_forward)(l1 *g, int64_t threads) {
+    share(l1_rows, g, 1, g->rows, 64, threads);
+    return 1;
+}
