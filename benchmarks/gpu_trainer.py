@@ -120,7 +120,7 @@ def trainer(check: Check) -> None:
             [
                 *settings(check, work / f"speed{graph}"),
                 f"train.max_steps={steps}",
-                "train.log_every=10",
+                f"train.log_every={1 if check.quick else 10}",
             ],
         )
         train(config, lambda progress: note(progress, times))  # noqa: B023
@@ -128,7 +128,9 @@ def trainer(check: Check) -> None:
         check.emit(
             f"{steps} steps, graphs {'on' if graph == '1' else 'off'}",
             seconds=time.perf_counter() - began,
-            milliseconds_a_step=1000 * (late[-1] - late[0]) / max(1, 10 * (len(late) - 1)),
+            milliseconds_a_step=1000
+            * (late[-1] - late[0])
+            / max(1, (1 if check.quick else 10) * (len(late) - 1)),
         )
 
 
