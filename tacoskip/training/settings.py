@@ -39,7 +39,10 @@ class TrainSettings:
         "cer, wer or loss of a recognizer.",
         choices=("mcd_db", "alignment", "cer_by_asr", "loss", "cer", "wer"),
     )
-    judge: str = setting("", "Run of a recognizer that transcribes a voice, for cer_by_asr.")
+    judge: str = setting(
+        "",
+        "Run of a recognizer, or whisper[:SIZE or :FOLDER], that transcribes a voice for cer_by_asr.",
+    )
     sentences: list[str] = setting([], "Sentences a voice synthesizes for TensorBoard.")
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ from tacoskip.data.durations import symbol_durations
 from tacoskip.data.loading import Batch, feature_statistics
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import NONE, character_errors
+from tacoskip.evaluation.judges import load_judge
 from tacoskip.evaluation.metrics import mcd_db
-from tacoskip.loading import load_recognizer
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
@@ -90,8 +90,8 @@ class VoiceTask:
         with torch.random.fork_rng(devices=[]):  # the judge must not change the voice
             judge = config.train.judge
             try:
-                self.recognizer = load_recognizer(judge, config.train.device) if judge else None
-            except RunError as error:
+                self.judge = load_judge(judge, config.train.device) if judge else None
+            except ValueError as error:
                 raise RunError(f"train.judge: {error}") from error
         self.model: Tacotron
 
@@ -253,9 +253,8 @@ class VoiceTask:
             scores.append(alignment_score(speech.alignment).score)
             distances.append(mcd_db(truth, speech.mel))
             failures.append(not speech.stopped)
-            if self.recognizer:
-                wave = speech.wave if speech.wave.size else np.zeros(1, np.float32)
-                hypothesis = self.recognizer.transcribe(wave, speech.sample_rate).text
+            if self.judge:
+                hypothesis = self.judge(speech.wave, speech.sample_rate)
                 errors += character_errors(plain_words(first.texts[row], True), hypothesis)
             if row == 0:
                 panels = [
@@ -272,7 +271,7 @@ class VoiceTask:
             "alignment": float(np.mean(scores)),
             "mcd_db": float(np.mean(distances)),
             "stop_failures": float(np.mean(failures)),
-            **({"cer_by_asr": errors.rate} if self.recognizer else {}),
+            **({"cer_by_asr": errors.rate} if self.judge else {}),
         }
 
 
