@@ -41,7 +41,7 @@ class TrainSettings:
     )
     judge: str = setting(
         "",
-        "Run of a recognizer, or whisper[:SIZE or :FOLDER], that transcribes a voice for cer_by_asr.",
+        "Run of a recognizer, or whisper[:SIZE or :FOLDER], that transcribes a voice.",
     )
     sentences: list[str] = setting([], "Sentences a voice synthesizes for TensorBoard.")
 

@@ -67,7 +67,6 @@ def check_same_speech(run: Path, exported: Path) -> None:
     ("attention", "block"),
     [
         ("forward", "highway"),
-        ("bahdanau", "dynamic"),
         ("location", "unet"),
         ("gmm", "nonlocal"),
         ("stepwise_monotonic", "reversible"),
