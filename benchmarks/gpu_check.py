@@ -33,7 +33,6 @@ STAGES = {
     "kernels": ("gpu_speed", "kernels", 90),
     "recognizer": ("gpu_speed", "recognizer", 40),
     "training": ("gpu_trainer", "training", 240),
-    "griffin_lim": ("gpu_stages", "griffin_lim", 30),
     "gpu_tests": ("gpu_stages", "gpu_tests", 60),
 }
 

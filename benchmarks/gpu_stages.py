@@ -313,18 +313,3 @@ def differences(
         "worst_parameter": worst,
         "finite": all(bool(x.isfinite().all()) for x in found.values()),
     }
-
-
-def griffin_lim(check: Check) -> None:
-    """Griffin-Lim on the device and on the CPU: seconds of audio a second."""
-    from tacoskip.audio import griffin_lim as invert
-
-    batch, frames = (2, 40) if check.quick else (32, 800)
-    magnitude = torch.rand(batch, frames, 1025)
-    for device in dict.fromkeys((check.device, "cpu")):
-        for count in (1, batch):
-            given = magnitude[:count].to(device)
-            run = lambda given=given: invert(given, 2048, 256, 1024, iterations=30)  # noqa: E731
-            milliseconds = check.milliseconds(run, 0.2)
-            audio = count * frames * 256 / 22050
-            check.emit(f"batch {count} on {device}", times_real_time=1000 * audio / milliseconds)

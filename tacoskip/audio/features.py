@@ -123,9 +123,9 @@ class FrontEnd(nn.Module):
         Raises ValueError when shape or lengths do not fit or a magnitude is not finite.
         """
         s, how = self.settings, settings or GriffinLimSettings()
-        frames = Frames(s.fft_length, s.hop_length, s.window_length, linear.device)
+        frames = Frames(s.fft_length, s.hop_length, s.window_length)
         waves = invert(sharpen(linear, s, how.sharpening), lengths, frames, how, seed)
-        return [deemphasis(wave.cpu(), s.preemphasis) for wave in waves]
+        return [deemphasis(wave, s.preemphasis) for wave in waves]
 
 
 def mel_filters(settings: AudioSettings) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ Work goes through blocks of a few dozen frames, which stay in the processor's ca
 that is several times as fast as one transform of all frames. On a CPU with a C compiler most of it
 is not done here, but by `kernels/cpu/spectra.c`.
 
-B batch, T frames, F bins, W window_length. A buffer (B, L), L = `buffer_length(T)`, holds what the
+T frames, F bins, W window_length. A buffer (..., L), L = `buffer_length(T)`, holds what the
 windows reach: frame t's covers the buffer's samples [t * hop_length, t * hop_length + W). Sample 0
 of the wave, librosa's centre of frame 0, is the buffer's sample `lead`.
 """
@@ -54,26 +54,25 @@ class Frames:
         return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
 
     def transform(self, buffer: Tensor, block: slice) -> Tensor:
-        """Spectrum complex (B, block, F) of a buffer (B, L)."""
-        frames = buffer.unfold(-1, self.window_length, self.hop_length)[:, block]
+        """Spectrum complex (..., block, F) of a buffer (..., L)."""
+        frames = buffer.unfold(-1, self.window_length, self.hop_length)[..., block, :]
         spectrum: Tensor = torch.fft.rfft(frames * self.window, n=self.n_fft)
         return spectrum
 
     def overlap_add(self, buffer: Tensor, spectrum: Tensor, block: slice) -> None:
-        """Add the windowed frames of a spectrum (B, block, F) to a buffer (B, L), in place."""
+        """Add the windowed frames of a spectrum (block, F) to a buffer (L,), in place."""
         frames = torch.fft.irfft(spectrum, n=self.n_fft)[..., : self.window_length]
         self._add(buffer, frames.mul_(self.window), block)
 
-    def envelope(self, real: Tensor) -> Tensor:
-        """Sum of squared windows (B, L) over the frames that are `real` (B, T)."""
-        buffer = self.window.new_zeros(len(real), self.buffer_length(real.shape[1]))
-        squared = self.window.square().expand(len(real), real.shape[1], -1)
-        self._add(buffer, squared * real[..., None], slice(0, real.shape[1]))
+    def envelope(self, n_frames: int) -> Tensor:
+        """Sum of squared windows (L,) over `n_frames`."""
+        buffer = self.window.new_zeros(self.buffer_length(n_frames))
+        self._add(buffer, self.window.square().expand(n_frames, -1), slice(0, n_frames))
         return buffer
 
     def _add(self, buffer: Tensor, frames: Tensor, block: slice) -> None:
         """Add the first hop of all frames at once, then the second: no two land on one place."""
-        rows = buffer.view(len(buffer), -1, self.hop_length)
+        rows = buffer.view(-1, self.hop_length)
         for i in range(self.overlap):
-            piece = frames[..., i * self.hop_length : (i + 1) * self.hop_length]
-            rows[:, block.start + i : block.stop + i, : piece.shape[-1]] += piece
+            piece = frames[:, i * self.hop_length : (i + 1) * self.hop_length]
+            rows[block.start + i : block.stop + i, : piece.shape[-1]] += piece

@@ -2,7 +2,8 @@
 
 Griffin and Lim (1984) alternate between "has these magnitudes" and "is the transform of a wave";
 Perraudin, Balazs and Sondergaard (2013) extrapolate each step, c + momentum (c - previous c).
-`phase.py` finds the start. B batch, T frames, F bins, N = (T - 1) * hop_length samples.
+`phase.py` finds the start. A GPU is no faster at it than the compiled loops of a CPU, so all runs
+on the CPU. B batch, T frames, F bins, N = (T - 1) * hop_length samples.
 """
 
 import math
@@ -33,13 +34,13 @@ def griffin_lim(
     seed: int = 0,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """Find waves (B, N) whose magnitudes (centred, periodic Hann window) come near (B, T, F).
+    """Find waves (B, N), on the CPU, whose magnitudes (centred, periodic Hann) come near (B, T, F).
 
     The first phase is integrated from the magnitudes; `seed` draws its quiet bins.
     `lengths` (B,) are the real frames: later frames do not count, later samples are zero.
     Raises ValueError when shapes or lengths do not fit, or a magnitude is negative or not finite.
     """
-    frames = Frames(n_fft, hop_length, window_length, magnitude.device)
+    frames = Frames(n_fft, hop_length, window_length)
     found = invert(magnitude, lengths, frames, GriffinLimSettings(iterations), seed, momentum)
     waves = found[0].new_zeros(len(found), (magnitude.shape[1] - 1) * hop_length)
     for row, wave in zip(waves, found, strict=True):
@@ -74,28 +75,34 @@ def invert(
     seed: int,
     momentum: float = MOMENTUM,
 ) -> list[Tensor]:
-    """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F)."""
+    """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F), on the CPU."""
     check_magnitudes(magnitude, frames.n_bins)
-    magnitude = magnitude.detach().float()
+    magnitude = magnitude.detach().float().cpu()
     n_items, n_frames, _ = magnitude.shape
     counts = [n_frames] * n_items if lengths is None else [int(n) for n in lengths]
     if len(counts) != n_items or min(counts) < 1 or max(counts) > n_frames:
         raise ValueError(f"expected {n_items} lengths within 1 to {n_frames}, got {counts}")
-    # One by one there is no work on padding; a GPU runs all items together.
-    alone = magnitude.device.type == "cpu"
-    groups = [[i] for i in range(n_items)] if alone else [list(range(n_items))]
     waves = []
-    for group in groups:
-        ends = [counts[i] for i in group]
-        phase = magnitude.new_zeros(len(group), max(ends), frames.n_bins)
-        for row, i, end in zip(phase, group, ends, strict=True):
-            first = starting_phase(settings, (end, frames.n_bins), np.random.default_rng(seed))
-            if settings.phase == "pghi":
-                integrate_phase(magnitude[i, :end].cpu().numpy(), first, *frames.shape)
-            row[:end] = torch.from_numpy(first)
-        items = magnitude[group, : max(ends)]
-        waves += _invert_together(items, ends, frames, phase, settings.iterations, momentum)
+    for padded, count in zip(magnitude, counts, strict=True):
+        item = padded[:count]
+        phase = starting_phase(settings, tuple(item.shape), np.random.default_rng(seed))
+        if settings.phase == "pghi":
+            integrate_phase(item.numpy(), phase, *frames.shape)
+        first = torch.from_numpy(phase)
+        waves.append(from_phase(item, first, frames, settings.iterations, momentum))
     return waves
+
+
+def from_phase(
+    magnitude: Tensor, phase: Tensor, frames: Frames, iterations: int, momentum: float = MOMENTUM
+) -> Tensor:
+    """A wave of magnitudes (T, F) from a first phase (T, F), counted from the window's start."""
+    scale = frames.envelope(len(magnitude)).clamp_min(1e-8).reciprocal()
+    # A wave is silent before its first centre and after its last.
+    start, end = frames.lead, frames.lead + (len(magnitude) - 1) * frames.hop_length
+    scale[:start] = scale[end:] = 0
+    fixed = torch.zeros_like(scale)
+    return project(magnitude, phase, frames, scale, fixed, iterations, momentum)[start:end]
 
 
 def project(
@@ -107,32 +114,31 @@ def project(
     iterations: int,
     momentum: float = MOMENTUM,
 ) -> Tensor:
-    """Run Griffin-Lim from a first `phase` (B, T, F), counted from the window's start.
+    """Run Griffin-Lim on magnitudes (T, F) from a first `phase` (T, F).
 
-    `magnitude` (B, T, F) is zero at frames that are not real. The buffer (B, L), which is returned,
-    is the sum of overlapped frames, and of `fixed` (B, L) where earlier frames reach in, times
-    `scale` (B, L), one over the sum of squared windows; 0 where there must be silence.
+    The buffer (L,), which is returned, is the sum of overlapped frames, and of `fixed` (L,) where
+    earlier frames reach in, times `scale` (L,), one over the sum of squared windows; 0 where there
+    must be silence.
     """
     # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
     pull = momentum / (1 + momentum)
-    if len(magnitude) == 1 and spectra.transforms(magnitude, frames.n_fft):
+    if spectra.transforms(magnitude, frames.n_fft):
         shape = frames.window, frames.n_fft, frames.hop_length
-        item = magnitude[0], phase[0], *shape, scale[0], fixed[0]
-        return spectra.project(*item, iterations, pull)[None]
+        return spectra.project(magnitude, phase, *shape, scale, fixed, iterations, pull)
     buffer = torch.zeros_like(scale)
-    blocks = frames.blocks(*magnitude.shape[:2])
+    blocks = frames.blocks(1, len(magnitude))
     for block in blocks:
-        frames.overlap_add(buffer, torch.polar(magnitude[:, block], phase[:, block]), block)
+        frames.overlap_add(buffer, torch.polar(magnitude[block], phase[block]), block)
     buffer.add_(fixed).mul_(scale)
     previous = torch.zeros_like(magnitude, dtype=torch.complex64)
     for _ in range(iterations):
         following = torch.zeros_like(buffer)
         for block in blocks:
             rebuilt = frames.transform(buffer, block)
-            ahead = torch.sub(rebuilt, previous[:, block], alpha=pull)
-            previous[:, block] = rebuilt
+            ahead = torch.sub(rebuilt, previous[block], alpha=pull)
+            previous[block] = rebuilt
             power = ahead.real.square().addcmul_(ahead.imag, ahead.imag)
-            ahead *= power.add_(1e-30).rsqrt_().mul_(magnitude[:, block])
+            ahead *= power.add_(1e-30).rsqrt_().mul_(magnitude[block])
             frames.overlap_add(following, ahead, block)
         buffer = following.add_(fixed).mul_(scale)
     return buffer
@@ -145,26 +151,3 @@ def starting_phase(
     if settings.phase == "zero":
         return np.zeros(shape, np.float32)
     return noise.random(shape, np.float32) * np.float32(2 * np.pi)
-
-
-def _invert_together(
-    magnitude: Tensor,
-    counts: list[int],
-    frames: Frames,
-    phase: Tensor,
-    iterations: int,
-    momentum: float = MOMENTUM,
-) -> list[Tensor]:
-    """Waves of a batch in one run, each as it would be alone."""
-    ends = torch.tensor(counts, device=magnitude.device)
-    real = torch.arange(magnitude.shape[1], device=magnitude.device) < ends[:, None]
-    scale = frames.envelope(real).clamp_min(1e-8).reciprocal()
-    # A wave is silent before its first centre and after its last.
-    place = torch.arange(scale.shape[1], device=magnitude.device) - frames.lead
-    scale *= (place >= 0) & (place < (ends[:, None] - 1) * frames.hop_length)
-    fixed = torch.zeros_like(scale)
-    if not real.all():
-        magnitude = magnitude * real[..., None]
-    buffer = project(magnitude, phase, frames, scale, fixed, iterations, momentum)
-    lengths = [(count - 1) * frames.hop_length for count in counts]
-    return [row[frames.lead : frames.lead + n] for row, n in zip(buffer, lengths, strict=True)]

@@ -81,7 +81,7 @@ class GriffinLimStream:
             return np.zeros(0, np.float32)
         start = self._first * hop - frames.lead  # the wave's sample that the buffer begins with
         centre = (count - 1) * hop + frames.lead  # the buffer's sample at the last frame's centre
-        (envelope,) = frames.envelope(torch.ones(1, count))
+        envelope = frames.envelope(count)
         envelope[: len(self._weight)] += self._weight
         fixed = torch.zeros_like(envelope)
         fixed[: len(self._sum)] = self._sum
@@ -89,15 +89,15 @@ class GriffinLimStream:
         # Beyond the last centre the utterance ends, or frames are missing and the wave fades out.
         scale[centre:] = 0 if final else 1 / envelope.max()
         scale[: max(0, -start)] = 0  # before the utterance there is silence
-        phase = torch.from_numpy(self._phase)[None]
-        ends = scale[None], fixed[None]
-        buffer = project(self._magnitude[None], phase, frames, *ends, self.settings.iterations)
-        phase = frames.transform(buffer, slice(0, count))[0].angle()
+        phase = torch.from_numpy(self._phase)
+        iterations = self.settings.iterations
+        buffer = project(self._magnitude, phase, frames, scale, fixed, iterations)
+        phase = frames.transform(buffer, slice(0, count)).angle()
         spectrum = torch.polar(self._magnitude[:settled], phase[:settled])
-        frames.overlap_add(fixed[None], spectrum[None], slice(0, settled))
+        frames.overlap_add(fixed, spectrum, slice(0, settled))
         weight = torch.zeros_like(fixed)
         size = frames.buffer_length(settled)
-        weight[:size] = frames.envelope(torch.ones(1, settled))[0]
+        weight[:size] = frames.envelope(settled)
         weight[: len(self._weight)] += self._weight
         done = settled * hop
         self._sum, self._weight = (x[done : done + len(self._sum)].clone() for x in (fixed, weight))

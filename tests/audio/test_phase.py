@@ -19,8 +19,8 @@ SHAPE = 512, 100, 400
 
 def spectrum_of(wave: NDArray[np.floating]) -> NDArray[np.complex64]:
     """Frames (T, F) counted from the window's start."""
-    buffer = torch.from_numpy(wave.astype(np.float32))[None]
-    return Frames(*SHAPE).transform(buffer, slice(0, 1 + (len(wave) - 400) // 100))[0].numpy()
+    buffer = torch.from_numpy(wave.astype(np.float32))
+    return Frames(*SHAPE).transform(buffer, slice(0, 1 + (len(wave) - 400) // 100)).numpy()
 
 
 def plain_pghi(magnitude: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -54,11 +54,11 @@ def plain_pghi(magnitude: NDArray[np.float32]) -> NDArray[np.float64]:
 def inconsistency(magnitude: NDArray[np.float32], phase: NDArray[np.floating]) -> float:
     """Spectral convergence of the wave that magnitudes with this phase overlap to."""
     frames, whole = Frames(*SHAPE), slice(0, len(magnitude))
-    buffer = torch.zeros(1, frames.buffer_length(len(magnitude)))
+    buffer = torch.zeros(frames.buffer_length(len(magnitude)))
     polar = torch.polar(torch.from_numpy(magnitude), torch.from_numpy(phase.astype(np.float32)))
-    frames.overlap_add(buffer, polar[None], whole)
-    buffer /= frames.envelope(torch.ones(1, len(magnitude))).clamp_min(1e-2)
-    rebuilt = frames.transform(buffer, whole)[0].abs().numpy()
+    frames.overlap_add(buffer, polar, whole)
+    buffer /= frames.envelope(len(magnitude)).clamp_min(1e-2)
+    rebuilt = frames.transform(buffer, whole).abs().numpy()
     return float(np.linalg.norm(rebuilt - magnitude) / np.linalg.norm(magnitude))
 
 

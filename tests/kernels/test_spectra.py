@@ -86,13 +86,13 @@ def test_what_is_not_finite_is_seen() -> None:
 
 
 def a_projection(shape: tuple[int, int, int], frames: int) -> tuple[Tensor, ...]:
-    """Magnitude, phase (1, T, F), scale and fixed (1, L)."""
+    """Magnitude, phase (T, F), scale and fixed (L,)."""
     n_fft, hop, window = shape
     torch.manual_seed(frames)
     made = Frames(n_fft, hop, window)
-    magnitude = torch.randn(1, frames, n_fft // 2 + 1).exp()
+    magnitude = torch.randn(frames, n_fft // 2 + 1).exp()
     phase = 100 * torch.randn_like(magnitude)
-    scale = made.envelope(torch.ones(1, frames)).clamp_min(1e-2).reciprocal()
+    scale = made.envelope(frames).clamp_min(1e-2).reciprocal()
     return magnitude, phase, scale, torch.randn_like(scale)
 
 
