@@ -30,27 +30,25 @@ LEAST_CLIPS = 20  # fewer do not tell which speaking rates are usual
 FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
 
 
-def known_clip(file: Path, key: str) -> dict[str, int | float]:
-    """Return what `prepare_clip` returned for the clip in `file`; {} unless it has this key."""
+def known_clip(file: Path, key: str) -> tuple[int, int] | None:
+    """Return what `prepare_clip` returned for the clip in `file`; None unless it has this key."""
     import soundfile
 
     try:
         with soundfile.SoundFile(file) as clip:
             mark, _, rate = clip.comment.partition(" ")
-            if mark == key:
-                return _figures(clip.frames, clip.samplerate, int(rate))
+            return (clip.frames, int(rate)) if mark == key else None
     except (soundfile.SoundFileError, OSError, ValueError):
-        pass  # there is none, or it is damaged
-    return {}
+        return None  # there is none, or it is damaged
 
 
 def prepare_clip(
     source: Path, file: Path, key: str, max_seconds: float, sample_rate: int
-) -> dict[str, int | float]:
-    """Check the clip in `source` and write it to `file`, or raise Rejected.
+) -> tuple[int, int]:
+    """Check the clip in `source` and write it to `file`, with `key` in its comment.
 
-    Returns samples and seconds as written, the rate as recorded. The file appears whole or not at
-    all; OSError when it cannot be written.
+    Returns the samples written and the rate as recorded. Raises Rejected for a clip that fails a
+    check, OSError when it cannot be written; the file appears whole or not at all.
     """
     import soundfile
 
@@ -75,11 +73,7 @@ def prepare_clip(
         flac.comment = f"{key} {rate}"
         flac.write(pcm)
     write_whole(file, encoded.getvalue())
-    return _figures(len(pcm), sample_rate, rate)
-
-
-def _figures(samples: int, sample_rate: int, rate: int) -> dict[str, int | float]:
-    return {"samples": samples, "seconds": round(samples / sample_rate, 4), "rate": rate}
+    return len(pcm), rate
 
 
 def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:

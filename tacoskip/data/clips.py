@@ -47,7 +47,8 @@ def check_clips(
         try:
             key = clip_key(path, *limits)
             known = known_clip(file, key)
-            row |= known or prepare_clip(path, file, key, *limits)
+            row["samples"], row["rate"] = known or prepare_clip(path, file, key, *limits)
+            row["seconds"] = row["samples"] / config.audio.sample_rate
             return not known
         except Rejected as rejected:
             row |= {"reason": rejected.reason, "detail": rejected.detail}

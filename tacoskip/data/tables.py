@@ -16,24 +16,16 @@ from tacoskip.files import read_regular
 TABLES = ("metadata.csv", "metadata.tsv")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
-# What other tables call a path and a text: for the option that an error suggests.
-LIKELY = {
-    "path": ("path", "file", "wav", "audio", "clip", "name"),
-    "text": ("text", "sentence", "transcri", "words", "label"),
-    "speaker": ("speaker", "client", "who", "voice", "reader"),
-}
 LARGEST_TABLE = 1 << 30  # bytes
-NAMED = 5  # lines that a warning names
 LOOKED_AT = 20  # rows of a table without header whose recordings are looked for
 
-Lines = list[tuple[int, str]]  # with their numbers from 1
 Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
 
 
-def read_lines(root: Path, table: Path, notes: Notes) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, text) of a table in UTF-8, with or without BOM, any line ends.
+def read_lines(root: Path, table: Path, notes: Notes) -> list[str]:
+    """Return the lines of a table in UTF-8, with or without BOM, any line ends.
 
-    Lines that are not UTF-8 are read as cp1252, with a warning that names the first of them.
+    Lines that are not UTF-8 are read as cp1252, with a warning.
     Raises LayoutError when there is no such file, CorpusError when it cannot be read or lies
     outside of `root`.
     """
@@ -46,16 +38,16 @@ def read_lines(root: Path, table: Path, notes: Notes) -> Iterator[tuple[int, str
         raise CorpusError(f"cannot read {table}: {error}") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raw = raw.decode("utf-16", errors="replace").encode()
-    others = list[int]()
-    for number, line in enumerate(re.split(rb"\r\n|\n|\r", raw.removeprefix(BOM_UTF8)), 1):
+    lines, others = list[str](), 0
+    for line in re.split(rb"\r\n|\n|\r", raw.removeprefix(BOM_UTF8)):
         try:
-            yield number, line.decode()
+            lines.append(line.decode())
         except UnicodeDecodeError:
-            others.append(number)
-            yield number, line.decode("cp1252", errors="replace")
+            lines.append(line.decode("cp1252", errors="replace"))
+            others += 1
     if others:
-        named = ", ".join(map(str, others[:NAMED])) + (", ..." if len(others) > NAMED else "")
-        notes.warnings.append(f"{table.name} is not UTF-8 in lines {named}: read as cp1252")
+        notes.warnings.append(f"{table.name}: {others} lines are not UTF-8, read as cp1252")
+    return lines
 
 
 def find_audio(root: Path, name: str) -> Path:
@@ -73,7 +65,7 @@ def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[
 
     root: the folder with the recordings, or with wavs/.
     """
-    cells = _cells(table, list(read_lines(root, table, notes)), "|", notes)
+    cells = _cells(table, read_lines(root, table, notes), "|", notes)
     yield from _utterances(root, table, WITHOUT_HEADER, cells, notes, speaker)
 
 
@@ -102,8 +94,8 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
     if table is None:
         yield from _pairs(root, notes)
         return
-    lines = [(number, line) for number, line in read_lines(root, table, notes) if line.strip()]
-    if lines:
+    lines = read_lines(root, table, notes)
+    if any(map(str.strip, lines)):
         header, cells = _header(root, table, lines, names, notes)
         yield from _utterances(root, table, header, cells, notes)
 
@@ -138,18 +130,19 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
         if not text.is_file():
             notes.drop(id, path, "no_text", f"no {text.name} beside it")
             continue
-        lines = " ".join(line.strip() for _, line in read_lines(root, text, notes))
-        yield Utterance(id, path, lines.strip(), path.parent.name if several else "speaker")
+        words = " ".join(map(str.strip, read_lines(root, text, notes))).strip()
+        yield Utterance(id, path, words, path.parent.name if several else "speaker")
 
 
 def _header(
-    root: Path, table: Path, lines: Lines, names: dict[str, str], notes: Notes
+    root: Path, table: Path, lines: list[str], names: dict[str, str], notes: Notes
 ) -> tuple[list[str], Cells]:
     """Return the header, as our fields, and the rows of a csv or tsv.
 
     The delimiter is the first with which the header has known columns or the rows known files.
     """
-    present = [delimiter for delimiter in "|\t;," if delimiter in lines[0][1]]
+    first = next(filter(str.strip, lines))
+    present = [delimiter for delimiter in "|\t;," if delimiter in first]
     for delimiter in present:
         cells = _cells(table, lines, delimiter, notes)
         header = [names.get(column.lower(), column.lower()) for column in next(cells)[1]]
@@ -160,44 +153,29 @@ def _header(
         if delimiter == "|" or any(os.path.exists(find_audio(root, row[0])) for _, row in some):
             return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
     columns = next(_cells(table, lines, "\t" if "\t" in present else ",", notes))[1]
-    raise LayoutError(_unknown_columns(table, columns, names))
-
-
-def _unknown_columns(table: Path, columns: list[str], names: dict[str, str]) -> str:
-    """Return the message that names a table's columns and the option to type."""
-    found = " ".join(", ".join(columns).split())[:200]
-    missing = names.keys() - {column.lower() for column in columns}
-    if missing:
-        return f"{table.name}: no column '{min(missing)}' (data.columns); it has {found}"
-    chosen: dict[str, str] = {}
-    for field, likely in LIKELY.items():
-        free = [column for column in columns if column not in chosen.values()]
-        match = next((c for word in likely for c in free if word in c.lower()), "")
-        if match or field != "speaker":
-            chosen[field] = match or "COLUMN"
-    option = ",".join(f"{field}={column}" for field, column in chosen.items())
-    return (
-        f"{table}: expected the columns path and text, or lines of id and text, found {found}; "
-        f'set data.columns="{option}"'
+    missing = [column for column in names if column not in map(str.lower, columns)]
+    wanted = f"no column '{missing[0]}'" if missing else "expected the columns path and text"
+    raise LayoutError(
+        f"{table}: {wanted}, found {', '.join(columns)[:200]}; name them: "
+        'data.columns="path=COLUMN,text=COLUMN"'
     )
 
 
-def _cells(table: Path, lines: Lines, delimiter: str, notes: Notes) -> Cells:
+def _cells(table: Path, lines: list[str], delimiter: str, notes: Notes) -> Cells:
     """Yield a table's rows; with , and ; a quoted cell may run over several lines."""
     quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
-    texts = (line + "\n" for _, line in lines)
+    texts = (line + "\n" for line in lines)
     reader = csv.reader(texts, delimiter=delimiter, quoting=quoting)  # type: ignore[arg-type]
     while True:
-        number = lines[min(reader.line_num, len(lines) - 1)][0]
         try:
             row = [cell.strip() for cell in next(reader)]
         except StopIteration:
             return
         except csv.Error as error:
-            notes.drop("", table, "bad_row", f"line {number}: {error}")
+            notes.drop("", table, "bad_row", f"line {reader.line_num}: {error}")
             continue
         if any(row):
-            yield number, row
+            yield reader.line_num, row
 
 
 def _utterances(

@@ -63,7 +63,7 @@ def test_sentences_of_an_installed_package(tmp_path, monkeypatch):
 
 def test_synthesis_is_deterministic(espeak):
     first = demo.synthesize_clip("The cat sat by the river.")
-    demo.synthesize("Something else!")
+    demo.synthesize_clip("Something else!")
     np.testing.assert_array_equal(first, demo.synthesize_clip("The cat sat by the river."))
     program = (
         "import hashlib; from tacoskip.data.corpora.demo import synthesize_clip;"
@@ -77,12 +77,12 @@ def test_synthesis_is_deterministic(espeak):
 
 
 def test_sample_rate_and_empty_text(espeak):
-    wave = demo.synthesize("A long warm day.")
-    assert len(demo.synthesize("A long warm day.", 8000)) == pytest.approx(
+    wave = demo.synthesize_clip("A long warm day.")
+    assert len(demo.synthesize_clip("A long warm day.", 8000)) == pytest.approx(
         len(wave) * 8000 / 22050, abs=2
     )
     with pytest.raises(ValueError, match="gives no sound"):
-        demo.synthesize("")
+        demo.synthesize_clip("")
 
 
 def test_from_text_to_a_prepared_corpus(espeak, tmp_path, make, monkeypatch):

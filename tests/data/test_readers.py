@@ -44,7 +44,7 @@ def test_windows_table(tmp_path):
     found, notes = read("folder", tmp_path)
     assert [u.text for u in found.values()] == ["café one", "two", "café three", "four"]
     assert list(found) == ["a", "b", "c", "d"]
-    assert notes.warnings == ["metadata.csv is not UTF-8 in lines 4: read as cp1252"]
+    assert notes.warnings == ["metadata.csv: 1 lines are not UTF-8, read as cp1252"]
 
 
 def test_utf16_table(tmp_path):
@@ -141,7 +141,10 @@ def test_text_over_two_lines(tmp_path):
     ("files", "message"),
     [
         ({}, "found none"),
-        ({"metadata.csv": "a,one\n"}, r"expected the columns path and text, .* found a, one;"),
+        (
+            {"metadata.csv": "a,one\n"},
+            r"columns path and text, found a, one; name them: data\.columns=",
+        ),
         ({"a.csv": "path,text\n", "b.csv": "path,text\n"}, r"found a\.csv, b\.csv"),
     ],
 )
@@ -176,8 +179,7 @@ COMMON_VOICE = "client_id\tpath\tsentence\tage\nu1\tx.mp3\tone\t30\nu2\ty.mp3\tt
 def test_columns_maps_a_table_with_other_names(tmp_path):
     touch(tmp_path, "clips/x.mp3", "clips/y.mp3")
     (tmp_path / "train.tsv").write_text(COMMON_VOICE)
-    suggestion = 'set data.columns="path=path,text=sentence,speaker=client_id"$'
-    with pytest.raises(CorpusError, match=f"found client_id, path, sentence, age; {suggestion}"):
+    with pytest.raises(CorpusError, match=r"found client_id, path, sentence, age; name them: data"):
         read("folder", tmp_path)
     found, notes = read("folder", tmp_path, columns="text=sentence, speaker=client_id")
     assert [(u.id, u.path.name, u.text, u.speaker) for u in found.values()] == [
@@ -190,7 +192,7 @@ def test_columns_maps_a_table_with_other_names(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("text=satz", "no column 'satz'.*it has client_id, path, sentence, age"),
+        ("text=satz", "no column 'satz', found client_id, path, sentence, age"),
         ("words=sentence", "with a field of path, text, speaker, id, normalized, got 'words=sen"),
         ("sentence", "FIELD=COLUMN"),
     ],
@@ -306,14 +308,3 @@ def test_genuine_ljspeech(recordings):
     found, notes = read("ljspeech", recordings / "LJSpeech-100")
     assert len(found) == 90 and not notes.dropped and not notes.warnings
     assert all(u.path.exists() and u.normalized for u in found.values())
-
-
-def test_many_lines_of_another_encoding_are_one_warning(tmp_path):
-    touch(tmp_path, *(f"wavs/c{n}.wav" for n in range(9)))
-    lines = [f"c{n}|caf\u00e9 {n}" for n in range(9)]
-    (tmp_path / "metadata.csv").write_bytes("\n".join(lines).encode("latin-1"))
-    found, notes = read("folder", tmp_path)
-    assert found["c8"].text == "caf\u00e9 8"
-    assert notes.warnings == [
-        "metadata.csv is not UTF-8 in lines 1, 2, 3, 4, 5, ...: read as cp1252"
-    ]

@@ -68,7 +68,7 @@ def _speakers(root: Path) -> dict[str, Path]:
 
 def _festvox(folder: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
     table = folder / "etc" / "txt.done.data"
-    for number, line in read_lines(folder, table, notes):
+    for number, line in enumerate(read_lines(folder, table, notes), 1):
         match = PROMPT.fullmatch(line.strip())
         if match:
             yield Utterance(match[1], folder / "wav" / f"{match[1]}.wav", match[2], speaker)

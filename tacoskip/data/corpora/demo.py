@@ -58,11 +58,15 @@ def _library() -> tuple[Any, int]:
     return library, rate
 
 
-def synthesize(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
-    """Synthesize a text: a wave (N,) at `sample_rate`.
+def synthesize_clip(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
+    """Synthesize a sentence as the demo corpus records it, a wave (N,).
 
+    `VOICE` begins and ends in mid-sound and is digitally silent in its pauses, as no recording is,
+    so 80 ms are put around it and noise 80 dB below full scale beneath, the same for the same text.
     Raises ValueError on a text without a sound, CorpusError when espeak-ng is not installed.
     """
+    import soxr
+
     chunks: list[NDArray[np.int16]] = []
 
     def receive(samples: Any, count: int, events: Any) -> int:
@@ -81,22 +85,11 @@ def synthesize(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
     if not wave.any():
         raise ValueError(f"espeak-ng gives no sound for {text[:60]!r}")
     if sample_rate != library_rate:
-        import soxr
-
-        wave = soxr.resample(wave, library_rate, sample_rate)
-    return wave
-
-
-def synthesize_clip(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
-    """Return a sentence as the demo corpus records it, a wave (N,): for unseen ones a reference.
-
-    `VOICE` begins and ends in mid-sound and is digitally silent in its pauses, as no recording is,
-    so 80 ms are put around it and noise 80 dB below full scale beneath, the same for the same text.
-    """
-    wave = synthesize(text, sample_rate=sample_rate)
+        wave = np.asarray(soxr.resample(wave, library_rate, sample_rate))
     edge = round(EDGE_SECONDS * sample_rate)
     noise = np.random.default_rng(list(text.encode())).standard_normal(len(wave) + 2 * edge)
-    return np.pad(wave, edge) + np.float32(NOISE) * noise.astype(np.float32)
+    result: NDArray[np.float32] = np.pad(wave, edge) + np.float32(NOISE) * noise.astype("f4")
+    return result
 
 
 def sentences(name: str = "sentences") -> list[str]:

@@ -50,7 +50,7 @@ class LibriSpeech(Corpus):
             split = {"dev": "validation", "test": "test"}.get(part.split("-")[0])
             for table in sorted(folder.glob("*/*/*.trans.txt")):
                 speaker = table.parts[-3]
-                for _, line in read_lines(root, table, notes):
+                for line in read_lines(root, table, notes):
                     id, _, text = line.strip().partition(" ")
                     if id:
                         path = table.with_name(f"{id}.flac")

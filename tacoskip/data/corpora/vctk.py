@@ -33,6 +33,5 @@ class VCTK(Corpus):
             id, speaker = text.stem, text.parent.name
             path = base / f"wav48_silence_trimmed/{speaker}/{id}_mic1.flac"
             older = base / f"wav48/{speaker}/{id}.wav"
-            lines = [line for _, line in read_lines(root, text, notes) if line.strip()]
-            words = " ".join(lines).strip()
+            words = " ".join(read_lines(root, text, notes)).strip()
             yield Utterance(id, older if older.exists() else path, words, speaker)
