@@ -66,11 +66,23 @@ def recipes() -> Iterator[str]:
 
 
 def blocks() -> Iterator[str]:
-    """Each family of skip connections with its formula and source."""
+    """Each family of skip connections, and each member of the axes, with formula and source."""
     from tacoskip.blocks import BLOCKS
+    from tacoskip.blocks.families import AXES
 
-    yield "`block=NAME` takes one of these; `tacoskip blocks` adds what each costs.\n"
-    yield "| family | formula | source |\n|---|---|---|"
-    for name, family in BLOCKS.items():
-        formula, source = family.described()
-        yield f"| `{name}` | {formula.replace('|', '&#124;')} | {source} |"
+    tables: list[tuple[str, str, dict[str, Any]]] = [
+        (
+            "family",
+            "`block=NAME` takes one of these; `tacoskip blocks` adds what each costs.",
+            BLOCKS,
+        ),
+        ("skip", "`skip=NAME` replaces the skip of a family.", dict(AXES["skip"])),
+        ("topology", "`topology=NAME` replaces its topology.", dict(AXES["topology"])),
+        ("transform", "A transform is part of a family.", dict(AXES["transform"])),
+    ]
+    for kind, introduction, members in tables:
+        yield f"{introduction}\n\n| {kind} | formula | source |\n|---|---|---|"
+        for name, member in members.items():
+            formula, source = member.described()
+            yield f"| `{name}` | {formula.replace('|', '&#124;')} | {source} |"
+        yield ""

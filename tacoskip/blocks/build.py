@@ -80,7 +80,7 @@ def _compose(
     options: Mapping[str, object],
 ) -> Topology:
     skip, topology = instead
-    chosen: dict[str, type[Any]] = {
+    chosen: dict[str, Any] = {
         "transform": family.part("transform"),
         "skip": family.part("skip", skip),
         "topology": family.part("topology", topology),

@@ -1,5 +1,6 @@
 """What a network costs: parameters, multiply-adds, frames seen, time."""
 
+import copy
 import time
 from collections.abc import Callable
 
@@ -53,6 +54,19 @@ def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int 
     x, mask = _example(channels, frames)
     block.eval()
     return best_ms(lambda: block(x, mask), repeats)
+
+
+@torch.no_grad()
+def initial_correlation(block: nn.Module, channels: int, frames: int = 200) -> float:
+    """Return the correlation of input and output in training mode, for one item of noise.
+
+    Of a new stack it says how near the identity it starts: 1 for the identity.
+    """
+    x, mask = _example(channels, frames)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        y = copy.deepcopy(block).train()(x, mask)  # a copy: running statistics move
+    return float(torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1])
 
 
 def best_ms(work: Callable[[], object], repeats: int = 5) -> float:

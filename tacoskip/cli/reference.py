@@ -59,7 +59,8 @@ def blocks(
     """List the families of skip connections, or describe one.
 
     Cost of a stack: parameters, multiply-adds a mel frame, frames that one output frame depends on,
-    and milliseconds for 200 frames on this CPU.
+    milliseconds for 200 frames on this CPU, and the correlation of input and output before
+    training: 1 starts as the identity.
     """
     with working():
         from tacoskip.blocks import all_families, find_family
@@ -71,11 +72,12 @@ def blocks(
         emit_json({"channels": channels, "depth": depth, "blocks": described})
         return
     title = f"{depth} units, {channels} channels; MACs a frame, frames seen, ms for 200 frames"
-    columns = ["parameters", "MACs", "seen", "ms"]
+    columns = ["parameters", "MACs", "seen", "ms", "corr"]
     costs = {
         each: [
             *(f"{one['parameters']:,}", f"{one['macs_per_frame']:,}"),
             *(str(one["receptive_field"] or "all"), f"{one['latency_ms']:.1f}"),
+            f"{one['initial_correlation']:.2f}",
         ]
         for each, one in described.items()
     }
@@ -181,6 +183,7 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
         "parameters": cost.parameters(stack),
         "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
         "receptive_field": cost.receptive_field(stack, channels),
+        "initial_correlation": round(cost.initial_correlation(stack, channels), 3),
         "latency_ms": round(cost.latency_ms(stack, channels), 2),
     }
 

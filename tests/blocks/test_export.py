@@ -57,7 +57,13 @@ def small(name: str) -> nn.Module:
     return ready(build_block(name, 8, 2 if name in stages else 1))
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+# One of each topology, and what chooses or attends; the others take a minute more.
+QUICK = {family.topology: name for name, family in reversed(BLOCKS.items())}.values()
+QUICK = {*QUICK, "dynamic", "deactivable", "nonlocal", "resnet"}
+EXPORTED = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in BLOCKS]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
 def test_torch_export_of_every_family(name: str) -> None:
     block = small(name)
     check_equal(exported(block).module(), block)

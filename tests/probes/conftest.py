@@ -17,7 +17,7 @@ def network() -> Callable[..., CBHG]:
         block: str, depth: int = 4, skip: str = "", **options: float | int | str | bool
     ) -> CBHG:
         torch.manual_seed(0)
-        more = {"growth": 4} if "dense" in block else {}
+        more = {"growth": 4} if block in ("dense", "densenet") else {}
         settings = CBHGSettings(
             *(2, 8, 8, depth, 8, 8), block=block, skip=skip, block_options=more | options
         )

@@ -33,7 +33,7 @@ def test_measures_count_real_frames_only(network: Network, name: str) -> None:
     for measure, values in found[0].items():
         assert values == pytest.approx(found[1][measure])
     assert all(value > 0 for value in [*found[0]["norm"], *found[0]["norm_before"]])
-    gated = {"highway", "gated", "dynamic", "deactivable"}
+    gated = {"highway", "gated", "dynamic", "deactivable", "bypass"}
     assert ("openness" in found[0]) == (name in gated)
     assert ("reach" in found[0]) == (name == "nonlocal")
 

@@ -43,14 +43,33 @@ class ReZero(Learned):
     """x + alpha F(x), one alpha, from 0: ReZero, Bachlechner et al. 2021."""
 
     name = "rezero"
+    per = "unit"
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        on: str = "transform",
-        start: float = 0.0,
-        **options: Any,
-    ):
-        super().__init__(in_channels, out_channels, on=on, start=start, **options)
+    def __init__(self, in_channels: int, out_channels: int, *, start: float = 0.0):
+        super().__init__(in_channels, out_channels, per=self.per, on="transform", start=start)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        return dict(cls.__init__.__kwdefaults__ or {})
+
+
+class SkipInit(ReZero):
+    """x + alpha F(x), one alpha, from 0: SkipInit, De and Smith 2020.
+
+    ReZero's formula. Departure: the paper takes batch normalisation out of F, here it stays.
+    """
+
+    name = "skipinit"
+
+
+class LayerScale(ReZero):
+    """x + alpha F(x), alpha of each channel, from 0.1: LayerScale in CaiT, Touvron et al. 2021.
+
+    The paper starts at 0.1 up to 18 units, at 1e-5 up to 24, at 1e-6 beyond.
+    """
+
+    name = "layerscale"
+    per = "channel"
+
+    def __init__(self, in_channels: int, out_channels: int, *, start: float = 0.1):
+        super().__init__(in_channels, out_channels, start=start)

@@ -11,6 +11,7 @@ from tacoskip.blocks.part import Part
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
 from tacoskip.blocks.unit import BaseUnit
+from tacoskip.masks import clear_padding
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,23 @@ class Topology(Part, ABC):
     def readers(self) -> list[list[nn.Module]]:
         """By stage, the modules that read all outputs before them side by side."""
         return []
+
+
+class Mixing(Topology):
+    """A stack whose units read a mix of the list of all outputs before them.
+
+    h_l = mix([v_0, ..., v_(l-1)]) with v_0 = x and v_l = unit_l(h_l); y = mix([v_0, ..., v_depth]).
+    """
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        outputs = [clear_padding(x, mask)]
+        for layer, unit in enumerate(self.units):
+            outputs.append(unit(self.mix(layer, outputs, mask), mask))
+        return clear_padding(self.mix(len(self.units), outputs, mask), mask)
+
+    @abstractmethod
+    def mix(self, layer: int, outputs: list[Tensor], mask: Tensor) -> Tensor:
+        """Return what unit `layer` (from 0) reads, or behind the last unit the stack's output.
+
+        outputs: each (B, T, C); a stage of a stack may empty the list and begin another.
+        """

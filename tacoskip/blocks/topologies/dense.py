@@ -3,7 +3,7 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d
 from tacoskip.blocks.skips.fixed import Concat
-from tacoskip.blocks.topologies.base import Make, Topology
+from tacoskip.blocks.topologies.base import Make, Mixing
 from tacoskip.blocks.unit import Branch
 from tacoskip.masks import clear_padding
 
@@ -20,7 +20,7 @@ class Transition(nn.Module):
         return clear_padding(self.linear(torch.relu(self.norm(x, mask))), mask)
 
 
-class Dense(Topology):
+class Dense(Mixing):
     """x_l = F_l([x_0, x_1, ..., x_(l-1)]), F_l `growth` wide: DenseNet, Huang et al. 2017.
 
     After each stage BN, ReLU and a 1x1 convolution: between stages they narrow to `compression` of
@@ -54,12 +54,11 @@ class Dense(Topology):
                 self.transitions[str(i)] = Transition(width, narrow)
                 width = narrow
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = clear_padding(x, mask)
-        for i, unit in enumerate(self.units):
-            x = torch.cat([x, unit(x, mask)], 2)
-            if str(i) in self.transitions:
-                x = self.transitions[str(i)](x, mask)
+    def mix(self, layer: int, outputs: list[Tensor], mask: Tensor) -> Tensor:
+        x = torch.cat(outputs, 2)
+        if str(layer - 1) in self.transitions:
+            x = self.transitions[str(layer - 1)](x, mask)
+            outputs[:] = [x]
         return x
 
     @property
