@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
-    *("omegaconf", "jiwer", "rapidfuzz", "fsspec", "audioread"),
+    *("pyyaml", "jiwer", "rapidfuzz", "fsspec", "audioread"),
     *("soundfile", "cffi", "pycparser", "librosa", "soxr", "anyascii", "num2words"),
     *("decorator", "pooch", "msgpack", "platformdirs"),
 ]

@@ -36,8 +36,9 @@ def commands() -> Iterator[str]:
 
 def settings() -> Iterator[str]:
     """Each setting with its default, its meaning and the recipes that set it."""
-    from tacoskip.config import Config, find_recipe, known_recipes
+    from tacoskip.config import Config
     from tacoskip.config_checks import all_settings, flatten
+    from tacoskip.recipe_files import find_recipe, known_recipes
 
     files = {name: find_recipe(name) for name in known_recipes()}
     files |= {f"base/{path.stem}": path for path in find_recipe("smoke").parent.glob("base/*.yaml")}
@@ -56,7 +57,7 @@ def settings() -> Iterator[str]:
 
 def recipes() -> Iterator[str]:
     """Each recipe with its leading comment and its own lines."""
-    from tacoskip.config import find_recipe, known_recipes
+    from tacoskip.recipe_files import find_recipe, known_recipes
 
     yield "`tacoskip train recipe=NAME key=value ...` takes one of these.\n"
     for name in known_recipes():

@@ -25,30 +25,13 @@ _FUNCTIONS = {
     "train": "training",
 }
 
-_MODULES = (
-    "ablation",
-    "audio",
-    "blocks",
-    "config",
-    "data",
-    "evaluation",
-    "kernels",
-    "models",
-    "probes",
-    "recognition",
-    "synthesis",
-    "text",
-    "training",
-)
-
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(import_module(f"tacoskip.{_FUNCTIONS[name]}"), name)
-    if name in _MODULES:
+    try:
         return import_module(f"tacoskip.{name}")
-    raise AttributeError(f"module 'tacoskip' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__, *_MODULES])
+    except ModuleNotFoundError as error:
+        if error.name != f"tacoskip.{name}":
+            raise
+        raise AttributeError(f"module 'tacoskip' has no attribute {name!r}") from None

@@ -1,30 +1,29 @@
 """The settings of a run: composed from dataclasses, loaded from recipes, checked, saved.
 
 Order: the dataclasses' defaults, the chain of base recipes, the recipe, the command line; the
-later wins. Only this file and `recipe_files` use OmegaConf; settings are plain dataclasses.
+later wins. `${key}` in a text stands for the value of another key; nothing else is looked up.
 """
 
 import os
+import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
 from tacoskip.audio.settings import AudioSettings, GriffinLimSettings
 from tacoskip.config_checks import (
     SECTIONS,
     ConfigError,
-    check_items,
     check_key,
     check_values,
+    convert,
     field_kinds,
     flatten,
-    kind_name,
 )
 from tacoskip.data.settings import AugmentSettings, DataSettings
 from tacoskip.files import write_whole
@@ -35,26 +34,12 @@ from tacoskip.models.settings import (
     RecognizerSettings,
     TacotronSettings,
 )
-from tacoskip.recipe_files import Layer, find_recipe, known_recipes, read_yaml, recipe_layers
+from tacoskip.recipe_files import Layer, known_recipes, parse_yaml, read_yaml, recipe_layers
 from tacoskip.settings import setting
 from tacoskip.text.settings import TextSettings
 from tacoskip.training.settings import TrainSettings
 
-__all__ = [
-    "Config",
-    "ConfigError",
-    "find_recipe",
-    "from_dict",
-    "known_recipes",
-    "load_arguments",
-    "load_config",
-    "load_saved",
-    "save_config",
-    "to_dict",
-    "to_yaml",
-    "with_block",
-]
-
+PATHS = ("run", "from_run", "data.root", "data.dir", "data.shards", "train.judge")
 PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
 
 
@@ -71,13 +56,15 @@ def _is_external(block: str) -> bool:
 
 @dataclass
 class Config:
-    """Everything a run is made of. recipe: its name, which no recipe sets.
+    """Everything a run is made of. recipe: its name, which no recipe sets. from_run: the run whose
+    weights it starts from, `from=RUN` on the command line.
 
     cbhg: sizes of the encoder (a voice's or a recognizer's), postnet: of the CBHG behind a voice's
     decoder. tts, postnet and griffin_lim are of task=tts, asr and augment of task=asr.
     """
 
     recipe: str = ""
+    from_run: str = ""
     task: str = setting("tts", "What is trained: a voice or a recognizer.", choices=("tts", "asr"))
     run: str = setting("", "The run folder; empty: runs/<recipe>.")
     seed: int = setting(0, "Seed of all random numbers.", most=2**32 - 1)
@@ -134,13 +121,15 @@ def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
 
     Raises ConfigError, in one line, for an unknown recipe or key, a wrong type or a bad value.
     """
+    from tacoskip.blocks.external import trust
+
     name, layers = recipe_layers(recipe)
     layers += [("", _parse_override(pair)) for pair in overrides or []]
-    config = _compose(layers)
-    config.recipe = name
-    config.run = config.run or f"runs/{name}"
-    _trust_block(config)
-    return _finished(config)
+    config = _compose(layers, interpolate=True)
+    config.recipe, config.run = name, config.run or f"runs/{name}"
+    trust(config.block)
+    _check(config)
+    return config
 
 
 def load_arguments(pairs: list[str]) -> Config:
@@ -157,7 +146,7 @@ def load_arguments(pairs: list[str]) -> Config:
     run = next((pair.partition("=")[2] for pair in pairs if pair.startswith("run=")), "")
     saved = Path(os.path.expanduser(run)) / "config.yaml"
     if run and saved.is_file():
-        return _finished(from_dict(read_yaml(saved, resolve=False), str(saved), others))
+        return from_dict(read_yaml(saved), str(saved), others)
     known, word = known_recipes(), next((pair for pair in pairs if "=" not in pair), "")
     got = f"'{word}'; did you mean 'recipe={word}'?" if word in known else "none"
     if run:
@@ -167,21 +156,17 @@ def load_arguments(pairs: list[str]) -> Config:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved settings as plain yaml."""
-    write_whole(path, OmegaConf.to_yaml(to_dict(config)))
+    write_whole(path, _dumped(to_dict(config)))
 
 
 def to_yaml(config: Config) -> str:
     """Return the settings of the config's task as yaml: a recipe that stands on no other."""
     others = [name for task, names in SECTIONS.items() if task != config.task for name in names]
-    return OmegaConf.to_yaml({k: v for k, v in to_dict(config).items() if k not in others})
+    return _dumped({k: v for k, v in to_dict(config).items() if k not in others})
 
 
-def load_saved(path: str | Path) -> Config:
-    """Read what `save_config` wrote: plain values, no objects, nothing looked up elsewhere.
-
-    Raises ConfigError when the file is absent, is no such yaml, or says what no run can be.
-    """
-    return from_dict(read_yaml(Path(path), resolve=False), source=str(path))
+def _dumped(values: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def from_dict(
@@ -193,15 +178,19 @@ def from_dict(
     overrides: `key=value` pairs laid over it. Raises ConfigError for an unknown key or a bad value,
     and for a block of one's own, which is code, unless the user has given its name too.
     """
-    if "${" in str(values):
-        raise ConfigError(f"{source}: expected plain values, got an interpolation '${{...}}'")
+    from tacoskip.blocks.external import TRUSTED, is_trusted, trust
+
     others = [s for task, own in SECTIONS.items() if task != values.get("task", "tts") for s in own]
     typed = [("", _parse_override(pair)) for pair in overrides or []]
     try:
         config = _compose([("", {k: v for k, v in values.items() if k not in others}), *typed])
         if any("block" in layer for _, layer in typed):
-            _trust_block(config)
-        _check_trusted(config)
+            trust(config.block)
+        if not is_trusted(config.block):
+            raise ConfigError(
+                f"block '{config.block}' is code outside tacoskip, which a file alone may not run; "
+                f"if you trust it, set {TRUSTED}={config.block} in the environment"
+            )
         _check(config)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
@@ -213,37 +202,8 @@ def to_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
-def _trust_block(config: Config) -> None:
-    from tacoskip.blocks.external import trust
-
-    trust(config.block)
-
-
-def _check_trusted(config: Config) -> None:
-    from tacoskip.blocks.external import TRUSTED, is_trusted
-
-    if not is_trusted(config.block):
-        raise ConfigError(
-            f"block '{config.block}' is code outside tacoskip, which a file alone may not run; if "
-            f"you trust it, set {TRUSTED}={config.block} in the environment"
-        )
-
-
 def _check(config: Config) -> None:
     check_values(config, [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)])
-
-
-def _finished(config: Config) -> Config:
-    """Expand `~` in paths, which a shell leaves in `data.root=~/corpus`, and check the values."""
-
-    def expanded(path: str) -> str:
-        return os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
-
-    config.run, config.train.judge = expanded(config.run), expanded(config.train.judge)
-    for key in ("root", "dir", "shards"):
-        setattr(config.data, key, expanded(getattr(config.data, key)))
-    _check(config)
-    return config
 
 
 def _parse_override(pair: str) -> dict[str, Any]:
@@ -251,48 +211,55 @@ def _parse_override(pair: str) -> dict[str, Any]:
     key, equals, raw = pair.partition("=")
     if not equals or not key:
         raise ConfigError(f"expected key=value, got '{pair}'")
-    kinds = field_kinds(Config)
+    kinds, key = field_kinds(Config), "from_run" if key == "from" else key
     check_key(key, kinds)
     value: Any = raw
     if kinds.get(key) is not str:
-        try:
-            read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={raw}"]))
-            value = read["value"] if isinstance(read, dict) else None
-        except (OmegaConfBaseException, YAMLError, ValueError):
-            raise ConfigError(
-                f"expected {kind_name(kinds[key])} for '{key}', got '{raw}'"
-            ) from None
+        with suppress(ValueError):  # what is no yaml is refused as the text that it is
+            value = parse_yaml(raw)
     for part in reversed(key.split(".")):
         value = {part: value}
     return {str(name): inner for name, inner in value.items()}
 
 
-def _compose(layers: list[Layer]) -> Config:
-    merged, kinds = OmegaConf.structured(Config), field_kinds(Config)
+def _compose(layers: list[Layer], interpolate: bool = False) -> Config:
+    """Lay the layers over the defaults, each value converted to the type of its field."""
+    kinds = field_kinds(Config)
+    values = dict(flatten(to_dict(Config()), kinds))
     for where, layer in layers:
         for key, value in flatten(layer, kinds):
             try:
                 check_key(key, kinds)
+                if key not in kinds:  # an option in a dict
+                    key, _, name = key.rpartition(".")
+                    value = {name: value}
+                value = convert(key, value, kinds[key])
             except ConfigError as error:
                 raise ConfigError(f"{where}{error}") from None
-            if kinds[key] is int and isinstance(value, float) and value.is_integer():
-                value = int(value)  # yaml's 1e5 is a float, and what a researcher types
-            try:
-                check_items(value, kinds[key])
-                OmegaConf.update(merged, key, value)
-            except (OmegaConfBaseException, TypeError):
-                got = "nothing" if value is None else repr(value)
-                expected = f"expected {kind_name(kinds[key])} for '{key}'"
-                raise ConfigError(f"{where}{expected}, got {got}") from None
-    values: dict[str, Any] = {}
-    for name in kinds:
-        if "." in name:
-            continue
+            values[key] = values[key] | value if isinstance(value, dict) else value
+    for key, value in values.items():
+        if "${" in str(value):
+            values[key] = _interpolated(key, values, interpolate)
+    for key in PATHS:  # a shell leaves ~ in `data.root=~/corpus`
+        if values[key] == "~" or values[key].startswith("~/"):
+            values[key] = os.path.expanduser(values[key])
+    top = {key: value for key, value in values.items() if "." not in key}
+    for section in (name for name, kind in kinds.items() if is_dataclass(kind)):
+        head = f"{section}."
+        own = {k.removeprefix(head): v for k, v in values.items() if k.startswith(head)}
         try:  # a section's own dataclass may refuse what it is given
-            value = merged[name]
-            values[name] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-        except (OmegaConfBaseException, ValueError, OverflowError) as error:
-            reason = str(error).partition("\n")[0]
-            where = "" if f"{name}." in reason else f"{name}: "
-            raise ConfigError(f"{where}{reason}") from None
-    return Config(**values)
+            top[section] = kinds[section](**own)
+        except (ValueError, OverflowError) as error:
+            raise ConfigError(f"{'' if head in str(error) else f'{section}: '}{error}") from None
+    return Config(**top)
+
+
+def _interpolated(key: str, values: dict[str, Any], allowed: bool) -> Any:
+    """Return the text of `key` with each ${other} replaced by the value of that key."""
+    text = values[key]
+    for name in re.findall(r"\$\{(.*?)\}", text) if allowed and isinstance(text, str) else ():
+        if isinstance(values.get(name), str | int | float):
+            text = text.replace(f"${{{name}}}", str(values[name]))
+    if "${" in str(text):
+        raise ConfigError(f"'{key}': expected plain values, got an interpolation in '{text}'")
+    return text

@@ -1,10 +1,11 @@
-"""Checks of settings that span several of them, on dotted keys (`train.max_steps`).
+"""Types of settings, and checks that span several of them, on dotted keys (`train.max_steps`).
 
 A setting's own bounds and choices stand in its field's metadata (`tacoskip.settings`).
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from tacoskip.messages import nearest, nearest_name
@@ -32,7 +33,7 @@ def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(cls).items():
         kinds[prefix + name] = kind
-        if isinstance(kind, type) and is_dataclass(kind):
+        if is_dataclass(kind):
             kinds |= field_kinds(kind, f"{prefix}{name}.")
     return kinds
 
@@ -43,17 +44,8 @@ def all_settings(config: "Config") -> Iterator[tuple[str, Any, Bounds]]:
         if is_dataclass(value):
             for each in fields(value):
                 yield f"{name}.{each.name}", getattr(value, each.name), each.metadata["setting"]
-        elif name != "recipe":
+        elif name not in ("recipe", "from_run"):
             yield name, value, type(config).__dataclass_fields__[name].metadata["setting"]
-
-
-def kind_name(kind: Any) -> str:
-    """Return a field's type in words."""
-    if get_origin(kind) is list:
-        many = {int: "whole numbers", float: "numbers", str: "texts"}
-        return f"a list [...] of {many.get(get_args(kind)[0], 'lists')}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return names.get(kind, "options as {name: value}")
 
 
 def flatten(
@@ -68,27 +60,61 @@ def flatten(
             yield key, value
 
 
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """Return a value as the type of its field; ConfigError where it is another."""
+    try:
+        return _as_kind(value, kind)
+    except TypeError:
+        got = "nothing" if value is None else repr(value)
+        raise ConfigError(f"expected {_kind_name(kind)} for '{key}', got {got}") from None
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if get_origin(kind) is list and isinstance(value, list):
+        return [_as_kind(item, get_args(kind)[0]) for item in value]
+    if get_origin(kind) is dict and isinstance(value, dict):
+        return {str(name): _as_kind(one, get_args(kind)[1]) for name, one in value.items()}
+    if kind is int and number and value == value // 1:  # yaml's 1e5 is a float
+        return int(value)
+    if kind is float and number:
+        return float(value)
+    if kind is str and (number or isinstance(value, str)):
+        return str(value)
+    if (kind is bool or isinstance(kind, UnionType)) and isinstance(value, kind):
+        return value
+    raise TypeError
+
+
+def _kind_name(kind: Any) -> str:
+    """Return a field's type in words."""
+    if get_origin(kind) is list:
+        many = {int: "whole numbers", float: "numbers", str: "texts"}
+        return f"a list [...] of {many.get(get_args(kind)[0], 'lists')}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names.get(kind, "options as {name: value}")
+
+
 def check_key(key: str, kinds: dict[str, Any]) -> None:
     """Raise ConfigError unless `key` is a field that takes a value, or an option in one."""
-    if key not in kinds:
-        parent = key.rpartition(".")[0]
-        if get_origin(kinds.get(parent)) is dict:
-            return
-        if parent in kinds and not is_dataclass(kinds[parent]):
-            raise ConfigError(f"expected {kind_name(kinds[parent])} for '{parent}', got '{key}'")
-        raise ConfigError(f"unknown key '{key}'{_nearest_key(key, kinds)}")
-    if is_dataclass(kinds[key]):
+    parent = key.rpartition(".")[0]
+    if is_dataclass(kinds.get(key)):
         raise ConfigError(f"'{key}' is a section of keys: {', '.join(get_type_hints(kinds[key]))}")
+    if key in kinds or get_origin(kinds.get(parent)) is dict:
+        return
+    if parent in kinds and not is_dataclass(kinds[parent]):
+        raise ConfigError(f"expected {_kind_name(kinds[parent])} for '{parent}', got '{key}'")
+    raise ConfigError(f"unknown key '{key}'{_nearest_key(key, kinds)}")
 
 
-def check_items(value: Any, kind: Any) -> None:
-    """Raise TypeError where a list holds a list and should not, or the reverse."""
-    if get_origin(kind) is list and isinstance(value, list):
-        inner = get_args(kind)[0]
-        if any(isinstance(item, list) != (get_origin(inner) is list) for item in value):
-            raise TypeError
-        for item in value:
-            check_items(item, inner)
+def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
+    """Name the field meant: the section forgotten, a slip anywhere, a slip and a wrong section."""
+    leaves = {known.rpartition(".")[2]: known for known in reversed(kinds)}
+    leaf = key.rpartition(".")[2]
+    near = leaves.get(leaf) or nearest_name(key, kinds, cutoff=0.7)
+    near = near or leaves.get(nearest_name(leaf, leaves, cutoff=0.6))
+    sections = ", ".join(name for name, kind in kinds.items() if is_dataclass(kind))
+    return f"; did you mean '{near}'?" if near else f" (sections: {sections})"
 
 
 def check_values(config: "Config", cbhgs: list[CBHGSettings]) -> None:
@@ -101,25 +127,23 @@ def check_values(config: "Config", cbhgs: list[CBHGSettings]) -> None:
         for name, section in vars(config).items():
             if is_dataclass(section):
                 check(section, f"{name}.")
+        for key in config.ablation:
+            check_key(key, field_kinds(type(config)))
     except ValueError as error:
         raise ConfigError(str(error)) from None
     _check_task(config)
-    for key in config.ablation:
-        try:
-            check_key(key, field_kinds(type(config)))
-        except ConfigError as error:
-            raise ConfigError(f"ablation: {error}") from None
     for settings in cbhgs:
         _check_stack(settings)
 
 
 def _check_task(config: "Config") -> None:
-    values, plain, this = asdict(config), asdict(type(config)()), f"this is task={config.task}"
-    for task, sections in SECTIONS.items():
-        for section in sections if task != config.task else ():
-            for key, value in flatten(values[section], {}, f"{section}."):
-                if value != dict(flatten(plain[section], {}, f"{section}."))[key]:
-                    raise ConfigError(f"'{key}' is of task={task}, and {this}")
+    plain, this = type(config)(), f"this is task={config.task}"
+    others = {name: task for task in SECTIONS for name in SECTIONS[task] if task != config.task}
+    for section, task in others.items():
+        default = vars(getattr(plain, section))
+        for name, value in vars(getattr(config, section)).items():
+            if value != default[name]:
+                raise ConfigError(f"'{section}.{name}' is of task={task}, and {this}")
     select, names = config.train.select, SELECT[config.task]
     if select not in names:
         hint = f"{nearest(select, names)} (known: {', '.join(names)})"
@@ -137,31 +161,13 @@ def _check_stack(settings: CBHGSettings) -> None:
 
     from tacoskip.blocks import build_block
 
+    sizes = settings.channels, min(settings.depth, 2)
+    axes = settings.skip, settings.topology
     with torch.device("meta"):
         try:
-            build_block(
-                settings.block,
-                settings.channels,
-                min(settings.depth, 2),
-                settings.skip,
-                settings.topology,
-                **settings.block_options,
-            )
+            build_block(settings.block, *sizes, *axes, **settings.block_options)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except (RuntimeError, TypeError, ArithmeticError) as error:
             reason = str(error).partition("\n")[0]
             raise ConfigError(f"block '{settings.block}' cannot be built: {reason}") from None
-
-
-def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
-    """Name the field meant: the section forgotten, a slip anywhere, a slip and a wrong section."""
-    leaf = key.rpartition(".")[2]
-    near = next((known for known in kinds if known.endswith(f".{leaf}")), "")
-    near = near or nearest_name(key, kinds, cutoff=0.7)
-    if not near:
-        leaves = {known.rpartition(".")[2]: known for known in kinds}
-        near = leaves.get(nearest_name(leaf, leaves, cutoff=0.6), "")
-    if near:
-        return f"; did you mean '{near}'?"
-    return f" (sections: {', '.join(name for name, kind in kinds.items() if is_dataclass(kind))})"

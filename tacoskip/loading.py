@@ -8,7 +8,7 @@ from tacoskip.blocks import prune
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.recognition.recognizer import SpeechRecognizer
-from tacoskip.run_folder import RunError, build_trained, find_checkpoint, load_checkpoint
+from tacoskip.run_folder import RunError, build_trained, open_run
 from tacoskip.run_folder.exported import (
     OnnxRecognizer,
     OnnxTacotron,
@@ -29,8 +29,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
         return _load_exported(Path(run))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = find_checkpoint(run)
-    checkpoint = load_checkpoint(path, device)
+    path, checkpoint = open_run(run, device)
     model, config = build_trained(checkpoint, path)
     prune(model)
     accelerate(model.to(device))

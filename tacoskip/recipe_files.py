@@ -1,12 +1,11 @@
 """Recipes as files: where they are, what they stand on, their yaml as plain values."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError
 
 from tacoskip.config_checks import ConfigError
 from tacoskip.messages import nearest
@@ -14,6 +13,21 @@ from tacoskip.messages import nearest
 Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
 
 MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values: 1e-3 is a number, and no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        values = super().construct_mapping(node, deep=deep)
+        if len(values) < len(node.value):
+            raise yaml.YAMLError(f"duplicate key in line {node.start_mark.line + 1}")
+        return values
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def known_recipes() -> list[str]:
@@ -46,50 +60,58 @@ def _recipe_folders() -> list[Path]:
 
 def recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
     """Return the recipe's name and its layers, the deepest base first."""
-    path = find_recipe(recipe)
-    name, layers, seen = path.stem, list[Layer](), [path.resolve()]
-    while True:
-        layer = read_yaml(path, resolve=True)
+    path = first = find_recipe(recipe)
+    layers, seen = list[Layer](), list[Path]()
+    while path.resolve() not in seen:
+        seen.append(path.resolve())
+        layer = read_yaml(path)
         base = layer.pop("base", None)
         layers.insert(0, (f"{path}: ", layer))
         if base is None:
-            if not any("task" in layer for _, layer in layers):
-                raise ConfigError(
-                    f"{find_recipe(recipe)}: expected a base or a task, got neither; add "
-                    "'base: base/tts' for a voice or 'base: base/asr' for a recognizer"
-                )
-            return name, layers
+            if any("task" in layer for _, layer in layers):
+                return first.stem, layers
+            raise ConfigError(
+                f"{first}: expected a base or a task, got neither; add "
+                "'base: base/tts' for a voice or 'base: base/asr' for a recognizer"
+            )
         if not isinstance(base, str):
             raise ConfigError(f"{path}: expected a recipe's name for 'base', got {base!r}")
         beside = path.parent / f"{base}.yaml"
         path = beside if beside.is_file() else find_recipe(base)
-        if path.resolve() in seen:
-            raise ConfigError(f"{path}: base recipes go round in a circle")
-        seen.append(path.resolve())
+    raise ConfigError(f"{path}: base recipes go round in a circle")
 
 
-def read_yaml(path: Path, resolve: bool) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a yaml file of settings: plain values, no objects, nothing looked up elsewhere."""
     try:
-        events = list(yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader))
-        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MOST_ALIASES:
-            raise ConfigError(f"{path}: expected at most {MOST_ALIASES} aliases (*name)")
-        for event in events[2:3]:  # behind the starts of stream and document
-            if isinstance(event, yaml.ScalarEvent) and event.value not in ("", "~", "null"):
-                got = repr(event.value[:40])
-                raise ConfigError(f"{path}: expected lines of 'key: value', got {got}")
-        loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=resolve)
-    except ConfigError:
-        raise
-    except RecursionError:
-        raise ConfigError(f"{path}: not a yaml of settings: nested too deep") from None
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}") from None
-    except MarkedYAMLError as error:
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not a yaml of settings: {error}") from None
+    try:
+        loaded = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a yaml of settings: {error}") from None
+    if not isinstance(loaded, dict | None):
+        got = type(loaded).__name__ if isinstance(loaded, list) else repr(str(loaded)[:40])
+        raise ConfigError(f"{path}: expected lines of 'key: value', got {got}")
+    return {str(key): value for key, value in (loaded or {}).items()}
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a yaml text. Raises ValueError, in one line, for what is none."""
+    try:
+        events = yaml.parse(text, _Loader)
+        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MOST_ALIASES:
+            raise ValueError(f"expected at most {MOST_ALIASES} aliases (*name)")
+        loaded = yaml.load(text, _Loader)
+        json.dumps(loaded, default=str)  # refuses what contains itself
+        return loaded
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise ConfigError(f"{path}: not a yaml of settings: {error.problem}{line}") from None
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError, TypeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{path}: not a yaml of settings: {reason}") from None
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected lines of 'key: value', got {type(loaded).__name__}")
-    return {str(key): value for key, value in loaded.items()}
+        raise ValueError(f"{error.problem}{line}") from None
+    except (yaml.YAMLError, TypeError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from None

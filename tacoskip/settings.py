@@ -9,8 +9,6 @@ from tacoskip.messages import nearest
 LARGEST = 1e12  # what asks for more is a slip
 LARGEST_SIZE = 65_536  # of a network's width, depth or count: more would take a machine's memory
 
-Choices = tuple[str, ...] | Callable[[], tuple[str, ...]]
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -22,7 +20,7 @@ class Bounds:
     """
 
     help: str
-    choices: Choices = ()
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     least: float = 0
     most: float = LARGEST
     above: float | None = None
@@ -41,29 +39,15 @@ class Bounds:
             return f"below {self.below:g}"
         if not value >= self.least:  # true for NaN too
             return f"of at least {self.least:g}"
-        if value > self.most:
-            return (
-                f"of at most {self.most:g}" if self.most == LARGEST else f"of at most {self.most}"
-            )
-        return ""
+        return f"of at most {self.most}" if value > self.most else ""
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    choices: Choices = (),
-    least: float = 0,
-    most: float = LARGEST,
-    above: float | None = None,
-    below: float | None = None,
-    others: Callable[[str], bool] | None = None,
-) -> Any:
+def setting(default: Any, help: str, **bounds: Any) -> Any:
     """Return a dataclass field with its help, choices and bounds; see `Bounds`.
 
     A default that is a list or a dict is copied for each object.
     """
-    metadata = {"setting": Bounds(help, choices, least, most, above, below, others)}
+    metadata = {"setting": Bounds(help, **bounds)}
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)

@@ -10,16 +10,19 @@ from tacoskip.config import (
     Config,
     ConfigError,
     from_dict,
-    known_recipes,
     load_arguments,
     load_config,
-    load_saved,
     save_config,
     to_dict,
     with_block,
 )
 from tacoskip.data.settings import DataSettings
+from tacoskip.recipe_files import known_recipes, read_yaml
 from tacoskip.settings import check
+
+
+def load_saved(path: Path) -> Config:
+    return from_dict(read_yaml(path), str(path))
 
 
 def write(folder: Path, **recipes: str) -> None:
@@ -224,8 +227,8 @@ def test_value_out_of_bounds_is_refused(pair: str) -> None:
         ("audio.f_max=9000", "audio: expected 0 <= f_min < f_max <= 4000 Hz"),
         ("audio.preemphasis=1", "audio: expected preemphasis below 1, got 1"),
         ("griffin_lim.sharpening=0", "griffin_lim: expected sharpening"),
-        ("audio.window_ms=inf", "audio: "),
-        ("data.root=${nowhere}", "data: Interpolation key 'nowhere' not found"),
+        ("audio.window_ms=.inf", "audio: "),
+        ("data.root=${nowhere}", "'data.root': expected plain values, got an interpolation"),
     ],
 )
 def test_error_of_a_section_names_it(pair: str, message: str) -> None:
@@ -278,13 +281,12 @@ def test_missing_recipe_file_is_refused() -> None:
         ("text", "expected lines of 'key: value', got 'text'"),
         ("base: [x]", "expected a recipe's name for 'base'"),
         ("seed: 1\nseed: 2", "duplicate key"),
-        ("data: {root: '${nowhere}'}", "nowhere"),
         ("!!python/object/apply:os.system ['true']", "not a yaml of settings"),
         ("\ttab: 1", "not a yaml of settings"),
         ("a: &a [*a]", "not a yaml of settings"),
         ("a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{9 * f'*a{n - 1},'}]\n" for n in range(1, 9)),
          "expected at most 16 aliases"),
-        ("a: " + 300 * "[" + 300 * "]", "nested too deep"),
+        ("a: " + 3000 * "[" + 3000 * "]", "nested too deep"),
         ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],
 )  # fmt: skip
@@ -293,6 +295,16 @@ def test_invalid_recipe_file_is_named(recipes: Path, text: str, message: str) ->
     found = refusal("bad")
     assert "bad.yaml: " in found
     assert message in found
+
+
+def test_only_own_keys_interpolate(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "hidden")
+    write(recipes, own="task: tts\nseed: 5\nrun: 'runs/${block}-${seed}'")
+    assert load_config("own", ["block=residual"]).run == "runs/residual-5"
+    for text in ("${oc.env:SECRET}", "${oc.decode:'1'}", "${data}", "${data.root}", "${seed"):
+        write(recipes, other=f'task: tts\nseed: 5\ndata: {{root: "{text}"}}')
+        message = refusal("other")
+        assert "got an interpolation" in message and "hidden" not in message
 
 
 def test_recipe_that_is_not_utf8_is_refused(recipes: Path) -> None:
@@ -370,7 +382,7 @@ def test_every_setting_has_help_and_a_default_within_its_bounds() -> None:
     for section in (Config(), *sections):
         check(section)
         for field in fields(section):
-            if is_dataclass(getattr(section, field.name)) or field.name == "recipe":
+            if is_dataclass(getattr(section, field.name)) or field.name in ("recipe", "from_run"):
                 continue
             assert field.metadata["setting"].help.endswith("."), field.name
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tacoskip.config import ConfigError, find_recipe, known_recipes, load_config
+from tacoskip.config import ConfigError, load_config
+from tacoskip.recipe_files import find_recipe, known_recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 VOICES = [

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 def _complete_setting(typed: str) -> list[str]:
     """Complete `recipe=NAME` and the keys of settings in a shell."""
-    from tacoskip.config import Config, known_recipes
+    from tacoskip.config import Config
     from tacoskip.config_checks import all_settings
+    from tacoskip.recipe_files import known_recipes
 
-    words = [f"recipe={name}" for name in known_recipes()]
+    words = ["from=", *(f"recipe={name}" for name in known_recipes())]
     words += [f"{key}=" for key, _, _ in all_settings(Config())]
     return [word for word in words if word.startswith(typed)]
 

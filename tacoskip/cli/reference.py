@@ -98,7 +98,8 @@ def blocks(
 def recipes(json: Json = False) -> None:
     """List the recipes."""
     with working():
-        from tacoskip.config import find_recipe, known_recipes, load_config
+        from tacoskip.config import load_config
+        from tacoskip.recipe_files import find_recipe, known_recipes
 
         found = list[tuple[str, ...]]()
         for name in known_recipes():

@@ -59,7 +59,8 @@ def train(
 ) -> None:
     """Train a voice or a recognizer; run again to resume.
 
-    To resume, repeat the recipe or give run=RUN alone. Ctrl-C saves first. A corpus that is
+    from=RUN starts from the weights of another run. To resume, repeat the recipe or give run=RUN
+    alone. Ctrl-C saves first. A corpus that is
     not prepared is prepared first. `accelerate launch -m tacoskip.cli train ...` or torchrun trains
     on several GPUs or machines, with the same batches.
     """
@@ -75,8 +76,11 @@ def train(
             raise ValueError(f"{config.run} holds an ablation; choose another run=FOLDER")
         from tacoskip import training
         from tacoskip.training.processes import is_main_process, is_single_process
+        from tacoskip.training.warm_start import load_start
 
         training.check_device(config.train)
+        if config.from_run and not (run / "checkpoints").is_dir():
+            load_start(config)  # refused before any download
         if is_single_process():
             require_corpus(config)
         if not is_main_process():

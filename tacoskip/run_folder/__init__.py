@@ -6,7 +6,7 @@
     events.*            TensorBoard
     samples/            what was synthesised while training
     metrics.json        what `evaluate` measured
-    probes.json         what the probes and the study of the finished network found
+    probes.json         what the probes and the analysis of the finished network measured
 
 A checkpoint alone is enough to use the model elsewhere: settings, symbols and speakers travel with
 the weights.
@@ -59,27 +59,16 @@ class Checkpoint:
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
     """Build the voice a config describes, freshly initialised."""
-    return Tacotron(
-        n_symbols,
-        config.audio.n_mels,
-        config.audio.n_bins,
-        n_speakers,
-        config.tts,
-        with_block(config.cbhg, config),
-        with_block(config.postnet, config),
-    )
+    cbhgs = [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)]
+    audio = config.audio
+    return Tacotron(n_symbols, audio.n_mels, audio.n_bins, n_speakers, config.tts, *cbhgs)
 
 
 def build_recognizer(config: Config, n_tokens: int) -> Recognizer:
     """Build the recognizer a config describes, freshly initialised."""
-    audio = config.audio
-    return Recognizer(
-        audio.n_mels,
-        n_tokens,
-        audio.sample_rate / audio.hop_length,
-        config.asr,
-        with_block(config.cbhg, config),
-    )
+    audio, cbhg = config.audio, with_block(config.cbhg, config)
+    frame_rate = audio.sample_rate / audio.hop_length
+    return Recognizer(audio.n_mels, n_tokens, frame_rate, config.asr, cbhg)
 
 
 def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron | Recognizer:
@@ -136,17 +125,21 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file is a zip as torch writes it: nothing compressed, every checksum right.
+    """Whether a file is a zip as torch writes it: nothing before it, nothing compressed, no name
+    twice, every checksum right.
 
-    torch itself reads tensors of which bits have changed, and unpacks what is compressed to any
-    size.
+    torch itself reads tensors of which bits have changed, unpacks what is compressed to any size,
+    and reads another part of a file that is a pickle and a zip at once.
     """
     try:
-        with zipfile.ZipFile(path) as file:
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
             members = file.infolist()
+            first = min(members, key=lambda member: member.header_offset)
+            unique = len({member.filename for member in members}) == len(members)
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             held = sum(member.file_size for member in members) <= path.stat().st_size
-            return stored and held and file.testzip() is None
+            alone = first.header_offset == 0 and not file.comment
+            return alone and unique and stored and held and file.testzip() is None
     except Exception:  # zipfile has many words for what is no zip
         return False
 
@@ -154,29 +147,46 @@ def _is_whole(path: Path) -> bool:
 def _is_sound(checkpoint: Checkpoint) -> bool:
     """Whether the fields are what they say."""
     c = checkpoint
-    texts = isinstance(c.speakers, list) and all(isinstance(name, str) for name in c.speakers)
-    numbers = type(c.n_symbols) is int and type(c.step) is int  # a bool is an int to isinstance
-    ratio = isinstance(c.frames_per_symbol, int | float) and math.isfinite(c.frames_per_symbol)
-    # One that is not contiguous may be larger than the file that it came from.
-    tensors = isinstance(c.weights, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) and value.is_contiguous()
-        for name, value in c.weights.items()
+    lists = [(c.speakers, str), (c.seen_symbols, int)]
+    return (
+        all(isinstance(each, dict) for each in (c.config, c.training, c.weights))
+        and all(type(each) is int for each in (c.n_symbols, c.step))  # a bool is an int too
+        and all(isinstance(each, list) for each, _ in lists)
+        and all(type(one) is kind for each, kind in lists for one in each)
+        and isinstance(c.vocabulary, str)
+        and isinstance(c.frames_per_symbol, int | float)
+        and math.isfinite(c.frames_per_symbol)
+        and all(isinstance(name, str) for name in c.weights)
+        # One that is not contiguous may be larger than the file that it came from.
+        and all(isinstance(value, Tensor) and value.is_contiguous() for value in c.weights.values())
     )
-    others = isinstance(c.config, dict) and isinstance(c.training, dict)
-    seen = isinstance(c.seen_symbols, list) and all(type(i) is int for i in c.seen_symbols)
-    others = others and seen and isinstance(c.vocabulary, str)
-    return texts and numbers and ratio and tensors and others
+
+
+def open_run(run: str | Path, device: str | torch.device = "cpu") -> tuple[Path, Checkpoint]:
+    """Load the checkpoint that `find_checkpoint` names; where training has deleted it meanwhile,
+    the one that took its place.
+    """
+    while True:
+        path = find_checkpoint(run)
+        try:
+            return path, load_checkpoint(path, device)
+        except RunError:
+            if path.exists():
+                raise
 
 
 def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recognizer, Config]:
     """Build the network of a checkpoint with its weights, and its settings.
 
-    Raises RunError when settings and weights do not belong together; what a stranger's settings
-    ask for takes no memory before that is known.
+    Raises RunError when settings and weights do not belong together, and for weights that are not
+    finite; what a stranger's settings ask for takes no memory before that is known.
     """
     config = config_of(checkpoint, path)
     another = RunError(f"{path}: made by another version of tacoskip; train it again")
     sizes = checkpoint.n_symbols, len(checkpoint.speakers)
+    for name, value in checkpoint.weights.items():
+        if not value.isfinite().all():
+            raise RunError(f"{path}: expected finite weights, got NaN or infinity in '{name}'")
     try:
         with outline():
             expected = build_network(config, *sizes).state_dict()
@@ -186,10 +196,7 @@ def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recogn
     if shapes != {name: value.shape for name, value in expected.items()}:
         raise another
     model = build_network(config, *sizes)
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError:
-        raise another from None
+    model.load_state_dict(checkpoint.weights)
     return model, config
 
 
@@ -218,23 +225,19 @@ def find_checkpoint(run: str | Path) -> Path:
         meant = folder / near if near else Path("runs") / run
         hint = f"; did you mean '{meant}'?" if meant.is_dir() else ""
         raise RunError(f"no run folder or checkpoint '{run}'{hint}")
-    best = run / "checkpoints" / "best.pt"
-    if best.is_file():
+    if (best := run / "checkpoints" / "best.pt").is_file():
         return best
-    found = checkpoints(run)
-    if not found:
-        if (run / EXPORT).is_file():
-            raise RunError(f"expected a run, got '{run}', which was exported from one")
-        inside = [str(path) for path in runs_in(run)]
-        if inside:
-            more = ", ..." if len(inside) > NAMED else ""
-            names = f"{', '.join(inside[:NAMED])}{more}"
-            raise RunError(f"expected a run, got '{run}', a folder of runs: {names}")
-        raise RunError(f"no checkpoint in '{run}'; train it first: tacoskip train recipe=...")
-    return found[-1]
+    if found := checkpoints(run):
+        return found[-1]
+    if (run / EXPORT).is_file():
+        raise RunError(f"expected a run, got '{run}', which was exported from one")
+    if inside := [str(path) for path in runs_in(run)]:
+        names = ", ".join(inside[:NAMED]) + (", ..." if len(inside) > NAMED else "")
+        raise RunError(f"expected a run, got '{run}', a folder of runs: {names}")
+    raise RunError(f"no checkpoint in '{run}'; train it first: tacoskip train recipe=...")
 
 
-def config_of(checkpoint: Checkpoint, path: Path) -> Config:
+def config_of(checkpoint: Checkpoint, path: str | Path) -> Config:
     """The settings a checkpoint carries; RunError when they do not fit this version of tacoskip."""
     try:
         return from_dict(checkpoint.config, source=str(path))
@@ -244,5 +247,5 @@ def config_of(checkpoint: Checkpoint, path: Path) -> Config:
 
 def task_of(run: str | Path) -> str:
     """What a run or checkpoint was trained for: tts | asr. Raises RunError as loading it does."""
-    path = find_checkpoint(run)
-    return config_of(load_checkpoint(path), path).task
+    path, checkpoint = open_run(run)
+    return config_of(checkpoint, path).task

@@ -1,7 +1,4 @@
-"""TensorBoard events of a run, its samples, and the last values of the probes (`probes.json`).
-
-N samples.
-"""
+"""TensorBoard events of a run, its samples, and the last values of the probes (`probes.json`)."""
 
 import json
 import math
@@ -10,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -45,6 +45,11 @@ class Panel:
     height: str
 
 
+def mel_panel(mel: Tensor, title: str) -> Panel:
+    """Return the panel of a mel spectrogram (T, M)."""
+    return Panel(mel, title, "mel frame", "mel band")
+
+
 class Board:
     """Writer of one run's events. Tags are `train/...`, `validation/...`, and
     `within/gradient_norm/PART` and `within/MEASURE/STACK/unit_03` of the probes.
@@ -58,18 +63,23 @@ class Board:
         """
         self.run = run
         if saved is not None:
-            for path in run.glob(f"events.out.tfevents.*{SUFFIX}"):
+            for path in self._files():
                 with path.open("rb+") as file:
                     file.truncate(min(saved.get(path.name, 0), path.stat().st_size))
-        # Files are read in the order of their names, which begin with the second they are from.
-        while any(run.glob(f"events.out.tfevents.{int(time.time()):010d}.*{SUFFIX}")):
-            time.sleep(0.02)
         # Readers must forget what was cut off, and what a run wrote before its first checkpoint.
         purge = 0 if resumed is None else resumed + 1
-        self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
+        # Files are read in the order of their names, which begin with a second: the clock's, or
+        # one later than the newest file's if the clock was set back.
+        newest = max((int(path.name.split(".")[3]) for path in self._files()), default=0)
+        clock = SimpleNamespace(time=lambda: max(time.time(), newest + 1))
+        with mock.patch.object(event_file_writer, "time", clock):
+            self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
         self.probed: dict[str, Any] = {"stacks": {}}
         if resumed is not None and (run / "probes.json").is_file():
             self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
+
+    def _files(self) -> list[Path]:
+        return list(self.run.glob(f"events.out.tfevents.*{SUFFIX}"))
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -79,14 +89,12 @@ class Board:
         """Norm of the (clipped) gradient of each part of the network, by its dotted name down to
         three levels.
         """
-        squares: dict[str, Tensor] = {}
+        parts: dict[str, list[Tensor]] = {}
         for name, parameter in model.named_parameters():
             if parameter.grad is not None:
-                part = ".".join(name.split(".")[:-1][:3])
-                square = parameter.grad.detach().square().sum()
-                squares[part] = squares[part] + square if part in squares else square
-        norms = torch.stack(list(squares.values())).sqrt().tolist() if squares else []
-        self.scalars(f"{INSIDE}/gradient_norm", dict(zip(squares, norms, strict=True)), step)
+                parts.setdefault(".".join(name.split(".")[:-1][:3]), []).append(parameter.grad)
+        norms = torch.stack([nn.utils.get_total_norm(each) for each in parts.values()]).tolist()
+        self.scalars(f"{INSIDE}/gradient_norm", dict(zip(parts, norms, strict=True)), step)
 
     def probes(self, measured: Mapping[str, ByUnit], step: int) -> None:
         """Write a probe's measures by stack and unit, and keep them as the last values."""
@@ -105,7 +113,8 @@ class Board:
         dropped = lesions(model, losses)
         self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
         for place, rise in dropped.increase.items():
-            self._figure(f"lesions/{place}", probe_pictures.lesion_bars(place, rise), step)
+            bars = probe_pictures.lesion_bars(place, rise)
+            self.writer.add_figure(f"lesions/{place}", bars, step)
             self.probed["stacks"][place]["lesions_left_out"] = dropped.left_out.get(place, "")
         self.probed["loss"] = dropped.loss
         self._save_probed()
@@ -118,20 +127,16 @@ class Board:
             yield
         for measured in (probe.read(), learned_weights(model)):
             self.probes(measured, step)
-        self._probe_pictures(probe, step)
-        self._save_probed()
-
-    def _probe_pictures(self, probe: ActivityProbe, step: int) -> None:
         for place, stack in probe.stacks.items():
             kept = self.probed["stacks"][place]
-            self._figure(f"depth/{place}", probe_pictures.by_depth(place, kept), step)
-            tables = reuse(stack)
-            if tables:
+            self.writer.add_figure(f"depth/{place}", probe_pictures.by_depth(place, kept), step)
+            if tables := reuse(stack):
                 kept["reuse"] = tables
-                self._figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
-            if probe.maps[place]:
-                maps = probe.maps[place]
-                self._figure(f"attention/{place}", probe_pictures.attention_maps(maps), step)
+                self.writer.add_figure(f"reuse/{place}", probe_pictures.reuse_map(tables), step)
+            if maps := probe.maps[place]:
+                picture = probe_pictures.attention_maps(maps)
+                self.writer.add_figure(f"attention/{place}", picture, step)
+        self._save_probed()
 
     def _save_probed(self) -> None:
         """Write probes.json; numbers that are not finite become null."""
@@ -139,16 +144,11 @@ class Board:
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
         """Write a wave (N,), also as a file in the run's samples."""
-        peak = max(float(np.abs(wave).max()), 1e-6)
-        sound = torch.from_numpy(wave / max(peak, 1.0))
+        sound = torch.from_numpy(wave / max(float(np.abs(wave).max()), 1.0))
         self.writer.add_audio(f"speech/{name}", sound[None], step, sample_rate)
         samples = self.run / "samples"
         samples.mkdir(exist_ok=True)
         write_audio(samples / f"{name}-{step:08d}.wav", sound.numpy(), sample_rate)
-
-    def text(self, tag: str, markdown: str, step: int) -> None:
-        """Write a text."""
-        self.writer.add_text(tag, markdown, step)
 
     def picture(self, tag: str, panels: Sequence[Panel], text: str, step: int) -> None:
         """Draw images above one another, under the text that they belong to."""
@@ -161,9 +161,6 @@ class Board:
             axes.imshow(pixels, origin="lower", aspect="auto", interpolation="nearest")
             axes.set_title(panel.title, fontsize="medium")
             axes.set(xlabel=panel.width, ylabel=panel.height)
-        self._figure(tag, figure, step)
-
-    def _figure(self, tag: str, figure: Figure, step: int) -> None:
         self.writer.add_figure(tag, figure, step)
 
     def save(self) -> dict[str, int]:
@@ -176,8 +173,7 @@ class Board:
         mark = Event(session_log=SessionLog(status=SessionLog.CHECKPOINT))
         self.writer.file_writer.add_event(mark)  # type: ignore[attr-defined]
         self.writer.flush()
-        files = self.run.glob(f"events.out.tfevents.*{SUFFIX}")
-        return {path.name: path.stat().st_size for path in files}
+        return {path.name: path.stat().st_size for path in self._files()}
 
     def close(self) -> None:
         """Close the file. `save` reports what could not be written."""

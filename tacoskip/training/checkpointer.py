@@ -1,13 +1,9 @@
 """Save the state of a run, resume it to the bit, keep the newest and the best checkpoints."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from tacoskip.config import Config, to_dict
 from tacoskip.config_checks import field_kinds, flatten
@@ -20,10 +16,8 @@ from tacoskip.run_folder import (
     save_checkpoint,
 )
 from tacoskip.training.processes import Processes
-from tacoskip.training.state import TrainingState
+from tacoskip.training.state import TrainingState, random_state, seed_process, set_random_state
 from tacoskip.training.tasks import Task
-
-Log = Callable[..., None]
 
 # Settings that may differ between the machines of a run: where things lie, what a machine can do.
 LOCAL = ("run", "data.root", "data.dir", "data.workers", "train.threads")
@@ -42,11 +36,11 @@ class Checkpointer:
     """
 
     def __init__(
-        self, config: Config, task: Task, state: TrainingState, processes: Processes, log: Log
+        self, task: Task, state: TrainingState, processes: Processes, log: Callable[..., None]
     ) -> None:
-        self.config, self.task, self.state = config, task, state
+        self.config, self.task, self.state = task.config, task, state
         self.processes, self.log = processes, log
-        self.run = Path(config.run)
+        self.run = Path(self.config.run)
         self.events: dict[str, int] | None = None
         self.saved_at = time.monotonic()
 
@@ -67,28 +61,29 @@ class Checkpointer:
             "events": events,
         }
         if self.processes.main:
-            path = self.run / "checkpoints" / f"step-{state.step:08d}.pt"
-            save_checkpoint(self._checkpoint(training), path)
+            self._save(f"step-{state.step:08d}", training)
             for old in checkpoints(self.run)[: -self.config.train.keep]:
                 old.unlink()
         self.saved_at = time.monotonic()
 
     def save_best(self) -> None:
         """Write best.pt: the averaged weights without the state of training."""
-        save_checkpoint(self._checkpoint({}), self.run / "checkpoints" / "best.pt")
+        self._save("best", {})
 
-    def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(
+    def _save(self, name: str, training: dict[str, Any]) -> None:
+        task = self.task
+        checkpoint = Checkpoint(
             config=to_dict(self.config),
-            speakers=self.task.speakers,
-            n_symbols=self.task.n_symbols,
-            frames_per_symbol=self.state.frames_per_symbol,
+            speakers=task.speakers,
+            n_symbols=task.n_symbols,
+            frames_per_symbol=task.frames_per_symbol,
             step=self.state.step,
             weights=self.state.average.weights,
             training=training,
-            vocabulary=self.task.vocabulary_model,
-            seen_symbols=self.task.seen_symbols,
+            vocabulary=task.vocabulary_model,
+            seen_symbols=task.seen_symbols,
         )
+        save_checkpoint(checkpoint, self.run / "checkpoints" / f"{name}.pt")
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint that can be read; return whether there is one.
@@ -100,18 +95,13 @@ class Checkpointer:
         if newest is None:
             return False
         path, checkpoint = newest
-        self._check_fits(checkpoint, path)
         try:
-            self.state.model.load_state_dict(checkpoint.training["weights"])
-            self.state.optimizer.load_state_dict(checkpoint.training["optimizer"])
-        except (RuntimeError, ValueError):
-            raise self._refusal(path, "made with another network") from None
-        except Exception:  # a damaged state can fail in any way
-            raise self._refusal(path, "holds no training state to resume") from None
-        try:
+            self._check_fits(checkpoint)
             self._restore(checkpoint)
-        except Exception:
-            raise self._refusal(path, "holds no training state to resume") from None
+        except Exception as error:  # a damaged state can fail in any way
+            reason = "made with another network, or holds no training state to resume"
+            reason = str(error) if isinstance(error, RunError) else reason
+            raise RunError(f"{path}: {reason}; train into another folder with run=...") from None
         self._log_changes(config_of(checkpoint, path))
         self.log(f"resumed {self.run} at step {self.state.step}")
         return True
@@ -127,23 +117,21 @@ class Checkpointer:
                 self.log(f"{error}; trying the one before", warning=True)
         return None
 
-    def _check_fits(self, checkpoint: Checkpoint, path: Path) -> None:
+    def _check_fits(self, checkpoint: Checkpoint) -> None:
         task = checkpoint.config.get("task")
         if task != self.config.task:
-            reason = f"a run with task={task}, this one has task={self.config.task}"
-            raise self._refusal(path, reason)
+            raise RunError(f"a run with task={task}, this one has task={self.config.task}")
         local = self.task.speakers, self.task.n_symbols, self.task.vocabulary_model
         if local != (checkpoint.speakers, checkpoint.n_symbols, checkpoint.vocabulary):
-            raise self._refusal(path, "made with other speakers or symbols")
-
-    def _refusal(self, path: Path, reason: str) -> RunError:
-        return RunError(f"{path}: {reason}; train into another folder with run=...")
+            raise RunError("made with other speakers or symbols")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state, training = self.state, checkpoint.training
+        state.model.load_state_dict(training["weights"])
+        state.optimizer.load_state_dict(training["optimizer"])
         state.set_counters(training["counters"])
         state.average.load(checkpoint.weights)
-        state.frames_per_symbol = checkpoint.frames_per_symbol
+        self.task.frames_per_symbol = checkpoint.frames_per_symbol
         state.batches.load_state_dict(training["batches"])
         if state.scaler and training["scaler"]:
             state.scaler.load_state_dict(training["scaler"])
@@ -161,32 +149,7 @@ class Checkpointer:
         changes = [
             f"{key}: {old[key]} -> {value}"
             for key, value in shared_settings(self.config).items()
-            if value != old[key] and key != "recipe"
+            if value != old[key] and key not in ("recipe", "from_run")
         ]
         if changes:
             self.log(f"changed settings: {', '.join(changes)}")
-
-
-RandomState = dict[str, Tensor]
-
-
-def random_state(device: torch.device) -> RandomState:
-    """The states of the generators that training draws from."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: RandomState, device: torch.device) -> None:
-    """Restore what `random_state` returned."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"].cpu(), device)
-
-
-def seed_process(seed: int, rank: int, step: int) -> None:
-    """Give a process that is not the main one its own random numbers, for dropout of its rows."""
-    if rank:
-        digest = hashlib.sha256(f"process {seed} {rank} {step}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))

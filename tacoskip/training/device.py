@@ -23,10 +23,9 @@ def check_device(settings: TrainSettings) -> tuple[bool, str]:
 
 def set_tf32(enabled: bool) -> None:
     """Let a GPU round the inputs of fp32 products, convolutions and GRUs to TF32, or do not."""
-    precision = "tf32" if enabled else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
-    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
+    cudnn = torch.backends.cudnn
+    for backend in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):  # type: ignore[attr-defined]
+        backend.fp32_precision = "tf32" if enabled else "ieee"
 
 
 def replace_modules(network: nn.Module, device: torch.device, precision: str) -> dict[str, str]:

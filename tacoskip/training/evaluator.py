@@ -1,4 +1,7 @@
-"""Evaluates the averaged network of a run, and analyzes it at the end."""
+"""Evaluates the averaged network of a run, and analyzes it at the end.
+
+Works in the main process, and changes nothing of the training.
+"""
 
 from functools import partial
 from typing import Any
@@ -6,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacoskip.config import Config
 from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.training.checkpointer import Checkpointer
@@ -15,29 +17,23 @@ from tacoskip.training.state import TrainingState
 from tacoskip.training.tasks import Task
 
 ANALYZED = 2  # validation batches that the final analysis takes
+ADVICE_STEPS = 2000  # a run that has learned nothing by then gets advice
 
 
 class Evaluator:
-    """Works in the main process, and changes nothing of the training."""
+    """Evaluates the state of a run; the best network so far is kept."""
 
     def __init__(
-        self,
-        config: Config,
-        task: Task,
-        state: TrainingState,
-        reporter: Reporter,
-        checkpointer: Checkpointer,
-        device: torch.device,
+        self, task: Task, state: TrainingState, reporter: Reporter, checkpointer: Checkpointer
     ) -> None:
-        self.config, self.task, self.state = config, task, state
-        self.reporter, self.checkpointer, self.device = reporter, checkpointer, device
+        self.task, self.state = task, state
+        self.reporter, self.checkpointer = reporter, checkpointer
 
     def evaluate(self) -> None:
         """Evaluate on validation clips, and keep the network if it is the best so far."""
         state, task, reporter = self.state, self.task, self.reporter
         with self._own_random():
-            model = self.averaged()
-            figures = task.evaluate(model, reporter.board, state.frames_per_symbol, state.step)
+            figures = task.evaluate(self._averaged(), reporter.board, state.step)
         reporter.board.scalars("validation", figures, state.step)
         reporter.board.writer.flush()
         better = not state.best or task.rank(figures) > task.rank(state.best)
@@ -47,27 +43,27 @@ class Evaluator:
         if better:
             state.best = figures
             self.checkpointer.save_best()
-        advice = task.advice(figures, state.step)
-        if advice:
+        if state.step >= ADVICE_STEPS and (advice := task.advice(figures)):
             reporter.log(f"step {state.step}: {advice}", warning=True)
 
     def analyze(self) -> None:
-        """Measure lesions and path lengths of the finished network."""
+        """Measure lesions of the finished network."""
         with self._own_random():
-            model, batches = self.averaged(), self.task.validation[-ANALYZED:]
+            model, batches = self._averaged(), self.task.validation[-ANALYZED:]
             # The longest batches say most; they are last.
             losses = [partial(self._loss, model, batch) for batch in batches]
             self.reporter.board.analysis(model, losses, self.state.step)
 
-    def averaged(self) -> Any:
+    def _averaged(self) -> Any:
         """A network with the averaged weights, apart from the one in training."""
-        model = self.task.build(self.config)
+        model = self.task.build(self.task.config)
         model.load_state_dict(self.state.average.weights)
-        return accelerate(model.to(self.device).eval())
+        return accelerate(model.to(self.checkpointer.processes.device).eval())
 
     def _loss(self, model: Any, batch: Batch) -> Tensor:
         return self.task.validation_loss(model, batch)[0]
 
     def _own_random(self) -> Any:
         """Draw random numbers apart from training's, which must not change."""
-        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+        device = self.checkpointer.processes.device
+        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -18,18 +19,19 @@ from tacoskip.data.loading import Batch
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
-from tacoskip.training.checkpointer import Checkpointer, seed_process, shared_settings
+from tacoskip.training.checkpointer import Checkpointer, shared_settings
 from tacoskip.training.cuda_graph import graphed_gradients
 from tacoskip.training.device import check_device, replace_modules, set_tf32
 from tacoskip.training.evaluator import Evaluator
 from tacoskip.training.interrupts import Interrupts
-from tacoskip.training.memory import BatchSplitter, StepResult, keep_memory
-from tacoskip.training.model_card import write_model_card
+from tacoskip.training.memory import BatchSplitter, keep_memory
+from tacoskip.training.model_card import write_environment, write_model_card
 from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
 from tacoskip.training.processes import Processes, one_line_errors, start_accelerator
-from tacoskip.training.reporter import Progress, Reporter, commit, write_environment
-from tacoskip.training.state import new_state
+from tacoskip.training.reporter import Progress, Reporter
+from tacoskip.training.state import TrainingState, WeightAverage, new_optimizer, seed_process
 from tacoskip.training.tasks import TASKS
+from tacoskip.training.warm_start import load_start, start_from
 
 # Steps in a row that may be skipped before a run goes back to its newest checkpoint, by what factor
 # the learning rate falls then, and how many times before the run is given up.
@@ -58,76 +60,90 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     with one_line_errors():
         accelerator = start_accelerator(precision, cpu=not cuda)
         processes = Processes(accelerator.device)
-        with closing(Trainer(config, accelerator, processes, on_progress)) as trainer:
-            summary = trainer.run()
+        reporter = Reporter(config, processes.main, on_progress)
+        with closing(reporter):
+            trainer = Trainer(config, accelerator, processes, reporter)
+            signal = trainer.run()
         processes.shut_down()
-    if isinstance(summary, KeyboardInterrupt):
-        raise summary
-    return summary
+    if signal:
+        raise KeyboardInterrupt(signal)
+    return trainer.summary
 
 
 class Trainer:
     """One run in this process: what it is made of, and its steps."""
 
+    summary: dict[str, Any]
+
     def __init__(
-        self,
-        config: Config,
-        accelerator: Accelerator,
-        processes: Processes,
-        on_progress: Callable[[Progress], None] | None,
+        self, config: Config, accelerator: Accelerator, processes: Processes, reporter: Reporter
     ) -> None:
         self.accelerator, self.processes, self.settings = accelerator, processes, config.train
-        self.reporter = Reporter(config, processes.main, on_progress)
-        self.log = self.reporter.log
+        self.reporter, self.log, device = reporter, reporter.log, processes.device
         corpus = PreparedCorpus.of(config)
-        processes.check_same(
-            shared_settings(config)
-            | {"prepared clips": f"{len(corpus.train)} of checksum {corpus.checksum():08x}"}
-        )
-        task = TASKS[config.task](config, corpus, self.log)
+        clips = f"{len(corpus.train)} of checksum {corpus.checksum():08x}"
+        processes.check_same(shared_settings(config) | {"prepared clips": clips})
+        self.task = task = TASKS[config.task](config, corpus, self.log)
         match: ParameterMatch | None = None
         if config.match != "none":
-            config, match = match_parameters(config, task.build)
-        self.config = task.config = config
-        network = task.model = task.build(config)
-        frames_per_symbol = _frames_per_symbol(task.validation)
-        task.start(corpus, frames_per_symbol)
-        network.to(processes.device).train()
-        task.batches.pin_memory = processes.device.type == "cuda"
-        state = new_state(task, self.settings, accelerator.scaler, frames_per_symbol)
-        self.task, self.state = task, state
-        self.checkpointer = Checkpointer(config, task, state, processes, self.log)
-        if processes.count > 1:
-            seed_process(config.seed, processes.rank, 0)
+            task.config, match = match_parameters(config, task.build)
+        task.model = network = task.build(task.config)
+        task.start()
+        network.to(device).train()
+        task.batches.pin_memory = device.type == "cuda"
+        self.state = state = TrainingState(
+            model=network,
+            optimizer=new_optimizer(network, self.settings),
+            average=WeightAverage(network),
+            batches=task.batches,
+            scaler=accelerator.scaler,
+        )
+        self.checkpointer = Checkpointer(task, state, processes, self.log)
+        seed_process(config.seed, processes.rank, 0)
         resumed = self.checkpointer.resume()
-        self._warn_of(match)
-        kernels = replace_modules(network, processes.device, accelerator.mixed_precision)
+        if config.from_run and not resumed:
+            start = processes.broadcast(load_start(config) if processes.main else None)
+            assert start is not None
+            state.started_from = start_from(task, start)
+            state.average.load(network.state_dict())
+            self.log(state.started_from)
+        if match and not match.within:
+            reason = f"match={match.by}: {config.block} misses highway's cost by "
+            self.log(f"{reason}{match.percent:+.1f} %, the nearest it can come", warning=True)
+        kernels = replace_modules(network, device, accelerator.mixed_precision)
         replaced = ", ".join(name for name, count in kernels.items() if "replaced" in count)
         self.log(f"kernels: {replaced or 'none, plain PyTorch'}")
         if processes.main:
-            write_environment(config, network, processes, task.speakers, match, kernels)
-        self.reporter.open(state, resumed, self.checkpointer.events)
+            write_environment(
+                task.config,
+                device,
+                processes=processes.count,
+                kernels=kernels,
+                parameters=sum(p.numel() for p in network.parameters()),
+                speakers=task.speakers,
+                started_from=state.started_from or None,
+                match=asdict(match) | {"percent": match.percent} if match else None,
+            )
+        reporter.open(state, resumed, self.checkpointer.events)
         self.gradients = GradientProbe(network)
         processes.synchronize_batch_norms(network)
         self.model = accelerator.prepare_model(network)
         self.optimizer = accelerator.prepare_optimizer(state.optimizer)
         self.graphs = graphed_gradients(
-            network, processes.device, processes.count, accelerator.mixed_precision, self.log
+            network, device, processes.count, accelerator.mixed_precision, self.log
         )
         self.splitter = BatchSplitter(
-            network, self.compute_gradients, processes.device, processes.count > 1, self.log
+            network, self.compute_gradients, device, processes.count > 1, self.log
         )
-        self.evaluator = Evaluator(
-            config, task, state, self.reporter, self.checkpointer, processes.device
-        )
+        self.evaluator = Evaluator(task, state, reporter, self.checkpointer)
         self.speeds: deque[float] = deque(maxlen=50)
 
     @property
     def finished(self) -> bool:
         return self.state.progress(self.settings) >= 1.0
 
-    def run(self) -> dict[str, Any] | KeyboardInterrupt:
-        """Train to the end, or to where a signal stops it."""
+    def run(self) -> int:
+        """Train to the end, or to where a signal stops it; return the signal, or 0."""
         state, settings = self.state, self.settings
         if not self.finished:
             self._try_longest_batch()
@@ -143,8 +159,9 @@ class Trainer:
                     self.save()
         if received:
             self.save()
-            return KeyboardInterrupt(received)
-        return self.finish()
+        else:
+            self.finish()
+        return received
 
     def step(self) -> bool:
         """Update the network by one batch; whether it was: a step that is not finite is skipped."""
@@ -161,9 +178,9 @@ class Trainer:
         if self.graphs:
             self.graphs.eager = logged  # the board shows the network's output
         totals = self._totals(batch)
-        result = self.splitter.gradients(batch, totals)
+        losses, output, parts = self.splitter.gradients(batch, totals)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        if not self._is_finite(result.losses["loss"], norm):
+        if not self._is_finite(losses["loss"], norm):
             self._skip(batch)
             return False
         self.optimizer.step()
@@ -171,12 +188,12 @@ class Trainer:
 
         state.step += 1
         state.skipped_in_a_row = 0
-        state.batches_split += result.parts > 1
+        state.batches_split += parts > 1
         seconds = time.monotonic() - began
         state.minutes += seconds / 60
         self.speeds.append(totals["frames"] / seconds)
         if logged:
-            self._log_step(result, norm, rate)
+            self._log_step(losses, output, {"gradient_norm": float(norm), "learning_rate": rate})
         return True
 
     def compute_gradients(
@@ -203,8 +220,7 @@ class Trainer:
         with self.accelerator.autocast():
             output = self.task.forward(self.model, batch)
         losses = {
-            name: value * shares[name]
-            for name, value in self.task.losses(output, batch, self.state.step).items()
+            name: value * shares[name] for name, value in self.task.losses(output, batch).items()
         }
         loss = torch.stack(list(losses.values())).sum()
         self.accelerator.backward(loss * self.processes.count)  # DDP divides by it
@@ -220,9 +236,9 @@ class Trainer:
         """Write a checkpoint; it vouches for the events before it."""
         self.checkpointer.save(self.reporter.board.save() if self.processes.main else None)
 
-    def finish(self) -> dict[str, Any]:
-        """Evaluate a last time, save, analyze the network, and return a summary."""
-        state = self.state
+    def finish(self) -> None:
+        """Evaluate a last time, save, analyze the network, and set the summary."""
+        state, run = self.state, self.task.config.run
         if state.evaluated != state.step:
             self.evaluate()
         self.save()
@@ -232,27 +248,11 @@ class Trainer:
             state.analyzed = state.step
             self.save()
         if self.processes.main:
-            task = self.task
-            write_model_card(
-                self.config,
-                state,
-                len(state.batches.clips),
-                task.speakers,
-                task.text_kind,
-                commit(),
-            )
-        self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {self.config.run}")
-        summary = {
-            "run": self.config.run,
-            "step": state.step,
-            "minutes": round(state.minutes, 2),
-            "best": state.best,
-            "last": state.last,
-        }
-        return self.processes.broadcast(summary)
-
-    def close(self) -> None:
-        self.reporter.close()
+            write_model_card(self.task, state)
+        self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {run}")
+        summary = {"run": run, "step": state.step, "minutes": round(state.minutes, 2)}
+        summary |= {"best": state.best, "last": state.last}
+        self.summary = self.processes.broadcast(summary)
 
     def _agree(self, interrupts: Interrupts) -> tuple[int, bool]:
         """A signal that any process received (or 0), and whether a checkpoint is due.
@@ -298,10 +298,8 @@ class Trainer:
                 value.copy_(state.average.weights[name])
         ids = [id for ids in self.processes.gather_objects(batch.ids) for id in ids]
         named = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
-        self.log(
-            f"step {state.step}: loss or gradient is not finite, step skipped ({named})",
-            warning=True,
-        )
+        reason = "loss or gradient is not finite, step skipped"
+        self.log(f"step {state.step}: {reason} ({named})", warning=True)
         if state.skipped_in_a_row >= MOST_SKIPPED:
             self._roll_back()
 
@@ -314,37 +312,19 @@ class Trainer:
                 "lower train.learning_rate, or use train.precision=fp32"
             )
         state.skipped_in_a_row, state.steps_skipped, state.rate_factor = 0, skipped, factor
-        self.reporter.reopen(self.checkpointer.events)
+        self.reporter.open(state, True, self.checkpointer.events)
         self.log(f"the learning rate is {factor:g} times the recipe's from here", warning=True)
 
-    def _log_step(self, result: StepResult, norm: Tensor, rate: float) -> None:
-        local = torch.stack(list(result.losses.values())).tolist()
+    def _log_step(self, losses: dict[str, Tensor], output: Any, more: dict[str, float]) -> None:
+        local = torch.stack(list(losses.values())).tolist()
         sums = self.processes.gather(*local).sum(0).tolist()
-        losses = dict(zip(result.losses, sums, strict=True))
         if not self.processes.main:
             return
         state, board = self.state, self.reporter.board
-        scalars = losses | self.task.scalars(result.output)
-        scalars |= {
-            "gradient_norm": float(norm),
-            "learning_rate": rate,
-            "steps_skipped": state.steps_skipped,
-            "batches_split": state.batches_split,
-            "frames_per_second": sum(self.speeds) / len(self.speeds),
-        }
+        scalars = dict(zip(losses, sums, strict=True)) | self.task.scalars(output) | more
+        scalars["steps_skipped"] = state.steps_skipped
+        scalars["batches_split"] = state.batches_split
+        scalars["frames_per_second"] = sum(self.speeds) / len(self.speeds)
         self.reporter.scalars(scalars)
         board.gradient_norms(state.model, state.step)
         board.probes(self.gradients.read(), state.step)
-
-    def _warn_of(self, match: ParameterMatch | None) -> None:
-        if match and not match.within:
-            self.log(
-                f"match={match.by}: {self.config.block} misses highway's cost by "
-                f"{match.percent:+.1f} %, the nearest it can come",
-                warning=True,
-            )
-
-
-def _frames_per_symbol(validation: list[Batch]) -> float:
-    frames = sum(int(batch.mel_lengths.sum()) for batch in validation)
-    return frames / sum(int(batch.symbol_lengths.sum()) for batch in validation)

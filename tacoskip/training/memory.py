@@ -1,20 +1,17 @@
-"""Memory of a training step: reuse it, and split a batch for which there is not enough.
-
-B rows of a batch, T mel frames.
-"""
+"""Memory of a training step: reuse it, and split a batch for which there is not enough."""
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 
 from tacoskip.data.loading import Batch
-from tacoskip.training.checkpointer import RandomState, random_state, set_random_state
+from tacoskip.training.state import RandomState, random_state, set_random_state
 
 # glibc's malloc.h
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -30,39 +27,25 @@ NO_MEMORY = (
     "could not create a memory object",
 )
 
+Losses = dict[str, Tensor]
 
-def keep_memory() -> bool:
-    """Have glibc's malloc keep freed memory for the next step; return whether it does.
+
+def keep_memory() -> None:
+    """Have glibc's malloc keep freed memory for the next step.
 
     Every step frees and allocates the same large tensors; by default each comes as fresh pages from
     the kernel. Does nothing with another C library.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    values = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_TOP_PAD: 1 << 26, M_ARENA_MAX: 1}
-    kept = [mallopt(which, value) for which, value in values.items()]
-    return all(kept)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_TOP_PAD, 1 << 26)
+        mallopt(M_ARENA_MAX, 1)
 
 
 class OutOfMemory(RuntimeError):
     """A batch that cannot be split further and does not fit in memory."""
-
-
-@dataclass
-class StepResult:
-    """losses: shares of the whole batch's, "loss" their sum, on the device. output: of the network
-    for the last part of the batch. parts: in how many the batch was computed.
-    """
-
-    losses: dict[str, Tensor]
-    output: Any
-    parts: int
-
-
-Compute = Callable[[Batch, dict[str, float]], tuple[dict[str, Tensor], Any]]
 
 
 class BatchSplitter:
@@ -71,13 +54,13 @@ class BatchSplitter:
 
     compute: adds the gradients of a part, given the counts of the whole batch, and returns its
     losses and output. several: other processes take part; they would not wait for parts, so a batch
-    must fit at once. limit: padded frames (B x T) for which memory was short.
+    must fit at once. limit: padded frames (rows x frames) for which memory was short.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        compute: Compute,
+        compute: Callable[[Batch, dict[str, float]], tuple[Losses, Any]],
         device: torch.device,
         several: bool,
         log: Callable[..., None],
@@ -86,10 +69,12 @@ class BatchSplitter:
         self.several, self.log = several, log
         self.limit, self.warned = float("inf"), False
 
-    def gradients(self, batch: Batch, totals: dict[str, float]) -> StepResult:
-        """Replace the gradients by those of a batch. Raises OutOfMemory where it does not fit."""
+    def gradients(self, batch: Batch, totals: dict[str, float]) -> tuple[Losses, Any, int]:
+        """Replace the gradients by those of a batch. Return the losses, "loss" their sum, the
+        output for the last part, and the number of parts. Raises OutOfMemory where it does not fit.
+        """
         parts, snapshot = 1, self._snapshot()
-        while parts < len(batch) and padded_frames(rows_of(batch, 0, parts)) >= self.limit:
+        while parts < len(batch) and _padded_frames(rows_of(batch, 0, parts)) >= self.limit:
             parts *= 2
         while (result := self._try(batch, totals, parts)) is None:
             self._restore(snapshot)
@@ -107,7 +92,7 @@ class BatchSplitter:
                     warning=True,
                 )
             self.warned = True
-        return result
+        return *result, parts
 
     def try_batch(self, batch: Batch, totals: dict[str, float], room: int) -> None:
         """Compute the gradient of a batch and drop it, so that a lack of memory shows before the
@@ -136,34 +121,29 @@ class BatchSplitter:
         for value, old in zip(self.model.buffers(), snapshot[1], strict=True):
             value.copy_(old)
 
-    def _try(self, batch: Batch, totals: dict[str, float], parts: int) -> StepResult | None:
+    def _try(self, batch: Batch, totals: dict[str, float], parts: int) -> tuple[Losses, Any] | None:
         """The summed result of all parts, or None where memory was short."""
         self.model.zero_grad()
-        losses: dict[str, Tensor] = {}
-        output: Any = None
-        part = batch
+        losses: Losses = {}
+        output, part = None, batch
         try:
             for number in range(min(parts, len(batch))):
                 output = None  # frees the memory of the part before
                 part = rows_of(batch, number, parts)
                 shares, output = self.compute(part, totals)
                 losses = {name: losses.get(name, 0.0) + value for name, value in shares.items()}
-            return StepResult(losses, output, parts)
+            return losses, output
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self.limit = min(self.limit, padded_frames(part))
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+            self.limit = min(self.limit, _padded_frames(part))
+        clear_device_cache(garbage_collection=True)
         return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
 
 
 def rows_of(batch: Batch, number: int, parts: int) -> Batch:
@@ -171,15 +151,16 @@ def rows_of(batch: Batch, number: int, parts: int) -> Batch:
     if parts == 1:
         return batch
     rows = list(range(len(batch)))[number::parts]
-    frames, symbols = int(batch.mel_lengths[rows].max()), int(batch.symbol_lengths[rows].max())
-    values = {each.name: getattr(batch, each.name) for each in fields(batch)}
-    values = {
+    values: dict[str, Any] = {
         name: value[rows] if isinstance(value, Tensor) else [value[row] for row in rows]
-        for name, value in values.items()
+        for name, value in vars(batch).items()
+        if value is not None
     }
-    values |= {"mel": values["mel"][:, :frames], "linear": values["linear"][:, :frames]}
-    return replace(batch, **(values | {"symbols": values["symbols"][:, :symbols]}))
+    frames, symbols = int(values["mel_lengths"].max()), int(values["symbol_lengths"].max())
+    lengths = {"mel": frames, "linear": frames, "symbols": symbols, "durations": symbols}
+    values |= {name: values[name][:, :most] for name, most in lengths.items() if name in values}
+    return replace(batch, **values)
 
 
-def padded_frames(batch: Batch) -> int:
+def _padded_frames(batch: Batch) -> int:
     return batch.mel.shape[0] * batch.mel.shape[1]

@@ -1,47 +1,109 @@
-"""RUN/README.md: what a trained run is, from its settings and figures."""
+"""What a run is made of and where it runs: environment.json, and RUN/README.md for people."""
 
+import json
+import platform
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
-from tacoskip.config import Config
+import torch
+
+from tacoskip.config import Config, save_config
 from tacoskip.files import write_whole
 from tacoskip.training.state import TrainingState
+from tacoskip.training.tasks import Task
 
+PACKAGES = ("tacoskip", "torch", "torchaudio", "accelerate", "numpy", "librosa")
+
+# By task: what it is, how to use it on the command line and in Python.
 USES = {
-    "tts": 'tacoskip synthesize {run} "Hello there."',
-    "asr": "tacoskip transcribe {run} recording.wav",
+    "tts": ("A voice (text to speech)", 'synthesize {} "Hello there."', 'synthesize("Hello")'),
+    "asr": (
+        "A recognizer (speech to text)",
+        "transcribe {} recording.wav",
+        "transcribe(audio, sample_rate)",
+    ),
 }
-METHODS = {"tts": 'synthesize("Hello there.")', "asr": "transcribe(audio, sample_rate)"}
-KINDS = {"tts": "A voice (text to speech)", "asr": "A recognizer (speech to text)"}
 
 
-def write_model_card(
-    config: Config,
-    state: TrainingState,
-    clips: int,
-    speakers: list[str],
-    vocabulary: str,
-    commit: str | None,
-) -> None:
-    """Write the card of a run. clips: in training. vocabulary: what the texts' symbols are."""
+def write_environment(config: Config, device: torch.device, **more: Any) -> None:
+    """Write config.yaml and environment.json; more: what else the latter holds."""
+    run = Path(config.run)
+    run.mkdir(parents=True, exist_ok=True)
+    save_config(config, run / "config.yaml")
+    environment = {
+        "folder": str(Path.cwd()),  # that relative paths of config.yaml count from
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
+        "precision": config.train.precision,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": commit(),
+        "seed": config.seed,
+    }
+    write_whole(run / "environment.json", json.dumps(environment | more, indent=2) + "\n")
+
+
+def _version(package: str) -> str | None:
+    return next((one.version for one in distributions(name=package)), None)
+
+
+def commit() -> str | None:
+    """The commit of the code: of the checkout's .git, else as pip recorded it, else None."""
+    try:
+        return _checked_out(Path(__file__).resolve().parents[2] / ".git")
+    except (OSError, StopIteration):
+        origins = [one.read_text("direct_url.json") for one in distributions(name="tacoskip")]
+        pip = json.loads(next(iter(origins), None) or "{}")
+        return pip.get("vcs_info", {}).get("commit_id")
+
+
+def _checked_out(git: Path) -> str:
+    """Read HEAD as git does, without git: in a worktree .git is a file that names the folder."""
+
+    def text(path: Path) -> str:
+        return path.read_text(encoding="utf-8").strip()
+
+    if git.is_file():
+        git = git.parent / text(git).removeprefix("gitdir: ")
+    head = text(git / "HEAD")
+    if not head.startswith("ref: "):
+        return head
+    name = head.removeprefix("ref: ")
+    common = git / text(git / "commondir") if (git / "commondir").is_file() else git
+    if (common / name).is_file():
+        return text(common / name)
+    packed = text(common / "packed-refs").splitlines()
+    return next(line.split()[0] for line in packed if line.endswith(f" {name}"))
+
+
+def write_model_card(task: Task, state: TrainingState) -> None:
+    """Write the card of a run."""
+    config, speakers = task.config, task.speakers
     changes = {"skip": config.skip, "topology": config.topology}
-    block = config.block + "".join(f", {key} {value}" for key, value in changes.items() if value)
+    names = ", ".join(speakers[:8]) + (", ..." if len(speakers) > 8 else "")
     rows = {
         "recipe": config.recipe,
-        "block": block,
+        "block": config.block + "".join(f", {key} {name}" for key, name in changes.items() if name),
         "parameters": f"{sum(p.numel() for p in state.model.parameters()):,}",
-        "corpus": f"{config.data.corpus}: {clips} clips for training, {_names(speakers)}",
-        "text": vocabulary,
+        "corpus": f"{config.data.corpus}: {len(state.batches.clips)} clips for training, "
+        f"{len(speakers)} speaker{'s' * (len(speakers) != 1)} ({names})",
+        "text": task.text_kind,
         "audio": f"{config.audio.sample_rate} Hz, {config.audio.n_mels} mel bands",
         "training": f"{state.step} steps, {state.minutes:.1f} minutes, seed {config.seed}",
-        "code": f"tacoskip at commit {commit}" if commit else "tacoskip, commit unknown",
+        "weights": state.started_from,
+        "code": f"tacoskip at commit {commit() or 'unknown'}",
     }
     figures = [
         f"| {name} | {value:.3f} | {state.last.get(name, value):.3f} |"
         for name, value in state.best.items()
     ]
+    kind, command, method = USES[config.task]
     text = f"""# {Path(config.run).name}
 
-{KINDS[config.task]}, trained with tacoskip.
+{kind}, trained with tacoskip.
 
 | | |
 |---|---|
@@ -59,21 +121,16 @@ def write_model_card(
 ## Use
 
 ```sh
-{USES[config.task].format(run=config.run)}
+tacoskip {command.format(config.run)}
 ```
 
 ```python
 import tacoskip
 model = tacoskip.load("{config.run}")
-model.{METHODS[config.task]}
+model.{method}
 ```
 
 `config.yaml` holds all settings, `environment.json` the versions and the machine; `tacoskip board`
 shows the curves.
 """
     write_whole(Path(config.run) / "README.md", text)
-
-
-def _names(speakers: list[str]) -> str:
-    count = f"{len(speakers)} speaker" + "s" * (len(speakers) != 1)
-    return f"{count} ({', '.join(speakers[:8])}{', ...' if len(speakers) > 8 else ''})"

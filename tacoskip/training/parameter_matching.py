@@ -5,9 +5,10 @@ is still too large, its growth. Everything else keeps its settings. The GRU behi
 more inputs, and they count.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ TOLERANCE = 0.02
 # Widths tried on either side of one that a family cannot have: an odd one, or one that its groups
 # do not divide.
 REACH = 32
-# The widest stack that is tried, in widths of the baseline's.
-WIDEST = 64.0
+# The widest stack that is tried, in widths of the baseline's, and steps of the search a width.
+WIDEST, STEPS = 64, 256
 
 # Builds the network of a config. Its `example()` returns inputs of `forward` to count MACs with.
 Build = Callable[[Config], Any]
@@ -78,81 +79,66 @@ def match_parameters(
             width.
     """
     baseline = baseline or baseline_of(config)
-    cost = _cost_function(config.match, build)
+    cost = partial(_cost, config.match, build)
     reference = cost(baseline)
     sections = [one for one in CBHGS[config.task] if _stack(config, one) != _stack(baseline, one)]
-    widths = [getattr(baseline, section).channels for section in sections]
-    found = _resize(config, sections, widths, cost, reference)
+    widths = {section: getattr(baseline, section).channels for section in sections}
+    found = _resize(config, widths, cost, reference)
     while cost(found) > (1 + TOLERANCE) * reference:
         smaller = _halve_growth(config)
         if smaller == config:
             break
         config = smaller
-        found = _resize(config, sections, widths, cost, reference)
+        found = _resize(config, widths, cost, reference)
     settings = {f"{section}.channels": getattr(found, section).channels for section in sections}
-    growth = found.block_options.get("growth")
-    if sections and growth:
-        settings["block_options.growth"] = int(growth)
+    if sections and found.block_options.get("growth"):
+        settings["block_options.growth"] = int(found.block_options["growth"])
     match = ParameterMatch(config.match, reference, cost(found), settings)
     return replace(found, match="none"), match
 
 
 def _resize(
-    config: Config,
-    sections: Sequence[str],
-    widths: Sequence[int],
-    cost: Callable[[Config], float],
-    reference: float,
+    config: Config, baseline: dict[str, int], cost: Callable[[Config], float], reference: float
 ) -> Config:
-    """Return the config with the widths that come nearest to the reference.
+    """Return the config with the widths, by section, that come nearest to the reference.
 
-    All widths are scaled by one factor first. Then one at a time changes, in smaller steps.
+    All of the baseline's widths are scaled by one factor first. Then one at a time changes, in
+    smaller steps.
     """
-    if not sections:
+    if not baseline:
         return config
-    nearest = [_nearest_width(_stack(config, section)) for section in sections]
+    fits = [partial(_nearest_width, _stack(config, section), {}) for section in baseline]
 
     def with_widths(widths: Widths) -> Config:
-        resized = {
+        sizes = {
             section: replace(getattr(config, section), channels=width)
-            for section, width in zip(sections, widths, strict=True)
+            for section, width in zip(baseline, widths, strict=True)
         }
-        return replace(config, **resized)
+        return replace(config, **sizes)
 
     @cache
     def cost_at(widths: Widths) -> float:
         return cost(with_widths(widths))
 
-    def scaled(factor: float) -> Widths:
-        return tuple(fit(round(factor * w)) for fit, w in zip(nearest, widths, strict=True))
+    def scaled(step: int) -> Widths:
+        widths = zip(fits, baseline.values(), strict=True)
+        return tuple(fit(round(step / STEPS * width)) for fit, width in widths)
 
     def error(widths: Widths) -> float:
         return abs(cost_at(widths) - reference)
 
-    best = min(_bisect(cost_at, scaled, reference), key=error)
-    for index, fit in enumerate(nearest):
+    high = STEPS
+    while cost_at(scaled(high)) < reference and high < WIDEST * STEPS:
+        high *= 2
+    step = bisect_left(range(high), reference, key=lambda step: cost_at(scaled(step)))
+    best = min((scaled(step), scaled(max(step - 1, 0))), key=error)
+    for index, fit in enumerate(fits):
         if error(best) < TOLERANCE / 4 * reference:
             break
         near = {fit(best[index] + delta) for delta in range(-REACH, REACH + 1)}
-        changed = {(*best[:index], width, *best[index + 1 :]) for width in near if width > 0}
+        changed = {(*best[:index], width, *best[index + 1 :]) for width in near}
         best = min({best, *changed}, key=error)
     return with_widths(best)
-
-
-def _bisect(
-    cost_at: Callable[[Widths], float], scaled: Callable[[float], Widths], reference: float
-) -> set[Widths]:
-    """Return the widths tried in the search for the factor at which the cost is the reference."""
-    low, high = 0.0, 1.0
-    tried = {scaled(low), scaled(high)}
-    while cost_at(scaled(high)) < reference and high < WIDEST:
-        low, high = high, 2 * high
-        tried.add(scaled(high))
-    while scaled(low) != scaled(high) and high - low >= 1e-4:
-        middle = (low + high) / 2
-        tried.add(scaled(middle))
-        low, high = (middle, high) if cost_at(scaled(middle)) < reference else (low, middle)
-    return tried
 
 
 def _halve_growth(config: Config) -> Config:
@@ -164,38 +150,31 @@ def _halve_growth(config: Config) -> Config:
     return replace(config, block_options={**config.block_options, "growth": max(1, growth // 2)})
 
 
-def _cost_function(by: str, build: Build) -> Callable[[Config], float]:
-    def cost(config: Config) -> float:
-        if by == "params":
-            with outline():
-                return parameters(build(config))
-        with torch.random.fork_rng():
-            network = build(config)
-            return macs(network, *network.example())
-
-    return cost
+def _cost(by: str, build: Build, config: Config) -> float:
+    if by == "params":
+        with outline():
+            return parameters(build(config))
+    with torch.random.fork_rng():
+        network = build(config)
+        return macs(network, *network.example())
 
 
-def _nearest_width(stack: CBHGSettings) -> Callable[[int], int]:
-    """Return a function that gives the nearest width that the stack's family can have."""
-    options: dict[str, Any] = stack.block_options
-
-    @cache
-    def is_possible(width: int) -> bool:
-        axes = {"skip": stack.skip, "topology": stack.topology}
-        try:
-            with outline():
-                build_block(stack.block, width, min(stack.depth, 2), **axes, **options)
-        except ValueError:
-            return False
-        return True
-
-    def nearest(width: int) -> int:
-        width = max(width, 2)
-        near = (each for delta in range(REACH + 1) for each in (width - delta, width + delta))
-        return next((each for each in near if each > 1 and is_possible(each)), width)
-
-    return nearest
+def _nearest_width(stack: CBHGSettings, known: dict[int, bool], width: int) -> int:
+    """Return the nearest width that the stack's family can have. known: what was tried."""
+    axes = {"skip": stack.skip, "topology": stack.topology}
+    width = max(width, 2)
+    for each in (width + sign * delta for delta in range(REACH + 1) for sign in (-1, 1)):
+        if each > 1 and each not in known:
+            try:
+                with outline():
+                    depth = min(stack.depth, 2)
+                    build_block(stack.block, each, depth, **axes, **stack.block_options)
+                known[each] = True
+            except ValueError:
+                known[each] = False
+        if known.get(each):
+            return each
+    return width
 
 
 def _stack(config: Config, section: str) -> CBHGSettings:

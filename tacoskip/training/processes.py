@@ -1,4 +1,4 @@
-"""The processes of one run, started by torchrun or `accelerate launch`. W processes.
+"""The processes of one run, started by torchrun or `accelerate launch`.
 
 DDP averages the gradients. Decisions (to stop, to save, how much a loss weighs) are taken from the
 same gathered values in every process. torch and the launcher detect a process that has ended.
@@ -73,56 +73,49 @@ class Processes:
         self.device = torch.device("cpu") if device.type == "cpu" else device
         # Values on the CPU, so that a decision does not wait for the GPU.
         self._group: Any = None
-        if self.count > 1:
+        if several:
             self._group = distributed.new_group(backend="gloo", timeout=EVALUATION_TIMEOUT)
 
     def gather(self, *values: float) -> Tensor:
-        """The values of every process: (W, values), double, on the CPU."""
+        """The values of every process: (processes, values), double, on the CPU."""
         local = torch.tensor(values, dtype=torch.float64)
-        if self.count == 1:
-            return local[None]
         gathered = [torch.empty_like(local) for _ in range(self.count)]
-        distributed.all_gather(gathered, local, group=self._group)
+        if self.count == 1:
+            gathered = [local]
+        else:
+            distributed.all_gather(gathered, local, group=self._group)
         return torch.stack(gathered)
 
     def gather_objects(self, value: T) -> list[T]:
         """The value of every process."""
-        if self.count == 1:
-            return [value]
-        gathered: list[Any] = [None] * self.count
-        distributed.all_gather_object(gathered, value, group=self._group)
+        gathered: list[Any] = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(gathered, value, group=self._group)
         return gathered
 
     def broadcast(self, value: T) -> T:
         """The main process' value."""
-        if self.count == 1:
-            return value
         values = [value]
-        distributed.broadcast_object_list(values, group=self._group)
+        if self.count > 1:
+            distributed.broadcast_object_list(values, group=self._group)
         return values[0]
 
     def check_same(self, values: dict[str, Any]) -> None:
-        """Raise ValueError where a process has other values than the main one, naming them."""
+        """Raise ValueError where a process has another value than the main one, naming it."""
         first, *others = self.gather_objects(values)
         for rank, other in enumerate(others, 1):
-            differ = [
-                f"{name}={other.get(name)} ({first.get(name)} on the first)"
-                for name in sorted({*first, *other})
-                if first.get(name) != other.get(name)
-            ]
-            if differ:
-                more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-                raise ValueError(
-                    "expected the same settings in every process of a run, got on process "
-                    f"{rank}: {', '.join(differ[:3])}{more}"
-                )
+            for name, value in first.items():
+                if other[name] != value:
+                    raise ValueError(
+                        "expected the same settings in every process of a run, got on process "
+                        f"{rank}: {name}={other[name]} ({value} on the first)"
+                    )
 
     def synchronize_batch_norms(self, model: nn.Module) -> None:
         """Have masked batch norms use the statistics of all processes."""
-        if self.count > 1:
-            for module in model.modules():
-                if isinstance(module, MaskedBatchNorm1d):
-                    module.sync = True
+        for module in model.modules():
+            if isinstance(module, MaskedBatchNorm1d):
+                module.sync = self.count > 1
 
     def shut_down(self) -> None:
         """End together with the others; the main process may still evaluate."""
@@ -134,23 +127,18 @@ class Processes:
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn the error of a connection that broke, or was never made, into one line."""
-    if is_single_process():
-        yield
-        return
     try:
         yield
     except BaseException as error:
+        if is_single_process():
+            raise
         if threading.current_thread() is threading.main_thread():
             # The launcher stops all processes; the reason must be printed first.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if isinstance(error, RuntimeError) and _is_broken(error):
+        broken = any(word in str(error).lower() for word in BROKEN)
+        if isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and broken):
             raise ProcessLost(
                 "another process of this run has ended or cannot be reached; its own last line "
                 "says why. Run the same command again to resume (docs/several-machines.md)"
             ) from error
         raise
-
-
-def _is_broken(error: RuntimeError) -> bool:
-    message = str(error).lower()
-    return isinstance(error, distributed.DistError) or any(word in message for word in BROKEN)

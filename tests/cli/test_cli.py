@@ -50,7 +50,7 @@ def test_help_lists_every_command_with_examples() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = ["torch", "numpy", "omegaconf", "rich", "lhotse", "librosa", "matplotlib", "scipy"]
+    heavy = ["torch", "numpy", "yaml", "rich", "lhotse", "librosa", "matplotlib", "scipy"]
     script = (
         "import sys\nfrom tacoskip.cli import app\n"
         "try: app(['--help'])\nexcept SystemExit: pass\n"

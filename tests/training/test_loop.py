@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tacoskip
-from tacoskip.config import Config, load_config, load_saved
+from tacoskip.config import Config, from_dict, load_config
 from tacoskip.loading import load
+from tacoskip.recipe_files import read_yaml
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
-from tacoskip.training import Progress, processes, reporter, schedule, train
+from tacoskip.training import Progress, model_card, processes, schedule, train
 from tacoskip.training.board import Board
 from tacoskip.training.memory import BatchSplitter
 from tacoskip.training.tasks.tts import VoiceTask
@@ -330,7 +331,7 @@ def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
     train(settings, lambda p: seen.append(p.message))
     (line,) = [message for message in seen if message.startswith("changed settings")]
     assert line == "changed settings: train.max_steps: 1 -> 2, train.learning_rate: 0.001 -> 0.0005"
-    assert load_saved(Path(settings.run) / "config.yaml") == settings
+    assert from_dict(read_yaml(Path(settings.run) / "config.yaml")) == settings
 
 
 def test_environment_names_the_commit_without_git(
@@ -340,14 +341,14 @@ def test_environment_names_the_commit_without_git(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
     ).stdout.strip()
     monkeypatch.setenv("PATH", "")
-    assert reporter.commit() == (expected or None)
+    assert model_card.commit() == (expected or None)
     (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
     (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
     (tmp_path / ".git" / "packed-refs").write_text("# pack-refs\nabc123 refs/heads/main\n")
-    monkeypatch.setattr(reporter, "__file__", str(tmp_path / "tacoskip" / "training" / "a.py"))
-    assert reporter.commit() == "abc123"
+    monkeypatch.setattr(model_card, "__file__", str(tmp_path / "tacoskip" / "training" / "a.py"))
+    assert model_card.commit() == "abc123"
     shutil.rmtree(tmp_path / ".git")
-    assert reporter.commit() is None
+    assert model_card.commit() is None
 
 
 def test_model_card_names_settings_figures_and_use(settings: Config) -> None:

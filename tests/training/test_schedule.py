@@ -7,8 +7,8 @@ import torch
 
 from tacoskip.models.settings import TacotronSettings
 from tacoskip.training import schedule
-from tacoskip.training.ema import WeightAverage
 from tacoskip.training.settings import TrainSettings
+from tacoskip.training.state import WeightAverage
 
 
 def test_learning_rate_warms_up_and_falls_to_its_floor() -> None:

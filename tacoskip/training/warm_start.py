@@ -1,0 +1,83 @@
+"""`from=RUN`: a run that starts from the weights of another."""
+
+from collections.abc import Sequence
+
+import torch
+
+from tacoskip.config import Config
+from tacoskip.run_folder import Checkpoint, RunError, config_of, open_run
+from tacoskip.text import Tokenizer
+from tacoskip.text.subwords import vocabulary_from
+from tacoskip.training.tasks import Task
+
+# Tensors with a row for each symbol or speaker; rows are copied by name.
+SYMBOL_ROWS = (
+    "encoder.embedding.weight",
+    *(f"{layer}.{kind}" for layer in ("output", "speller.output") for kind in ("weight", "bias")),
+    "speller.embedding.weight",
+)
+SPEAKER_ROWS = ("speakers.weight",)
+# Statistics of the features: those of the run's own corpus.
+OWN = ("mel_mean", "mel_std", "linear_mean", "linear_std")
+NAMED = 6  # tensors that the line names
+
+
+def load_start(config: Config) -> Checkpoint:
+    """Load the checkpoint of `from=RUN`. Raises RunError, in one line, where none can be used."""
+    try:
+        path, checkpoint = open_run(config.from_run)
+        other = config_of(checkpoint, path).task
+    except RunError as error:
+        raise RunError(f"from={config.from_run}: {error}") from None
+    if other != config.task:
+        raise RunError(f"from={config.from_run}: expected task={config.task}, got task={other}")
+    if not all(value.isfinite().all() for value in checkpoint.weights.values()):
+        raise RunError(f"from={config.from_run}: its weights are not finite")
+    return checkpoint
+
+
+@torch.no_grad()
+def start_from(task: Task, checkpoint: Checkpoint) -> str:
+    """Copy the weights that fit into the task's network; return what was done, in one line.
+
+    A tensor that does not fit keeps its first values. Rows of symbols and speakers are copied by
+    name, whatever the order.
+    """
+    tables = [
+        (SYMBOL_ROWS, task.encoder.symbols, _symbols(checkpoint)),
+        (SPEAKER_ROWS, task.speakers, checkpoint.speakers),
+    ]
+    weights, anew, copied = task.model.state_dict(), list[str](), 0
+    for name, value in weights.items():
+        saved = checkpoint.weights.get(name)
+        rows = next((names for tensors, *names in tables if name in tensors), None)
+        if name in OWN:
+            continue
+        if saved is None or saved.shape[bool(rows) :] != value.shape[bool(rows) :]:
+            anew.append(name)
+            continue
+        copied += 1
+        if rows is None:
+            value.copy_(saved)
+            continue
+        own, other = _shared_rows(*rows)
+        value[own] = saved[other].to(value)
+        if missing := len(rows[0]) - len(own):
+            anew.append(f"{missing} rows of {name}")
+    named = ", ".join(anew[:NAMED]) + (", ..." if len(anew) > NAMED else "")
+    line = f"started from {task.config.from_run} at step {checkpoint.step}: {copied} tensors"
+    return line + (f"; {len(anew)} start anew: {named}" if anew else "")
+
+
+def _shared_rows(own: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Return the rows of the names that both have."""
+    places = {name: row for row, name in enumerate(other)}
+    pairs = [(row, places[name]) for row, name in enumerate(own) if name in places]
+    return [row for row, _ in pairs], [place for _, place in pairs]
+
+
+def _symbols(checkpoint: Checkpoint) -> Sequence[str]:
+    config = config_of(checkpoint, "from")
+    if config.task == "asr":
+        return vocabulary_from(checkpoint.vocabulary).symbols
+    return Tokenizer(config.text).symbols
