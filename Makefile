@@ -76,8 +76,7 @@ demo: setup
 	@echo "what runs/demo_asr hears in demo.wav:"
 	@$(BIN)/tacoskip transcribe runs/demo_asr demo.wav
 
-# Speed beside the peers first, on all cores. attention.py and deep.py train networks: started by
-# hand.
+# Speed beside the peers first, on all cores. attention.py trains networks: started by hand.
 bench:
 	@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),bench
 	$(BIN)/python benchmarks/speed.py --save build/speed.json $(if $(wildcard $(LJSPEECH)/wavs),--wavs $(LJSPEECH)/wavs)

@@ -5,7 +5,6 @@ differs (`tacoskip.models.initial`), equal numbers of steps and, with `match`, n
 size.
 """
 
-import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +14,7 @@ from tacoskip.ablation.launchers import check_launcher, launch
 from tacoskip.ablation.plan import DONE, FAILED, Plan, PlannedRun, write_json
 from tacoskip.ablation.request import Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
-from tacoskip.ablation.worker import PROGRESS, REQUEST
+from tacoskip.ablation.worker import REQUEST
 from tacoskip.config import Config, ConfigError, load_config, to_dict
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.run_folder import build_network
@@ -130,7 +129,7 @@ def _execute(
         _write_request(folder, run, by_name[run.variant], plan, request)
     log(f"{len(plan.runs) - len(runs)} of {len(plan.runs)} runs are done, {len(runs)} remain")
     by_path = {folder / run.run: run for run in runs}
-    began, ended = time.monotonic(), 0
+    ended = 0
     with closing(launch(request.launcher, list(by_path), request.jobs, threads, log)) as events:
         for path, error in events:
             if path is not None:
@@ -138,10 +137,8 @@ def _execute(
                 run.state, run.error = (FAILED, error) if error else (DONE, "")
                 plan.save(folder)
                 ended += 1
-                minutes = (time.monotonic() - began) / 60
-                log(f"{run.run}: {error or 'done'} ({ended} of {len(runs)}, {minutes:.0f} min)")
-            shares = [_share(folder, run) for run in runs]
-            progress(sum(shares) / len(shares), f"{len(runs) - ended} runs remain")
+                log(f"{run.run}: {error or 'done'} ({ended} of {len(runs)})")
+            progress(ended / len(runs), f"{len(runs) - ended} runs remain")
 
 
 def _match(
@@ -180,13 +177,3 @@ def _write_request(
     ]
     (folder / run.run).mkdir(parents=True, exist_ok=True)
     write_json(folder / run.run / REQUEST, to_dict(load_config(request.recipe, pairs)))
-
-
-def _share(folder: Path, run: PlannedRun) -> float:
-    """Return the share of a run that is done, 0..1; a failed run has ended."""
-    if run.state in (DONE, FAILED):
-        return 1.0
-    try:
-        return float((folder / run.run / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return 0.0

@@ -6,9 +6,7 @@ FOLDER/*/config.yaml     without these two: run folders of `tacoskip train`, sid
 """
 
 import json
-import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +14,12 @@ from typing import Any
 import yaml
 
 from tacoskip.ablation.plan import DONE, FAILED, PLANNED, RESULT, Plan
-from tacoskip.config_checks import flatten
 
 # Folders in which run folders are searched: this one, those below, and VARIANT/SEED.
 DEPTHS = ("", "*/", "*/*/")
 
 # Larger values count as infinite: sums of squares must be finite.
 TOO_LARGE = 1e100
-
-# Settings in which runs of one variant may differ.
-INCIDENTAL = {
-    *("run", "seed", "data.root", "data.dir", "data.workers"),
-    *("train.device", "train.threads", "train.keep", "train.checkpoint_minutes"),
-    *("train.log_every", "train.evaluate_every", "train.sentences", "train.select"),
-}
 
 
 @dataclass
@@ -48,7 +38,7 @@ class Run:
     error: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
-    steps: int | None = None
+    steps: float | None = None
     minutes: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
@@ -88,8 +78,11 @@ def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
             f"expected runs of one recipe in '{folder}', got {', '.join(recipes)}; "
             "put the runs to compare into a folder of their own"
         )
-    if not plan:
-        _name_variants([run for run in runs if run.config])
+    if not plan:  # a block names its only run; else folders do
+        blocks = {run.name: str(run.config.get("block", run.name)) for run in runs}
+        counts = Counter(blocks.values())
+        for run in runs:
+            run.variant = run.name if counts[blocks[run.name]] > 1 else blocks[run.name]
     return plan, runs
 
 
@@ -102,10 +95,9 @@ def _read(run: Run, planned: bool) -> None:
             result = _read_mapping(run.folder / RESULT)
             run.figures = _numbers(result.get("figures"), f"{RESULT}: figures")
             run.cost = _numbers(result.get("cost", {}), f"{RESULT}: cost")
-            run.steps = _whole(result.get("steps"))
-            run.minutes = _numbers(result, RESULT).get("minutes")
+            run.steps, run.minutes = (_numbers(result, "").get(k) for k in ("steps", "minutes"))
         else:
-            run.seed = _whole(run.config.get("seed", 0)) or 0
+            run.seed = int(run.config.get("seed", 0))
             run.figures, run.steps = _last_validation(run.folder)
         if not run.figures:
             raise ValueError("no finite figure of validation")
@@ -129,26 +121,6 @@ def _last_validation(run: Path) -> tuple[dict[str, float], int]:
     return _numbers(figures, "validation"), steps
 
 
-def _name_variants(runs: Sequence[Run]) -> None:
-    """Name each run for its block, or for the first folder of its settings where others share it.
-
-    Runs that differ in seed and incidental settings are one variant; a second run of one seed is no
-    further evidence.
-    """
-    variants = defaultdict[str, dict[str, str]](dict)  # block -> settings -> first folder
-    for run in runs:
-        settings = {k: v for k, v in flatten(run.config, {}) if k not in INCIDENTAL}
-        block = str(run.config.get("block", "highway"))
-        run.variant = variants[block].setdefault(repr(sorted(settings.items())), run.name)
-    seen = set[tuple[str, int]]()
-    for run in runs:
-        block = str(run.config.get("block", "highway"))
-        run.variant = block if len(variants[block]) == 1 else f"{block} ({run.variant})"
-        if run.state == DONE and (run.variant, run.seed) in seen:
-            run.state, run.error = FAILED, "a second run of its variant and seed: left out"
-        seen.add((run.variant, run.seed))
-
-
 def _read_mapping(path: Path) -> dict[str, Any]:
     """Read an object from a JSON or YAML file; raises ValueError in one line."""
     text = path.read_text(encoding="utf-8")
@@ -167,7 +139,3 @@ def _numbers(values: object, what: str) -> dict[str, float]:
         raise ValueError(f"{what}: expected numbers by name, got {type(values).__name__}")
     numbers = {str(k): float(v) for k, v in values.items() if isinstance(v, int | float)}
     return {name: value for name, value in numbers.items() if abs(value) < TOO_LARGE}
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -83,7 +83,7 @@ class Comparison:
         """A line for each run that failed, and one with the number of those not ended."""
         planned = [run for run in self.unfinished if run.error == PLANNED]
         lines = [f"{run.name}: {run.error}" for run in self.unfinished if run not in planned]
-        return [*lines, f"runs that have not ended: {len(planned)}"] if planned else lines
+        return lines + [f"runs that have not ended: {len(planned)}"] * bool(planned)
 
     def finished(self, variant: str) -> list[Run]:
         """Return the finished runs of a variant, by seed."""
@@ -214,7 +214,7 @@ def _warnings(variants: list[Variant], baseline: str, done: list[Run]) -> Iterat
         yield "one seed per variant: a difference may be chance"
     steps = {run.steps for run in done if run.steps is not None}
     if len(steps) > 1:
-        yield f"runs end at different steps, {min(steps)} to {max(steps)}"
+        yield f"runs end at different steps, {min(steps):.0f} to {max(steps):.0f}"
 
 
 def _figure_warnings(figure: str, analysis: Analysis, variants: list[Variant]) -> Iterator[str]:

@@ -30,7 +30,6 @@ from tacoskip.ablation.worker import REQUEST
 
 Log = Callable[[str], None]
 Ended = tuple[Path | None, str]
-Run = Callable[[Path], str]
 
 LOG = "log.txt"
 POLL_SECONDS = 1.0
@@ -120,7 +119,7 @@ def _ray(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Sequen
     """
     import ray
 
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}  # Ray replaces them
     address = os.environ.get("RAY_ADDRESS", "this machine")
     try:
         ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
@@ -129,18 +128,17 @@ def _ray(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Sequen
             f"no Ray cluster at RAY_ADDRESS={address} accepts this machine: {_last_line(failure)} "
             "(expected HOST:PORT of `ray start --head`, and RAY_AUTH_MODE=token if it has a token)"
         ) from None
-    for number, handler in handlers.items():  # Ray replaces them
+    for number, handler in handlers.items():
         signal.signal(number, handler)
-    resources: dict[str, float] = ray.cluster_resources()
-    cores, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    log(f"Ray at {address}: {cores:.0f} cores, {gpus:.0f} GPUs")
-    remote = ray.remote(num_cpus=threads, num_gpus=int(gpus > 0), max_retries=RETRIES)
-    task: Any = remote(run_worker)
+    gpus = int("GPU" in ray.cluster_resources())
+    log(f"Ray at {address}: {ray.cluster_resources()}")
+    task: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(run_worker)
     tasks: list[Any] = []
 
     def run(path: Path) -> str:
-        tasks.append(task.remote(path.resolve(), threads, os.getcwd(), _environment()))
-        return str(ray.get(tasks[-1]))
+        one = task.remote(path.resolve(), threads, os.getcwd(), _environment())
+        tasks.append(one)
+        return str(ray.get(one))
 
     def cancel() -> None:
         for one in tasks:
@@ -155,7 +153,7 @@ def _ray(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Sequen
 
 @contextmanager
 def _in_threads(
-    run: Run, runs: list[Path], count: int, cancel: Callable[[], None]
+    run: Callable[[Path], str], runs: list[Path], count: int, cancel: Callable[[], None]
 ) -> Iterator[Sequence[Future[str]]]:
     pool = ThreadPoolExecutor(count)
     try:

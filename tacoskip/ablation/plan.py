@@ -61,11 +61,12 @@ class Plan:
             values = json.loads(path.read_text(encoding="utf-8"))
             runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
             plan = cls(**{**values, "runs": runs})
-            outside = [run.run for run in runs if not _is_below(folder / run.run, folder)]
+            targets = [(folder / run.run).resolve() for run in runs]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: expected the plan of an ablation ({error})") from None
-        if outside:
-            raise ValueError(f"{path}: expected runs inside the folder, got {outside[0]}")
+        for target in targets:
+            if not target.is_relative_to(folder.resolve()):
+                raise ValueError(f"{path}: expected runs inside the folder, got {target}")
         return plan
 
     @property
@@ -75,9 +76,8 @@ class Plan:
         Of several overrides of a key the last counts; their order does not.
         """
         pairs = (pair.partition("=") for pair in self.overrides)
-        return {term: str(getattr(self, term)) for term in TERMS} | {
-            k: value for k, _, value in pairs
-        }
+        own = {term: str(getattr(self, term)) for term in TERMS}
+        return own | {key: value for key, _, value in pairs}
 
     def save(self, folder: Path) -> None:
         """Write the plan atomically."""
@@ -87,7 +87,7 @@ class Plan:
     def merge(self, folder: Path) -> None:
         """Take over the state of an earlier plan of the folder, and runs that this plan lacks.
 
-        A run is done while its result can be read. Raises ValueError when the earlier runs were
+        A run is done while its result is there. Raises ValueError when the earlier runs were
         made under other terms.
         """
         earlier = Plan.load(folder)
@@ -101,7 +101,7 @@ class Plan:
                     "choose another run="
                 )
         for run in earlier.runs:
-            if run.state == DONE and not _is_json(folder / run.run / RESULT):
+            if run.state == DONE and not (folder / run.run / RESULT).is_file():
                 run.state = PLANNED
         known = {run.run: run for run in earlier.runs}
         self.runs = list(({run.run: run for run in self.runs} | known).values())
@@ -113,15 +113,3 @@ class Plan:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
     write_whole(path, json.dumps(values, indent=1) + "\n")
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True

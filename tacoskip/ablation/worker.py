@@ -30,19 +30,17 @@ from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
 from tacoskip.training.parameter_matching import CBHGS
 
-REQUEST, PROGRESS = "request.json", "progress"
+REQUEST = "request.json"
 PARENT_SECONDS = 0.5
 
 
 def work(run: Path) -> None:
     """Train the config in RUN/request.json and write RUN/result.json."""
     config = from_dict(json.loads((run / REQUEST).read_text("utf-8")), source=str(run / REQUEST))
-    speeds: list[float] = []
+    last: dict[str, float] = {}
 
     def on_progress(progress: Progress) -> None:
-        (run / PROGRESS).write_text(f"{progress.share:.4f}", encoding="utf-8")
-        if "frames_per_second" in progress.scalars:
-            speeds.append(progress.scalars["frames_per_second"])
+        last.update(progress.scalars)
         if progress.message:
             print(progress.message, flush=True)
 
@@ -51,8 +49,7 @@ def work(run: Path) -> None:
     assert isinstance(model, Tacotron | Recognizer)
     cost = cost_of(model) | {"peak_memory_mb": _peak_memory_mb()}
     cost["initial_correlation"] = initial_correlation(config)
-    if speeds:
-        cost["frames_per_second"] = speeds[-1]
+    cost |= {name: last[name] for name in last if name == "frames_per_second"}
     result = {
         "figures": summary["last"],
         "cost": cost,

@@ -113,8 +113,9 @@ def ablate(
 
     Run again to resume; Ctrl-C saves first. What varies: blocks=A,B or all, skips=, topologies=,
     depths=, without=bank,stack,gru,residual (parts of CBHG taken out of the baseline). seeds=3:
-    runs of each. baseline=highway: what the others are compared with. aa=highway: blocks that run
-    again with other seeds, for the noise floor (none: no such runs). match=params: stacks as wide
+    runs of each (3..12: more for the undecided). baseline=highway: what the others are compared
+    with, with baseline_seeds=auto runs. margin=2: percent that count as no difference. aa=highway:
+    blocks that run again with other seeds (none: no such runs). match=params: stacks as wide
     as makes the networks equal in size (or macs, or none). launcher=local, ray or slurm. jobs=N:
     runs at once. run=FOLDER: where they go.
 
@@ -146,8 +147,8 @@ def compare(
 ) -> None:
     """Compare the runs of a folder, block by block.
 
-    Prints means and differences with intervals, the noise floor and a verdict in words. Writes
-    RUNS_DIR/report.html. `tacoskip board RUNS_DIR` shows curves and hyperparameters.
+    Prints means, differences with simultaneous intervals, and a verdict in words. Writes
+    RUNS_DIR/report.html. `tacoskip board RUNS_DIR` shows curves.
     """
     from tacoskip.ablation.compare import compare as compare_runs
 

@@ -25,14 +25,13 @@ class GradientProbe:
     """Norms of the gradient in every stack, of one training step.
 
     gradient: at the input of each unit. gradient_transform: the part of it that came through the
-    unit's transform; gradient_skip: the rest, along the skip and through its gate. Both may be
-    longer than their sum. gradient_weights: of the unit's parameters, as the optimizer sees them
-    (clipped).
+    unit's transform; gradient_skip: the rest, along the skip and through its gate.
+    gradient_weights: of the unit's parameters, clipped. Under fp16 all others are scaled with the
+    loss.
 
     A unit of `reversible` has two streams: norms are over both, `gradient_skip` is what comes in
     from above. `unet` has no skip around a unit; there `long_skip` and `long_below` split the
-    gradient at each output that a long skip starts from, the outermost first. Under fp16 all but
-    gradient_weights is scaled with the loss.
+    gradient at each output that a long skip starts from, the outermost first.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -5,7 +5,6 @@ shallow networks", section 4.1).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,25 +17,14 @@ from tacoskip.probes.stacks import hooked, stacks
 DROPPED = 16
 
 
-@dataclass(frozen=True)
-class Lesions:
-    """Rise of the loss without each unit.
-
-    loss: of the whole network. increase: by place and unit; None where the unit was not dropped,
-    `left_out` gives the reason by place.
-    """
-
-    loss: float
-    increase: dict[str, list[float | None]]
-    left_out: dict[str, str]
-
-
 @torch.no_grad()
-def lesions(model: nn.Module, losses: Sequence[Callable[[], Tensor]]) -> Lesions:
-    """Drop one unit after the other in evaluation mode, and measure the loss.
+def lesions(
+    model: nn.Module, losses: Sequence[Callable[[], Tensor]]
+) -> dict[str, list[float | None]]:
+    """Drop one unit after the other in evaluation mode; return by how much the loss rises.
 
     A dropped unit returns its input, through what follows its join (a ReLU); a unit of `dense`
-    returns zeros for its maps.
+    returns zeros for its maps. A unit that changes the width cannot be dropped: None.
 
     Args:
         model: the trained network.
@@ -46,23 +34,14 @@ def lesions(model: nn.Module, losses: Sequence[Callable[[], Tensor]]) -> Lesions
     def mean_loss() -> float:
         return float(torch.stack([loss() for loss in losses]).mean())
 
-    increase, left_out = dict[str, list[float | None]](), dict[str, str]()
-    whole = mean_loss()
+    increase, whole = dict[str, list[float | None]](), mean_loss()
     for place, stack in stacks(model).items():
         increase[place] = [None] * len(stack.units)
         candidates = [n for n, unit in enumerate(stack.units) if not unit.changes_width]
-        chosen = spread(candidates, DROPPED)
-        reasons = []
-        if len(candidates) < len(stack.units):
-            reasons.append("units that change the width cannot be dropped")
-        if len(chosen) < len(candidates):
-            reasons.append(f"{len(chosen)} of {len(candidates)} units, spread evenly")
-        if reasons:
-            left_out[place] = "; ".join(reasons)
-        for number in chosen:
+        for number in spread(candidates, DROPPED):
             with hooked([stack.units[number].register_forward_hook(_bypass)]):
                 increase[place][number] = mean_loss() - whole
-    return Lesions(whole, increase, left_out)
+    return increase
 
 
 def spread(among: Sequence[int], most: int) -> list[int]:

@@ -18,44 +18,27 @@ PANELS = (
     (
         "gradient norm",
         True,
-        {
-            "gradient": "at the unit's input",
-            "gradient_transform": "through the transform",
-            "gradient_skip": "along the skip",
-            "gradient_weights": "of the weights (clipped)",
-            "long_skip": "along the long skip",
-            "long_below": "from below it",
-        },
+        (
+            *("gradient", "gradient_transform", "gradient_skip", "gradient_weights"),
+            *("long_skip", "long_below"),
+        ),
     ),
-    ("activation, root mean square", False, {"norm": "after the unit"}),
-    (
-        "gates",
-        False,
-        {
-            "openness": "openness",
-            "alpha": "alpha",
-            "alpha_min": "least alpha",
-            "alpha_max": "greatest alpha",
-        },
-    ),
+    ("activation, root mean square", False, ("norm",)),
+    ("gates", False, ("openness", "alpha", "alpha_min", "alpha_max")),
 )
 
 
 def by_depth(place: str, found: ByUnit) -> Figure:
     """Draw all measures of a stack over its units, input to the left."""
-    panels = [
-        (title, log, {name: label for name, label in names.items() if name in found})
-        for title, log, names in PANELS
-    ]
+    panels = [(title, log, [n for n in names if n in found]) for title, log, names in PANELS]
     panels = [panel for panel in panels if panel[2]]
     figure, axes = _panels(len(panels))
     for one, (title, log, names) in zip(axes, panels, strict=True):
-        for name, label in names.items():
+        for name in names:
             values = np.array([np.nan if v is None else v for v in found[name]])
-            if log:
-                values = np.where(values > 0, values, np.nan)
+            values = np.where(values > 0, values, np.nan) if log else values
             if np.isfinite(values).any():
-                one.plot(values, ".-", label=label, linewidth=1, markersize=4)
+                one.plot(values, ".-", label=name.replace("_", " "), linewidth=1, markersize=4)
         if one.lines:
             one.set_yscale("log" if log else "linear")
             one.legend(fontsize=7)

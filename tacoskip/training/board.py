@@ -110,13 +110,11 @@ class Board:
     def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
         """Measure lesions of a trained network; losses: of a few batches."""
         model.eval()
-        dropped = lesions(model, losses)
-        self.probes({place: {"lesion": rise} for place, rise in dropped.increase.items()}, step)
-        for place, rise in dropped.increase.items():
+        increase = lesions(model, losses)
+        self.probes({place: {"lesion": rise} for place, rise in increase.items()}, step)
+        for place, rise in increase.items():
             bars = probe_pictures.lesion_bars(place, rise)
             self.writer.add_figure(f"lesions/{place}", bars, step)
-            self.probed["stacks"][place]["lesions_left_out"] = dropped.left_out.get(place, "")
-        self.probed["loss"] = dropped.loss
         self._save_probed()
 
     @contextmanager
