@@ -50,6 +50,21 @@ LanguageModel = Annotated[
 
 
 @dataclass
+class Judging:
+    """Who judges the speech of a voice."""
+
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN|whisper[:SIZE|:FOLDER]", help="A recognizer that transcribes a voice."
+        ),
+    ] = ""
+    mos: Annotated[
+        bool, typer.Option("--mos", help="Predict a voice's naturalness, for rank only.")
+    ] = False
+
+
+@dataclass
 class Delivery:
     """How a text is spoken."""
 

@@ -9,6 +9,7 @@ from tacoskip.cli.arguments import (
     Beam,
     Device,
     Json,
+    Judging,
     LanguageModel,
     Run,
     require_run_folder,
@@ -30,12 +31,6 @@ def evaluate(
     ] = "test",
     limit: Annotated[int, typer.Option(help="At most so many clips; 0: all.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the speech and the intervals.", min=0)] = 0,
-    judge: Annotated[
-        str,
-        typer.Option(
-            metavar="RUN|whisper[:SIZE|:FOLDER]", help="A recognizer that transcribes a voice."
-        ),
-    ] = "",
     join: Annotated[
         str,
         typer.Option(metavar="LOW-HIGH", help="Join so many clips to one for a recognizer."),
@@ -44,6 +39,7 @@ def evaluate(
     lm: LanguageModel = "",
     device: Device = "auto",
     json: Json = False,
+    judging: Judging = Judging(),  # noqa: B008 (read only)
 ) -> None:
     """Measure a run on clips of its corpus.
 
@@ -56,13 +52,15 @@ def evaluate(
         from tacoskip.run_folder import task_of
 
         is_voice = task_of(run) == "tts"
-        if judge and not is_voice:
-            raise ValueError("expected --judge with a voice (task=tts), got a recognizer")
+        if (judging.judge or judging.mos) and not is_voice:
+            raise ValueError("expected --judge and --mos with a voice (task=tts), got a recognizer")
         if is_voice and (join or beam or lm):
             raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
         with Bar("evaluate") as bar:
             if is_voice:
-                figures = voices.evaluate(run, split, limit, seed, judge, device, bar.show)
+                figures = voices.evaluate(
+                    run, split, limit, seed, judging.judge, device, judging.mos, bar.show
+                )
                 rows = voices.table(figures)
             else:
                 figures = recognizers.evaluate(

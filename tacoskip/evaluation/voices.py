@@ -16,7 +16,7 @@ from tacoskip.data.clip import Clip, JoinedClips
 from tacoskip.data.durations import symbol_durations
 from tacoskip.data.loading import Loader
 from tacoskip.evaluation.error_rates import character_errors, interval, word_errors
-from tacoskip.evaluation.judges import Judge, load_judge
+from tacoskip.evaluation.judges import Judge, Naturalness, load_judge, load_mos
 from tacoskip.evaluation.metrics import compare_speech
 from tacoskip.evaluation.results import (
     Progress,
@@ -35,6 +35,7 @@ from tacoskip.synthesis.voice import Voice
 from tacoskip.text.letters import plain_words
 
 FIGURES = ("mcd_db", "f0_rmse_cents", "alignment", "stop_failures", "rtf")
+MOS = ("mos_by_model", "mos_of_recordings")
 # What a judge transcribes of each sentence, from what was said to what the voice says alone.
 RUNGS = ("recording", "copy-synthesis", "teacher-forced", "free-running")
 
@@ -48,13 +49,15 @@ def evaluate(
     seed: int = 0,
     judge: str | Path = "",
     device: str = "auto",
+    mos: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Synthesize a split's texts with the voice of a run and score them; add to RUN/metrics.json.
 
     limit: see `choose_clips`. judge: see `load_judge`; it transcribes each of RUNGS, and `ladder`
-    has the `wer` and `cer` of each, `transcripts` the texts. device: of voice and judge. Each
-    figure is a dict of mean, low and high (a 95 % bootstrap interval over clips) and n, the clips
+    has the `wer` and `cer` of each, `transcripts` the texts. mos: predict the naturalness of speech
+    and recordings (`load_mos`). device: of voice and judge. Each figure is a dict of mean, low and
+    high (a 95 % bootstrap interval over clips) and n, the clips
     it could be measured on; `speakers` has the means of each speaker when there are several,
     `warnings` the clips whose synthesis had warnings. Raises RunError for a run that cannot be
     used, CorpusError when its corpus is not prepared, ValueError for an unknown split, one without
@@ -63,6 +66,7 @@ def evaluate(
     checkpoint = find_checkpoint(run)
     voice = load_voice(checkpoint, device)
     transcribe = load_judge(str(judge), device) if judge else None
+    predict = load_mos(device) if mos else None
     corpus = open_corpus(voice.config, checkpoint)
     clips = choose_clips(corpus, split, limit)
     durations = _durations(voice, [*corpus.train, *clips]) if judge else {}
@@ -71,13 +75,16 @@ def evaluate(
     for number, clip in enumerate(clips):
         if progress:
             progress(number / len(clips), clip.id)
-        rows.append(score(voice, clip, seed, transcribe, durations))
+        rows.append(score(voice, clip, seed, transcribe, durations, predict))
     figures: dict[str, Any] = {
         "run": str(run),
         "checkpoint": checkpoint.name,
         "split": split,
         "seed": seed,
-        **{name: summarize([row[name] for row in rows], seed) for name in FIGURES},
+        **{
+            name: summarize([row[name] for row in rows], seed)
+            for name in (*FIGURES, *(MOS if mos else ()))
+        },
     }
     names = sorted({clip.speaker for clip in clips})
     if len(names) > 1:
@@ -110,6 +117,7 @@ def score(
     seed: int,
     judge: Judge | None = None,
     durations: Mapping[str, torch.Tensor] | None = None,
+    mos: Naturalness | None = None,
 ) -> Row:
     """Synthesize one clip's text and compare it with the recording.
 
@@ -135,6 +143,8 @@ def score(
         "rtf": work / max(speech.seconds, 1 / audio.sample_rate),
         "warnings": speech.warnings,
     }
+    if mos:
+        row |= zip(MOS, (mos(x, audio.sample_rate) for x in (wave, recording)), strict=True)
     if judge:
         forced_by = (durations or {}).get(clip.id)
         predicted = _teacher_forced(voice, clip, linear, mel, forced_by)
@@ -211,7 +221,7 @@ def _means(rows: Sequence[Row]) -> dict[str, float | int]:
 def table(figures: dict[str, Any]) -> list[list[str]]:
     """Return what `evaluate` found as rows of text: figure, mean, 95 % interval, clips."""
     rows = []
-    for name in FIGURES:
+    for name in (name for name in (*FIGURES, *MOS) if name in figures):
         value = figures[name]
         low_high = f"{value['low']:.4g} to {value['high']:.4g}"
         rows.append([name, f"{value['mean']:.4g}", low_high, str(value["n"])])

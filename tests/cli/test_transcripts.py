@@ -149,7 +149,7 @@ def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
         (["align", "RUN", "a.wav", "..."], "expected a text with letters"),
         (["align", "RUN", "none.wav", "one"], "none.wav: no such file"),
         (["synthesize", "RUN", "one"], "expected a voice, got a recognizer"),
-        (["evaluate", "RUN", "--judge", "RUN"], "expected --judge with a voice"),
+        (["evaluate", "RUN", "--judge", "RUN"], "expected --judge and --mos with a voice"),
         (["evaluate", "RUN", "--join", "7-3"], "expected --join LOW-HIGH"),
         (["ngram", "none.txt"], "none.txt: No such file"),
     ],

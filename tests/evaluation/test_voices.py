@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tacoskip.audio import AudioSettings, FrontEnd, read_audio, write_audio
 from tacoskip.config import Config, load_config
@@ -18,7 +19,7 @@ from tacoskip.data.prepare import prepare
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.evaluation import voices as module
-from tacoskip.evaluation.judges import load_judge
+from tacoskip.evaluation.judges import load_judge, load_mos
 from tacoskip.evaluation.voices import FIGURES, RUNGS, evaluate, ladder_rows, table
 from tacoskip.run_folder import build_tacotron
 from tacoskip.synthesis.speech import Speech
@@ -180,8 +181,6 @@ def test_table_has_a_row_for_each_figure() -> None:
 
 @pytest.fixture
 def untrained(config: Config) -> Voice:
-    import torch
-
     torch.manual_seed(0)
     small = replace(load_config("smoke"), audio=config.audio, data=config.data)
     model = build_tacotron(small, len(Tokenizer(small.text)), 2).eval()
@@ -233,6 +232,26 @@ def test_judge_may_be_a_recognizer_or_whisper(
         load_judge("whisper")
     with pytest.raises(ValueError, match="no run folder or checkpoint"):
         load_judge(str(tmp_path / "none"))
+
+
+def test_naturalness_is_predicted_for_speech_and_recordings(
+    run: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Predictor(torch.nn.Module):
+        def forward(self, wave: torch.Tensor) -> torch.Tensor:
+            assert wave.shape[0] == 1
+            return wave.shape[1] / torch.tensor([16000.0])
+
+    monkeypatch.setitem(
+        sys.modules, "distillmos", SimpleNamespace(ConvTransformerSQAModel=Predictor)
+    )
+    found = evaluate_with(run, Playback(config), monkeypatch, limit=2, mos=True)
+    assert found["mos_by_model"] == found["mos_of_recordings"]
+    assert found["mos_by_model"]["mean"] > 0.5
+    assert [row[0] for row in table(found)][-2:] == ["mos_by_model", "mos_of_recordings"]
+    monkeypatch.setitem(sys.modules, "distillmos", None)
+    with pytest.raises(ValueError, match=r"--mos needs distillmos"):
+        load_mos()
 
 
 def test_whisper_transcribes_a_recording() -> None:
