@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from tacoskip.audio.emphasis import deemphasis, preemphasis
@@ -22,17 +22,14 @@ from tacoskip.audio.settings import FLOOR_DB, AudioSettings, GriffinLimSettings
 from tacoskip.kernels.cpu import spectra
 
 
-class FrontEnd(nn.Module):
-    """Waves (..., N) to log10 magnitudes and back; nothing to learn, nothing in a checkpoint.
+class FrontEnd:
+    """Waves (..., N) to log10 magnitudes and back, on the CPU; nothing to learn.
 
     Zero padding, librosa's default too, has two merits over reflection: a clip of any length has
     frames, and a clip padded with zeros has the frames it has alone.
     """
 
-    mel_basis: Tensor
-
     def __init__(self, settings: AudioSettings) -> None:
-        super().__init__()
         self.settings = settings
         basis = mel_filters(settings)
         empty = int((basis.max(axis=0) == 0).sum())
@@ -42,7 +39,7 @@ class FrontEnd(nn.Module):
                 f"{settings.fft_length} and stay silent: lower n_mels or raise window_ms",
                 stacklevel=2,
             )
-        self.register_buffer("mel_basis", torch.from_numpy(basis).float(), persistent=False)
+        self.mel_basis = torch.from_numpy(basis).float()
 
     @property
     def floor(self) -> float:
@@ -51,10 +48,10 @@ class FrontEnd(nn.Module):
 
     @torch.no_grad()
     def magnitudes(self, wave: Tensor | ArrayLike) -> Tensor:
-        """Magnitudes (..., T, F) of pre-emphasised waves (..., N), on their device, no gradient.
+        """Magnitudes (..., T, F) of pre-emphasised waves (..., N), without a gradient.
 
-        float64 for a float64 wave, else float32; computed in float64 either way where the device
-        has it, since 100 dB below a loud bin float32 is wrong in the second digit.
+        float64 for a float64 wave, else float32; computed in float64 either way, since 100 dB
+        below a loud bin float32 is wrong in the second digit.
         Raises ValueError when the wave is not of floating point.
         """
         return self._analyse(wave, logs=False)[0]
@@ -68,7 +65,7 @@ class FrontEnd(nn.Module):
 
     def _analyse(self, wave: Tensor | ArrayLike, logs: bool) -> tuple[Tensor, Tensor | None]:
         """Magnitudes of waves, or with `logs` what `features` returns."""
-        wave = torch.as_tensor(wave)
+        wave = torch.as_tensor(wave, device="cpu")
         if not wave.is_floating_point() or wave.ndim == 0:
             raise ValueError(
                 f"expected a floating point wave (..., N), got {wave.dtype} {tuple(wave.shape)}"
@@ -94,12 +91,11 @@ class FrontEnd(nn.Module):
         """Magnitudes (B, T, F) of waves (B, N) by torch."""
         s = self.settings
         out = torch.float64 if waves.dtype == torch.float64 else torch.float32
-        work = torch.float32 if waves.device.type == "mps" else torch.float64
-        frames = Frames(s.fft_length, s.hop_length, s.window_length, waves.device, work)
-        x = preemphasis(waves.to(work), s.preemphasis)
+        frames = Frames(s.fft_length, s.hop_length, s.window_length, torch.float64)
+        x = preemphasis(waves.double(), s.preemphasis)
         shape = len(x), 1 + x.shape[-1] // s.hop_length, s.n_bins
         x = functional.pad(x, (frames.lead, s.window_length))
-        magnitude = torch.empty(shape, dtype=out, device=waves.device)
+        magnitude = torch.empty(shape, dtype=out)
         for block in frames.blocks(*shape[:2]):
             magnitude[:, block] = frames.transform(x, block).abs()
         return magnitude

@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Frames:
-    """Transforms of one shape on one device: periodic Hann, phase counted from the window's start.
+    """Transforms of one shape: periodic Hann, phase counted from the window's start.
 
     Raises ValueError unless 2 * hop_length <= window_length <= n_fft and n_fft is even.
     """
@@ -24,7 +24,6 @@ class Frames:
         n_fft: int,
         hop_length: int,
         window_length: int,
-        device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not 2 <= 2 * hop_length <= window_length <= n_fft or n_fft % 2:
@@ -37,7 +36,7 @@ class Frames:
         # librosa centres an odd window half a sample late.
         self.lead = (window_length + 1) // 2
         self.overlap = -(-window_length // hop_length)
-        self.window = torch.hann_window(window_length, device=device, dtype=dtype)
+        self.window = torch.hann_window(window_length, dtype=dtype)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,9 +47,8 @@ class Frames:
         return (n_frames - 1 + self.overlap) * self.hop_length
 
     def blocks(self, n_items: int, n_frames: int) -> list[slice]:
-        """Cut T frames into blocks: 64 frames of all items together on a CPU, 65,536 elsewhere."""
-        together = 64 if self.window.device.type == "cpu" else 65536
-        size = max(1, together // max(1, n_items))
+        """Cut T frames into blocks: 64 frames of all items together."""
+        size = max(1, 64 // max(1, n_items))
         return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
 
     def transform(self, buffer: Tensor, block: slice) -> Tensor:

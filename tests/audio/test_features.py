@@ -128,22 +128,6 @@ def test_integer_samples_are_refused() -> None:
         FrontEnd(AudioSettings()).magnitudes(torch.zeros(400, dtype=torch.int16))
 
 
-def test_nothing_goes_into_a_checkpoint() -> None:
-    front_end = FrontEnd(AudioSettings())
-    assert not front_end.state_dict() and not list(front_end.parameters())
-
-
 def test_mel_bands_between_two_bins_are_told() -> None:
     with pytest.warns(UserWarning, match="mel bands lie between two bins"):
         FrontEnd(AudioSettings(sample_rate=8000, n_mels=400))
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_equals_cpu(voice: Voice) -> None:
-    wave = torch.from_numpy(voice(22050, 0.5))
-    front_end = FrontEnd(AudioSettings())
-    linear, mel = front_end.features(wave)
-    on_gpu = front_end.cuda().features(wave.cuda())
-    torch.testing.assert_close(on_gpu[0].cpu(), linear, atol=1e-4, rtol=0)
-    torch.testing.assert_close(on_gpu[1].cpu(), mel, atol=1e-4, rtol=0)
