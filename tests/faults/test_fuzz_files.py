@@ -110,7 +110,7 @@ def test_audio(fuzz: Fuzz, tmp_path: Path) -> None:
             except ValueError as error:
                 one_line(error, path)
         try:
-            prepare_clip(path, file, 20.0, 8000)
+            prepare_clip(path, file, "key", 20.0, 8000)
         except Rejected as error:
             one_line(error)
         assert {p.name for p in tmp_path.iterdir()} <= {"a.wav", "a.flac"}
