@@ -27,6 +27,7 @@ from tacoskip.config_checks import (
 )
 from tacoskip.data.settings import AugmentSettings, DataSettings
 from tacoskip.files import write_whole
+from tacoskip.messages import without_secrets
 from tacoskip.models.settings import (
     CBHGSettings,
     CBHGSizes,
@@ -156,13 +157,13 @@ def load_arguments(pairs: list[str]) -> Config:
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved settings as plain yaml."""
-    write_whole(path, _dumped(to_dict(config)))
+    write_whole(path, _dumped(public_dict(config)))
 
 
 def to_yaml(config: Config) -> str:
     """Return the settings of the config's task as yaml: a recipe that stands on no other."""
     others = [name for task, names in SECTIONS.items() if task != config.task for name in names]
-    return _dumped({k: v for k, v in to_dict(config).items() if k not in others})
+    return _dumped({k: v for k, v in public_dict(config).items() if k not in others})
 
 
 def _dumped(values: dict[str, Any]) -> str:
@@ -200,6 +201,16 @@ def from_dict(
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as nested dicts of plain values."""
     return asdict(config)
+
+
+def public_dict(config: Config) -> dict[str, Any]:
+    """Return `to_dict` without the secrets in addresses: what may be stored and shown."""
+    values = to_dict(config)
+    for section in (values, values["data"], values["train"]):
+        for key in ("run", "root", "dir", "shards", "judge"):
+            if key in section:
+                section[key] = without_secrets(section[key])
+    return values
 
 
 def _check(config: Config) -> None:

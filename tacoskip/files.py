@@ -22,7 +22,7 @@ LOCK = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)  # a file system without them
 
 
-class FolderInUse(RuntimeError):
+class FolderInUse(ValueError):
     """Another process writes to a folder; the message names it."""
 
 
@@ -35,7 +35,11 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     Raises FolderInUse with the holder's process, machine and time.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder) / LOCK, "a+", encoding="utf-8", errors="replace") as file:
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)  # the file is emptied
+
+    with open(Path(folder) / LOCK, "a+", errors="replace", opener=opener) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

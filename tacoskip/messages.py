@@ -1,5 +1,6 @@
 """Parts of messages: the nearest known name, human units, values that JSON can hold."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import isfinite
@@ -16,6 +17,11 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return "; did you mean 'X'?", or "" when no known name is near."""
     near = nearest_name(name, known, cutoff)
     return f"; did you mean '{near}'?" if near else ""
+
+
+def without_secrets(place: str) -> str:
+    """Return an address without user, password and query, which may hold a token."""
+    return re.sub(r"://[^/\s@]*@", "://", place.partition("?")[0]) if "://" in place else place
 
 
 def human_duration(seconds: float) -> str:

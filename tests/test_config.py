@@ -14,6 +14,7 @@ from tacoskip.config import (
     load_config,
     save_config,
     to_dict,
+    to_yaml,
     with_block,
 )
 from tacoskip.data.settings import DataSettings
@@ -227,6 +228,7 @@ def test_value_out_of_bounds_is_refused(pair: str) -> None:
         ("audio.f_max=9000", "audio: expected 0 <= f_min < f_max <= 4000 Hz"),
         ("audio.preemphasis=1", "audio: expected preemphasis below 1, got 1"),
         ("griffin_lim.sharpening=0", "griffin_lim: expected sharpening"),
+        ("griffin_lim.iterations=1000000000", "griffin_lim: expected iterations of at most 1000"),
         ("audio.window_ms=.inf", "audio: "),
         ("data.root=${nowhere}", "'data.root': expected plain values, got an interpolation"),
     ],
@@ -370,6 +372,17 @@ def test_damaged_saved_config_is_refused(tmp_path: Path, text: str, message: str
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_secrets_of_an_address_are_not_stored(tmp_path: Path) -> None:
+    address = "https://ann:hidden@example.org/a/b?token=hidden"
+    config = load_config("smoke", [f"data.root={address}", "data.shards=s3://key:hidden@bucket/a"])
+    assert config.data.root == address, "as given, for this process"
+    save_config(config, tmp_path / "config.yaml")
+    stored = load_saved(tmp_path / "config.yaml")
+    assert "hidden" not in (tmp_path / "config.yaml").read_text() + to_yaml(config)
+    assert stored.data.root == "https://example.org/a/b"
+    assert stored.data.shards == "s3://bucket/a"
 
 
 def test_missing_saved_config_is_refused(tmp_path: Path) -> None:

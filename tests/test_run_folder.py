@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tacoskip.run_folder import (
     config_of,
     find_checkpoint,
     load_checkpoint,
+    open_run,
     save_checkpoint,
 )
 
@@ -153,6 +155,52 @@ def test_a_compressed_checkpoint_is_none(tmp_path: Path) -> None:
             packed.writestr(name, whole.read(name))
     with pytest.raises(RunError, match="damaged or not"):
         load_checkpoint(tmp_path / "b.pt")
+
+
+def test_a_pickle_and_a_zip_in_one_file_is_no_checkpoint(tmp_path: Path) -> None:
+    """Torch would read the pickle in front, the checksums are those of the zip behind."""
+    save_checkpoint(checkpoint(), tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    torch.save(vars(checkpoint()), tmp_path / "b.pt", _use_new_zipfile_serialization=False)
+    front = (tmp_path / "b.pt").read_bytes()
+    for content in (front + whole, whole + whole, whole[:4] + whole):
+        (tmp_path / "c.pt").write_bytes(content)
+        with pytest.raises(RunError, match="damaged or not"):
+            load_checkpoint(tmp_path / "c.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
+    from tacoskip.loading import load
+
+    found = checkpoint()
+    found.weights["encoder.embedding.weight"][3, 1] = value
+    save_checkpoint(found, tmp_path / "a.pt")
+    with pytest.raises(RunError, match=r"a\.pt: expected finite weights.*encoder\.embedding"):
+        load(tmp_path / "a.pt", "cpu")
+
+
+def test_readers_never_meet_a_checkpoint_that_training_deletes(tmp_path: Path) -> None:
+    """A checkpoint a step with train.keep=1, and readers that open the newest."""
+    small = Checkpoint({}, ["a"], 3, 1.0, 0, {"a": torch.zeros(50_000)}, {})
+    folder, done = tmp_path / "run" / "checkpoints", threading.Event()
+    save_checkpoint(small, folder / "step-00000000.pt")
+
+    def write() -> None:
+        for step in range(1, 1000):
+            save_checkpoint(small, folder / f"step-{step:08d}.pt")
+            (folder / f"step-{step - 1:08d}.pt").unlink()
+            if done.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(150):
+            assert open_run(tmp_path / "run")[1].n_symbols == 3
+    finally:
+        done.set()
+        writer.join()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ class AudioSettings:
 class GriffinLimSettings:
     """How magnitudes become a wave (docs/explanation/audio.md: measurements)."""
 
-    iterations: int = setting(10, "Iterations of fast Griffin-Lim.")
+    iterations: int = setting(10, "Iterations of fast Griffin-Lim.", most=1000)
     sharpening: float = setting(
         1.2, "Power that predicted magnitudes are raised to (Tacotron: 1.2).", above=0
     )

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.utterance import find_inside
 from tacoskip.files import open_regular
+from tacoskip.messages import without_secrets
 
 if TYPE_CHECKING:
     from requests import Session
@@ -35,8 +36,8 @@ def is_remote(place: str) -> bool:
 
 
 def without_query(source: str) -> str:
-    """Return an address without its query, which may hold a token."""
-    return source.partition("?")[0] if is_remote(source) else source
+    """Return an address without user, password and query, which may hold a token."""
+    return without_secrets(source)
 
 
 def file_of(place: str, name: str) -> str:

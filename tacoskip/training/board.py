@@ -1,7 +1,6 @@
 """TensorBoard events of a run, its samples, and the last values of the probes (`probes.json`)."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
 from tacoskip.files import write_whole
+from tacoskip.messages import plain_values
 from tacoskip.probes import pictures as probe_pictures
 from tacoskip.probes.activity import ActivityProbe
 from tacoskip.probes.lesions import lesions
@@ -79,7 +79,9 @@ class Board:
             self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
 
     def _files(self) -> list[Path]:
-        return list(self.run.glob(f"events.out.tfevents.*{SUFFIX}"))
+        """The run's own event files; what a link leads to is none."""
+        files = self.run.glob(f"events.out.tfevents.*{SUFFIX}")
+        return [path for path in files if not path.is_symlink()]
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -138,7 +140,9 @@ class Board:
 
     def _save_probed(self) -> None:
         """Write probes.json; numbers that are not finite become null."""
-        write_whole(self.run / "probes.json", json.dumps(_finite(self.probed), indent=1) + "\n")
+        write_whole(
+            self.run / "probes.json", json.dumps(plain_values(self.probed), indent=1) + "\n"
+        )
 
     def speech(self, name: str, wave: NDArray[np.float32], sample_rate: int, step: int) -> None:
         """Write a wave (N,), also as a file in the run's samples."""
@@ -177,11 +181,3 @@ class Board:
         """Close the file. `save` reports what could not be written."""
         with suppress(OSError):
             self.writer.file_writer.close()  # type: ignore[attr-defined]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

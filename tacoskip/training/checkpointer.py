@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tacoskip.config import Config, to_dict
+from tacoskip.config import Config, public_dict, to_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.run_folder import (
     Checkpoint,
@@ -73,7 +73,7 @@ class Checkpointer:
     def _save(self, name: str, training: dict[str, Any]) -> None:
         task = self.task
         checkpoint = Checkpoint(
-            config=to_dict(self.config),
+            config=public_dict(self.config),
             speakers=task.speakers,
             n_symbols=task.n_symbols,
             frames_per_symbol=task.frames_per_symbol,

@@ -4,9 +4,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,9 @@ from torch import Tensor
 from tacoskip.config import Config
 from tacoskip.data.loading import Batch
 from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.files import folder_lock
 from tacoskip.probes.gradients import GradientProbe
+from tacoskip.run_folder import refuse_links
 from tacoskip.training import schedule
 from tacoskip.training.checkpointer import Checkpointer, shared_settings
 from tacoskip.training.cuda_graph import graphed_gradients
@@ -57,13 +60,12 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     set_tf32(settings.precision != "fp32")
-    with one_line_errors():
+    with ExitStack() as stack, one_line_errors():
         accelerator = start_accelerator(precision, cpu=not cuda)
         processes = Processes(accelerator.device)
-        reporter = Reporter(config, processes.main, on_progress)
-        with closing(reporter):
-            trainer = Trainer(config, accelerator, processes, reporter)
-            signal = trainer.run()
+        reporter = stack.enter_context(closing(Reporter(config, processes.main, on_progress)))
+        trainer = Trainer(config, accelerator, processes, reporter, stack)
+        signal = trainer.run()
         processes.shut_down()
     if signal:
         raise KeyboardInterrupt(signal)
@@ -76,7 +78,12 @@ class Trainer:
     summary: dict[str, Any]
 
     def __init__(
-        self, config: Config, accelerator: Accelerator, processes: Processes, reporter: Reporter
+        self,
+        config: Config,
+        accelerator: Accelerator,
+        processes: Processes,
+        reporter: Reporter,
+        stack: ExitStack,
     ) -> None:
         self.accelerator, self.processes, self.settings = accelerator, processes, config.train
         self.reporter, self.log, device = reporter, reporter.log, processes.device
@@ -100,6 +107,9 @@ class Trainer:
         )
         self.checkpointer = Checkpointer(task, state, processes, self.log)
         seed_process(config.seed, processes.rank, 0)
+        if processes.main:
+            stack.enter_context(folder_lock(config.run))
+            refuse_links(Path(config.run))
         resumed = self.checkpointer.resume()
         if config.from_run and not resumed:
             start = processes.broadcast(load_start(config) if processes.main else None)

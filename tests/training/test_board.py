@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,19 @@ def test_events_after_the_saved_sizes_are_cut_off(tmp_path: Path) -> None:
     assert stranger.read_bytes() == b"not ours"
     stranger.unlink()
     assert scalars(tmp_path) == [(1, 1.0), (2, 3.0)]
+
+
+def test_a_clock_set_back_hides_no_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(tmp_path)
+    board.scalars("train", {"loss": 1.0}, 1)
+    saved = board.save()
+    board.close()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 2 * 86_400)
+    again = Board(tmp_path, resumed=1, saved=saved)
+    again.scalars("train", {"loss": 2.0}, 2)
+    again.close()
+    assert scalars(tmp_path) == [(1, 1.0), (2, 2.0)]
 
 
 def test_saving_reports_an_event_that_cannot_be_written(
