@@ -55,7 +55,10 @@ def loop(attention: str) -> Case:
 
 CASES: dict[type[nn.Module], list[Case]] = {
     SameConv1d: [(lambda: SameConv1d(16, 32, 4), frames(16, masked=False))],
-    MaskedConv1d: [(lambda: MaskedConv1d(16, 32, 3, groups=2), frames(16))],
+    MaskedConv1d: [
+        (lambda: MaskedConv1d(16, 32, 3, groups=2), frames(16)),
+        (lambda: MaskedConv1d(16, 32, 3, dilation=4), frames(16)),
+    ],
     MaskedBatchNorm1d: [
         (lambda: MaskedBatchNorm1d(32), frames(32)),
         (lambda: MaskedBatchNorm1d(48, relu=True), frames(48)),

@@ -4,7 +4,6 @@ from torch.nn import functional
 
 from tacoskip.blocks.skips.fixed import NoSkip
 from tacoskip.blocks.topologies.base import Make, Mixing
-from tacoskip.blocks.unit import Branch
 
 
 class AttentionResidual(Mixing):
@@ -19,9 +18,7 @@ class AttentionResidual(Mixing):
     joins, joins_reason = (NoSkip,), "its attention joins the outputs of its units"
 
     def __init__(self, channels: int, depth: int, make: Make):
-        super().__init__()
-        for _ in range(depth):
-            self.units.append(Branch(make.transform(channels, channels)))
+        super().__init__(make.branches(channels, depth))
         self.queries = nn.ParameterList(torch.zeros(channels) for _ in range(depth))
 
     def mix(self, layer: int, outputs: list[Tensor], mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Base class of topologies: which units of a stack see which outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tacoskip.blocks.part import Part
 from tacoskip.blocks.skips.base import Skip
 from tacoskip.blocks.transforms.base import Transform
-from tacoskip.blocks.unit import BaseUnit
+from tacoskip.blocks.unit import BaseUnit, Branch
 from tacoskip.masks import clear_padding
 
 
@@ -21,6 +21,10 @@ class Make:
     transform: Callable[[int, int], Transform]
     skip: Callable[[int, int], Skip]
     widens: bool = False
+
+    def branches(self, channels: int, depth: int) -> list[BaseUnit]:
+        """Return `depth` units of the transform alone, which a topology joins itself."""
+        return [Branch(self.transform(channels, channels)) for _ in range(depth)]
 
 
 class Topology(Part, ABC):
@@ -39,9 +43,9 @@ class Topology(Part, ABC):
     joins_reason: ClassVar[str] = ""
     growth: ClassVar[int] = 0
 
-    def __init__(self) -> None:
+    def __init__(self, units: Iterable[BaseUnit] = ()) -> None:
         super().__init__()
-        self.units: list[BaseUnit] = nn.ModuleList()  # type: ignore[assignment]
+        self.units: list[BaseUnit] = nn.ModuleList(units)  # type: ignore[assignment]
 
     @abstractmethod
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

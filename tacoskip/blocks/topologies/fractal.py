@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.skips.fixed import NoSkip
 from tacoskip.blocks.topologies.base import Make, Topology
-from tacoskip.blocks.unit import BaseUnit, Branch
+from tacoskip.blocks.unit import BaseUnit
 from tacoskip.masks import clear_padding
 
 
@@ -26,13 +26,11 @@ class Fractal(Topology):
     def __init__(
         self, channels: int, depth: int, make: Make, *, columns: int = 3, drop: float = 0.15
     ):
-        super().__init__()
+        super().__init__(make.branches(channels, depth))
         self.drop, self.fractals = drop, list[int]()
-        while depth > len(self.units):
-            rest = depth - len(self.units)
-            self.fractals.append(min(columns, (rest + 1).bit_length() - 1))
-            for _ in range(2 ** self.fractals[-1] - 1):
-                self.units.append(Branch(make.transform(channels, channels)))
+        while depth:
+            self.fractals.append(min(columns, (depth + 1).bit_length() - 1))
+            depth -= 2 ** self.fractals[-1] - 1
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x, units = clear_padding(x, mask), iter(self.units)

@@ -4,7 +4,6 @@ from torch.nn import functional
 
 from tacoskip.blocks.skips.fixed import NoSkip
 from tacoskip.blocks.topologies.base import Make, Topology
-from tacoskip.blocks.unit import Branch
 from tacoskip.masks import clear_padding
 
 Weights = tuple[Tensor, Tensor, Tensor]
@@ -22,10 +21,8 @@ class Hyper(Topology):
     joins, joins_reason = (NoSkip,), "its streams join the outputs of its units"
 
     def __init__(self, channels: int, depth: int, make: Make, *, streams: int = 4):
-        super().__init__()
+        super().__init__(make.branches(channels, depth))
         self.streams = streams
-        for _ in range(depth):
-            self.units.append(Branch(make.transform(channels, channels)))
         first = functional.one_hot(torch.arange(depth) % streams, streams).float()
         self.read = nn.Parameter(first)
         self.write = nn.Parameter(torch.ones(depth, streams))

@@ -3,7 +3,6 @@ from torch import Tensor
 
 from tacoskip.blocks.skips.fixed import Add
 from tacoskip.blocks.topologies.base import Make, Topology
-from tacoskip.blocks.unit import Branch
 from tacoskip.masks import clear_padding
 
 
@@ -17,12 +16,10 @@ class Momentum(Topology):
     joins, joins_reason = (Add,), "its velocity is added"
 
     def __init__(self, channels: int, depth: int, make: Make, *, momentum: float = 0.9):
-        super().__init__()
+        super().__init__(make.branches(channels, depth))
         if not 0 < momentum < 1:
             raise ValueError(f"expected momentum between 0 and 1, got {momentum}")
         self.momentum = momentum
-        for _ in range(depth):
-            self.units.append(Branch(make.transform(channels, channels)))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.run(x, mask)[0]

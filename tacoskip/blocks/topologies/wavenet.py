@@ -3,7 +3,6 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.skips.fixed import NoSkip
 from tacoskip.blocks.topologies.base import Make, Mixing
-from tacoskip.blocks.unit import Branch
 
 
 class WaveNet(Mixing):
@@ -18,9 +17,7 @@ class WaveNet(Mixing):
     joins, joins_reason = (NoSkip,), "it sums the outputs of its units itself"
 
     def __init__(self, channels: int, depth: int, make: Make):
-        super().__init__()
-        for _ in range(depth):
-            self.units.append(Branch(make.transform(channels, channels)))
+        super().__init__(make.branches(channels, depth))
         self.to_skip = nn.ModuleList(nn.Linear(channels, channels) for _ in range(depth))
         self.out = nn.Linear(channels, channels) if depth else None
 
