@@ -1,12 +1,13 @@
 """Compiling the kernels, and their structures."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from tacoskip.kernels import cpu
-from tacoskip.kernels.cpu import attention_loop, batch_norm, gru
+from tacoskip.kernels.cpu import attention_loop, batch_norm, gru, l1
 from tacoskip.kernels.cpu.networks import PREFIX, has_kernels
 
 
@@ -18,6 +19,7 @@ def test_structures_have_the_fields_of_the_kernels(dtype: torch.dtype) -> None:
         "gru": gru.FIELDS,
         "loop": attention_loop.FIELDS,
         "norm": batch_norm.FIELDS,
+        "l1": l1.FIELDS,
     }
     for name, names in fields.items():
         assert getattr(cpu.library(), f"{PREFIX[dtype]}_{name}_size")() == 8 * len(names)
@@ -52,3 +54,21 @@ def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     written = built.stat().st_mtime_ns
     assert cpu._load.__wrapped__()[0] is not None
     assert built.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("size", [0, 5000, -1])
+def test_damaged_library_is_compiled_again(
+    size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """To load one that is cut short would end the process by SIGBUS."""
+    if cpu.library() is None:
+        pytest.skip(cpu.missing())
+    monkeypatch.setattr(cpu, "TUNED", ((),))
+    monkeypatch.setattr(cpu, "FLAGS", ("-O0",))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = shutil.which("cc") or shutil.which("gcc") or "clang"
+    built = cpu._compile(compiler)
+    whole = built.read_bytes()
+    built.write_bytes(whole[:size] if size >= 0 else whole[:-1] + b"x")
+    assert cpu._compile(compiler) == built and built.read_bytes() == whole
+    assert list(built.parent.iterdir()) == [built]

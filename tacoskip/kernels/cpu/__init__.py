@@ -2,7 +2,7 @@
 
 Where there is no C compiler, or with TACOSKIP_KERNELS=0, `library()` is None, `missing()` says why,
 and everything runs in torch with the same results to rounding. The compiled library lies in the
-user's cache, named by source, compiler and processor.
+user's cache, named by source, compiler and processor, and by its own contents.
 """
 
 import ctypes
@@ -88,31 +88,24 @@ def _compile(compiler: str) -> Path:
     sources = [path.read_bytes() for path in (*SOURCES, *HEADERS)]
     parts = [*sources, repr((FLAGS, LINK, TUNED, OPENMP)).encode(), version, _processor()]
     shared = (OPENMP,) if b"Free Software Foundation" in version and sys.platform == "linux" else ()
-    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    folder = _cache()
-    done = folder / f"kernels-{key}.so"
-    if done.is_file():
-        return done
+    name, folder = f"kernels-{_digest(*parts)}", _cache()
+    for found in folder.glob(f"{name}-*.so"):
+        if found.stem == f"{name}-{_digest(found.read_bytes())}":
+            return found
+        found.unlink(missing_ok=True)  # cut short, say by a full disk: to run it would end the process
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        built = Path(scratch) / done.name
+        built = Path(scratch) / "kernels.so"
         for tuned in TUNED:
-            command = [
-                compiler,
-                *FLAGS,
-                *tuned,
-                *shared,
-                *LINK,
-                *map(str, SOURCES),
-                "-o",
-                str(built),
-            ]
+            flags = [*FLAGS, *tuned, *shared, *LINK]
+            command = [compiler, *flags, *map(str, SOURCES), "-o", str(built)]
             result = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
             if result.returncode == 0:
-                break
-        else:
-            raise OSError(result.stderr.decode(errors="replace"))
-        built.replace(done)
-    return done
+                return built.replace(folder / f"{name}-{_digest(built.read_bytes())}.so")
+        raise OSError(result.stderr.decode(errors="replace"))
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _cache() -> Path:
