@@ -78,10 +78,11 @@ def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths
     too short for its text adds nothing; training names it at the start.
     """
     count = symbol_lengths.sum().clamp(min=1)
-    # One transfer: CTC needs both lengths on the CPU.
-    lengths, symbol_lengths = torch.stack([lengths, symbol_lengths]).cpu()
+    # One transfer: torch takes both lengths, and cuDNN the symbols, from the CPU.
+    on_host = torch.cat([lengths[:, None], symbol_lengths[:, None], symbols], 1).cpu()
+    lengths, symbol_lengths, symbols = on_host[:, 0], on_host[:, 1], on_host[:, 2:]
     if torch.are_deterministic_algorithms_enabled():
-        log_probs, symbols = log_probs.cpu(), symbols.cpu()  # CUDA's backward is not deterministic
+        log_probs = log_probs.cpu()  # CUDA's backward is not deterministic
     losses = functional.ctc_loss(
         *(log_probs.transpose(0, 1), symbols, lengths, symbol_lengths),
         reduction="none",

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacoskip.kernels.cpu.networks import call, has_kernels, operator
+from tacoskip.kernels.cpu.networks import Argument, call, has_kernels, operator
 
 FIELDS = ("failed", "rows", "channels", "x", "target", "norms", "signs")
 
@@ -16,8 +16,8 @@ FIELDS = ("failed", "rows", "channels", "x", "target", "norms", "signs")
 def _forward(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Norms (B, T) in float32 of x - target, and its signs (B, T, C), 0 where it is NaN."""
     norms, signs = target.new_empty(x.shape[:2]), torch.empty_like(x)
-    sizes = {"rows": norms.numel(), "channels": x.shape[2]}
-    inputs = {**sizes, "x": x, "target": target}
+    inputs: dict[str, Argument] = {"rows": norms.numel(), "channels": x.shape[2]}
+    inputs |= {"x": x, "target": target}
     call("l1_forward", x.dtype, FIELDS, inputs, {"norms": norms, "signs": signs})
     return norms, signs
 
