@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tacoskip.data.batches import TrainBatches
 from tacoskip.training import schedule
@@ -32,10 +33,9 @@ class WeightAverage:
     def update(self, model: nn.Module, step: int) -> None:
         values = model.state_dict()
         floating = [name for name, value in values.items() if value.is_floating_point()]
-        torch._foreach_lerp_(
-            [self.weights[name] for name in floating],
-            [values[name] for name in floating],
-            1 - min(self.decay, (1 + step) / (10 + step)),
+        average = get_ema_multi_avg_fn(min(self.decay, (1 + step) / (10 + step)))
+        average(
+            [self.weights[name] for name in floating], [values[name] for name in floating], step
         )
         for name in values.keys() - floating:
             self.weights[name].copy_(values[name])

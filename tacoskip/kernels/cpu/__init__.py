@@ -92,7 +92,8 @@ def _compile(compiler: str) -> Path:
     for found in folder.glob(f"{name}-*.so"):
         if found.stem == f"{name}-{_digest(found.read_bytes())}":
             return found
-        found.unlink(missing_ok=True)  # cut short, say by a full disk: to run it would end the process
+        # It was cut short, by a full disk for instance: to run it would end the process.
+        found.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "kernels.so"
         for tuned in TUNED:
