@@ -8,10 +8,12 @@ from typing import Any
 import yaml
 
 from tacoskip.config_checks import ConfigError
+from tacoskip.files import read_regular
 from tacoskip.messages import nearest
 
 Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
 
+LARGEST = 1 << 20  # bytes
 MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
 
 
@@ -84,7 +86,7 @@ def recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a yaml file of settings: plain values, no objects, nothing looked up elsewhere."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, LARGEST).decode()
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:

@@ -288,6 +288,7 @@ def test_missing_recipe_file_is_refused() -> None:
         ("a: &a [*a]", "not a yaml of settings"),
         ("a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{9 * f'*a{n - 1},'}]\n" for n in range(1, 9)),
          "expected at most 16 aliases"),
+        ("a: x" + " " * (1 << 20), "expected at most 1,048,576 bytes"),
         ("a: " + 3000 * "[" + 3000 * "]", "nested too deep"),
         ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tacoskip.audio import ffmpeg
-from tacoskip.files import write_whole
+from tacoskip.audio.cut import is_cut_short
+from tacoskip.files import open_regular, raised_limit, write_whole
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -37,6 +38,9 @@ _UNKNOWN_SIZE = 0x7FFFF000
 _SAMPLES_A_BYTE = 10_000
 _RATES = (1_000, 1_000_000)
 LOUDEST = 1e10
+MOST_SAMPLES = 1 << 28  # of all channels that are held in memory at once; 1.7 hours at 44.1 kHz
+LARGEST_FILE = 1 << 40  # bytes
+CANCELLED = 1e-4  # of a channel's power that mixing must leave: -40 dB
 
 
 def read_audio(
@@ -96,6 +100,8 @@ def _blocks(
     Raises ValueError, which names `path`, where samples are not finite or fewer than promised.
     """
     promised, read, samples = sound.frames, 0, None
+    check_size(path, min(size, promised), sound.channels)
+    cancelled = False
     while samples is None or len(samples):
         samples = sound.read(size, dtype="float32", always_2d=True)
         broken = broken_samples(samples)
@@ -103,11 +109,36 @@ def _blocks(
             counted = f"{broken} of {len(samples)}"
             raise ValueError(f"{path}: expected finite samples, got {counted} NaN or infinite")
         read += len(samples)
-        yield samples.mean(axis=1, dtype=np.float32)
+        mono = samples.mean(axis=1, dtype=np.float32)
+        if not cancelled and channels_cancel(samples, mono):
+            cancelled = True
+            warnings.warn(
+                f"{path}: its channels have opposite phases, mixed to mono they cancel each other; "
+                "keep one of them",
+                stacklevel=3,
+            )
+        yield mono
     # An mp3 header counts the encoder's delay, or guesses from the bit rate.
     tolerated = promised // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
     if read < promised - tolerated:
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {read}")
+
+
+def check_size(path: str | PathLike[str], frames: int, channels: int) -> None:
+    """Raise ValueError when a file's samples are too many to hold in memory at once."""
+    if frames * channels > raised_limit(MOST_SAMPLES):
+        raise ValueError(
+            f"{path}: too long to be read at once, expected at most {MOST_SAMPLES:,} samples, got "
+            f"{frames * channels:,} (TACOSKIP_LIMITS=10 allows ten times as many)"
+        )
+
+
+def channels_cancel(samples: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
+    """Whether samples (N, channels) have opposite phases: their mix (N,) is next to nothing."""
+    if samples.shape[1] == 1:
+        return False
+    loudest = np.square(samples, dtype=np.float64).sum(axis=0).max(initial=0.0)
+    return bool(np.square(mono, dtype=np.float64).sum() < CANCELLED * loudest)
 
 
 def broken_samples(samples: NDArray[np.float32]) -> int:
@@ -170,16 +201,20 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
         # To open a pipe would wait for who may never write.
         raise ValueError(f"{path}: expected an audio file, got a pipe or device")
     try:
-        file.open("rb").close()  # an OSError says more than libsndfile
+        with open_regular(file, LARGEST_FILE) as stream:  # an OSError says more than libsndfile
+            size = file.stat().st_size
+            cut = is_cut_short(stream, size)
     except OSError as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
-    if file.stat().st_size == 0:
+    if size == 0:
         raise ValueError(f"{path}: the file is empty")
+    if cut:
+        raise ValueError(f"{path}: cut short, it ends before its header says")
     if ffmpeg.needs_ffmpeg(file):
         with ffmpeg.decoded(file) as wav, _open(str(wav), path, wav.stat().st_size) as sound:
             yield sound
     else:
-        with _open(os.fsencode(path), path, file.stat().st_size) as sound:
+        with _open(os.fsencode(path), path, size) as sound:
             yield sound
 
 

@@ -22,9 +22,13 @@ TRIM_DB = 40.0  # silence at the ends is this far below the loudest part
 MARGIN_MS = 50.0  # of it that is kept
 LEVEL_DB = -26.0  # RMS below full scale of a prepared clip
 PEAK = 0.99
-LONGEST_PAGE = 27 + 255 + 255 * 255  # of an ogg stream
 # What reading raises says which reason it is.
-REASONS = {"cut short": "truncated", "no samples": "empty", "is empty": "empty"}
+REASONS = {
+    "cut short": "truncated",
+    "no samples": "empty",
+    "is empty": "empty",
+    "too long": "too_long",
+}
 
 LEAST_CLIPS = 20  # fewer do not tell which speaking rates are usual
 FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
@@ -82,18 +86,17 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     libsndfile reads a truncated file as a shorter one, so the length the header promises is held
     against what came. A file far beyond `max_seconds` is refused before its samples are read.
     """
-    from tacoskip.audio.io import open_audio
+    from tacoskip.audio.io import check_size, open_audio
 
     if not os.path.isfile(path):
         raise Rejected("missing", "not a file" if os.path.exists(path) else "no such file")
     try:
-        if ogg_is_cut_short(path):
-            raise ValueError("the ogg stream is cut short: it has no last page")
         with open_audio(path) as sound:
             frames, rate = sound.frames, sound.samplerate
             if frames / rate > 2 * max_seconds + 10:
                 detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
                 raise Rejected("too_long", detail)
+            check_size(path, frames, sound.channels)
             samples = sound.read(frames, dtype="float32", always_2d=True)
         if len(samples) < frames:
             raise ValueError(f"cut short, expected {frames} samples, got {len(samples)}")
@@ -102,23 +105,6 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
         reason = next((code for phrase, code in REASONS.items() if phrase in detail), "undecodable")
         raise Rejected(reason, detail) from error
     return samples, rate
-
-
-def ogg_is_cut_short(path: Path) -> bool:
-    """Whether an ogg stream lacks its last page, whole and flagged so (RFC 3533, section 6).
-
-    libsndfile reads such a file as a shorter one. A wav is checked by `tacoskip.audio`, flac and
-    mp3 fail in decoding.
-    """
-    with path.open("rb") as stream:
-        if stream.read(4) != b"OggS":
-            return False
-        stream.seek(max(0, path.stat().st_size - LONGEST_PAGE))
-        tail = stream.read()
-    page = tail[tail.rfind(b"OggS") :]
-    if len(page) < 27 or not page[5] & 4 or len(page) < 27 + page[26]:
-        return True
-    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:
@@ -135,9 +121,13 @@ def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArra
     """Mix samples (N, channels), resample them and take their offset away: (N,)."""
     import soxr
 
+    from tacoskip.audio.io import channels_cancel
+
     if len(samples) < MIN_SECONDS * rate:
         raise Rejected("too_short", f"{len(samples) / rate:.2f} s, at least {MIN_SECONDS} s")
     wave = samples.mean(axis=1, dtype=np.float64).astype(np.float32)
+    if channels_cancel(samples, wave):
+        raise Rejected("opposite_phase", "its channels cancel each other: keep one of them")
     if rate != wanted_rate:
         wave = soxr.resample(wave, rate, wanted_rate)
     centred: NDArray[np.float32] = wave - wave.mean(dtype=np.float64).astype(np.float32)

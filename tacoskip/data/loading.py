@@ -107,8 +107,8 @@ class Loader:
         """
         for utterance in utterances:
             if utterance.speaker not in self.speakers:
-                known, got = ", ".join(self.speakers), repr(utterance.speaker)
-                raise ValueError(f"{utterance.id}: expected a speaker of {known}, got {got}")
+                names, got = ", ".join(self.speakers), repr(utterance.speaker)
+                raise ValueError(f"{utterance.id}: expected a speaker of {names}, got {got}")
         features = self.features(utterances, key)
         symbols = [
             _named(utterance, self._symbols, utterance.normalized) for utterance in utterances

@@ -17,7 +17,7 @@ from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS, assign_splits, rank
 from tacoskip.data.storage import is_remote
 from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
-from tacoskip.files import write_whole
+from tacoskip.files import folder_lock, write_whole
 from tacoskip.settings import check
 
 DOWNLOADS = Path("data/downloads")
@@ -64,7 +64,11 @@ def prepare(
     corpus = find_corpus(data.corpus)
     check_settings(data, corpus)
     progress = progress or (lambda done, total, note: None)
-    root = Path(data.root) if data.root else corpus.fetch(downloads, data, progress)
+    if data.root:
+        root = Path(data.root)
+    else:
+        with folder_lock(downloads / f".{corpus.name}"):
+            root = corpus.fetch(downloads, data, progress)
     if not root.is_dir():
         raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
     root = root.resolve()
@@ -74,26 +78,10 @@ def prepare(
         notes.warnings.append(f"data.corpus={data.corpus} is code from {file}")
     directory = prepared_dir(config)
     try:
-        (directory / "audio").mkdir(parents=True, exist_ok=True)
-        rows, done = check_clips(utterances, directory, config, jobs, progress)
-        kept = _kept(rows, notes)
-        ids = {row["id"] for row in kept}
-        clips = [utterance for utterance in utterances if utterance.id in ids]
-        split_of = _split(clips, directory / "report.json", data, notes)
-        notes.warnings += common_warnings(kept, config.audio.sample_rate)
-        report = PrepareReport(
-            kept=len(kept),
-            seconds=round(sum(row["seconds"] for row in kept), 3),
-            dir=directory,
-            done=done,
-            speakers=sorted({row["speaker"] for row in kept}),
-            splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
-            dropped=notes.dropped,
-            warnings=notes.warnings,
-            licence=corpus.licence,
-            citation=corpus.citation,
-        )
-        _write(report, kept, split_of, config)
+        with folder_lock(directory):
+            (directory / "audio").mkdir(exist_ok=True)
+            rows, done = check_clips(utterances, directory, config, jobs, progress)
+            report = _report(corpus, config, directory, utterances, rows, done, notes)
     except (FileExistsError, NotADirectoryError) as error:
         raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
     except OSError as error:  # the disk is full
@@ -108,10 +96,33 @@ def prepare(
     return report
 
 
-def _write(
-    report: PrepareReport, kept: list[Row], split_of: dict[str, str], config: CorpusConfig
-) -> None:
+def _report(
+    corpus: Corpus,
+    config: CorpusConfig,
+    directory: Path,
+    utterances: list[Utterance],
+    rows: list[Row],
+    done: int,
+    notes: Notes,
+) -> PrepareReport:
     """Write a manifest for each split, then report.json, which marks the folder as prepared."""
+    kept = _kept(rows, notes)
+    ids = {row["id"] for row in kept}
+    clips = [utterance for utterance in utterances if utterance.id in ids]
+    split_of = _split(clips, directory / "report.json", config.data, notes)
+    notes.warnings += common_warnings(kept, config.audio.sample_rate)
+    report = PrepareReport(
+        kept=len(kept),
+        seconds=round(sum(row["seconds"] for row in kept), 3),
+        dir=directory,
+        done=done,
+        speakers=sorted({row["speaker"] for row in kept}),
+        splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
+        dropped=notes.dropped,
+        warnings=notes.warnings,
+        licence=corpus.licence,
+        citation=corpus.citation,
+    )
     for split in SPLITS:
         chosen = [row for row in kept if split_of.get(row["id"]) == split]
         lines = [{name: row[name] for name in MANIFEST} for row in chosen]
@@ -124,6 +135,7 @@ def _write(
         "split_of": split_of,
     }
     write_whole(report.dir / "report.json", json.dumps(content, indent=1))
+    return report
 
 
 def read_utterances(
@@ -137,7 +149,11 @@ def read_utterances(
     unique: dict[str, Utterance] = {}
     for utterance in utterances:
         try:
+            utterance.id.encode()
             find_inside(root, utterance.path)
+        except UnicodeEncodeError:
+            notes.drop(utterance.id, utterance.path, "bad_name", "a name that is not UTF-8")
+            continue
         except CorpusError as error:
             notes.drop(utterance.id, utterance.path, "leaves_corpus", str(error))
             continue

@@ -25,6 +25,7 @@ from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
 from tacoskip.data.storage import file_of, is_remote, read, without_query
+from tacoskip.files import raised_limit
 from tacoskip.messages import nearest
 from tacoskip.text.settings import TextSettings
 
@@ -155,9 +156,10 @@ class PreparedCorpus:
         content = read(file_of(self.place, name))
         try:
             unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            lines = unpack.decompress(content, LARGEST_MANIFEST)
+            lines = unpack.decompress(content, raised_limit(LARGEST_MANIFEST))
             if not unpack.eof:
-                raise ValueError(f"cut short, or more than {LARGEST_MANIFEST:,} bytes")
+                limit = f"{LARGEST_MANIFEST:,} bytes (TACOSKIP_LIMITS=10 allows ten times as many)"
+                raise ValueError(f"cut short, or more than {limit}")
             speakers = set(self.speakers)
             return [self._clip(json.loads(line), speakers) for line in lines.splitlines()]
         except (ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:

@@ -15,7 +15,7 @@ from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepared import PreparedCorpus, audio_name, packed, shard_name
 from tacoskip.data.split import SPLITS
-from tacoskip.files import whole_file, write_whole
+from tacoskip.files import folder_lock, whole_file, write_whole
 
 SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
 ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
@@ -35,26 +35,26 @@ def write_shards(
     report["settings"]["data"] |= {"root": "", "dir": "", "shards": ""}
     spans, shards = dict[str, list[int]](), list[Path]()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (folder / "report.json", *folder.glob("audio.*.tar")):
-            path.unlink(missing_ok=True)
-        while len(spans) < len(clips):
-            number = len(shards)
-            shards.append(folder / shard_name(number))
-            with whole_file(shards[-1]) as part, tarfile.open(part, "w") as tar:
-                for clip in clips[len(spans) :]:
-                    if tar.offset > shard_bytes:
-                        break
-                    spans[clip.id] = [number, *_append(tar, clip)]
-                    if progress:
-                        progress(len(spans), len(clips), "write shards")
-        for split in SPLITS:
-            rows = [
-                {name: getattr(clip, name) for name in MANIFEST} | {"span": spans[clip.id]}
-                for clip in getattr(corpus, split)
-            ]
-            write_whole(folder / f"{split}.jsonl.gz", packed(rows))
-        write_whole(folder / "report.json", json.dumps(report, indent=1))
+        with folder_lock(folder):
+            for path in (folder / "report.json", *folder.glob("audio.*.tar")):
+                path.unlink(missing_ok=True)
+            while len(spans) < len(clips):
+                number = len(shards)
+                shards.append(folder / shard_name(number))
+                with whole_file(shards[-1]) as part, tarfile.open(part, "w") as tar:
+                    for clip in clips[len(spans) :]:
+                        if tar.offset > shard_bytes:
+                            break
+                        spans[clip.id] = [number, *_append(tar, clip)]
+                        if progress:
+                            progress(len(spans), len(clips), "write shards")
+            for split in SPLITS:
+                rows = [
+                    {name: getattr(clip, name) for name in MANIFEST} | {"span": spans[clip.id]}
+                    for clip in getattr(corpus, split)
+                ]
+                write_whole(folder / f"{split}.jsonl.gz", packed(rows))
+            write_whole(folder / "report.json", json.dumps(report, indent=1))
     except OSError as error:
         where = error.filename or folder
         raise CorpusError(f"cannot write {where}: {error.strerror or error}") from error

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.utterance import find_inside
-from tacoskip.files import open_regular
+from tacoskip.files import open_regular, raised_limit
 from tacoskip.messages import without_secrets
 
 if TYPE_CHECKING:
@@ -57,19 +57,19 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
 
     Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
     """
-    name = without_query(source)
+    name, most = without_query(source), raised_limit(largest)
     try:
         if source.startswith(HTTP):
-            content = _get(source, offset, size, largest)
+            content = _get(source, offset, size, most)
         else:
             with _open(source, largest) as file:
                 file.seek(offset)
-                content = file.read(largest + 1 if size is None else size)
+                content = file.read(most + 1 if size is None else size)
     except (OSError, ValueError, ImportError) as error:
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise CorpusError(f"cannot read {name}: {cause}") from error
-    if len(content) > largest:
-        raise CorpusError(f"{name}: expected at most {largest:,} bytes, got more")
+    if len(content) > most:
+        raise CorpusError(f"{name}: expected at most {most:,} bytes, got more")
     return content
 
 

@@ -42,7 +42,8 @@ class Notes:
     warnings: list[str] = field(default_factory=list)
 
     def drop(self, id: str, path: Path | str, reason: str, detail: str) -> None:
-        self.dropped.append(Dropped(id, str(path), reason, detail))
+        texts = (id, str(path), reason, detail)  # names of files need not be UTF-8
+        self.dropped.append(Dropped(*(t.encode(errors="backslashreplace").decode() for t in texts)))
 
 
 def find_inside(root: Path, name: str | Path) -> Path:

@@ -136,7 +136,7 @@ def test_wav_streamed_through_a_pipe_is_read_whole(wav: Path, size: int, riff_si
     np.testing.assert_allclose(wave, tone(16000), atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["RF64", "W64", "AIFF", "AU"])
+@pytest.mark.parametrize("kind", ["RF64", "W64", "AIFF", "AU", "NIST", "VOC"])
 def test_other_formats_that_state_their_size(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(16000), 16000, format=kind, subtype="PCM_16")
@@ -269,3 +269,22 @@ def test_a_full_disk_keeps_the_file_that_was_there(
         write_audio(path, np.zeros(9), 8000)
     assert failed.value.filename == str(path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_channels_of_opposite_phase_give_a_warning(tmp_path: Path) -> None:
+    tone = 0.3 * np.sin(np.arange(8000) / 5)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone, -tone], axis=1), 8000)
+    with pytest.warns(UserWarning, match="opposite phases, mixed to mono they cancel"):
+        read_audio(tmp_path / "a.wav")
+
+
+def test_recording_too_long_to_hold_in_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros(100_000), 8000)
+    monkeypatch.setattr("tacoskip.audio.io.MOST_SAMPLES", 50_000)
+    with pytest.raises(ValueError, match="too long to be read at once, expected at most 50,000"):
+        read_audio(tmp_path / "a.flac")
+    assert sum(map(len, stream_audio(tmp_path / "a.flac", 8000, 1.0))) == 100_000
+    monkeypatch.setenv("TACOSKIP_LIMITS", "2")
+    assert len(read_audio(tmp_path / "a.flac")[0]) == 100_000

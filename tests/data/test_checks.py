@@ -25,11 +25,17 @@ CONTAINERS = [
     ("ogg", {}),
     ("opus", {"format": "OGG", "subtype": "OPUS"}),
     ("mp3", {}),
+    ("aiff", {}),
+    ("au", {}),
+    ("w64", {}),
+    ("rf64", {"format": "RF64"}),
+    ("nist", {}),
+    ("voc", {}),
 ]
 
 
 @pytest.mark.parametrize(("suffix", "options"), CONTAINERS)
-@pytest.mark.parametrize("share", [0.4, 0.9])
+@pytest.mark.parametrize("share", [0.4, 0.98])
 def test_truncated_file_is_rejected(tmp_path, make, suffix, options, share):
     path = tmp_path / f"a.{suffix}"
     wave = make.buzz(4.0, 16000)

@@ -15,6 +15,7 @@ from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.prepare import PrepareReport
 from tacoskip.data.prepared import PreparedCorpus, prepared_dir
 from tacoskip.data.settings import DataSettings
+from tacoskip.files import FolderInUse, folder_lock
 
 
 def reasons(report: PrepareReport) -> dict[str, str]:
@@ -213,6 +214,37 @@ def test_interrupted_run_is_continued(corpus, run, tmp_path):
     assert not list(prepared.rglob("*.part"))
     again = run(corpus)
     assert again.done == 0 and again.seconds == report.seconds
+
+
+def test_second_prepare_of_a_folder_is_refused(corpus, run, tmp_path):
+    with folder_lock(tmp_path / "prepared"), pytest.raises(FolderInUse, match="in use by process"):
+        run(corpus)
+    assert run(corpus).kept == 24
+
+
+def test_odd_names_end_their_file_alone(corpus, run, make, tmp_path):
+    for text in (corpus / "metadata.csv").read_text().splitlines():
+        id, _, words = text.partition("|")
+        (corpus / "wavs" / f"{id}.txt").write_text(words)
+    odd = b"caf\xe9"
+    for suffix in (b".wav", b".txt"):
+        shutil.copy(
+            corpus / f"wavs/c000{suffix.decode()}", os.fsencode(corpus) + b"/" + odd + suffix
+        )
+    shutil.copy(corpus / "wavs/c000.wav", corpus / f"{'n' * 251}.wav")
+    (corpus / f"{'n' * 251}.txt").write_text("ten letters")
+    (corpus / "metadata.csv").unlink()
+    report = run(corpus)
+    assert reasons(report) == {"caf\\udce9": "bad_name"} and report.kept == 25
+    (corpus / "metadata.csv").write_text(f"{'n' * 300}|one\nc001|two words\n")
+    report = run(corpus, dir=str(tmp_path / "other"))
+    assert reasons(report) == {"n" * 300: "missing"} and report.kept == 1
+
+
+def test_channels_of_opposite_phase_are_dropped(corpus, run, make):
+    wave = make.buzz(1.0)
+    soundfile.write(add(corpus, "both", "ten letters"), np.stack([wave, -wave], 1), make.rate)
+    assert reasons(run(corpus)) == {"both": "opposite_phase"}
 
 
 def test_corpus_without_a_good_clip_is_an_error(tmp_path, make, run):

@@ -239,3 +239,19 @@ def test_an_exception_of_any_kind_in_a_thread_names_its_clip(batches, monkeypatc
     with pytest.raises(CorpusError, match=said):
         next(loading)
     loading.close()
+
+
+def test_manifest_that_is_no_regular_file(corpus, run):
+    folder = run(corpus).dir
+    (folder / "train.jsonl.gz").unlink()
+    os.mkfifo(folder / "train.jsonl.gz")
+    with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: expected a regular file, got a FIFO"):
+        PreparedCorpus(folder)
+
+
+def test_manifest_of_zeros_is_bounded(corpus, run, monkeypatch):
+    folder = run(corpus).dir
+    (folder / "train.jsonl.gz").write_bytes(gzip.compress(bytes(10_000_000)))
+    monkeypatch.setattr("tacoskip.data.prepared.LARGEST_MANIFEST", 1_000_000)
+    with pytest.raises(CorpusError, match=r"more than 1,000,000 bytes \(TACOSKIP_LIMITS"):
+        PreparedCorpus(folder)
