@@ -122,6 +122,8 @@ def _blocks(
     tolerated = promised // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
     if read < promised - tolerated:
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {read}")
+    if not read:
+        raise ValueError(f"{path}: holds no samples")
 
 
 def check_size(path: str | PathLike[str], frames: int, channels: int) -> None:
