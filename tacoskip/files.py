@@ -104,6 +104,21 @@ def read_regular(path: str | Path, limit: int) -> bytes:
         return file.read(raised_limit(limit))
 
 
+def read_bounded(file: BinaryIO, name: str | Path, limit: int) -> bytes:
+    """Return what a file or stream still holds; ValueError beyond `limit` bytes."""
+    limit = raised_limit(limit)
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{name}: expected at most {limit:,} bytes (TACOSKIP_LIMITS=10 raises it)")
+    return content
+
+
+def _beside(path: Path, end: str) -> Path:
+    """Return a name of this process next to a path, within the 255 bytes of most file systems."""
+    stem = os.fsdecode(os.fsencode(path.name)[:200])
+    return path.with_name(f"{stem}.{os.getpid()}.{end}")
+
+
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` when the block ends without an error.
@@ -111,7 +126,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     Raises OSError, named for `path`, when the disk is full; nothing half-written stays.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = _beside(path, "part")
     try:
         yield part
         os.replace(part, path)
@@ -124,7 +139,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder to write into; it replaces `path` when the block ends without an error."""
-    part, old = (path.with_name(f"{path.name}.{os.getpid()}.{end}") for end in ("part", "old"))
+    part, old = _beside(path, "part"), _beside(path, "old")
     part.mkdir(parents=True)
     try:
         yield part

@@ -4,6 +4,7 @@ A command's work runs with standard output turned to standard error, so that onl
 result is on standard output.
 """
 
+import errno
 import functools
 import inspect
 import json
@@ -33,6 +34,7 @@ FAILED, WRONG = 1, 2
 
 # Exceptions that mean: the request was wrong. Any other exception is work that failed.
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+WRONG_NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
 REQUEST_ERRORS = (ValueError, FileExistsError, PermissionError, *MISSING)
 
 LOG_EVERY_SECONDS = 10.0
@@ -81,7 +83,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             if os.environ.get("TACOSKIP_DEBUG"):
                 traceback.print_exc()
             print_error(_one_line(error))
-            code = WRONG if isinstance(error, REQUEST_ERRORS) else FAILED
+            wrong = isinstance(error, REQUEST_ERRORS) or getattr(error, "errno", 0) in WRONG_NAMES
+            code = WRONG if wrong else FAILED
             raise typer.Exit(code) from None
         finally:
             _quiet.reset(token)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tacoskip.cli.arguments import Delivery, nearest_path
 from tacoskip.cli.console import Bar, log
-from tacoskip.files import decode_text, read_regular, write_whole
+from tacoskip.files import decode_text, read_bounded, write_whole
 
 if TYPE_CHECKING:
     from tacoskip.synthesis.speech import Speech
@@ -35,7 +35,7 @@ def read_texts(text: str | None, file: str | None) -> list[str]:
     if file is None and text != "-":
         return [text or ""]
     name = "standard input" if file in (None, "-") else str(file)
-    raw = sys.stdin.buffer.read() if file in (None, "-") else _read_bytes(Path(str(file)))
+    raw = _read_bytes(None if file in (None, "-") else Path(str(file)))
     lines = [line.strip() for line in decode_text(raw, name).splitlines()]
     texts = [line for line in lines if line]
     if not texts:
@@ -154,9 +154,13 @@ def _lexicon(delivery: Delivery) -> dict[str, str]:
     return read_lexicon(delivery.lexicon) if delivery.lexicon else {}
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path | None) -> bytes:
+    """Read a file, which may be a pipe that a shell made, or standard input."""
+    if path is None:
+        return read_bounded(sys.stdin.buffer, "standard input", TEXT_BYTES)
     try:
-        return read_regular(path, TEXT_BYTES)
+        with path.open("rb") as file:
+            return read_bounded(file, path, TEXT_BYTES)
     except FileNotFoundError:
         raise ValueError(f"no such file: {path}{nearest_path(path)}") from None
 

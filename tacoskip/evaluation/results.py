@@ -13,12 +13,13 @@ from tacoskip.config import Config
 from tacoskip.data.clip import Clip, JoinedClips, joined_clips
 from tacoskip.data.prepared import PreparedCorpus, is_prepared, prepared_dir
 from tacoskip.data.storage import is_remote
-from tacoskip.files import write_whole
+from tacoskip.files import read_regular, write_whole
 from tacoskip.messages import nearest, plain_values
 
 SPLITS = ("train", "validation", "test")
 RESAMPLES = 2000
 METRICS = "metrics.json"
+JSON_BYTES = 100_000_000
 
 Progress = Callable[[float, str], None]
 Figure = dict[str, float | int]
@@ -34,7 +35,7 @@ def open_corpus(config: Config, checkpoint: Path) -> PreparedCorpus:
     run = checkpoint.absolute().parent.parent
     bases = [Path(), *run.parents]
     try:
-        environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+        environment = json.loads(read_regular(run / "environment.json", JSON_BYTES))
         bases.insert(1, Path(environment["folder"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a run of an earlier version, or a checkpoint outside of its run
@@ -110,7 +111,7 @@ def write_metrics(checkpoint: Path, name: str, figures: dict[str, Any]) -> Path:
     """Add `{name: figures}` to the metrics file, whole or not at all, and return its path."""
     path = metrics_path(checkpoint)
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(read_regular(path, JSON_BYTES))
     except (OSError, ValueError):
         known = {}
     known = (known if isinstance(known, dict) else {}) | {name: plain_values(figures)}

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tacoskip.files import decode_text, read_regular, whole_file
+from tacoskip.files import decode_text, read_bounded, whole_file
 from tacoskip.recognition.arpa import SPACE
 from tacoskip.text.letters import plain_words
 
@@ -101,7 +101,9 @@ def train_file(
 
 
 def _sentences(path: Path, characters: bool) -> Iterator[list[str]]:
-    for line in decode_text(read_regular(path, TEXT_BYTES), path).splitlines():
+    with path.open("rb") as file:
+        text = decode_text(read_bounded(file, path, TEXT_BYTES), path)
+    for line in text.splitlines():
         words = plain_words(line)
         if words:
             yield list(words.replace(" ", SPACE)) if characters else words.split()

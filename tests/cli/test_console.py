@@ -24,6 +24,7 @@ def tacoskip(*arguments: str) -> Result:
     [
         (ValueError("expected\n  this"), 2, "error: expected this"),
         (FileNotFoundError(2, "No such file", "x.wav"), 2, "error: x.wav: No such file"),
+        (OSError(36, "File name too long", "nnn"), 2, "error: nnn: File name too long"),
         (RuntimeError("out of memory"), 1, "error: out of memory"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device"),
         (KeyError("mel"), 1, "error: KeyError: 'mel' (TACOSKIP_DEBUG=1 shows where)"),

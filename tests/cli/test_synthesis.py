@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,3 +210,16 @@ def test_times_are_written_beside_the_audio(voice: Path) -> None:
     tacoskip("synthesize", "run", "-", "-o", "out", "--times", "vtt", stdin=text)
     names = ["0001.vtt", "0001.wav", "0002.vtt", "0002.wav"]
     assert sorted(path.name for path in Path("out").iterdir()) == names
+
+
+def test_texts_come_from_pipes_and_names_may_be_long(voice: Path) -> None:
+    os.mkfifo("pipe")
+    threading.Thread(target=Path("pipe").write_text, args=["hello"], daemon=True).start()
+    name = "n" * 246 + ".wav"
+    assert tacoskip("synthesize", "run", "--file", "pipe", "-o", name).exit_code == 0
+    assert len(soundfile.read(name)[0]) == 80 * len("hello")
+
+
+def test_endless_input_is_refused(voice: Path) -> None:
+    result = tacoskip("synthesize", "run", "--file", "/dev/zero", "-o", "a.wav")
+    assert result.exit_code == 2 and "/dev/zero: expected at most 100,000,000" in result.stderr
