@@ -23,7 +23,6 @@ STAGES = {
     "environment": ("gpu_stages", "environment", 40),
     "compile": ("gpu_stages", "compile_kernels", 120),
     "kernel_tests": ("gpu_stages", "kernel_tests", 90),
-    "loops": ("gpu_speed", "loops", 60),
     "agreement": ("gpu_stages", "agreement", 120),
     "steps": ("gpu_speed", "steps", 120),
     "profile": ("gpu_speed", "profile", 60),

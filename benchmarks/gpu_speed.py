@@ -63,30 +63,6 @@ def kernels(check: Check) -> None:
                     check.emit(label, error=repr(error)[:500])
 
 
-def loops(check: Check) -> None:
-    """The attention loop with more and fewer programs a group."""
-    from tacoskip.kernels.triton import energies
-
-    for batch, *groups in ((32, 16, 1), (128, 16), (512, 16)):
-        loop = AttentionLoop(128, 256, 256, "forward", 128).to(check.device).train()
-        accelerate(loop, torch.device(check.device), torch.bfloat16)
-        shape = (2, 3, 5) if check.quick else (batch, 400, 100)
-        inputs, memory = (
-            torch.randn(shape[0], n, c) for n, c in ((shape[1], 128), (shape[2], 256))
-        )
-        mask = torch.ones(shape[0], shape[2], dtype=torch.bool)
-        given = tuple(x.to(check.device) for x in (inputs, memory, mask))
-        for slices in groups:
-            energies.SLICES = slices
-            name = f"batch {batch}, {slices} programs a group"
-            try:
-                check.emit(name, **module_times(check, loop, given, "bf16"))
-            except Exception as error:
-                check.emit(name, error=repr(error)[:500])
-            if check.quick:
-                return
-
-
 def module_times(
     check: Check, module: nn.Module, inputs: Arguments, precision: str
 ) -> dict[str, float]:

@@ -56,9 +56,9 @@ def test_bf16_gradients_are_finite_and_repeat() -> None:
     assert all(torch.equal(first[n], second[n]) for n in first)
 
 
-@pytest.mark.parametrize("batch", [33, 150])
+@pytest.mark.parametrize("batch", [33, 150, 515])
 def test_loop_matches_plain_loop_for_many_rows(batch: int) -> None:
-    """Several rows a group, more rows than a matrix unit takes, and a group that is not full."""
+    """One row a program, several rows a program, and a last program that is not full."""
     torch.manual_seed(0)
     plain = AttentionLoop(128, 256, 256, "forward", 128).cuda().train()
     fast = accelerate(copy.deepcopy(plain), torch.device("cuda"), torch.bfloat16)

@@ -9,6 +9,7 @@ from tacoskip.kernels.table import Replacement
 from tacoskip.kernels.triton.attention import attention_loop
 from tacoskip.kernels.triton.gru import gru
 from tacoskip.kernels.triton.norm import MaskedNorm
+from tacoskip.masks import clear_padding
 from tacoskip.models.attention import Bahdanau, Forward, LocationSensitive
 from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.models.cbhg import BiGRU, ConvBank
@@ -101,7 +102,7 @@ class TritonAttentionLoop(AttentionLoop):
                 attention.energy.weight[0],
                 self.filters(),
             ]
-            hidden, history, _, _ = attention_loop(
+            hidden, weights, _, _ = attention_loop(
                 functional.linear(inputs.to(dtype), w[:, :split], bias),
                 functional.linear(memory, w[:, split:]),
                 functional.linear(memory, attention.memory.weight.to(dtype)),
@@ -110,7 +111,6 @@ class TritonAttentionLoop(AttentionLoop):
                 self.width(),
                 isinstance(attention, Forward),
             )
-            weights = history[:, 1:, 0]
             return hidden, torch.bmm(weights.to(dtype), memory), weights
 
     def width(self) -> int:
@@ -184,7 +184,7 @@ class ChannelsLastMaskedConv1d(MaskedConv1d):
     """As `ChannelsLastConv1d`, of x whose padded frames count as zeros."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        return ChannelsLastConv1d.forward(self, x.masked_fill(~mask[:, :, None], 0.0))  # type: ignore[arg-type]
+        return ChannelsLastConv1d.forward(self, clear_padding(x, mask))  # type: ignore[arg-type]
 
 
 def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:

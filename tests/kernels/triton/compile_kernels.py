@@ -19,7 +19,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from tacoskip.kernels.triton import attention, attention_backward, energies, gru, norm
+from tacoskip.kernels.triton import attention, attention_backward, gru, norm
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
 KINDS = {
@@ -29,14 +29,15 @@ KINDS = {
     torch.int32: "*i32",
     torch.bool: "*i1",
 }
+DIVISIBLE = [["tt.divisibility", 16]]
+Place = tuple[int, ...]
 KERNELS = {
     gru: "_forward _backward",
     attention: "_forward",
     attention_backward: "_backward _backward_keys",
     norm: "_statistics _apply _sums _backward",
 }
-OPTIONS = ("num_warps", "num_stages", "launch_cooperative_grid")
-Path_ = tuple[int, ...]
+OPTIONS = ("num_warps", "num_stages")
 
 
 class Compiled:
@@ -51,38 +52,23 @@ class Compiled:
 
     def compile(self, *arguments: Any, **named: Any) -> None:
         options = {key: named.pop(key) for key in OPTIONS if key in named}
-        names = self.kernel.arg_names
-        values = dict(zip(names, arguments, strict=False)) | named
-        constants: dict[Path_, Any] = {}
-        pointers: list[Path_] = []
-        signature: dict[str, Any] = {}
+        values = dict(zip(self.kernel.arg_names, arguments, strict=False)) | named
+        constants, aligned = dict[Place, Any](), dict[Place, Any]()
+        signature = dict[str, str]()
         for i, parameter in enumerate(self.kernel.params):
             value = values[parameter.name]
             if parameter.is_constexpr:
                 constants[(i,)], signature[parameter.name] = value, "constexpr"
+            elif isinstance(value, Tensor):
+                aligned[(i,)], signature[parameter.name] = DIVISIBLE, KINDS[value.dtype]
             else:
-                signature[parameter.name] = kinds(value, (i,), pointers)
-        source = ASTSource(
-            fn=self.kernel,
-            signature=signature,
-            constexprs=constants,
-            attrs={path: [["tt.divisibility", 16]] for path in pointers},
-        )
+                signature[parameter.name] = "i32"
+        source = ASTSource(self.kernel, signature, constants, aligned)
         if source.hash() in self.seen:
             return
         self.seen.add(source.hash())
         compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
         print(resources(compiled), [*constants.values()], flush=True)
-
-
-def kinds(value: Any, path: Path_, pointers: list[Path_]) -> Any:
-    """Triton's name of an argument's type; notes the paths of its tensors."""
-    if isinstance(value, tuple):
-        return tuple(kinds(each, (*path, i), pointers) for i, each in enumerate(value))
-    if isinstance(value, Tensor):
-        pointers.append(path)
-        return KINDS[value.dtype]
-    return "i32"
 
 
 def resources(compiled: Any) -> str:
@@ -111,7 +97,7 @@ def compile_gru(dtype: torch.dtype, channels: int) -> None:
     gru.gru_backward(hidden, weight, lengths, hidden, saved)
 
 
-def compile_attention(dtype: torch.dtype, batch: int, width: int) -> None:
+def compile_attention(dtype: torch.dtype, batch: int, width: int, recursion: bool) -> None:
     steps, symbols, hidden, channels = 4, 100, 256, 128
     inputs = torch.zeros(batch, steps, 3 * hidden, dtype=dtype)
     mixed = torch.zeros(batch, symbols, 3 * hidden, dtype=dtype)
@@ -120,18 +106,16 @@ def compile_attention(dtype: torch.dtype, batch: int, width: int) -> None:
     shapes.append((channels, 64 if width else 0))
     parameters = [torch.zeros(shape, dtype=dtype) for shape in shapes]
     lengths = torch.full((batch,), symbols)
-    results = attention.attention_loop(inputs, mixed, keys, parameters, lengths, width, bool(width))
+    results = attention.attention_loop(inputs, mixed, keys, parameters, lengths, width, recursion)
     weight, _, query, _, energy, filters = parameters
     constants = [mixed, keys, weight, query, energy, filters]
-    attention_backward.attention_backward(
-        *results[:2], constants, list(results), width, bool(width)
-    )
+    attention_backward.attention_backward(*results[:2], constants, list(results), width, recursion)
 
 
-def compile_norm(dtype: torch.dtype) -> None:
+def compile_norm(dtype: torch.dtype, rectify: bool, pool: bool) -> None:
     x = torch.zeros(4, 100, 128, dtype=dtype, requires_grad=True)
     mask, weight = torch.ones(4, 100, dtype=torch.bool), torch.ones(128)
-    y, *_ = norm.MaskedNorm.apply(x, mask, weight, weight, 1e-5, True, True, None)
+    y, *_ = norm.MaskedNorm.apply(x, mask, weight, weight, 1e-5, rectify, pool, None)
     y.sum().backward()
 
 
@@ -142,10 +126,10 @@ def main() -> None:
     for dtype in (torch.bfloat16, torch.float32):
         for channels in (128, 256):
             compile_gru(dtype, channels)
-        for programs, batch, width in ((132, 32, 0), (132, 32, 31), (132, 512, 31), (1, 2, 31)):
-            energies.INTERPRETER_PROGRAMS = programs  # stands for the multiprocessors of a GPU
-            compile_attention(dtype, batch, width)
-        compile_norm(dtype)
+        for batch, width, recursion in ((32, 0, False), (32, 31, False), (512, 31, True)):
+            compile_attention(dtype, batch, width, recursion)
+        for rectify, pool in ((False, False), (True, False), (True, True)):
+            compile_norm(dtype, rectify, pool)
 
 
 if __name__ == "__main__":
