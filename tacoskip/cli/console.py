@@ -174,7 +174,7 @@ def emit_table(
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column not in wrap)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(printable(cell)) for cell in row))
     show_table(table)
 
 
@@ -219,7 +219,7 @@ class Bar:
     def show(self, share: float | None, note: str = "") -> None:
         """Show how much is done, 0..1 (None: not known), and a note."""
         completed = {} if share is None else {"completed": share, "total": 1.0}
-        self._live.update(self._task, note=note, **completed)  # type: ignore[arg-type]
+        self._live.update(self._task, note=printable(note), **completed)  # type: ignore[arg-type]
         now = time.monotonic()
         self._first = self._first or share or 0.0  # a resumed run begins behind 0
         if self._live.disable and now - self._logged >= LOG_EVERY_SECONDS:

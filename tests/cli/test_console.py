@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tacoskip.cli import app
-from tacoskip.cli.console import Bar, home_folder
+from tacoskip.cli.console import Bar, emit_table, home_folder, log
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,3 +99,13 @@ def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.M
         cache = Path(os.environ["XDG_CACHE_HOME"])
         assert cache.is_dir() and not list(cache.iterdir())
     assert not cache.exists()
+
+
+def test_escape_codes_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    emit_table(["speaker"], [["\x1b[31mred\x9b0m"]])
+    log("clip \x1b]0;title\x07")
+    with Bar("prepare") as bar:
+        bar.show(0.5, "\x1b[2J")
+    shown = capsys.readouterr()
+    assert "?[31mred?0m" in shown.out
+    assert not {"\x1b", "\x07", "\x9b"} & set(shown.out + shown.err)
