@@ -200,13 +200,6 @@ def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recogn
     return model, config
 
 
-def refuse_links(run: Path) -> None:
-    """Raise RunError where a folder that training writes to is a link: it may lead anywhere."""
-    for name in ("checkpoints", "samples"):
-        if (run / name).is_symlink():
-            raise RunError(f"{run / name}: expected a folder, got a link; put a folder there")
-
-
 def checkpoints(run: Path) -> list[Path]:
     """The numbered checkpoints of a run folder, oldest first."""
     return sorted((run / "checkpoints").glob("step-*.pt"))

@@ -1,12 +1,14 @@
 """Save the state of a run, resume it to the bit, keep the newest and the best checkpoints."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from tacoskip.config import Config, public_dict, to_dict
 from tacoskip.config_checks import field_kinds, flatten
+from tacoskip.files import folder_lock
 from tacoskip.run_folder import (
     Checkpoint,
     RunError,
@@ -43,6 +45,15 @@ class Checkpointer:
         self.run = Path(self.config.run)
         self.events: dict[str, int] | None = None
         self.saved_at = time.monotonic()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder for this run alone; write through no link of it."""
+        with folder_lock(self.run) if self.processes.main else nullcontext():
+            for name in ("checkpoints", "samples"):
+                if (self.run / name).is_symlink():
+                    raise RunError(f"{self.run / name}: expected a folder, got a link")
+            yield
 
     @property
     def due(self) -> bool:

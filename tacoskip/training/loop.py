@@ -4,10 +4,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, closing
-from dataclasses import asdict
+from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +16,7 @@ from torch import Tensor
 from tacoskip.config import Config
 from tacoskip.data.loading import Batch
 from tacoskip.data.prepared import PreparedCorpus
-from tacoskip.files import folder_lock
 from tacoskip.probes.gradients import GradientProbe
-from tacoskip.run_folder import refuse_links
 from tacoskip.training import schedule
 from tacoskip.training.checkpointer import Checkpointer, shared_settings
 from tacoskip.training.cuda_graph import graphed_gradients
@@ -60,12 +56,12 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     set_tf32(settings.precision != "fp32")
-    with ExitStack() as stack, one_line_errors():
+    with one_line_errors():
         accelerator = start_accelerator(precision, cpu=not cuda)
         processes = Processes(accelerator.device)
-        reporter = stack.enter_context(closing(Reporter(config, processes.main, on_progress)))
-        trainer = Trainer(config, accelerator, processes, reporter, stack)
-        signal = trainer.run()
+        with closing(Reporter(config, processes.main, on_progress)) as reporter:
+            trainer = Trainer(config, accelerator, processes, reporter)
+            signal = trainer.run()
         processes.shut_down()
     if signal:
         raise KeyboardInterrupt(signal)
@@ -78,12 +74,7 @@ class Trainer:
     summary: dict[str, Any]
 
     def __init__(
-        self,
-        config: Config,
-        accelerator: Accelerator,
-        processes: Processes,
-        reporter: Reporter,
-        stack: ExitStack,
+        self, config: Config, accelerator: Accelerator, processes: Processes, reporter: Reporter
     ) -> None:
         self.accelerator, self.processes, self.settings = accelerator, processes, config.train
         self.reporter, self.log, device = reporter, reporter.log, processes.device
@@ -94,6 +85,8 @@ class Trainer:
         match: ParameterMatch | None = None
         if config.match != "none":
             task.config, match = match_parameters(config, task.build)
+            if not match.within:
+                self.log(match.warning, warning=True)
         task.model = network = task.build(task.config)
         task.start()
         network.to(device).train()
@@ -105,35 +98,19 @@ class Trainer:
             batches=task.batches,
             scaler=accelerator.scaler,
         )
-        self.checkpointer = Checkpointer(task, state, processes, self.log)
         seed_process(config.seed, processes.rank, 0)
-        if processes.main:
-            stack.enter_context(folder_lock(config.run))
-            refuse_links(Path(config.run))
+        self.checkpointer = Checkpointer(task, state, processes, self.log)
+        reporter.stack.enter_context(self.checkpointer.locked())
         resumed = self.checkpointer.resume()
         if config.from_run and not resumed:
             start = processes.broadcast(load_start(config) if processes.main else None)
-            assert start is not None
-            state.started_from = start_from(task, start)
-            state.average.load(network.state_dict())
+            start_from(task, state, start)
             self.log(state.started_from)
-        if match and not match.within:
-            reason = f"match={match.by}: {config.block} misses highway's cost by "
-            self.log(f"{reason}{match.percent:+.1f} %, the nearest it can come", warning=True)
         kernels = replace_modules(network, device, accelerator.mixed_precision)
         replaced = ", ".join(name for name, count in kernels.items() if "replaced" in count)
         self.log(f"kernels: {replaced or 'none, plain PyTorch'}")
         if processes.main:
-            write_environment(
-                task.config,
-                device,
-                processes=processes.count,
-                kernels=kernels,
-                parameters=sum(p.numel() for p in network.parameters()),
-                speakers=task.speakers,
-                started_from=state.started_from or None,
-                match=asdict(match) | {"percent": match.percent} if match else None,
-            )
+            write_environment(task, state, processes, kernels, match)
         reporter.open(state, resumed, self.checkpointer.events)
         self.gradients = GradientProbe(network)
         processes.synchronize_batch_norms(network)

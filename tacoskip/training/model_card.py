@@ -2,14 +2,16 @@
 
 import json
 import platform
+from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from tacoskip.config import Config, save_config
+from tacoskip.config import save_config
 from tacoskip.files import write_whole
+from tacoskip.training.parameter_matching import ParameterMatch
+from tacoskip.training.processes import Processes
 from tacoskip.training.state import TrainingState
 from tacoskip.training.tasks import Task
 
@@ -26,24 +28,39 @@ USES = {
 }
 
 
-def write_environment(config: Config, device: torch.device, **more: Any) -> None:
-    """Write config.yaml and environment.json; more: what else the latter holds."""
+def write_environment(
+    task: Task,
+    state: TrainingState,
+    processes: Processes,
+    kernels: dict[str, str],
+    match: ParameterMatch | None,
+) -> None:
+    """Write config.yaml and environment.json.
+
+    kernels: which modules are replaced by faster ones, see `kernels.accelerate.describe`.
+    """
+    config, device = task.config, processes.device
     run = Path(config.run)
-    run.mkdir(parents=True, exist_ok=True)
     save_config(config, run / "config.yaml")
     environment = {
         "folder": str(Path.cwd()),  # that relative paths of config.yaml count from
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "processes": processes.count,
         "threads": torch.get_num_threads(),
+        "kernels": kernels,
         "device": str(device),
         "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
         "precision": config.train.precision,
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": commit(),
         "seed": config.seed,
+        "started_from": state.started_from or None,
+        "parameters": sum(p.numel() for p in state.model.parameters()),
+        "speakers": task.speakers,
+        "match": asdict(match) | {"percent": match.percent} if match else None,
     }
-    write_whole(run / "environment.json", json.dumps(environment | more, indent=2) + "\n")
+    write_whole(run / "environment.json", json.dumps(environment, indent=2) + "\n")
 
 
 def _version(package: str) -> str | None:

@@ -58,6 +58,11 @@ class ParameterMatch:
         """Whether that is within TOLERANCE."""
         return abs(self.percent) <= 100 * TOLERANCE
 
+    @property
+    def warning(self) -> str:
+        cost = f"misses highway's cost by {self.percent:+.1f} %"
+        return f"match={self.by}: the network {cost}, the nearest it can come"
+
 
 def baseline_of(config: Config) -> Config:
     """Return the same network with highway stacks of the same depths and widths."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Progress:
 
 
 class Reporter:
-    """Reports for the main process; in the others it is silent."""
+    """Reports for the main process; in the others it is silent. stack: closed with it."""
 
     board: Board  # of the main process alone
     state: TrainingState | None = None
@@ -38,17 +39,20 @@ class Reporter:
         self, config: Config, main: bool, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self.settings, self.run, self.main = config.train, Path(config.run), main
-        self.on_progress = on_progress if main else None
+        self.on_progress, self.stack = on_progress if main else None, ExitStack()
         self._started, self._first_share = time.monotonic(), 0.0
+        self.close = self.stack.close
 
     def open(self, state: TrainingState, resumed: bool, events: dict[str, int] | None) -> None:
         """Begin to report a state, also after a roll-back; events: see `Checkpointer`."""
-        self.close()
         if self.state is None:
             self._started, self._first_share = time.monotonic(), state.progress(self.settings)
+        elif self.main:
+            self.board.close()
         self.state = state
         if self.main:
             self.board = Board(self.run, state.step if resumed else None, events)
+            self.stack.callback(self.board.close)
 
     def log(self, message: str, warning: bool = False) -> None:
         """Report a line."""
@@ -70,7 +74,3 @@ class Reporter:
                 progress.remaining_seconds = progress.elapsed_seconds * (1 - progress.share) / done
         if self.on_progress:
             self.on_progress(progress)
-
-    def close(self) -> None:
-        if self.main and self.state:
-            self.board.close()

@@ -8,6 +8,7 @@ from tacoskip.config import Config
 from tacoskip.run_folder import Checkpoint, RunError, config_of, open_run
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import vocabulary_from
+from tacoskip.training.state import TrainingState
 from tacoskip.training.tasks import Task
 
 # Tensors with a row for each symbol or speaker; rows are copied by name.
@@ -37,8 +38,8 @@ def load_start(config: Config) -> Checkpoint:
 
 
 @torch.no_grad()
-def start_from(task: Task, checkpoint: Checkpoint) -> str:
-    """Copy the weights that fit into the task's network; return what was done, in one line.
+def start_from(task: Task, state: TrainingState, checkpoint: Checkpoint) -> None:
+    """Copy the weights that fit into the network; `started_from` says in one line what was done.
 
     A tensor that does not fit keeps its first values. Rows of symbols and speakers are copied by
     name, whatever the order.
@@ -47,7 +48,7 @@ def start_from(task: Task, checkpoint: Checkpoint) -> str:
         (SYMBOL_ROWS, task.encoder.symbols, _symbols(checkpoint)),
         (SPEAKER_ROWS, task.speakers, checkpoint.speakers),
     ]
-    weights, anew, copied = task.model.state_dict(), list[str](), 0
+    weights, anew, copied = state.model.state_dict(), list[str](), 0
     for name, value in weights.items():
         saved = checkpoint.weights.get(name)
         rows = next((names for tensors, *names in tables if name in tensors), None)
@@ -66,7 +67,8 @@ def start_from(task: Task, checkpoint: Checkpoint) -> str:
             anew.append(f"{missing} rows of {name}")
     named = ", ".join(anew[:NAMED]) + (", ..." if len(anew) > NAMED else "")
     line = f"started from {task.config.from_run} at step {checkpoint.step}: {copied} tensors"
-    return line + (f"; {len(anew)} start anew: {named}" if anew else "")
+    state.started_from = line + (f"; {len(anew)} start anew: {named}" if anew else "")
+    state.average.load(weights)
 
 
 def _shared_rows(own: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[int]]:

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 from tacoskip.cli import app
 from tacoskip.config import Config
 from tacoskip.files import LOCK, folder_lock
-from tacoskip.run_folder import RunError, refuse_links
+from tacoskip.run_folder import RunError
+from tacoskip.training import train
 from tacoskip.training.board import SUFFIX, Board
 
 from .conftest import Prepared
@@ -43,8 +44,15 @@ def test_training_writes_through_no_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic link"), folder_lock(run):
         pass
     assert precious.read_text() == "precious"
+
+
+def test_a_link_in_the_place_of_a_folder_is_refused(settings: Config, tmp_path: Path) -> None:
+    run = Path(settings.run)
+    run.mkdir()
+    (tmp_path / "elsewhere").mkdir()
     for name in ("checkpoints", "samples"):
-        (run / name).symlink_to(elsewhere)
+        (run / name).symlink_to(tmp_path / "elsewhere")
         with pytest.raises(RunError, match=f"{name}: expected a folder, got a link"):
-            refuse_links(run)
+            train(settings)
         (run / name).unlink()
+    assert not list((tmp_path / "elsewhere").iterdir())

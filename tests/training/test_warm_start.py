@@ -17,6 +17,7 @@ from tacoskip.run_folder import (
 )
 from tacoskip.text import Tokenizer
 from tacoskip.training import train
+from tacoskip.training.state import TrainingState, WeightAverage
 from tacoskip.training.warm_start import load_start, start_from
 
 from .conftest import Prepared
@@ -73,7 +74,15 @@ def test_rows_of_symbols_and_speakers_are_copied_by_name(tmp_path: Path) -> None
     arguments = ["recipe=smoke", "data.root=.", f"from={path}", "cbhg.channels=10"]
     new = Fresh(load_arguments([*arguments, "text.symbols=phonemes"]), ["eve", "zoe"])
     before = new.model.state_dict()["speakers.weight"].clone()
-    line = start_from(new, load_start(new.config))  # type: ignore[arg-type]
+    state = TrainingState(
+        model=new.model,
+        optimizer=torch.optim.SGD(new.model.parameters()),
+        average=WeightAverage(new.model),
+        batches=None,  # type: ignore[arg-type]
+        scaler=None,
+    )
+    start_from(new, state, load_start(new.config))  # type: ignore[arg-type]
+    line = state.started_from
     found = new.model.state_dict()
     torch.testing.assert_close(found["speakers.weight"][0], weights["speakers.weight"][2])
     torch.testing.assert_close(found["speakers.weight"][1], before[1])
@@ -81,6 +90,7 @@ def test_rows_of_symbols_and_speakers_are_copied_by_name(tmp_path: Path) -> None
         rows = [each.encoder.symbols.index(symbol) for each in (new, old)]
         table = "encoder.embedding.weight"
         torch.testing.assert_close(found[table][rows[0]], weights[table][rows[1]])
+    torch.testing.assert_close(state.average.weights, found)
     assert line.startswith(f"started from {path} at step 7: ") and "\n" not in line
     assert "start anew: " in line and "rows of encoder.embedding.weight" in line
 
