@@ -145,7 +145,7 @@ def channels_cancel(samples: NDArray[np.float32], mono: NDArray[np.float32]) -> 
 
 def broken_samples(samples: NDArray[np.float32]) -> int:
     """Return how many of samples (N, channels) are NaN, infinite or as good as that."""
-    # Least and largest are NaN where any sample is; to count takes ten times as long.
+    # Least and largest are NaN where any sample is; counting is ten times as slow.
     if samples.min(initial=0.0) >= -LOUDEST and samples.max(initial=0.0) <= LOUDEST:
         return 0
     return len(samples) - int((np.abs(samples) <= LOUDEST).all(axis=1).sum())

@@ -14,5 +14,5 @@ def words(name: str) -> frozenset[str]:
 
 
 def table(name: str) -> dict[str, Any]:
-    """Return what is written to what is said: a text, or its forms in a list."""
+    """Return a table from the written form to the spoken one, or to its forms in a list."""
     return dict(_ENGLISH[name])
