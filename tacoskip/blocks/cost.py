@@ -49,7 +49,7 @@ def receptive_field(block: nn.Module, channels: int, frames: int = 1024) -> int 
 
 
 @torch.no_grad()
-def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int = 5) -> float:
+def latency_ms(block: nn.Module, channels: int, frames: int = 200, repeats: int = 3) -> float:
     """Return the milliseconds of one item in evaluation, see `best_ms`."""
     x, mask = _example(channels, frames)
     block.eval()

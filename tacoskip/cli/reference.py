@@ -72,26 +72,25 @@ def blocks(
         emit_json({"channels": channels, "depth": depth, "blocks": described})
         return
     title = f"{depth} units, {channels} channels; MACs a frame, frames seen, ms for 200 frames"
-    columns = ["parameters", "MACs", "seen", "ms", "corr"]
-    costs = {
-        each: [
-            *(f"{one['parameters']:,}", f"{one['macs_per_frame']:,}"),
+    costs = [
+        [
+            *(each, f"{one['parameters']:,}", f"{one['macs_per_frame']:,}"),
             *(str(one["receptive_field"] or "all"), f"{one['latency_ms']:.1f}"),
-            f"{one['initial_correlation']:.2f}",
+            f"{one['initial_correlation'] + 0.0:.2f}",
         ]
         for each, one in described.items()
-    }
+    ]
     if name:
         parts = ("formula", "source", "transform", "skip", "topology")
         rows = [[key, str(described[name][key])] for key in parts]
         options = described[name]["options"].items()
         rows += [[f"block_options.{key}", str(value)] for key, value in options]
         emit_table(["block", name], rows, wrap=(name,))
-        emit_table(columns, [costs[name]], title=title)
-        print(f"try it: tacoskip train recipe=fsdd block={name}")
-        return
-    listed = [[each, one["formula"], *costs[each]] for each, one in described.items()]
-    emit_table(["block", "formula", *columns], listed, title=title, wrap=("formula",))
+    else:
+        formulas = [[each, one["formula"]] for each, one in described.items()]
+        emit_table(["block", "formula"], formulas, wrap=("formula",))
+    emit_table(["block", "parameters", "MACs", "seen", "ms", "corr"], costs, title=title)
+    print(f"try it: tacoskip train recipe=fsdd block={name or 'residual'}")
 
 
 @guarded
@@ -184,7 +183,7 @@ def _family(name: str, family: Any, channels: int, depth: int) -> dict[str, Any]
         "parameters": cost.parameters(stack),
         "macs_per_frame": round(cost.macs_per_frame(stack, channels)),
         "receptive_field": cost.receptive_field(stack, channels),
-        "initial_correlation": round(cost.initial_correlation(stack, channels), 3),
+        "initial_correlation": round(cost.initial_correlation(stack, channels), 2),
         "latency_ms": round(cost.latency_ms(stack, channels), 2),
     }
 

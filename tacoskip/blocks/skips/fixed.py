@@ -14,7 +14,7 @@ class NoSkip(Skip):
 
 
 class Add(Skip):
-    """x + F(x): He et al. 2015."""
+    """x + F(x): ResNet, He et al. 2015."""
 
     name = "add"
 
