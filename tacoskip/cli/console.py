@@ -56,7 +56,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """
     signature = inspect.signature(command)
     parameters = signature.parameters.values()
-    groups = {one.name: one.annotation for one in parameters if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {
+        one.name: one.annotation for one in parameters if is_dataclass(one.annotation)
+    }
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -94,7 +96,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _show_options(
-    run: Callable[..., None], signature: inspect.Signature, groups: dict[str, type]
+    run: Callable[..., None], signature: inspect.Signature, groups: dict[str, Any]
 ) -> None:
     """Show typer the options of a command: those of its groups, and --quiet."""
     parameters = [one for one in signature.parameters.values() if one.name not in groups]

@@ -1,7 +1,7 @@
 """`evaluate`, `ablate` and `compare`: how good a run is, alone and beside others."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -61,7 +61,6 @@ def evaluate(
                 figures = voices.evaluate(
                     run, split, limit, seed, judging.judge, device, judging.mos, bar.show
                 )
-                rows = voices.table(figures)
             else:
                 figures = recognizers.evaluate(
                     searching_recognizer(run, beam, lm, device),
@@ -72,27 +71,13 @@ def evaluate(
                     join=_low_high(join),
                     progress=bar.show,
                 )
-                rows = recognizers.table(figures)
     if json:
         emit_json(figures)
-    else:
-        _show_figures(figures, rows)
-
-
-def _show_figures(figures: dict[str, Any], rows: list[list[str]]) -> None:
-    """Print what `evaluate` measured."""
-    from tacoskip.evaluation import recognizers, voices
-
+        return
     for clip in figures.get("warnings", []):
         log(f"{clip['id']}: {'; '.join(clip['warnings'])}", warning=True)
-    emit_table(["figure", "mean", "95 % interval", "clips"], rows)
-    if "ladder" in figures:
-        columns = ["speech", "wer_by_asr", "95 % interval", "cer_by_asr"]
-        emit_table(columns, voices.ladder_rows(figures))
-    if "cer" in figures:
-        emit_table(["speaker", "cer", "wer", "words"], recognizers.speaker_rows(figures))
-        columns = ["worst", "reference", "transcript"]
-        emit_table(columns, recognizers.worst_rows(figures), wrap=("reference", "transcript"))
+    for columns, rows in (voices if is_voice else recognizers).tables(figures):
+        emit_table(columns, rows, wrap=("reference", "transcript"))
 
 
 @guarded

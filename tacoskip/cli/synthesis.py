@@ -134,15 +134,16 @@ def _speeches(
     voice: "Voice", texts: list[str], speaker: str | None, seed: int, delivery: Delivery
 ) -> Iterator[tuple["Speech", float]]:
     """Yield each text's speech and the seconds of work it took."""
-    controls = {"speed": delivery.speed, "lexicon": _lexicon(delivery)}
-    controls |= {"trim": delivery.trim, "lufs": delivery.lufs}
+    lexicon = _lexicon(delivery)
     with Bar("synthesize") as bar:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             if start:
                 bar.show(start / len(texts), f"{start} of {len(texts)} texts")
             chosen = texts[start : start + TEXTS_AT_ONCE]
             began = time.monotonic()
-            speeches = voice.synthesize(chosen, speaker=speaker, seed=seed, **controls)
+            speeches = voice.synthesize(
+                chosen, speaker, seed, delivery.speed, lexicon, delivery.trim, delivery.lufs
+            )
             assert isinstance(speeches, list)
             spent = (time.monotonic() - began) / len(chosen)
             yield from ((speech, spent) for speech in speeches)

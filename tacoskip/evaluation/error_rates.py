@@ -4,7 +4,8 @@ By jiwer's alignment of least edit distance (insertions, deletions, substitution
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 
 import jiwer
 
@@ -30,12 +31,7 @@ class Errors:
         return self.total / self.length if self.length else float(self.total > 0)
 
     def __add__(self, other: "Errors") -> "Errors":
-        return Errors(
-            self.substitutions + other.substitutions,
-            self.deletions + other.deletions,
-            self.insertions + other.insertions,
-            self.length + other.length,
-        )
+        return Errors(*map(add, astuple(self), astuple(other)))
 
 
 NONE = Errors()
@@ -43,19 +39,18 @@ NONE = Errors()
 
 def word_errors(reference: str, hypothesis: str) -> Errors:
     """Count the edits of words from the reference to the hypothesis."""
-    words = len(reference.split())
-    if not words:
+    if not reference.split():
         return Errors(insertions=len(hypothesis.split()))
-    found = jiwer.process_words(reference, hypothesis)
-    return Errors(found.substitutions, found.deletions, found.insertions, words)
+    edits = jiwer.process_words(reference, hypothesis)
+    return Errors(edits.substitutions, edits.deletions, edits.insertions, len(reference.split()))
 
 
 def character_errors(reference: str, hypothesis: str) -> Errors:
     """Count the edits of characters, spaces included, from the reference to the hypothesis."""
     if not reference:
         return Errors(insertions=len(hypothesis))
-    found = jiwer.process_characters(reference, hypothesis)
-    return Errors(found.substitutions, found.deletions, found.insertions, len(reference))
+    edits = jiwer.process_characters(reference, hypothesis)
+    return Errors(edits.substitutions, edits.deletions, edits.insertions, len(reference))
 
 
 def cer(references: Sequence[str], hypotheses: Sequence[str]) -> float:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tacoskip.evaluation.error_rates import (
-    NONE,
-    character_errors,
-    interval,
-    word_errors,
+from tacoskip.evaluation.error_rates import NONE, character_errors, interval, word_errors
+from tacoskip.evaluation.results import (
+    Progress,
+    Table,
+    choose_clips,
+    open_corpus,
+    shown,
+    write_metrics,
 )
-from tacoskip.evaluation.results import Progress, choose_clips, open_corpus, write_metrics
 from tacoskip.recognition.recognizer import SpeechRecognizer
 from tacoskip.run_folder import find_checkpoint
 from tacoskip.text.letters import plain_words
@@ -84,22 +86,20 @@ def evaluate(
 
 def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     """Return all figures that follow from the rows."""
-    words = sum((row["words"] for row in rows), NONE)
-    speakers = sorted({row["speaker"] for row in rows})
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row["speaker"] if len(speakers) > 1 else row["id"]].append(row)
+    speakers: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["speaker"]):
+        speakers[row["speaker"]].append(row)
+    groups = list(speakers.values()) if len(speakers) > 1 else [[row] for row in rows]
     worst = sorted(rows, key=lambda row: (-row["characters"].rate, -row["characters"].total))
+    words = sum((row["words"] for row in rows), NONE)
     return {
-        "cer": interval([[row["characters"] for row in g] for g in groups.values()], seed),
-        "wer": interval([[row["words"] for row in g] for g in groups.values()], seed),
+        "cer": interval([[row["characters"] for row in group] for group in groups], seed),
+        "wer": interval([[row["words"] for row in group] for group in groups], seed),
         "words": words.length,
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
-        "speakers": {
-            name: _rates([row for row in rows if row["speaker"] == name]) for name in speakers
-        },
+        "speakers": {name: _rates(of_speaker) for name, of_speaker in speakers.items()},
         "worst": [
             {name: row[name] for name in ("id", "reference", "hypothesis")}
             for row in worst[:WORST]
@@ -114,26 +114,18 @@ def _rates(rows: Sequence[Row]) -> dict[str, float | int]:
     return {"n": len(rows), "cer": characters.rate, "wer": words.rate, "words": words.length}
 
 
-def table(figures: dict[str, Any]) -> list[list[str]]:
-    """Return what `evaluate` found as rows of text: figure, mean, 95 % interval, clips."""
-    rows = []
-    for name in ("cer", "wer"):
-        value = figures[name]
-        low_high = f"{value['low']:.2%} to {value['high']:.2%}"
-        rows.append([name, f"{value['mean']:.2%}", low_high, str(value["n"])])
+def tables(figures: dict[str, Any]) -> list[Table]:
+    """Return what `evaluate` measured as tables: figures, speakers, utterances with most errors."""
+    rows = [shown(name, figures[name], ".2%") for name in ("cer", "wer")]
     for name in ("substitutions", "deletions", "insertions"):
         rows.append([name, str(figures[name]), f"of {figures['words']} words", ""])
-    return [*rows, ["rtf", f"{figures['rtf']:.4f}", "", ""]]
-
-
-def speaker_rows(figures: dict[str, Any]) -> list[list[str]]:
-    """Return each speaker's rates as rows of text."""
-    return [
+    rows.append(["rtf", f"{figures['rtf']:.4f}", "", ""])
+    speakers = [
         [name, f"{one['cer']:.2%}", f"{one['wer']:.2%}", str(one["words"])]
         for name, one in figures["speakers"].items()
     ]
-
-
-def worst_rows(figures: dict[str, Any]) -> list[list[str]]:
-    """Return the utterances with most errors as rows of text."""
-    return [[row["id"], row["reference"], row["hypothesis"]] for row in figures["worst"]]
+    return [
+        (["figure", "mean", "95 % interval", "clips"], rows),
+        (["speaker", "cer", "wer", "words"], speakers),
+        (["worst", "reference", "transcript"], [[*one.values()] for one in figures["worst"]]),
+    ]

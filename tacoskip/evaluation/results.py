@@ -23,6 +23,7 @@ JSON_BYTES = 100_000_000
 
 Progress = Callable[[float, str], None]
 Figure = dict[str, float | int]
+Table = tuple[list[str], list[list[str]]]  # columns, rows
 
 
 def open_corpus(config: Config, checkpoint: Path) -> PreparedCorpus:
@@ -98,6 +99,12 @@ def summarize(values: Sequence[float], seed: int = 0) -> Figure:
     if not finite:
         return {"mean": math.nan, "low": math.nan, "high": math.nan, "n": 0}
     return bootstrap(finite, [1.0] * len(finite), seed)
+
+
+def shown(name: str, figure: Figure, style: str) -> list[str]:
+    """Return a figure as a row of text: name, mean, 95 % interval, items."""
+    mean, low, high = (format(figure[key], style) for key in ("mean", "low", "high"))
+    return [name, mean, f"{low} to {high}", str(figure["n"])]
 
 
 def metrics_path(checkpoint: Path) -> Path:

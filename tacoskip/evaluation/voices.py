@@ -20,8 +20,10 @@ from tacoskip.evaluation.judges import Judge, Naturalness, load_judge, load_mos
 from tacoskip.evaluation.metrics import compare_speech
 from tacoskip.evaluation.results import (
     Progress,
+    Table,
     choose_clips,
     open_corpus,
+    shown,
     summarize,
     write_metrics,
 )
@@ -218,24 +220,13 @@ def _means(rows: Sequence[Row]) -> dict[str, float | int]:
     return means
 
 
-def table(figures: dict[str, Any]) -> list[list[str]]:
-    """Return what `evaluate` found as rows of text: figure, mean, 95 % interval, clips."""
-    rows = []
-    for name in (name for name in (*FIGURES, *MOS) if name in figures):
-        value = figures[name]
-        low_high = f"{value['low']:.4g} to {value['high']:.4g}"
-        rows.append([name, f"{value['mean']:.4g}", low_high, str(value["n"])])
-    return rows
-
-
-def ladder_rows(figures: dict[str, Any]) -> list[list[str]]:
-    """Return the ladder as rows of text: speech, word errors, 95 % interval, character errors."""
-    return [
-        [
-            rung,
-            f"{rates['wer']['mean']:.1%}",
-            f"{rates['wer']['low']:.1%} to {rates['wer']['high']:.1%}",
-            f"{rates['cer']['mean']:.1%}",
-        ]
+def tables(figures: dict[str, Any]) -> list[Table]:
+    """Return what `evaluate` measured as tables: figures and, with a judge, the ladder."""
+    columns = ["figure", "mean", "95 % interval", "clips"]
+    rows = [shown(name, figures[name], ".4g") for name in (*FIGURES, *MOS) if name in figures]
+    ladder = [
+        [*shown(rung, rates["wer"], ".1%")[:3], f"{rates['cer']['mean']:.1%}"]
         for rung, rates in figures.get("ladder", {}).items()
     ]
+    rungs = [(["speech", "wer_by_asr", "95 % interval", "cer_by_asr"], ladder)]
+    return [(columns, rows), *(rungs if ladder else [])]

@@ -13,6 +13,7 @@ from tacoskip.blocks import for_export
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.attention import DynamicConvolution
 from tacoskip.models.attention_loop import LoopState
+from tacoskip.models.decoder import Decoder
 from tacoskip.models.durations import DurationDecoder
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
@@ -76,6 +77,7 @@ class EncoderGraph(nn.Module):
 
     def forward(self, symbols: Tensor, lengths: Tensor, speakers: Tensor) -> tuple[Tensor, ...]:
         decoder, mask = self.model.decoder, lengths_to_mask(lengths, symbols.shape[1])
+        assert isinstance(decoder, Decoder)
         memory, speaker = self.model.encode(symbols, mask, speakers)
         state = decoder.loop.start(memory, mask)
         grus = [memory.new_zeros(memory.shape[0], decoder.width) for _ in decoder.grus]
@@ -90,6 +92,7 @@ class StepGraph(nn.Module):
 
     def __init__(self, model: Tacotron) -> None:
         super().__init__()
+        assert isinstance(model.decoder, Decoder)
         self.decoder, self.reduction = model.decoder, model.reduction
         self.has_speakers = model.speaker_memory is not None
 
@@ -135,6 +138,7 @@ class RecognizerGraph(nn.Module):
 
 def voice_graphs(model: Tacotron) -> list[Graph]:
     """Return encoder, step and postnet of a voice."""
+    assert isinstance(model.decoder, Decoder)
     n_mels, n_symbols = model.decoder.n_mels, model.encoder.embedding.num_embeddings
 
     def text(batch: int, length: int) -> tuple[Tensor, ...]:

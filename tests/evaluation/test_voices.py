@@ -20,7 +20,7 @@ from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
 from tacoskip.evaluation import voices as module
 from tacoskip.evaluation.judges import load_judge, load_mos
-from tacoskip.evaluation.voices import FIGURES, RUNGS, evaluate, ladder_rows, table
+from tacoskip.evaluation.voices import FIGURES, RUNGS, evaluate, tables
 from tacoskip.run_folder import build_tacotron
 from tacoskip.synthesis.speech import Speech
 from tacoskip.synthesis.voice import Voice
@@ -174,7 +174,7 @@ def test_wrong_requests_are_refused(
 
 def test_table_has_a_row_for_each_figure() -> None:
     value = {"mean": 5.123456, "low": 5.0, "high": 5.25, "n": 40}
-    rows = table(dict.fromkeys(FIGURES, value))
+    ((_, rows),) = tables(dict.fromkeys(FIGURES, value))
     assert rows[0] == ["mcd_db", "5.123", "5 to 5.25", "40"]
     assert [row[0] for row in rows] == list(FIGURES)
 
@@ -208,7 +208,8 @@ def test_judge_transcribes_every_rung(
     assert found["transcripts"][0]["copy-synthesis"] == "elm here"
     recording, copy, forced = lengths[:3]
     assert abs(copy - recording) < 100 and copy == forced
-    assert ladder_rows(found)[1][:2] == ["copy-synthesis", "33.3%"]
+    _, (_, ladder) = tables(found)
+    assert ladder[1][:2] == ["copy-synthesis", "33.3%"]
 
 
 def test_judge_may_be_a_recognizer_or_whisper(
@@ -248,7 +249,7 @@ def test_naturalness_is_predicted_for_speech_and_recordings(
     found = evaluate_with(run, Playback(config), monkeypatch, limit=2, mos=True)
     assert found["mos_by_model"] == found["mos_of_recordings"]
     assert found["mos_by_model"]["mean"] > 0.5
-    assert [row[0] for row in table(found)][-2:] == ["mos_by_model", "mos_of_recordings"]
+    assert [row[0] for row in tables(found)[0][1]][-2:] == ["mos_by_model", "mos_of_recordings"]
     monkeypatch.setitem(sys.modules, "distillmos", None)
     with pytest.raises(ValueError, match=r"--mos needs distillmos"):
         load_mos()
