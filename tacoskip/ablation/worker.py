@@ -19,7 +19,7 @@ from statistics import fmean
 import torch
 
 from tacoskip.ablation.plan import RESULT, write_json
-from tacoskip.blocks.cost import best_ms, macs, parameters
+from tacoskip.blocks.cost import best_ms, initial_correlation, macs, parameters
 from tacoskip.config import Config, from_dict, with_block
 from tacoskip.kernels.accelerate import accelerate, plain
 from tacoskip.loading import load
@@ -48,7 +48,7 @@ def work(run: Path) -> None:
     model = load(checkpoints(run)[-1], device="cpu").model
     assert isinstance(model, Tacotron | Recognizer)
     cost = cost_of(model) | {"peak_memory_mb": _peak_memory_mb()}
-    cost["initial_correlation"] = initial_correlation(config)
+    cost["initial_correlation"] = correlation_of(config)
     cost |= {name: last[name] for name in last if name == "frames_per_second"}
     result = {
         "figures": summary["last"],
@@ -85,18 +85,13 @@ def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     }
 
 
-@torch.no_grad()
-def initial_correlation(config: Config) -> float:
-    """Return the correlation of fresh stacks' outputs with their inputs, for noise; 1: identity."""
-    found = []
+def correlation_of(config: Config) -> float:
+    """Return the mean of `initial_correlation` over the config's stacks."""
     torch.manual_seed(config.seed)
-    for section in CBHGS[config.task]:
-        settings = with_block(getattr(config, section), config)
-        cbhg = CBHG(settings.channels, settings)
-        x = torch.randn(4, 100, settings.channels)
-        y = cbhg.stack(x, torch.ones(x.shape[:2], dtype=torch.bool))
-        found.append(float(torch.corrcoef(torch.stack([x.flatten(), y.flatten()]))[0, 1]))
-    return fmean(found)
+    settings = [with_block(getattr(config, section), config) for section in CBHGS[config.task]]
+    return fmean(
+        initial_correlation(CBHG(one.channels, one).stack, one.channels) for one in settings
+    )
 
 
 def _peak_memory_mb() -> float:
