@@ -49,12 +49,6 @@ def _names_of(registry: str, *more: str) -> Callable[[], tuple[str, ...]]:
     return lambda: (*more, *getattr(import_module("tacoskip.blocks"), registry))
 
 
-def _is_external(block: str) -> bool:
-    from tacoskip.blocks.external import is_external
-
-    return is_external(block)
-
-
 @dataclass
 class Config:
     """Everything a run is made of. recipe: its name, which no recipe sets. from_run: the run whose
@@ -73,7 +67,7 @@ class Config:
         "highway",
         "Family of the stack in every CBHG; also package.module:Name, one's own.",
         choices=_names_of("BLOCKS"),
-        others=_is_external,
+        others=lambda name: bool(import_module("tacoskip.blocks.external").is_external(name)),
     )
     skip: str = setting("", "Skip in place of the family's own.", choices=_names_of("SKIPS", ""))
     topology: str = setting(

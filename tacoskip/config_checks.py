@@ -33,7 +33,7 @@ def field_kinds(cls: type, prefix: str = "") -> dict[str, Any]:
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(cls).items():
         kinds[prefix + name] = kind
-        if is_dataclass(kind):
+        if isinstance(kind, type) and is_dataclass(kind):
             kinds |= field_kinds(kind, f"{prefix}{name}.")
     return kinds
 
@@ -112,7 +112,7 @@ def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
     leaves = {known.rpartition(".")[2]: known for known in reversed(kinds)}
     leaf = key.rpartition(".")[2]
     near = leaves.get(leaf) or nearest_name(key, kinds, cutoff=0.7)
-    near = near or leaves.get(nearest_name(leaf, leaves, cutoff=0.6))
+    near = near or leaves.get(nearest_name(leaf, leaves, cutoff=0.6), "")
     sections = ", ".join(name for name, kind in kinds.items() if is_dataclass(kind))
     return f"; did you mean '{near}'?" if near else f" (sections: {sections})"
 
@@ -162,10 +162,10 @@ def _check_stack(settings: CBHGSettings) -> None:
     from tacoskip.blocks import build_block
 
     sizes = settings.channels, min(settings.depth, 2)
-    axes = settings.skip, settings.topology
+    axes, options = (settings.skip, settings.topology), dict[str, Any](settings.block_options)
     with torch.device("meta"):
         try:
-            build_block(settings.block, *sizes, *axes, **settings.block_options)
+            build_block(settings.block, *sizes, *axes, **options)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         except (RuntimeError, TypeError, ArithmeticError) as error:

@@ -1,22 +1,23 @@
 """Loading a run: a `Voice` or a `SpeechRecognizer`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tacoskip.blocks import prune
 from tacoskip.kernels.accelerate import accelerate
-from tacoskip.models.recognizer import Recognizer
 from tacoskip.recognition.recognizer import SpeechRecognizer
-from tacoskip.run_folder import RunError, build_trained, open_run
+from tacoskip.run_folder import Checkpoint, RunError, build_trained, open_run
 from tacoskip.run_folder.exported import (
+    ExportManifest,
     OnnxRecognizer,
     OnnxTacotron,
     is_exported,
     read_manifest,
 )
 from tacoskip.synthesis.voice import Voice
-from tacoskip.text.subwords import Vocabulary, vocabulary_from
+from tacoskip.text.subwords import vocabulary_from
 
 
 def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
@@ -25,41 +26,27 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     device: auto | cpu | cuda; an exported run always takes the CPU. Raises RunError (a ValueError)
     for a run that does not exist, has no checkpoint, is damaged or contains code.
     """
+    source: ExportManifest | Checkpoint
+    model: Any
     if is_exported(run):
-        return _load_exported(Path(run))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    path, checkpoint = open_run(run, device)
-    model, config = build_trained(checkpoint, path)
-    prune(model)
-    accelerate(model.to(device))
-    if isinstance(model, Recognizer):
-        return SpeechRecognizer(model, config, _vocabulary(checkpoint.vocabulary, path))
-    return Voice(
-        model, config, checkpoint.speakers, checkpoint.frames_per_symbol, checkpoint.seen_symbols
-    )
-
-
-def _vocabulary(model: str, path: Path) -> Vocabulary:
+        path = Path(run)
+        source, config = read_manifest(path)
+        asr, n_mels = config.task == "asr", config.audio.n_mels
+        model = OnnxRecognizer(path, config) if asr else OnnxTacotron(path, source, n_mels)
+    else:
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        path, source = open_run(run, device)
+        model, config = build_trained(source, path)
+        prune(model)
+        accelerate(model.to(device))
+    if config.task == "tts":
+        texts = source.speakers, source.frames_per_symbol, source.seen_symbols
+        return Voice(model, config, *texts)
     try:
-        return vocabulary_from(model)
+        return SpeechRecognizer(model, config, vocabulary_from(source.vocabulary))
     except ValueError as error:
         raise RunError(f"{path}: damaged ({error})") from None
-
-
-def _load_exported(folder: Path) -> Voice | SpeechRecognizer:
-    manifest, config = read_manifest(folder)
-    if config.task == "asr":
-        return SpeechRecognizer(
-            OnnxRecognizer(folder, config), config, _vocabulary(manifest.vocabulary, folder)
-        )
-    return Voice(
-        OnnxTacotron(folder, manifest, config.audio.n_mels),
-        config,
-        manifest.speakers,
-        manifest.frames_per_symbol,
-        manifest.seen_symbols,
-    )
 
 
 def load_voice(run: str | Path, device: str = "auto") -> Voice:

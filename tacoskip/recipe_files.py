@@ -17,7 +17,7 @@ LARGEST = 1 << 20  # bytes
 MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """Plain values: 1e-3 is a number, and no key stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -86,14 +86,10 @@ def recipe_layers(recipe: str) -> tuple[str, list[Layer]]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a yaml file of settings: plain values, no objects, nothing looked up elsewhere."""
     try:
-        text = read_regular(path, LARGEST).decode()
+        loaded = parse_yaml(read_regular(path, LARGEST).decode())
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a yaml of settings: {error}") from None
-    try:
-        loaded = parse_yaml(text)
-    except ValueError as error:
         raise ConfigError(f"{path}: not a yaml of settings: {error}") from None
     if not isinstance(loaded, dict | None):
         got = type(loaded).__name__ if isinstance(loaded, list) else repr(str(loaded)[:40])

@@ -15,7 +15,8 @@ from tacoskip.ablation.plan import DONE, FAILED, Plan, PlannedRun, write_json
 from tacoskip.ablation.request import Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.worker import REQUEST
-from tacoskip.config import Config, ConfigError, load_config, to_dict
+from tacoskip.config import Config, load_config, to_dict
+from tacoskip.config_checks import ConfigError
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer

@@ -8,8 +8,8 @@ from typing import Any
 from tacoskip.ablation.statistics import AA
 from tacoskip.blocks import BLOCKS, SKIPS, TOPOLOGIES
 from tacoskip.blocks.external import is_external
-from tacoskip.config import PARTS, Config, ConfigError, load_config
-from tacoskip.config_checks import field_kinds
+from tacoskip.config import PARTS, Config, load_config
+from tacoskip.config_checks import ConfigError, field_kinds
 from tacoskip.messages import nearest
 
 LAUNCHERS = ("local", "ray", "slurm")

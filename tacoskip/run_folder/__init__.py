@@ -147,7 +147,7 @@ def _is_whole(path: Path) -> bool:
 def _is_sound(checkpoint: Checkpoint) -> bool:
     """Whether the fields are what they say."""
     c = checkpoint
-    lists = [(c.speakers, str), (c.seen_symbols, int)]
+    lists: list[tuple[Any, type]] = [(c.speakers, str), (c.seen_symbols, int)]
     return (
         all(isinstance(each, dict) for each in (c.config, c.training, c.weights))
         and all(type(each) is int for each in (c.n_symbols, c.step))  # a bool is an int too

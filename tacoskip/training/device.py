@@ -1,5 +1,7 @@
 """Where and in what arithmetic a run trains, and which of its modules are replaced by fast ones."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -23,8 +25,9 @@ def check_device(settings: TrainSettings) -> tuple[bool, str]:
 
 def set_tf32(enabled: bool) -> None:
     """Let a GPU round the inputs of fp32 products, convolutions and GRUs to TF32, or do not."""
-    cudnn = torch.backends.cudnn
-    for backend in (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn):  # type: ignore[attr-defined]
+    cudnn: Any = torch.backends.cudnn
+    backends: tuple[Any, ...] = torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+    for backend in backends:
         backend.fp32_precision = "tf32" if enabled else "ieee"
 
 

@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.training.checkpointer import Checkpointer
 from tacoskip.training.reporter import Reporter
@@ -51,7 +49,8 @@ class Evaluator:
         with self._own_random():
             model, batches = self._averaged(), self.task.validation[-ANALYZED:]
             # The longest batches say most; they are last.
-            losses = [partial(self._loss, model, batch) for batch in batches]
+            loss = self.task.validation_loss
+            losses = [partial(lambda batch: loss(model, batch)[0], batch) for batch in batches]
             self.reporter.board.analysis(model, losses, self.state.step)
 
     def _averaged(self) -> Any:
@@ -59,9 +58,6 @@ class Evaluator:
         model = self.task.build(self.task.config)
         model.load_state_dict(self.state.average.weights)
         return accelerate(model.to(self.checkpointer.processes.device).eval())
-
-    def _loss(self, model: Any, batch: Batch) -> Tensor:
-        return self.task.validation_loss(model, batch)[0]
 
     def _own_random(self) -> Any:
         """Draw random numbers apart from training's, which must not change."""

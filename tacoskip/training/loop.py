@@ -103,8 +103,7 @@ class Trainer:
         reporter.stack.enter_context(self.checkpointer.locked())
         resumed = self.checkpointer.resume()
         if config.from_run and not resumed:
-            start = processes.broadcast(load_start(config) if processes.main else None)
-            start_from(task, state, start)
+            start_from(task, state, load_start(config))
             self.log(state.started_from)
         kernels = replace_modules(network, device, accelerator.mixed_precision)
         replaced = ", ".join(name for name, count in kernels.items() if "replaced" in count)

@@ -19,12 +19,8 @@ PACKAGES = ("tacoskip", "torch", "torchaudio", "accelerate", "numpy", "librosa")
 
 # By task: what it is, how to use it on the command line and in Python.
 USES = {
-    "tts": ("A voice (text to speech)", 'synthesize {} "Hello there."', 'synthesize("Hello")'),
-    "asr": (
-        "A recognizer (speech to text)",
-        "transcribe {} recording.wav",
-        "transcribe(audio, sample_rate)",
-    ),
+    "tts": ("voice (text to speech)", 'synthesize {} "Hello there."', 'synthesize("Hello")'),
+    "asr": ("recognizer (speech to text)", "transcribe {} file.wav", 'transcribe("file.wav")'),
 }
 
 
@@ -73,7 +69,7 @@ def commit() -> str | None:
         return _checked_out(Path(__file__).resolve().parents[2] / ".git")
     except (OSError, StopIteration):
         origins = [one.read_text("direct_url.json") for one in distributions(name="tacoskip")]
-        pip = json.loads(next(iter(origins), None) or "{}")
+        pip: dict[str, dict[str, str]] = json.loads(next(iter(origins), None) or "{}")
         return pip.get("vcs_info", {}).get("commit_id")
 
 
@@ -120,7 +116,7 @@ def write_model_card(task: Task, state: TrainingState) -> None:
     kind, command, method = USES[config.task]
     text = f"""# {Path(config.run).name}
 
-{kind}, trained with tacoskip.
+A {kind}, trained with tacoskip.
 
 | | |
 |---|---|

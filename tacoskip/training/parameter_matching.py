@@ -166,14 +166,15 @@ def _cost(by: str, build: Build, config: Config) -> float:
 
 def _nearest_width(stack: CBHGSettings, known: dict[int, bool], width: int) -> int:
     """Return the nearest width that the stack's family can have. known: what was tried."""
-    axes = {"skip": stack.skip, "topology": stack.topology}
+    options: dict[str, Any] = {"skip": stack.skip, "topology": stack.topology}
+    options |= stack.block_options
     width = max(width, 2)
     for each in (width + sign * delta for delta in range(REACH + 1) for sign in (-1, 1)):
         if each > 1 and each not in known:
             try:
                 with outline():
                     depth = min(stack.depth, 2)
-                    build_block(stack.block, each, depth, **axes, **stack.block_options)
+                    build_block(stack.block, each, depth, **options)
                 known[each] = True
             except ValueError:
                 known[each] = False

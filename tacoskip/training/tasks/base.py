@@ -22,11 +22,13 @@ Figures = dict[str, float]
 class Task(ABC):
     """A network with its batches, losses and evaluation.
 
-    encoder: turns texts into symbols. vocabulary_model: a recognizer's subwords, or "". log:
-    reports a line. The loop sets config and model once the network's widths are settled.
+    encoder: turns texts into symbols; text_kind says what they are. vocabulary_model: a
+    recognizer's subwords, or "". log: reports a line. The loop sets config and model once the
+    network's widths are settled.
     """
 
     model: Any
+    text_kind: str
     vocabulary_model = ""
 
     def __init__(

@@ -93,7 +93,7 @@ class VoiceTask(Task):
         ]
 
     @cached_property
-    def seen_symbols(self) -> list[int]:  # type: ignore[override]
+    def seen_symbols(self) -> list[int]:
         texts = sorted({clip.normalized for clip in self.batches.clips})
         return sorted({i for ids in self.encoder.encode_many(texts, True) for i in ids})
 
@@ -221,7 +221,11 @@ class VoiceTask(Task):
                 panels = [mel_panel(mel, f"{of}, log mel") for of, mel in mels.items()]
                 board.picture("validation/mel_target_and_synthesized", panels, text, step)
                 _write_speech(board, "validation", speech, step)
-        figures = {"alignment": scores, "mcd_db": distances, "stop_failures": failures}
+        figures: dict[str, list[Any]] = {
+            "alignment": scores,
+            "mcd_db": distances,
+            "stop_failures": failures,
+        }
         means = {name: float(np.mean(values)) for name, values in figures.items()}
         return means | ({"cer_by_asr": errors.rate} if self.judge else {})
 
