@@ -6,9 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tacoskip.data.checks import implausible_rates
+from tacoskip.data.checks import Row, check_clips, implausible_rates
 from tacoskip.data.clip import MANIFEST
-from tacoskip.data.clips import Row, check_clips
 from tacoskip.data.corpora import Corpus, find_corpus
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError

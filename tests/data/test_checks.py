@@ -9,13 +9,13 @@ import soundfile
 
 from tacoskip.data.checks import (
     PEAK,
+    clip_key,
     clipped_share,
     decode,
     implausible_rates,
     set_level,
     to_mono,
 )
-from tacoskip.data.clips import clip_key
 from tacoskip.data.errors import Rejected
 from tacoskip.data.prepared import audio_name
 

@@ -46,10 +46,7 @@ def _library() -> tuple[Any, int]:
             "the demo corpus needs espeak-ng: pip install 'tacoskip[espeak]' (GPL-3.0)"
         ) from error
     data = str(espeakng_loader.get_data_path())
-    try:
-        library = ctypes.CDLL(espeakng_loader.get_library_path())
-    except OSError as error:
-        raise CorpusError(f"espeak-ng does not load here: {error}") from error
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate = library.espeak_Initialize(SYNCHRONOUS, 0, data.encode(), 0)
     if rate <= 0 or library.espeak_SetVoiceByName(VOICE.encode()) != 0:
         raise CorpusError(f"espeak-ng does not start: expected the voice {VOICE} in {data}")
