@@ -9,23 +9,21 @@ CUE_CHARACTERS, CUE_SECONDS, CUE_PAUSE = 80, 6.0, 0.8
 
 @dataclass(frozen=True)
 class Word:
-    """A word or a character: its times in seconds, its probability; a word's characters."""
+    """A word or a character: its times in seconds; of a recognized one its probability, of a word
+    its characters.
+    """
 
     text: str
     start: float
     end: float
-    confidence: float = 1.0
+    confidence: float | None = None
     characters: tuple["Word", ...] = field(repr=False, default=())
 
 
 def row(word: Word) -> dict[str, Any]:
     """Return a word as plain values."""
-    return {
-        "text": word.text,
-        "start": round(word.start, 3),
-        "end": round(word.end, 3),
-        "confidence": round(word.confidence, 4),
-    }
+    times = {"text": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+    return times if word.confidence is None else times | {"confidence": round(word.confidence, 4)}
 
 
 def cues(words: Sequence[Word]) -> list[list[Word]]:

@@ -79,5 +79,5 @@ def words_of(
 
 def confidence(parts: Iterable[Word]) -> float:
     """Return the geometric mean of probabilities; 0 without any."""
-    logs = [math.log(max(part.confidence, 1e-30)) for part in parts]
+    logs = [math.log(max(part.confidence or 0.0, 1e-30)) for part in parts]
     return math.exp(sum(logs) / len(logs)) if logs else 0.0

@@ -108,7 +108,8 @@ def spoken_words(
         times = np.interp(places, edges, starts)
         for text, start, end in zip(words[cut:following], times, times[1:], strict=False):
             if any(c.isalnum() for c in text):
-                found.append(Word(text.strip("[]"), float(start), float(end)))
+                written = text.replace("[[", "").replace("]]", "")
+                found.append(Word(written, float(start), float(end)))
         cut = following
     return found
 

@@ -205,7 +205,8 @@ def test_times_are_written_beside_the_audio(voice: Path) -> None:
     assert Path("a.srt").read_text() == srt
     assert Path("a.vtt").read_text().startswith("WEBVTT")
     rows = json.loads(Path("a.json").read_text())
-    assert [row["start"] for row in rows["words"]] == [0.0, 0.45] and len(rows["sentences"]) == 2
+    assert rows["words"][1] == {"text": "there you are", "start": 0.45, "end": 0.58}
+    assert len(rows["sentences"]) == 2
     tacoskip("synthesize", "run", "-", "-o", "out", "--times", "vtt", stdin=text)
     names = ["0001.vtt", "0001.wav", "0002.vtt", "0002.wav"]
     assert sorted(path.name for path in Path("out").iterdir()) == names

@@ -17,6 +17,7 @@ from tacoskip.synthesis.plot import plot_speech
 from tacoskip.synthesis.speech import Speech, spoken_words
 from tacoskip.synthesis.voice import UnseenSymbols, Voice, stretch
 from tacoskip.text import Tokenizer
+from tacoskip.timed_words import Word
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +195,8 @@ def test_words_follow_the_attention(voice: Voice) -> None:
     assert [word.text for word in found] == ["Hi,", "2", "you"]
     assert [word.start for word in found] == pytest.approx([0.05, 1.25, 1.85])
     assert [word.end for word in found] == pytest.approx([0.95, 1.55, 2.75])
+    marked = spoken_words(alignment, symbols, 0.1, ["[[hi]],", "2", "you"])
+    assert marked[0] == Word("hi,", pytest.approx(0.05), pytest.approx(0.95))
     joined = spoken_words(alignment, symbols, 0.1, ["one"])
     assert [word.text for word in joined] == ["hi,", "2", "you"]
     # "2 you" spoken as one, as espeak does with "in the"
