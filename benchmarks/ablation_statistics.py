@@ -3,9 +3,9 @@
     python benchmarks/ablation_statistics.py [--rounds 2000] [--comparisons 8] [--only null,effect]
 
 Family-wise error: share of ablations with any false better, worse or same. Coverage: share in which
-all intervals hold their true difference. Power: a difference that Dunnett's test at its best
-allocation finds in 80 % of cases, found here and by scipy.stats.dunnett. Unstable: share of trained
-variants that are called so. Never trained: share of such variants called worse or unstable.
+all intervals hold their true difference. Power: how often a difference is found that `detectable`
+promises to find in 80 % of cases, here and by scipy.stats.dunnett. Called unstable: share of
+trained variants. Untrained found: share of untrained variants called worse or unstable.
 """
 
 import argparse

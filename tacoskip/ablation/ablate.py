@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tacoskip.ablation.compare import Comparison, compare
 from tacoskip.ablation.launchers import check_launcher, launch
-from tacoskip.ablation.plan import DONE, FAILED, Plan, PlannedRun, write_json
+from tacoskip.ablation.plan import DONE, FAILED, PLANNED, Plan, PlannedRun, write_json
 from tacoskip.ablation.request import Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.worker import REQUEST
@@ -94,9 +94,7 @@ def _power(seeds: int, others: int, plan: Plan) -> str:
     found = detectable(seeds, others, LEVEL / plan.looks)
     text = f"{seeds} seeds find a difference of {found:.1f} sd between runs with power 0.8"
     if plan.margin:
-        text += (
-            f": the margin of {plan.margin:g} %, if that sd is below {plan.margin / found:.2g} %"
-        )
+        text += f": the margin of {plan.margin:g} % where it is below {plan.margin / found:.2g} %"
     return text
 
 
@@ -124,11 +122,11 @@ def _execute(
 ) -> None:
     """Execute the runs; the plan has each one's state as soon as it ends."""
     by_name = {variant.name: variant for variant in chosen}
-    runs = [run for run in plan.runs if run.state != DONE and run.variant in by_name]
+    runs = [run for run in plan.runs if run.state == PLANNED and run.variant in by_name]
     plan.save(folder)
     for run in runs:
         _write_request(folder, run, by_name[run.variant], plan, request)
-    log(f"{len(plan.runs) - len(runs)} of {len(plan.runs)} runs are done, {len(runs)} remain")
+    log(f"{len(plan.runs)} runs, {len(runs)} remain")
     by_path = {folder / run.run: run for run in runs}
     ended = 0
     with closing(launch(request.launcher, list(by_path), request.jobs, threads, log)) as events:

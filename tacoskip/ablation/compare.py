@@ -11,16 +11,7 @@ from typing import Any
 
 from tacoskip.ablation.collect import Run, collect
 from tacoskip.ablation.plan import DONE, PLANNED
-from tacoskip.ablation.statistics import (
-    AA,
-    CANNOT_TELL,
-    LEVEL,
-    SAME,
-    Analysis,
-    Summary,
-    analyse,
-    detectable,
-)
+from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, SAME, Analysis, analyse, detectable
 from tacoskip.messages import nearest
 
 # Which way a figure is better: 1 higher, -1 lower.
@@ -101,7 +92,7 @@ class Comparison:
         analysis = self.analyses[figure]
         seeds = [len(one.seeds) for one in self.variants if one.name in analysis.differences]
         if not analysis.sd or max(seeds, default=0) < 2:
-            return f"{figure}: the spread of a variant is unknown, it needs two seeds"
+            return f"{figure}: no spread between runs is known, it needs two seeds that differ"
         found = analysis.sd * detectable(max(seeds), len(seeds), self.level)
         margin = f"; margin {self.text(figure, analysis.margin)}" if analysis.margin else ""
         return (
@@ -225,6 +216,7 @@ def _figure_warnings(figure: str, analysis: Analysis, variants: list[Variant]) -
                 f"same block as {difference.reference}"
             )
     for variant in variants:
-        missing = len(variant.seeds) - analysis.summaries.get(variant.name, Summary(0)).n
+        summary = analysis.summaries.get(variant.name)
+        missing = len(variant.seeds) - (summary.n if summary else 0)
         if missing:
             yield f"{variant.name}: {figure} is missing or not finite in {missing} runs"

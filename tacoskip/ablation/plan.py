@@ -17,7 +17,7 @@ TERMS = ("recipe", "baseline", "match", "margin", "looks")
 
 @dataclass
 class PlannedRun:
-    """One run. run: its folder within the ablation's; error: why it failed, in one line."""
+    """One run. run: its folder within the ablation's. error: why it failed, in one line."""
 
     run: str
     variant: str
@@ -87,8 +87,8 @@ class Plan:
     def merge(self, folder: Path) -> None:
         """Take over the state of an earlier plan of the folder, and runs that this plan lacks.
 
-        A run is done while its result is there. Raises ValueError when the earlier runs were
-        made under other terms.
+        A run is done while its result is there; one that failed is planned again. Raises ValueError
+        when the earlier runs were made under other terms.
         """
         earlier = Plan.load(folder)
         if earlier is None:
@@ -101,8 +101,8 @@ class Plan:
                     "choose another run="
                 )
         for run in earlier.runs:
-            if run.state == DONE and not (folder / run.run / RESULT).is_file():
-                run.state = PLANNED
+            if run.state == FAILED or not (folder / run.run / RESULT).is_file():
+                run.state, run.error = PLANNED, ""
         known = {run.run: run for run in earlier.runs}
         self.runs = list(({run.run: run for run in self.runs} | known).values())
         self.blocks = list(dict.fromkeys([*earlier.blocks, *self.blocks]))

@@ -53,7 +53,10 @@ def write_report(comparison: Comparison, path: Path) -> Path:
         text_columns=tables.TEXT,
         verdicts={name: tables.figure_table(comparison, name) for name in comparison.figures},
         costs=tables.costs(comparison),
-        unfinished=tables.unfinished(comparison),
+        unfinished=tables.Table(
+            ["run", "variant", "state", "why"],
+            [[run.name, run.variant, run.state, run.error] for run in comparison.unfinished],
+        ),
         forests={
             name: f"data:image/svg+xml;base64,{b64encode(forest(comparison, name)).decode()}"
             for name, one in comparison.analyses.items()
@@ -98,7 +101,7 @@ def _forest(comparison: Comparison, figure: str) -> Figure:
     axes.axvspan(-analysis.margin, analysis.margin, color=BAND)
     # One variant that failed to learn must not squeeze the others into a line.
     ends = [abs(end) for one in rows for end in (one.low, one.high, one.mean) if end is not None]
-    limit = 1.05 * max(min(max(ends), 3 * np.median(ends)), analysis.margin, 1e-9) if ends else 1.0
+    limit = 1.05 * max(min(max(ends), 4 * np.median(ends)), analysis.margin, 1e-9) if ends else 1.0
     for y, one in enumerate(rows):
         colour = COLOURS[one.verdict]
         if one.low is not None and one.high is not None:

@@ -11,6 +11,7 @@ V variants, K comparisons, N draws.
 """
 
 import math
+from bisect import bisect_left as bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ AA = "@aa"
 
 DRAWS = 4000
 PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0, equally likely
+TRUST = 0.7  # share of d0 that counts: spreads need not follow the prior
 # A variant whose sd is this many times the median is judged by its own spread, or is unstable.
 WIDE = 8.0
 MOST_SEEDS = 999
@@ -120,7 +122,8 @@ def analyse(
     for name, reference in references.items():
         a, b = values.get(name, {}), values[reference]
         found = intervals.get(name)
-        mean = _mean(a) - _mean(b) if a else None
+        means = [summaries[one].mean or 0.0 for one in (name, reference) if one in summaries]
+        mean = means[0] - means[1] if a else None
         low, high, p = found[:3] if found else (None, None, None)
         effect = margin or abs(mean or 0.0)
         needed = seeds_needed(found.sd, effect, len(references), level) if found else None
@@ -200,15 +203,18 @@ def draw_variances(summaries: Mapping[str, Summary], random: np.random.Generator
     weights = np.exp(density.sum(0) - density.sum(0).max()).ravel()
     steps = (np.arange(DRAWS) + 0.5) / DRAWS
     chosen = random.permutation(np.searchsorted(weights.cumsum() / weights.sum(), steps))
-    d0 = np.where(wide, 0, PRIOR_DF[chosen // len(grid)][:, None])
+    d0 = np.where(wide, 0, TRUST * PRIOR_DF[chosen // len(grid)][:, None])
     s0 = np.exp(grid[chosen % len(grid)])[:, None]
     return np.asarray((d0 * s0 + df * squares) / (2 * random.standard_gamma((d0 + df) / 2)))
 
 
 def detectable(seeds: int, comparisons: int, level: float = LEVEL) -> float:
-    """Return the difference that is found with a power of 0.8, in standard deviations of a run."""
-    df = (comparisons + 1) * (seeds - 1)
-    if df < 1:
+    """Return the difference that is found with a power of 0.8, in standard deviations of a run.
+
+    As by Dunnett's test, with half its degrees of freedom: what moderated variances cost.
+    """
+    df = (comparisons + 1) * (seeds - 1) / 2
+    if not df:
         return math.inf
     error = math.sqrt(1 / seeds + 1 / baseline_seeds(seeds, comparisons))
     each = 1 - (1 - level) ** (1 / comparisons)
@@ -217,10 +223,9 @@ def detectable(seeds: int, comparisons: int, level: float = LEVEL) -> float:
 
 def seeds_needed(sd: float, effect: float, comparisons: int, level: float = LEVEL) -> int | None:
     """Return the seeds of a variant for a power of 0.8; None where MOST_SEEDS do not suffice."""
-    enough = (
-        n for n in range(2, MOST_SEEDS + 1) if detectable(n, comparisons, level) * sd <= effect
-    )
-    return next(enough, None)
+    counts = range(2, MOST_SEEDS + 1)
+    enough = bisect(counts, -effect, key=lambda n: -sd * detectable(n, comparisons, level))
+    return counts[enough] if enough < len(counts) else None
 
 
 def baseline_seeds(seeds: int, comparisons: int) -> int:
@@ -250,10 +255,6 @@ def _wide(summaries: Mapping[str, Summary]) -> set[str]:
     spreads = {name: one.sd for name, one in summaries.items() if one.sd}
     limit = WIDE * float(np.median([*spreads.values()])) if len(spreads) > 2 else math.inf
     return {name for name, sd in spreads.items() if sd > limit}
-
-
-def _mean(values: Mapping[int, float]) -> float:
-    return float(np.mean(list(values.values())))
 
 
 def _superiority(a: Mapping[int, float], b: Mapping[int, float], direction: int) -> float:

@@ -98,7 +98,13 @@ def figure_table(comparison: Comparison, figure: str) -> Table:
             own += ["", "baseline" if variant.name == comparison.baseline else "-", *[""] * 5]
         rows.append([variant.name, str(done) if done == planned else f"{done} of {planned}", *own])
     titles = [f"{figure}{ARROWS[DIRECTIONS.get(figure, 0)]} ± sd", "difference", "verdict"]
-    titles += [f"{1 - comparison.level:.3g} interval", "p", "P(better)", "seeds needed", "why"]
+    titles += [
+        f"{100 - 100 * comparison.level:.3g} % interval",
+        "p",
+        "P(better)",
+        "seeds needed",
+        "why",
+    ]
     return Table(["variant", "seeds", *titles], rows)
 
 
@@ -127,9 +133,3 @@ def costs(comparison: Comparison) -> Table:
             cells[0] += f" ({variant.parameters_percent:+.1f} %)"
         rows.append([variant.name, *cells])
     return Table(["variant", *(title for title, _ in COSTS.values())], rows)
-
-
-def unfinished(comparison: Comparison) -> Table:
-    """Return the runs that failed or have not ended, with the reasons."""
-    rows = [[run.name, run.variant, run.state, run.error] for run in comparison.unfinished]
-    return Table(["run", "variant", "state", "why"], rows)

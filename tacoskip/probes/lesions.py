@@ -7,6 +7,7 @@ shallow networks", section 4.1).
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,17 +39,11 @@ def lesions(
     for place, stack in stacks(model).items():
         increase[place] = [None] * len(stack.units)
         candidates = [n for n, unit in enumerate(stack.units) if not unit.changes_width]
-        for number in spread(candidates, DROPPED):
+        spread = np.linspace(0, len(candidates) - 1, min(DROPPED, len(candidates)))
+        for number in (candidates[round(i)] for i in spread):
             with hooked([stack.units[number].register_forward_hook(_bypass)]):
                 increase[place][number] = mean_loss() - whole
     return increase
-
-
-def spread(among: Sequence[int], most: int) -> list[int]:
-    """Return `most` of some numbers, evenly spread, the first and the last among them."""
-    if len(among) <= most:
-        return list(among)
-    return [among[round(i * (len(among) - 1) / (most - 1))] for i in range(most)]
 
 
 def _bypass(unit: BaseUnit, inputs: tuple[Tensor, ...], output: Any) -> Any:
