@@ -200,6 +200,7 @@ def training(check: Check) -> None:
     steps = 3 if check.quick else 4000
     overrides = ["recipe=base/tts", *settings(check, run), f"train.max_steps={steps}"]
     overrides += [f"train.max_minutes={minutes:.2f}", "train.log_every=25"]
+    overrides += ["tts.attention=durations", "tts.frames_per_step=2", "train.learning_rate=2e-3"]
     call = [sys.executable, "-m", "tacoskip.cli", "train", "--json", *overrides]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
