@@ -1,7 +1,8 @@
-"""The demo corpus: short English sentences, synthesized offline by espeak-ng (extra, GPL-3.0).
+"""The demo corpus: short English sentences, synthesized offline.
 
-espeak-ng is called through its C interface. Most of its voices add random flutter; `VOICE` is one
-that gives the same samples for the same text.
+By hibari (extra `demo`, Apache-2.0), a small natural voice, where it is installed; else by
+espeak-ng (extra `espeak`, GPL-3.0), which is called through its C interface. Most of its voices add
+random flutter; `VOICE` is one that gives the same samples for the same text. hibari does too.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ from tacoskip.data.tables import read_pipes
 from tacoskip.data.utterance import Notes, Utterance
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
+HIBARI, MODEL = "0.2.1", "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
 CHECKOUT = Path(__file__).parents[3] / "data" / "demo_text"
 PACKAGED = Path(__file__).parents[2] / "demo_text"
 EDGE_SECONDS, NOISE = 0.08, 1e-4
@@ -55,15 +57,46 @@ def _library() -> tuple[Any, int]:
     return library, rate
 
 
+@cache
+def _hibari() -> Any:
+    """Return hibari's voice, or None where it is not installed.
+
+    Raises CorpusError where its model is another than that of version HIBARI.
+    """
+    try:
+        import hibari
+    except ImportError:
+        return None
+    voice = hibari.Hibari()
+    if sha256(Path(voice.model_path).read_bytes()).hexdigest() != MODEL:
+        raise CorpusError(f"expected the voice of hibari-tts {HIBARI}, got another: reinstall it")
+    return voice
+
+
 def synthesize_clip(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
     """Synthesize a sentence as the demo corpus records it, a wave (N,).
 
-    `VOICE` begins and ends in mid-sound and is digitally silent in its pauses, as no recording is,
-    so 80 ms are put around it and noise 80 dB below full scale beneath, the same for the same text.
-    Raises ValueError on a text without a sound, CorpusError when espeak-ng is not installed.
+    Both voices are digitally silent in their pauses, and espeak-ng begins and ends in mid-sound, as
+    no recording does: 80 ms are put around it and noise 80 dB below full scale beneath, the same
+    for the same text. Raises ValueError on a text without a sound, CorpusError when neither
+    synthesizer is installed.
     """
     import soxr
 
+    voice = _hibari()
+    wave, rate = (voice(text, seed=0), voice.sample_rate) if voice else _espeak(text)
+    if not wave.any():
+        raise ValueError(f"expected a text with a sound, got {text[:60]!r}")
+    if sample_rate != rate:
+        wave = np.asarray(soxr.resample(wave, rate, sample_rate))
+    edge = round(EDGE_SECONDS * sample_rate)
+    noise = np.random.default_rng(list(text.encode())).standard_normal(len(wave) + 2 * edge)
+    result: NDArray[np.float32] = np.pad(wave, edge) + np.float32(NOISE) * noise.astype("f4")
+    return result
+
+
+def _espeak(text: str) -> tuple[NDArray[np.float32], int]:
+    """Return a wave (N,) by espeak-ng and its sample rate."""
     chunks: list[NDArray[np.int16]] = []
 
     def receive(samples: Any, count: int, events: Any) -> int:
@@ -73,24 +106,16 @@ def synthesize_clip(text: str, sample_rate: int = 22050) -> NDArray[np.float32]:
 
     callback = _Callback(receive)
     with _lock:
-        library, library_rate = _library()
+        library, rate = _library()
         library.espeak_SetSynthCallback(callback)
         raw = text.encode()
         library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
         library.espeak_Synchronize()
-    wave = np.concatenate([np.zeros(0), *chunks]).astype(np.float32) / np.float32(32768)
-    if not wave.any():
-        raise ValueError(f"espeak-ng gives no sound for {text[:60]!r}")
-    if sample_rate != library_rate:
-        wave = np.asarray(soxr.resample(wave, library_rate, sample_rate))
-    edge = round(EDGE_SECONDS * sample_rate)
-    noise = np.random.default_rng(list(text.encode())).standard_normal(len(wave) + 2 * edge)
-    result: NDArray[np.float32] = np.pad(wave, edge) + np.float32(NOISE) * noise.astype("f4")
-    return result
+    return np.concatenate([np.zeros(0), *chunks]).astype(np.float32) / np.float32(32768), rate
 
 
 def sentences(name: str = "sentences") -> list[str]:
-    """Return the corpus' sentences, or with "unseen" those of its words that it does not hold.
+    """Return the corpus' sentences, or with "unseen" others, to judge a voice by.
 
     They are read from the source checkout, or from the installed package.
     """
@@ -107,8 +132,8 @@ class Demo(Corpus):
 
     name = "demo"
     sample_rate = 16000
-    licence = "the project's own text; espeak-ng (GPL-3.0) synthesizes it"
-    citation = "espeak-ng, https://github.com/espeak-ng/espeak-ng"
+    licence = "the project's own text; hibari (Apache-2.0) or espeak-ng (GPL-3.0) synthesizes it"
+    citation = "hibari, github.com/MMWilliams/hibari; espeak-ng, github.com/espeak-ng/espeak-ng"
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         yield from read_pipes(root, root / "metadata.csv", "demo", notes)
@@ -119,7 +144,8 @@ class Demo(Corpus):
 
         texts = sentences()
         table = "".join(f"demo-{n:04d}|{text}\n" for n, text in enumerate(texts, 1))
-        made_of = f"{VOICE} {RATE} {PITCH} {EDGE_SECONDS} {NOISE}\n{table}"
+        voice = f"hibari {HIBARI}" if _hibari() else f"{VOICE} {RATE} {PITCH}"
+        made_of = f"{voice} {EDGE_SECONDS} {NOISE}\n{table}"
         folder = downloads / f"{self.name}-{sha256(made_of.encode()).hexdigest()[:8]}"
         if folder.exists():
             return folder
