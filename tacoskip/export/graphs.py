@@ -54,11 +54,11 @@ def graphs_of(model: Tacotron | Recognizer | OnnxTacotron | OnnxRecognizer) -> l
     """Return a network's graphs; RunError for a network that cannot be exported."""
     if isinstance(model, Tacotron):
         if isinstance(model.decoder, DurationDecoder):
-            raise RunError("expected a voice with an attention to export, got one with durations")
+            return duration_graphs(for_export(model))
         if isinstance(model.decoder.loop.attention, DynamicConvolution):
             # ONNX has no convolution whose kernels differ from item to item.
             raise RunError("expected another attention to export, got dynamic_convolution")
-        return voice_graphs(for_export(model))
+        return attention_graphs(for_export(model))
     if isinstance(model, Recognizer):
         if model.speller is not None:
             raise RunError("expected a recognizer with asr.decoder=ctc to export, got attention")
@@ -124,6 +124,33 @@ class PostnetGraph(nn.Module):
         return self.model.restore(*self.model.spectrogram(mel, mask))
 
 
+class PredictorGraph(nn.Module):
+    """symbols (B, S), lengths (B,), speakers (B,) -> memory, log durations (B, S)."""
+
+    def __init__(self, model: Tacotron) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, symbols: Tensor, lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.model.decoder, DurationDecoder)
+        mask = lengths_to_mask(lengths, symbols.shape[1])
+        memory, _ = self.model.encode(symbols, mask, speakers)
+        return memory, self.model.decoder.predictor(memory, mask)
+
+
+class SpectrogramGraph(nn.Module):
+    """memory, weights (B, L, S), lengths (B,) in frames -> mel, linear: log10 magnitudes."""
+
+    def __init__(self, model: Tacotron) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, memory: Tensor, weights: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        mel = self.model.decoder(memory, weights, lengths, self.model.reduction)
+        mask = lengths_to_mask(lengths, mel.shape[1])
+        return self.model.restore(*self.model.spectrogram(mel, mask))
+
+
 class RecognizerGraph(nn.Module):
     """mel (B, T, M), lengths (B,) -> log_probs (B, L, V), lengths (B,)."""
 
@@ -136,14 +163,51 @@ class RecognizerGraph(nn.Module):
         return output.log_probs, output.lengths
 
 
-def voice_graphs(model: Tacotron) -> list[Graph]:
-    """Return encoder, step and postnet of a voice."""
-    assert isinstance(model.decoder, Decoder)
-    n_mels, n_symbols = model.decoder.n_mels, model.encoder.embedding.num_embeddings
+def _texts(model: Tacotron) -> Callable[[int, int], tuple[Tensor, ...]]:
+    """Return what makes up symbols, lengths and speakers for a batch and a length."""
+    n_symbols = model.encoder.embedding.num_embeddings
 
     def text(batch: int, length: int) -> tuple[Tensor, ...]:
         speakers = torch.arange(batch) % model.n_speakers
         return torch.randint(1, n_symbols, (batch, length)), _lengths(batch, length), speakers
+
+    return text
+
+
+def duration_graphs(model: Tacotron) -> list[Graph]:
+    """Return encoder and spectrogram of a voice driven by durations."""
+    channels = model.encoder.out_channels
+
+    def steps(batch: int, length: int) -> tuple[Tensor, ...]:
+        weights = torch.rand(batch, 2 * length, length).softmax(2)
+        return (
+            torch.randn(batch, length, channels),
+            weights,
+            model.reduction * _lengths(batch, 2 * length),
+        )
+
+    return [
+        Graph(
+            "encoder",
+            PredictorGraph(model),
+            ["symbols", "lengths", "speakers"],
+            ["memory", "log_durations"],
+            _texts(model),
+        ),
+        Graph(
+            "spectrogram",
+            SpectrogramGraph(model),
+            ["memory", "weights", "lengths"],
+            ["log_mel", "log_linear"],
+            steps,
+        ),
+    ]
+
+
+def attention_graphs(model: Tacotron) -> list[Graph]:
+    """Return encoder, step and postnet of a voice."""
+    assert isinstance(model.decoder, Decoder)
+    n_mels, text = model.decoder.n_mels, _texts(model)
 
     @torch.no_grad()
     def second_step(batch: int, length: int) -> tuple[Tensor, ...]:

@@ -65,8 +65,21 @@ def upsampling_weights(durations: Tensor, steps: int, reduction: int) -> Tensor:
         return torch.softmax(energies.masked_fill((durations == 0)[:, None], -1e4), 2)
 
 
+def whole_durations(
+    log_durations: Tensor, mask: Tensor, max_frames: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return whole frames (B, S) of predicted log durations (B, S), cut at max_frames (B,), and if
+    none was cut (B,).
+    """
+    frames = log_durations.clamp(0, LONGEST).expm1().round().long().masked_fill(~mask, 0)
+    end = functional.pad(frames.cumsum(1), (1, 0))
+    kept = torch.minimum(end, max_frames[:, None]).diff(dim=1)
+    kept[:, 0] += (LEAST_FRAMES - kept.sum(1)).clamp(min=0)
+    return kept, end[:, -1] <= max_frames
+
+
 class DurationDecoder(nn.Module):
-    """memory (B, S, C) and durations (B, S) -> mel (B, T, M), weights (B, L, S)."""
+    """memory (B, S, C) as the steps read it, weights (B, L, S) -> mel (B, L * R, M)."""
 
     def __init__(
         self, memory_channels: int, n_mels: int, settings: TacotronSettings, cbhg: CBHGSettings
@@ -80,23 +93,11 @@ class DurationDecoder(nn.Module):
         self.frames = nn.Linear(self.cbhg.out_channels, self.max_reduction * n_mels)
 
     def forward(
-        self, memory: Tensor, durations: Tensor, mel_lengths: Tensor, frames: int, reduction: int
-    ) -> tuple[Tensor, Tensor]:
-        """frames: T. mel_lengths (B,): the sums of the durations."""
-        steps = -(-frames // reduction)
-        mask = lengths_to_mask(
-            torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor"), steps
-        )
-        weights = upsampling_weights(durations, steps, reduction)
+        self, memory: Tensor, weights: Tensor, mel_lengths: Tensor, reduction: int
+    ) -> Tensor:
+        """weights: of `upsampling_weights`. mel_lengths (B,): the sums of the durations."""
+        step_lengths = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
+        mask = lengths_to_mask(step_lengths, weights.shape[1])
         x = self.cbhg(torch.bmm(weights.to(memory.dtype), memory), mask)
         mel = self.frames(x)[:, :, : reduction * self.n_mels]
-        return mel.reshape(mel.shape[0], -1, self.n_mels)[:, :frames], weights
-
-    def predict(self, memory: Tensor, mask: Tensor, max_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whole durations (B, S), cut at max_frames (B,), and if none was cut (B,)."""
-        predicted = self.predictor(memory, mask).clamp(0, LONGEST).expm1()
-        durations = predicted.round().long().masked_fill(~mask, 0)
-        end = functional.pad(durations.cumsum(1), (1, 0))
-        kept = torch.minimum(end, max_frames[:, None]).diff(dim=1)
-        kept[:, 0] += (LEAST_FRAMES - kept.sum(1)).clamp(min=0)
-        return kept, end[:, -1] <= max_frames
+        return mel.reshape(mel.shape[0], -1, self.n_mels)

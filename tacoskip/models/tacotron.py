@@ -19,7 +19,12 @@ from torch.nn import functional
 from tacoskip.masks import clear_padding, lengths_to_mask
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.decoder import Decoder, PreNet
-from tacoskip.models.durations import DURATIONS, DurationDecoder
+from tacoskip.models.durations import (
+    DURATIONS,
+    DurationDecoder,
+    upsampling_weights,
+    whole_durations,
+)
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.precision import full_precision
 
@@ -196,7 +201,8 @@ class Tacotron(nn.Module):
             if durations is None:
                 raise ValueError("expected the durations of the symbols, got none")
             log_durations = self.decoder.predictor(memory, symbol_mask)
-            out, alignments = self.decoder(memory, durations, mel_lengths, frames, reduction)
+            alignments = upsampling_weights(durations, -(-frames // reduction), reduction)
+            out = self.decoder(memory, alignments, mel_lengths, reduction)
             stop_logits = out.new_zeros(len(out), 0)
         else:
             mel = clear_padding(mel, mel_mask)
@@ -228,12 +234,14 @@ class Tacotron(nn.Module):
             memory, speaker = self.encode(symbols, mask, speakers)
             reduction = self.reduction
             if isinstance(self.decoder, DurationDecoder):
-                durations, stopped = self.decoder.predict(memory, mask, max_frames)
-                lengths = durations.sum(1)
-                mel, alignments = self.decoder(
-                    memory, durations, lengths, int(lengths.max()), reduction
+                durations, stopped = whole_durations(
+                    self.decoder.predictor(memory, mask), mask, max_frames
                 )
-                mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, mel.shape[1]))
+                lengths = durations.sum(1)
+                frames = int(lengths.max())
+                alignments = upsampling_weights(durations, -(-frames // reduction), reduction)
+                mel = self.decoder(memory, alignments, lengths, reduction)[:, :frames]
+                mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, frames))
                 stop_logits = mel.new_zeros(len(mel), 0)
                 return TacotronOutput(mel, linear, stop_logits, alignments, lengths, stopped)
             max_steps = torch.div(

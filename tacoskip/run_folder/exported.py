@@ -3,6 +3,8 @@
     encoder.onnx     symbols (B, S), lengths (B,), speakers (B,) -> memory, keys, the first state
     step.onnx        the last frame, memory, keys, the state -> R frames, stop logit, next state
     postnet.onnx     mel (B, L * R, M), lengths (B,) -> mel and linear, log10 magnitudes
+    encoder.onnx     of a voice driven by durations: -> memory, log durations
+    spectrogram.onnx memory, weights (B, L, S), lengths (B,) -> mel and linear, log10 magnitudes
     network.onnx     of a recognizer: mel (B, T, M), lengths (B,) -> log_probs (B, L, V), steps (B,)
 
 B batch, S symbols, L decoder steps or encoder frames, R frames a step, T frames, M mels, V tokens.
@@ -23,13 +25,19 @@ from torch import Tensor, nn
 
 from tacoskip.config import Config, from_dict
 from tacoskip.files import read_regular
+from tacoskip.masks import lengths_to_mask
 from tacoskip.models.decoder import StopTracker
+from tacoskip.models.durations import DURATIONS, upsampling_weights, whole_durations
 from tacoskip.models.recognizer import RecognizerOutput
 from tacoskip.models.tacotron import TacotronOutput
 from tacoskip.run_folder import EXPORT, RunError
 
 FORMAT = 3
-GRAPHS = {"tts": {"encoder", "step", "postnet"}, "asr": {"network"}}  # NAME.onnx of each task
+GRAPHS = {  # NAME.onnx of each kind of network
+    "tts": {"encoder", "step", "postnet"},
+    DURATIONS: {"encoder", "spectrogram"},
+    "asr": {"network"},
+}
 MANIFEST_BYTES, GRAPH_BYTES = 50_000_000, 4_000_000_000
 STATE = ("hidden", "context", "gru0", "gru1")  # then attention0 (the weights), attention1, ...
 NEXT = "next_"  # prefix of the state among the outputs of a step
@@ -106,7 +114,8 @@ def read_manifest(folder: str | Path) -> tuple[ExportManifest, Config]:
         raise RunError(str(error)) from None
     if config.task == "tts" and not manifest.speakers:
         raise RunError(f"{path}: expected a speaker, got none; {again}")
-    if set(manifest.graphs) != GRAPHS[config.task]:
+    by_durations = config.task == "tts" and config.tts.attention == DURATIONS
+    if set(manifest.graphs) != GRAPHS[DURATIONS if by_durations else config.task]:
         raise RunError(f"{path}: expected graphs of task={config.task}; {again}")
     for name, expected in manifest.graphs.items():
         file = path.parent / f"{name}.onnx"
@@ -200,6 +209,8 @@ class OnnxTacotron(nn.Module):
         lengths = symbol_lengths.numpy()
         values = {"symbols": symbols.numpy(), "lengths": lengths, "speakers": speakers.numpy()}
         values |= self.graphs["encoder"](values)
+        if "spectrogram" in self.graphs:
+            return self._by_durations(values, max_frames)
         values["frame"] = np.zeros((len(lengths), self.n_mels), np.float32)
         limits = np.maximum(-(-max_frames.numpy() // self.reduction), 1).tolist()
         ends = StopTracker(limits, (lengths - 1).tolist(), -(-rest_frames // self.reduction))
@@ -220,3 +231,19 @@ class OnnxTacotron(nn.Module):
             *(frames, np.array(ends.stopped)),
         )
         return TacotronOutput(*map(torch.from_numpy, arrays))
+
+    def _by_durations(self, values: Arrays, max_frames: Tensor) -> TacotronOutput:
+        log_durations = torch.from_numpy(values["log_durations"])
+        mask = lengths_to_mask(torch.from_numpy(values["lengths"]), log_durations.shape[1])
+        durations, stopped = whole_durations(log_durations, mask, max_frames)
+        lengths = durations.sum(1)
+        frames = int(lengths.max())
+        weights = upsampling_weights(durations, -(-frames // self.reduction), self.reduction)
+        output = self.graphs["spectrogram"](
+            {"memory": values["memory"], "weights": weights.numpy(), "lengths": lengths.numpy()}
+        )
+        mel, linear = (
+            torch.from_numpy(output[name][:, :frames]) for name in ("log_mel", "log_linear")
+        )
+        stop_logits = mel.new_zeros(len(mel), 0)
+        return TacotronOutput(mel, linear, stop_logits, weights, lengths, stopped, log_durations)

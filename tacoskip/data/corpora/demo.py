@@ -45,7 +45,7 @@ def _library() -> tuple[Any, int]:
         import espeakng_loader
     except ImportError as error:
         raise CorpusError(
-            "the demo corpus needs espeak-ng: pip install 'tacoskip[espeak]' (GPL-3.0)"
+            "the demo corpus needs a synthesizer: pip install 'tacoskip[demo]'"
         ) from error
     data = str(espeakng_loader.get_data_path())
     library = ctypes.CDLL(espeakng_loader.get_library_path())
