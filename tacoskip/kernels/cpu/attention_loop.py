@@ -38,7 +38,7 @@ WEIGHTS = (
 )
 OUTPUTS = ("hidden", "context", "weights", "queries", "added", "gates", "past")
 FIELDS = (
-    *("failed", "items", "steps", "symbols", "memory_channels", "channels", "attention", "width"),
+    *("items", "steps", "symbols", "memory_channels", "channels", "attention", "width"),
     *("filters", "forward", "window", "lengths", "inputs", "memory", "keys"),
     *("of_context", "of_state", "query", "of_past", "mix", "state_bias", "query_bias", "energy"),
     *("first_hidden", "first_context", "first_weights", "total"),

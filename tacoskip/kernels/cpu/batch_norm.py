@@ -16,7 +16,7 @@ from tacoskip.models.cbhg import ConvBank
 # Frames whose sums are taken at once: few enough to stay in the cache.
 BLOCK = 128
 FIELDS = (
-    *("failed", "items", "frames", "parts", "width", "block", "relu", "pool"),
+    *("items", "frames", "parts", "width", "block", "relu", "pool"),
     *("x", "real", "slope", "shift", "centre", "sums", "out", "d_out", "d_sums"),
     *("offset", "linear", "factor", "d_x"),
 )

@@ -1,8 +1,8 @@
 /* What all loops share: the width of a vector, memory and threads. */
 
-#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -36,49 +36,32 @@ static inline void *room(int64_t bytes) {
     return found;
 }
 
-typedef struct {
-    void (*work)(void *given, int64_t direction, int64_t first, int64_t rows);
-    void *given;
-    int64_t direction, first, rows;
-} task;
+#define UNUSED __attribute__((unused))
+#define WORKER(name, rows)                                                             \
+    static void name(void *given, UNUSED int64_t direction, int64_t first, int64_t rows, \
+                     UNUSED float *own)
 
-static void *run(void *given) {
-    task *one = given;
-    one->work(one->given, one->direction, one->first, one->rows);
-    return NULL;
-}
+typedef void worker(void *given, int64_t direction, int64_t first, int64_t rows, float *own);
 
 /* Work off directions and rows: each thread a direction and some of its rows, `least` if there are
- * so many, for which a thread is worth beginning.
+ * so many, for which a thread is worth starting; with zeros of its own, `a_row` for each row and
+ * `more`. 0 where there was no memory. Threads are torch's own; one where it has none.
  */
-static void share(void (*work)(void *, int64_t, int64_t, int64_t), void *given, int64_t directions,
-                  int64_t rows, int64_t least, int64_t threads) {
+static int share(worker *work, void *given, int64_t directions, int64_t rows, int64_t least,
+                 int64_t threads, int64_t a_row, int64_t more) {
     int64_t blocks = (threads + directions - 1) / directions;
     const int64_t most = (rows + least - 1) / least;
+    int done = 1;
     if (blocks > most) blocks = most;
-    const int64_t count = directions * blocks;
-    task tasks[count];
-    for (int64_t i = 0; i < count; i++) {
+#pragma omp parallel for schedule(static, 1) num_threads(threads) reduction(&& : done)
+    for (int64_t i = 0; i < directions * blocks; i++) {
         const int64_t part = i % blocks, first = part * rows / blocks;
-        tasks[i] = (task){work, given, i / blocks, first, (part + 1) * rows / blocks - first};
+        const int64_t count = (part + 1) * rows / blocks - first, bytes = 4 * (count * a_row + more);
+        float *own = bytes ? room(bytes) : NULL;
+        if (own) memset(own, 0, bytes);
+        if (own || !bytes) work(given, i / blocks, first, count, own);
+        done = done && (own || !bytes);
+        free(own);
     }
-#ifdef _OPENMP
-    /* By torch's own threads, which otherwise spin beside ours for a while after each operation. */
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int64_t i = 0; i < count; i++) run(&tasks[i]);
-#else
-    pthread_t started[count];
-    char runs[count];
-    /* The first is this thread's own; and so are those that would be one too many. */
-    for (int64_t i = 1; i < count; i++)
-        runs[i] = i < threads && !pthread_create(&started[i], NULL, run, &tasks[i]);
-    run(&tasks[0]);
-    for (int64_t i = 1; i < count; i++) {
-        if (runs[i])
-            pthread_join(started[i], NULL);
-        else
-            run(&tasks[i]);
-    }
-#endif
+    return done;
 }
-

@@ -26,7 +26,7 @@ from tacoskip.models.cbhg import BiGRU
 from tacoskip.models.decoder import ResidualGRU
 
 FIELDS = (
-    *("failed", "items", "frames", "directions", "channels"),
+    *("items", "frames", "directions", "channels"),
     *("lengths", "inputs", "weights", "bias", "out", "before", "added", "gates"),
     *("d_out", "of_state", "of_gates", "d_bias"),
 )

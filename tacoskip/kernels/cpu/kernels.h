@@ -16,16 +16,22 @@
 /* Columns of a panel: weights (K, N) are packed as (N / PANEL, K / GROUP, PANEL, GROUP). */
 #define PANEL (2 * LANES)
 
+/* A kernel: `work` over directions and `count` rows, see `share`. */
+#define KERNEL(name, type, work, directions, count, least, a_row, more)        \
+    int EXPORT(name)(type *g, int64_t threads) {                               \
+        return share(work, g, directions, count, least, threads, a_row, more); \
+    }
+
 int64_t EXPORT(lanes)(void) { return LANES; }
 int64_t EXPORT(group)(void) { return GROUP; }
 
-/* out (rows, at most PANEL), or more of it, = a (rows, K) x one panel. */
-INLINE void block(const int rows, const int more, const stored *a, int64_t stride,
-                  const stored *packed, int64_t k, float *out, int64_t n, int64_t columns) {
+/* Add a (rows, K) x one panel to out (rows, at most PANEL). */
+INLINE void add_block(const int rows, const stored *a, int64_t stride, const stored *packed,
+                      int64_t k, float *out, int64_t n, int64_t columns) {
     vector sums[ROWS][2];
     for (int i = 0; i < rows; i++) {
-        sums[i][0] = more ? VECTOR(out + i * n) : all(0.0f);
-        sums[i][1] = more && columns > LANES ? VECTOR(out + i * n + LANES) : all(0.0f);
+        sums[i][0] = VECTOR(out + i * n);
+        sums[i][1] = columns > LANES ? VECTOR(out + i * n + LANES) : all(0.0f);
     }
     for (int64_t at = 0; at < k; at += GROUP, packed += GROUP * PANEL) {
         const group left = load_group(packed), right = load_group(packed + GROUP * LANES);
@@ -41,37 +47,27 @@ INLINE void block(const int rows, const int more, const stored *a, int64_t strid
     }
 }
 
-/* out (rows, N), or more of it, = a (rows, K) x packed weights (K, N); K whole groups. */
-INLINE void product_of(const int more, int64_t rows, const stored *a, int64_t stride,
-                       const stored *packed, int64_t k, int64_t n, float *out) {
+/* Add a (rows, K) x packed weights (K, N) to out (rows, N); K whole groups. */
+static void add_product(int64_t rows, const stored *a, int64_t stride, const stored *packed,
+                        int64_t k, int64_t n, float *out) {
     for (int64_t first = 0; first < n; first += PANEL, packed += k * PANEL) {
         int64_t row = 0;
-#define BLOCK(count) \
-    block(count, more, a + row * stride, stride, packed, k, out + row * n + first, n, n - first)
-        for (; row + ROWS <= rows; row += ROWS) BLOCK(ROWS);
-        switch (rows - row) {
-        case 1: BLOCK(1); break;
-        case 2: BLOCK(2); break;
-        case 3: BLOCK(3); break;
-#if ROWS > 4
-        case 4: BLOCK(4); break;
-        case 5: BLOCK(5); break;
-        case 6: BLOCK(6); break;
-        case 7: BLOCK(7); break;
-#endif
-        }
-#undef BLOCK
+#define BLOCKS(count) \
+    for (; row + count <= rows; row += count) \
+        add_block(count, a + row * stride, stride, packed, k, out + row * n + first, n, n - first)
+        BLOCKS(ROWS);
+        BLOCKS(4);
+        BLOCKS(2);
+        BLOCKS(1);
+#undef BLOCKS
     }
 }
 
+/* The same, of an out that is zero before. */
 static void product(int64_t rows, const stored *a, int64_t stride, const stored *packed, int64_t k,
                     int64_t n, float *out) {
-    product_of(0, rows, a, stride, packed, k, n, out);
-}
-
-static void add_product(int64_t rows, const stored *a, int64_t stride, const stored *packed,
-                        int64_t k, int64_t n, float *out) {
-    product_of(1, rows, a, stride, packed, k, n, out);
+    memset(out, 0, 4 * rows * n);
+    add_product(rows, a, stride, packed, k, n, out);
 }
 
 /* n numbers in the precision. */
@@ -143,7 +139,6 @@ INLINE vector cell_back(int64_t h, vector d, const gate *gates, const stored *ad
 /* ---- GRU ---- */
 
 typedef struct {
-    int64_t failed;
     int64_t items, frames, directions, channels;
     const int64_t *lengths; /* (B) */
     const stored *inputs;   /* (B, T, D, 3 H): z, r, n with their biases */
@@ -164,16 +159,11 @@ INLINE int64_t frame_of(const gru *g, int64_t direction, int64_t item, int64_t s
     return direction && step < length ? length - 1 - step : step;
 }
 
-static void gru_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+WORKER(gru_rows, rows) {
     gru *g = given;
     const int64_t h = g->channels;
     const stored *weights = g->weights + direction * whole(3 * h, PANEL) * h;
     const float *bias = g->bias + direction * h;
-    scratch own;
-    if (!reserve(&own, rows * 5 * h)) {
-        g->failed = 1;
-        return;
-    }
     float *of_state = piece(&own, rows * 3 * h), *state = piece(&own, rows * h);
     stored *last = piece(&own, rows * h);
     for (int64_t step = 0; step < g->frames; step++) {
@@ -199,18 +189,12 @@ static void gru_rows(void *given, int64_t direction, int64_t first, int64_t rows
             }
         }
     }
-    free(own.block);
 }
 
-static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+WORKER(gru_back_rows, rows) {
     gru *g = given;
     const int64_t h = g->channels;
     const stored *weights = g->weights + direction * whole(h, PANEL) * 3 * h;
-    scratch own;
-    if (!reserve(&own, rows * 5 * h)) {
-        g->failed = 1;
-        return;
-    }
     float *d_h = piece(&own, rows * h), *keep = piece(&own, rows * h);
     stored *of_state = piece(&own, rows * 3 * h);
     for (int64_t step = g->frames - 1; step >= 0; step--) {
@@ -238,20 +222,12 @@ static void gru_back_rows(void *given, int64_t direction, int64_t first, int64_t
         product(rows, of_state, 3 * h, weights, 3 * h, h, d_h);
         add(rows * h, d_h, keep);
     }
-    free(own.block);
 }
 
 int64_t EXPORT(gru_size)(void) { return sizeof(gru); }
+KERNEL(gru_forward, gru, gru_rows, g->directions, g->items, ROWS / 2, 5 * g->channels, 0)
 
-int EXPORT(gru_forward)(gru *g, int64_t threads) {
-    share(gru_rows, g, g->directions, g->items, ROWS / 2, threads);
-    return !g->failed;
-}
-
-int EXPORT(gru_backward)(gru *g, int64_t threads) {
-    share(gru_back_rows, g, g->directions, g->items, ROWS / 2, threads);
-    return !g->failed;
-}
+KERNEL(gru_backward, gru, gru_back_rows, g->directions, g->items, ROWS / 2, 5 * g->channels, 0)
 
 /* ---- attention loop: a GRU cell and an additive attention ---- */
 
@@ -260,7 +236,6 @@ int EXPORT(gru_backward)(gru *g, int64_t threads) {
  * sigmoids of keys, query and location.
  */
 typedef struct {
-    int64_t failed;
     int64_t items, steps, symbols, memory_channels, channels, attention, width, filters;
     int64_t forward;         /* a symbol is reached from itself and from the one before */
     int64_t window;          /* then: symbols kept behind the largest weight, -1: all */
@@ -311,7 +286,7 @@ static int64_t location_room(const loop *g) {
     return g->symbols * (2 * g->width + 2 * g->filters + g->attention);
 }
 
-static location location_of(const loop *g, scratch *own) {
+static location location_of(const loop *g, float **own) {
     return (location){piece(own, g->symbols * 2 * g->width), piece(own, g->symbols * g->filters),
                       piece(own, g->symbols * g->filters), piece(own, g->symbols * g->attention)};
 }
@@ -368,17 +343,10 @@ static void read_memory(const loop *g, const stored *memory, const float *weight
     }
 }
 
-static void loop_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+WORKER(loop_rows, rows) {
     loop *g = given;
     const int64_t h = g->channels, m = g->memory_channels, a = g->attention;
     const int64_t symbols = g->symbols, padded = symbols + g->width - 1, half = g->width / 2;
-    (void)direction;
-    scratch own;
-    if (!reserve(&own, rows * (8 * h + m + a + 2 * symbols) + whole(symbols, LANES) +
-                           location_room(g))) {
-        g->failed = 1;
-        return;
-    }
     location places = location_of(g, &own);
     float *last = piece(&own, rows * symbols), *total = piece(&own, rows * symbols);
     float *of_context = piece(&own, rows * 3 * h), *of_state = piece(&own, rows * 3 * h);
@@ -438,7 +406,6 @@ static void loop_rows(void *given, int64_t direction, int64_t first, int64_t row
         }
     }
     if (g->total) COPY(g->total + first * symbols, total, rows * symbols);
-    free(own.block);
 }
 
 /* What products over symbols read back, packed where they are weights. */
@@ -457,7 +424,7 @@ static int64_t back_room(const loop *g) {
            2 * (g->symbols + g->width);
 }
 
-static location_back back_of(const loop *g, scratch *own) {
+static location_back back_of(const loop *g, float **own) {
     const int64_t s = whole(g->symbols, 2), f = whole(g->filters, PANEL);
     const int64_t a = whole(g->attention, PANEL);
     if (!g->width) return (location_back){0};
@@ -543,17 +510,10 @@ static void softmax_back(const loop *g, const stored *memory, const float *d_con
     for (int64_t s = 0; s < length; s++) d_logits[s] = weights[s] * (d_logits[s] - mean);
 }
 
-static void loop_back_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+WORKER(loop_back_rows, rows) {
     loop *g = given;
     const int64_t h = g->channels, m = g->memory_channels, a = g->attention;
     const int64_t symbols = g->symbols, padded = symbols + g->width - 1, half = g->width / 2;
-    (void)direction;
-    scratch own;
-    if (!reserve(&own, rows * (9 * h + m + a + 2 * symbols) + symbols + m + location_room(g) +
-                           back_room(g) + 2 * (padded + 1))) {
-        g->failed = 1;
-        return;
-    }
     location places = location_of(g, &own);
     const location_back back = back_of(g, &own);
     float *d_last = piece(&own, rows * symbols), *d_total = piece(&own, rows * symbols);
@@ -632,26 +592,22 @@ static void loop_back_rows(void *given, int64_t direction, int64_t first, int64_
         add(rows * h, d_h, keep);
         product(rows, of_gates, 3 * h, g->of_context, 3 * h, m, d_c);
     }
-    free(own.block);
 }
 
 int64_t EXPORT(loop_size)(void) { return sizeof(loop); }
+KERNEL(loop_forward, loop, loop_rows, 1, g->items, 1,
+       8 * g->channels + g->memory_channels + g->attention + 2 * g->symbols,
+       whole(g->symbols, LANES) + location_room(g))
 
-int EXPORT(loop_forward)(loop *g, int64_t threads) {
-    share(loop_rows, g, 1, g->items, 1, threads);
-    return !g->failed;
-}
-
-int EXPORT(loop_backward)(loop *g, int64_t threads) {
-    share(loop_back_rows, g, 1, g->items, 1, threads);
-    return !g->failed;
-}
+KERNEL(loop_backward, loop, loop_back_rows, 1, g->items, 1,
+       9 * g->channels + g->memory_channels + g->attention + 2 * g->symbols,
+       g->symbols + g->memory_channels + location_room(g) + back_room(g) +
+           2 * (g->symbols + g->width))
 
 /* ---- batch norm over real frames, with a ReLU and a max pool behind it ---- */
 
 /* x (B, T, C) lies in parts, each (B, T, width), C = parts x width. */
 typedef struct {
-    int64_t failed;
     int64_t items, frames, parts, width, block, relu, pool;
     const stored *const *x;
     const uint8_t *real;        /* (B, T) */
@@ -665,10 +621,9 @@ typedef struct {
     stored *const *d_x;
 } norm;
 
-static void norm_sums_rows(void *given, int64_t direction, int64_t first, int64_t blocks) {
+WORKER(norm_sums_rows, blocks) {
     const norm *g = given;
     const int64_t rows = g->items * g->frames, channels = g->parts * g->width;
-    (void)direction;
     for (int64_t i = first; i < first + blocks; i++) {
         const int64_t start = i * g->block;
         const int64_t stop = start + g->block < rows ? start + g->block : rows;
@@ -704,10 +659,9 @@ INLINE vector normal(const norm *g, int64_t row, int64_t part, int64_t c) {
     return g->relu ? chosen(y < all(0.0f), all(0.0f), y) : y;
 }
 
-static void norm_apply_rows(void *given, int64_t direction, int64_t first, int64_t items) {
+WORKER(norm_apply_rows, items) {
     const norm *g = given;
     const int64_t channels = g->parts * g->width;
-    (void)direction;
     for (int64_t item = first; item < first + items; item++)
         for (int64_t t = 0; t < g->frames; t++) {
             const int64_t row = item * g->frames + t;
@@ -766,46 +720,28 @@ INLINE void norm_back_item(const norm *g, int64_t item, float *carry, const int 
     }
 }
 
-static void norm_back_rows(void *given, int64_t direction, int64_t first, int64_t items) {
+WORKER(norm_back_rows, items) {
     norm *g = given;
-    (void)direction;
-    scratch own;
-    if (!reserve(&own, g->parts * g->width)) {
-        g->failed = 1;
-        return;
-    }
     for (int64_t item = first; item < first + items; item++) {
         if (g->d_x)
-            norm_back_item(g, item, own.block, 1);
+            norm_back_item(g, item, own, 1);
         else
-            norm_back_item(g, item, own.block, 0);
+            norm_back_item(g, item, own, 0);
     }
-    free(own.block);
 }
 
 int64_t EXPORT(norm_size)(void) { return sizeof(norm); }
-
 /* Means and squares of blocks of rows. */
-int EXPORT(norm_sums)(norm *g, int64_t threads) {
-    share(norm_sums_rows, g, 1, (g->items * g->frames + g->block - 1) / g->block, 1, threads);
-    return 1;
-}
+KERNEL(norm_sums, norm, norm_sums_rows, 1, whole(g->items * g->frames, g->block) / g->block, 1, 0, 0)
 
-int EXPORT(norm_apply)(norm *g, int64_t threads) {
-    share(norm_apply_rows, g, 1, g->items, 1, threads);
-    return 1;
-}
+KERNEL(norm_apply, norm, norm_apply_rows, 1, g->items, 1, 0, 0)
 
 /* Sums of the gradient, or the gradient of x where there is a place for it. */
-int EXPORT(norm_back)(norm *g, int64_t threads) {
-    share(norm_back_rows, g, 1, g->items, 1, threads);
-    return !g->failed;
-}
+KERNEL(norm_back, norm, norm_back_rows, 1, g->items, 1, 0, g->parts * g->width)
 
 /* ---- L1 norms ---- */
 
 typedef struct {
-    int64_t failed;
     int64_t rows, channels;
     const stored *x;      /* (N, C) */
     const float *target;  /* (N, C) */
@@ -818,10 +754,9 @@ INLINE vector sign_of(vector x) {
     return chosen(x > zero, all(1.0f), chosen(x < zero, all(-1.0f), zero));
 }
 
-static void l1_rows(void *given, int64_t direction, int64_t first, int64_t rows) {
+WORKER(l1_rows, rows) {
     const l1 *g = given;
     const int64_t c = g->channels, vectors = c / LANES * LANES;
-    (void)direction;
     for (int64_t row = first; row < first + rows; row++) {
         const stored *x = g->x + row * c;
         const float *target = g->target + row * c;
@@ -847,8 +782,4 @@ static void l1_rows(void *given, int64_t direction, int64_t first, int64_t rows)
 }
 
 int64_t EXPORT(l1_size)(void) { return sizeof(l1); }
-
-int EXPORT(l1_forward)(l1 *g, int64_t threads) {
-    share(l1_rows, g, 1, g->rows, 64, threads);
-    return 1;
-}
+KERNEL(l1_forward, l1, l1_rows, 1, g->rows, 64, 0, 0)

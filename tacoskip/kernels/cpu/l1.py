@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tacoskip.kernels.cpu.networks import Argument, call, has_kernels, operator
 
-FIELDS = ("failed", "rows", "channels", "x", "target", "norms", "signs")
+FIELDS = ("rows", "channels", "x", "target", "norms", "signs")
 
 
 def _forward(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -151,8 +151,7 @@ typedef struct {
      * and M, then bin M / 2; `sums` are each group's frames, overlapped, of this step and the last.
      */
     int64_t step, segment;
-    float *target, *previous, *sums[2], *scratch;
-    int taken;
+    float *target, *previous, *sums[2];
 } projection;
 
 /* Groups for which a thread is worth waking: a stream's pieces are done by one. */
@@ -254,12 +253,9 @@ static void overlapped(const projection *g, const vector *x, float *sum) {
     }
 }
 
-static void project_groups(void *given, int64_t direction, int64_t first, int64_t count) {
-    (void)direction;
+WORKER(project_groups, count) {
     projection *g = given;
     const int64_t bins = g->n / 2 + 1, padded = rounded(g->window, LANES);
-    const int64_t size = LANES * g->n + rounded(g->segment, LANES) + 2 * LANES * bins;
-    float *own = g->scratch + __atomic_fetch_add(&g->taken, 1, __ATOMIC_RELAXED) * size;
     vector *x = (vector *)own, *columns = x + g->n, *phases = columns + bins;
     float *samples = (float *)(phases + bins);
     for (int64_t group = first; group < first + count; group++) {
@@ -284,30 +280,28 @@ static void project_groups(void *given, int64_t direction, int64_t first, int64_
     }
 }
 
-static void step(projection *g, int64_t threads) {
-    g->taken = 0;
-    share(project_groups, g, 1, groups(g->frames), LEAST, threads);
+static int step(projection *g, int64_t threads) {
+    const int64_t more = LANES * (g->n + g->n + 2) + rounded(g->segment, LANES);
+    return share(project_groups, g, 1, groups(g->frames), LEAST, threads, 0, more);
 }
 
 /* Run Griffin-Lim into `buffer`; 0 where there was no memory. */
 int project(projection *g, int64_t threads) {
     const int64_t all = groups(g->frames), bins = g->n / 2 + 1;
     g->segment = (LANES - 1) * g->hop + rounded(g->window, LANES);
-    const int64_t scratch = LANES * g->n + rounded(g->segment, LANES) + 2 * LANES * bins;
     const int64_t spectrum = all * bins * LANES, sums = rounded(all * g->segment, LANES);
-    float *block = room(4 * (3 * spectrum + 2 * sums + threads * scratch));
+    float *block = room(4 * (3 * spectrum + 2 * sums));
     if (!block) return 0;
     g->target = block;
     g->previous = g->target + spectrum;
     g->sums[0] = g->previous + 2 * spectrum;
     g->sums[1] = g->sums[0] + sums;
-    g->scratch = g->sums[1] + sums;
     g->step = -1;
-    step(g, threads);
-    for (g->step = 0; g->step < g->iterations; g->step++) step(g, threads);
-    gather(g, g->sums[g->step % 2], 0, g->length, g->buffer);
+    int done = step(g, threads);
+    for (g->step = 0; done && g->step < g->iterations; g->step++) done = step(g, threads);
+    if (done) gather(g, g->sums[g->step % 2], 0, g->length, g->buffer);
     free(block);
-    return 1;
+    return done;
 }
 
 int64_t projection_size(void) { return sizeof(projection); }
@@ -338,7 +332,6 @@ typedef struct {
     float *linear, *mel;
     double preemphasis;
     float floor;
-    int failed;
 } features;
 
 /* Samples of the buffer from `first` on, pre-emphasised, silent outside the wave. */
@@ -378,16 +371,11 @@ static void powers(const features *g, double_lanes *x, float *out) {
     *(half_vector *)(out + LANES * half) = power(middle);
 }
 
-static void feature_groups(void *given, int64_t direction, int64_t first, int64_t count) {
-    (void)direction;
+WORKER(feature_groups, count) {
     features *g = given;
     const int64_t bins = g->n / 2 + 1, padded = rounded(g->window, LANES);
     const int64_t reach = (LANES / 2 - 1) * g->hop + padded, per_row = groups(g->frames);
-    double_lanes *x = room(8 * (LANES / 2 * g->n + reach) + 4 * LANES * (bins + g->bands + 2));
-    if (!x) {
-        g->failed = 1;
-        return;
-    }
+    double_lanes *x = (double_lanes *)own;
     vector *columns = (vector *)(x + g->n), *bands = columns + bins;
     double *samples = (double *)(bands + g->bands + 2);
     const vector lowest = (vector){0} + g->floor, lowest_power = lowest * lowest;
@@ -425,13 +413,13 @@ static void feature_groups(void *given, int64_t direction, int64_t first, int64_
         given_back(bands + 1, g->bands, g->mel + (row * g->frames + frame) * g->bands, g->bands,
                    left);
     }
-    free(x);
 }
 
 /* Magnitudes, or log10 ones and mel; 0 where there was no memory. */
 int analyse(features *g, int64_t threads) {
-    share(feature_groups, g, 1, g->rows * groups(g->frames), LEAST, threads);
-    return !g->failed;
+    const int64_t reach = (LANES / 2 - 1) * g->hop + rounded(g->window, LANES);
+    const int64_t more = LANES * (g->n + g->n / 2 + 1 + g->bands + 2) + 2 * reach;
+    return share(feature_groups, g, 1, g->rows * groups(g->frames), LEAST, threads, 0, more);
 }
 
 int64_t features_size(void) { return sizeof(features); }

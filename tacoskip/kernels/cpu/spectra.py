@@ -28,8 +28,7 @@ class _Projection(ctypes.Structure):
         *((name, _PLACE) for name in "turns pair_turns pairs buffer".split()),
         ("pull", ctypes.c_float),
         *((name, _NUMBER) for name in "step segment".split()),
-        *((name, _PLACE) for name in "target previous even odd scratch".split()),
-        ("taken", ctypes.c_int),
+        *((name, _PLACE) for name in "target previous even odd".split()),
     )
 
 
@@ -38,7 +37,7 @@ class _Features(ctypes.Structure):
         *((name, _NUMBER) for name in "n hop window rows frames samples lead bands".split()),
         *((name, _PLACE) for name in "waves analysis turns pair_turns pairs".split()),
         *((name, _PLACE) for name in "corners weights linear mel".split()),
-        *(("preemphasis", ctypes.c_double), ("floor", ctypes.c_float), ("failed", ctypes.c_int)),
+        *(("preemphasis", ctypes.c_double), ("floor", ctypes.c_float)),
     )
 
 
@@ -90,7 +89,7 @@ def features(
         *(pointer(x) for x in (waves, analysis, table.turns, table.pair_turns, table.pairs)),
         *(pointer(mel[0].corners if mel else None), pointer(mel[0].weights if mel else None)),
         *(pointer(linear), pointer(logs)),
-        *(preemphasis, mel[1] if mel else 0.0, 0),
+        *(preemphasis, mel[1] if mel else 0.0),
     )
     run("analyse", ctypes.byref(given), threads())
     return linear, logs

@@ -4,7 +4,6 @@
 #define TACOSKIP_VECTORS
 
 #include <math.h>
-#include <string.h>
 
 #include "common.h"
 #include "elementwise.h"
@@ -62,19 +61,10 @@ static void softmax(int64_t symbols, float *restrict logits, float *restrict wei
     for (int64_t s = 0; s < symbols; s++) weights[s] = logits[s] / sum;
 }
 
-/* Memory that a thread works in: pieces of one block, which is there as a whole or not at all. */
-typedef struct {
-    float *block, *next;
-} scratch;
-
-static int reserve(scratch *s, int64_t floats) {
-    s->block = s->next = calloc(floats, 4);
-    return s->block != NULL;
-}
-
-static void *piece(scratch *s, int64_t floats) {
-    s->next += floats;
-    return s->next - floats;
+/* The next numbers of a thread's own memory. */
+static void *piece(float **own, int64_t floats) {
+    *own += floats;
+    return *own - floats;
 }
 
 #endif
