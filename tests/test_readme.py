@@ -141,7 +141,7 @@ def test_the_readme_shows_the_two_commands_and_the_way() -> None:
         ("tacoskip ablate recipe=fsdd blocks=plane", "unknown block 'plane'"),
         ("tacoskip ablate recipe=ljspeech blocks=plain", "no budget"),
         ("FOO=1 tacoskip train --resume recipe=demo", "No such option"),
-        ("cat x | .venv/bin/tacoskip synthesize - --speed 3", "No such option"),
+        ("cat x | .venv/bin/tacoskip synthesize - --sped 3", "No such option"),
         ("tacoskip synthesize", "Missing argument"),
         ("make demo && make tset", "no target tset"),
         ("python benchmarks/gone.py --fast", "no file benchmarks/gone.py"),
