@@ -21,7 +21,7 @@ from tacoskip.data.errors import CorpusError, Rejected
 from tacoskip.data.prepared import audio_name
 from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
-from tacoskip.files import write_whole
+from tacoskip.files import open_regular, write_whole
 
 Row = dict[str, Any]
 
@@ -36,6 +36,7 @@ TRIM_DB = 40.0  # silence at the ends is this far below the loudest part
 MARGIN_MS = 50.0  # of it that is kept
 LEVEL_DB = -26.0  # RMS below full scale of a prepared clip
 PEAK = 0.99
+LARGEST_CLIP = 1 << 30  # bytes
 # What reading raises says which reason it is.
 REASONS = {
     "cut short": "truncated",
@@ -127,6 +128,7 @@ def known_clip(file: Path, key: str) -> tuple[int, int] | None:
     import soundfile
 
     try:
+        open_regular(file, LARGEST_CLIP).close()
         with soundfile.SoundFile(file) as clip:
             mark, _, rate = clip.comment.partition(" ")
             return (clip.frames, int(rate)) if mark == key else None

@@ -11,12 +11,19 @@ from tacoskip.data.clip import MANIFEST
 from tacoskip.data.corpora import Corpus, find_corpus
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
-from tacoskip.data.prepared import FORMAT, check_speakers, is_prepared, packed, prepared_dir
+from tacoskip.data.prepared import (
+    FORMAT,
+    LARGEST_REPORT,
+    check_speakers,
+    is_prepared,
+    packed,
+    prepared_dir,
+)
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS, assign_splits, rank
 from tacoskip.data.storage import is_remote
 from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
-from tacoskip.files import folder_lock, write_whole
+from tacoskip.files import folder_lock, read_regular, write_whole
 from tacoskip.settings import check
 
 DOWNLOADS = Path("data/downloads")
@@ -222,7 +229,7 @@ def _split(
 ) -> dict[str, str]:
     """Assign the splits; those of an earlier report stay unless other numbers are asked for."""
     try:
-        before = json.loads(report.read_bytes())
+        before = json.loads(read_regular(report, LARGEST_REPORT))
         asked, earlier = before["settings"]["data"], dict(before["split_of"])
         same = (asked["validation"], asked["test"]) == (data.validation, data.test)
     except (OSError, KeyError, TypeError, ValueError, RecursionError):  # none of this version
