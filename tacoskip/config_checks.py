@@ -64,7 +64,7 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     """Return a value as the type of its field; ConfigError where it is another."""
     try:
         return _as_kind(value, kind)
-    except TypeError:
+    except (TypeError, OverflowError):
         got = "nothing" if value is None else repr(value)
         raise ConfigError(f"expected {_kind_name(kind)} for '{key}', got {got}") from None
 
