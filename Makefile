@@ -93,9 +93,9 @@ BENCH = OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench = @if [ -e "$(1)" ]; then echo "== $(2)"; $(BENCH)/$(2); \
 	else echo "skipped $(2): no $(1) (make bench FSDD=folder LJSPEECH=folder)"; fi
 
-# On a machine without network see benchmarks/gpu_bundle.py.
+# Without a GPU: make gpu-check CHECK="--device cpu --quick". Without network: benchmarks/gpu_bundle.py.
 gpu-check: setup
-	$(BIN)/python benchmarks/gpu_check.py
+	$(BIN)/python benchmarks/gpu_check.py $(CHECK)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache demo.wav demo.png

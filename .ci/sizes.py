@@ -30,15 +30,22 @@ def lines(paths: Iterable[Path]) -> int:
 
 
 def functions(path: Path) -> list[tuple[int, int, str]]:
-    """Return (lines, parameters, place) of every function in a file."""
+    """Return (lines, parameters, place) of every function in a file but Triton's JIT kernels.
+
+    A kernel is one function by nature, and takes every tensor and size as a parameter.
+    """
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_kernel(node):
             arguments = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
             parameters = [one for one in arguments if one.arg not in ("self", "cls")]
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             found.append((length, len(parameters), f"{path}:{node.lineno} {node.name}"))
     return found
+
+
+def is_kernel(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any("triton.jit" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
 def measure() -> dict[str, tuple[int, str]]:
@@ -47,7 +54,7 @@ def measure() -> dict[str, tuple[int, str]]:
     python = sorted(set(PACKAGE.rglob("*.py")) - triton)
     native = [path for end in ("*.c", "*.h") for path in PACKAGE.rglob(end)]
     file = max(python + sorted(triton), key=lambda path: lines([path]))
-    defined = [one for path in python for one in functions(path)]
+    defined = [one for path in python + sorted(triton) for one in functions(path)]
     length, _, longest = max(defined)
     _, parameters, widest = max(defined, key=lambda one: one[1])
     return {

@@ -1,94 +1,45 @@
-"""Stages of gpu_check.py that measure time: kernels alone, and whole training steps."""
+"""Stages of gpu_check.py that measure whole training steps."""
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from gpu_stages import LOSSES, Batch, Check, build, model_bins, random_batch, set_tf32
-from torch import Tensor, nn
+from torch import nn
 
-from tacoskip.blocks.layers import MaskedBatchNorm1d
-from tacoskip.kernels.accelerate import accelerate, plain
-from tacoskip.models.attention_loop import AttentionLoop
-from tacoskip.models.cbhg import BiGRU, ConvBank
-from tacoskip.models.decoder import ResidualGRU
-
-Arguments = tuple[Tensor, ...]
+from tacoskip.kernels.accelerate import accelerate
 
 
-def kernel_cases(check: Check) -> dict[str, tuple[nn.Module, Arguments]]:
-    """Modules the table replaces, with inputs of the size of a training step."""
-    batch, frames, steps, symbols = (2, 6, 3, 5) if check.quick else (32, 800, 400, 100)
-    narrow, wide = (8, 16) if check.quick else (128, 256)
-    mask = torch.ones(batch, frames, dtype=torch.bool)
-    here = torch.ones(batch, symbols, dtype=torch.bool)
-    cases: dict[str, tuple[nn.Module, Arguments]] = {
-        "BiGRU": (BiGRU(narrow, narrow), (torch.randn(batch, frames, narrow), mask)),
-        "ResidualGRU": (ResidualGRU(wide), (torch.randn(batch, steps, wide),)),
-        "ConvBank": (ConvBank(narrow, narrow, 8), (torch.randn(batch, frames, narrow), mask)),
-        "MaskedBatchNorm1d": (
-            MaskedBatchNorm1d(narrow, relu=True),
-            (torch.randn(batch, frames, narrow), mask),
-        ),
-    }
-    for attention in ("bahdanau", "location", "forward"):
-        loop = AttentionLoop(narrow, wide, wide, attention, narrow)
-        memory = torch.randn(batch, symbols, wide)
-        cases[attention] = (loop, (torch.randn(batch, steps, narrow), memory, here))
-    return cases
+@dataclass(frozen=True)
+class Case:
+    """A training step of a voice to measure."""
 
+    attention: str
+    precision: str
+    kernels: bool
+    batch: int
+    reduction: int
+    graph: bool = False
 
-def kernels(check: Check) -> None:
-    """Forward and forward + backward of each replaced module, plain and with kernels.
+    @property
+    def name(self) -> str:
+        parts = [self.precision, "kernels" * self.kernels, "graph" * self.graph]
+        size = f"batch {self.batch} r={self.reduction}"
+        return " ".join([self.attention, *filter(None, parts), size])
 
-    Kernels that the table leaves out in float32 are measured too.
-    """
-    from tacoskip.kernels.triton import replacements
-
-    set_tf32(False)
-    replacements.PLAIN_IN_FLOAT32 = ()
-    for name, (module, inputs) in kernel_cases(check).items():
-        module = module.to(check.device).train()
-        given = tuple(x.to(check.device) for x in inputs)
-        for precision in ("bf16", "fp32"):
-            for fast in (True, False):
-                plain(module)
-                if fast:
-                    accelerate(module, torch.device(check.device), check.dtype(precision))
-                label = f"{name} {precision} {'kernel' if fast else 'plain'}"
-                try:
-                    check.emit(label, **module_times(check, module, given, precision))
-                except Exception as error:
-                    check.emit(label, error=repr(error)[:500])
-
-
-def module_times(
-    check: Check, module: nn.Module, inputs: Arguments, precision: str
-) -> dict[str, float]:
-    given = [x.detach().requires_grad_() if x.is_floating_point() else x for x in inputs]
-
-    def forward() -> Tensor:
-        with check.autocast(precision):
-            out = module(*given)
-        return sum(x.float().mean() for x in out) if isinstance(out, tuple) else out.float().mean()
-
-    return {
-        "forward_ms": check.milliseconds(forward, 0.2),
-        "both_ms": check.milliseconds(lambda: forward().backward(), 0.3),
-    }
-
-
-def voice_step(
-    check: Check, precision: str, fast: bool, batch: int, reduction: int, graph: bool
-) -> tuple[Callable[[], object], int]:
-    """Return a function that takes one whole training step of a voice, and its mel frames."""
-    symbols, frames = (8, 20) if check.quick else (100, 800)
-    model: Any = build(check, "tts", [f"tts.frames_per_step={reduction}"]).to(check.device)
-    if fast:
-        accelerate(model, torch.device(check.device), check.dtype(precision))
-    data = random_batch(batch, symbols, frames, model_bins(model), device=check.device)
-    return step_function(check, "tts", model, data, precision, graph), batch * frames
+    def step(self, check: Check) -> tuple[Callable[[], object], int]:
+        """Return a function that takes one whole training step, and its mel frames."""
+        batch, symbols, frames = self.batch, *((8, 20) if check.quick else (100, 800))
+        settings = [f"tts.attention={self.attention}", f"tts.frames_per_step={self.reduction}"]
+        model: Any = build(check, "tts", settings).to(check.device)
+        if self.kernels:
+            accelerate(model, torch.device(check.device), check.dtype(self.precision))
+        data = random_batch(batch, symbols, frames, model_bins(model), device=check.device)
+        step = step_function(check, "tts", model, data, self.precision, self.graph)
+        return step, batch * frames
 
 
 def step_function(
@@ -123,37 +74,38 @@ def captured(step: Callable[[], None]) -> Callable[[], object]:
     return graph.replay
 
 
-STEPS = [  # precision, kernels, batch, frames a step, CUDA graph: in order of interest
-    ("bf16", True, 32, 2, True),
-    ("bf16", True, 32, 2, False),
-    ("bf16", True, 128, 2, True),
-    ("bf16", False, 32, 2, False),
-    ("bf16", True, 32, 5, True),
-    ("fp32", True, 32, 2, False),
-    ("fp32", False, 32, 2, False),
-    ("bf16", True, 512, 2, True),
-    ("bf16", True, 256, 5, True),
-    ("tf32", True, 32, 2, True),
-    ("bf16", False, 128, 5, False),
-    ("tf32", False, 32, 5, False),
+STEPS = [  # in order of interest
+    Case("durations", "bf16", True, 32, 2),
+    Case("durations", "bf16", True, 32, 2, graph=True),
+    Case("durations", "bf16", True, 128, 2, graph=True),
+    Case("forward", "bf16", True, 32, 2, graph=True),
+    Case("forward", "bf16", True, 32, 2),
+    Case("durations", "bf16", False, 32, 2),
+    Case("forward", "bf16", False, 32, 2),
+    Case("forward", "bf16", True, 32, 5, graph=True),
+    Case("durations", "tf32", True, 32, 2, graph=True),
+    Case("durations", "fp32", True, 32, 2),
+    Case("durations", "fp32", False, 32, 2),
+    Case("forward", "bf16", True, 512, 2, graph=True),
+    Case("forward", "bf16", True, 256, 5, graph=True),
+    Case("forward", "tf32", True, 32, 2, graph=True),
+    Case("forward", "fp32", True, 32, 2),
 ]
+SMALL_STEPS = [replace(STEPS[0], batch=2)]
 
 
 def steps(check: Check) -> None:
     """Whole training steps of a voice: mel frames a second and peak memory; the peer's too."""
-    cases = STEPS[1:4:2] if check.quick else STEPS
+    cases = SMALL_STEPS if check.quick else STEPS
     began = time.perf_counter()
-    for i, (precision, fast, batch, reduction, graph) in enumerate(cases):
+    for i, case in enumerate(cases):
         if time.perf_counter() - began > check.seconds - 15:
             check.emit("rest", skipped=f"{len(cases) - i} cases: out of time")
             return
-        if i == 3:
+        set_tf32(case.precision == "tf32")
+        measure(check, case.name, partial(case.step, check))
+        if i == min(4, len(cases) - 1):
             peer(check)
-        batch = 2 if check.quick else batch
-        name = f"{precision}{' kernels' if fast else ''}{' graph' if graph else ''}"
-        name += f" batch {batch} r={reduction}"
-        set_tf32(precision == "tf32")
-        measure(check, name, lambda: voice_step(check, precision, fast, batch, reduction, graph))  # noqa: B023
 
 
 def measure(check: Check, name: str, make: Callable[[], tuple[Callable[[], object], int]]) -> None:
@@ -176,7 +128,7 @@ def peer(check: Check) -> None:
     from torchaudio.models import Tacotron2
 
     batch, symbols, frames = (2, 8, 20) if check.quick else (32, 100, 800)
-    for precision in ("bf16", "fp32"):
+    for precision in ("bf16",) if check.quick else ("bf16", "fp32"):
 
         def make(precision: str = precision) -> tuple[Callable[[], object], int]:
             model = Tacotron2(n_symbol=60).to(check.device).train()
@@ -207,10 +159,9 @@ def peer(check: Check) -> None:
 def recognizer(check: Check) -> None:
     """Whole training steps of a recognizer: seconds of audio a second."""
     set_tf32(True)
-    for precision, fast, batch in (("bf16", True, 32), ("bf16", False, 32), ("bf16", True, 256)):
+    cases = (("bf16", True, 32), ("bf16", False, 32), ("bf16", True, 256))
+    for precision, fast, batch in cases[: 1 if check.quick else None]:
         batch, frames = (2, 40) if check.quick else (batch, 800)
-        if check.quick and not fast:
-            continue
 
         def make(
             fast: bool = fast, batch: int = batch, frames: int = frames, precision: str = precision
@@ -231,8 +182,8 @@ def profile(check: Check) -> None:
 
     set_tf32(True)
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if check.device == "cuda" else [])
-    for batch in (2,) if check.quick else (32, 128):
-        step, _ = voice_step(check, "bf16", True, batch, 2, False)
+    for case in SMALL_STEPS if check.quick else (STEPS[0], STEPS[4]):
+        step, _ = case.step(check)
         for _ in range(1 if check.quick else 3):
             step()
         check.wait()
@@ -248,6 +199,6 @@ def profile(check: Check) -> None:
             if row.device_type != torch.autograd.DeviceType.CPU
         ]
         busy = sum(row[1] for row in rows)
-        check.emit(f"batch {batch}", busy_share=busy / wall, device_ms=busy / 2000)
+        check.emit(case.name, busy_share=busy / wall, device_ms=busy / 2000)
         for key, microseconds, count in sorted(rows, key=lambda row: -row[1])[:25]:
             check.emit(key[:90], device_ms=microseconds / 2000, calls=count / 2)

@@ -22,15 +22,18 @@ def step(model: Any, device: str, dtype: torch.dtype) -> tuple[Tensor, dict[str,
     torch.manual_seed(1)
     symbols, mel = torch.randint(1, 30, (3, 20)), torch.randn(3, 40, len(model.mel_mean))
     lengths, frames = torch.tensor([20, 12, 17]), torch.tensor([40, 25, 36])
-    symbols, mel, lengths, frames = (x.to(device) for x in (symbols, mel, lengths, frames))
+    durations = torch.full_like(symbols, 2)
+    symbols, mel, lengths, frames, durations = (
+        x.to(device) for x in (symbols, mel, lengths, frames, durations)
+    )
     with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        out = model(symbols, lengths, mel, frames, torch.zeros_like(lengths))
+        out = model(symbols, lengths, mel, frames, torch.zeros_like(lengths), durations)
         loss = masked_l1(out.mel, mel, frames) + out.linear.float().square().mean()
     loss.backward()
     return loss, {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("attention", ["bahdanau", "location", "forward", "gmm"])
+@pytest.mark.parametrize("attention", ["durations", "bahdanau", "location", "forward", "gmm"])
 def test_gpu_step_matches_cpu_step(attention: str) -> None:
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
