@@ -1,7 +1,10 @@
-"""Write the samples of this folder: python docs/samples/make.py RUN CLIP_ID [DEMO_RUN]
+"""Write the samples of this folder.
 
-RUN: a voice trained on a corpus; CLIP_ID: a clip of its test split. Recording, copy-synthesis (the recording's magnitudes
-through Griffin-Lim) and the voice's own reading of the text; with DEMO_RUN the README's sentence by that voice.
+    python docs/samples/make.py RUN CLIP_ID [DEMO_RUN]
+
+RUN: a voice trained on a corpus; CLIP_ID: a clip of its test split. Recording, copy-synthesis (the
+recording's magnitudes through Griffin-Lim) and the voice's own reading of the text; with DEMO_RUN
+the README's sentence by that voice.
 """
 
 import sys

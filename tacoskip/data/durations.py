@@ -145,7 +145,7 @@ class Models:
         distance = (
             features**2 @ inverse.T - 2 * features @ (mean * inverse).T + (mean**2 * inverse).sum(1)
         )
-        return _compiled()(self.constant[chain] - distance / 2, chain == 0)  # type: ignore[no-any-return]
+        return _compiled()(self.constant[chain] - distance / 2, chain == 0)
 
     def durations(self, features: Float, symbols: Sequence[int]) -> NDArray[np.int64]:
         """Return the frames (S,) of each symbol of a clip."""
@@ -177,7 +177,7 @@ def _compiled() -> Callable[..., NDArray[np.int64]]:
         compiled: Any = numba.njit(cache=True)(_best_path)
     except (RuntimeError, OSError):  # no such folder, or a full disk
         compiled = numba.njit(_best_path)
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 def _best_path(likelihood: Float, optional: NDArray[np.bool_]) -> NDArray[np.int64]:
