@@ -98,7 +98,7 @@ def start_stage(options: argparse.Namespace, name: str, seconds: float) -> bool:
     call += ["--quick"] if options.quick else []
     settings = dict(os.environ, PYTHONUNBUFFERED="1")
     if options.device == "cpu":
-        settings["TRITON_INTERPRET"] = "1"
+        settings |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     began, row = time.perf_counter(), dict[str, Any](stage=name, name="stage")
     print(f"== {name}, at most {seconds:.0f} s", flush=True)
     try:
