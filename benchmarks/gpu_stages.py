@@ -28,6 +28,7 @@ from tacoskip.training import losses
 
 ROOT = Path(__file__).resolve().parents[1]
 N_SYMBOLS = 60
+FORWARD = ["tts.attention=forward"]
 NO_DROPOUT = {
     "tts": ["tts.prenet_dropout=0", "tts.frame_dropout=0"],
     "asr": ["asr.dropout=0", "asr.time_masks=0", "asr.frequency_masks=0"],
@@ -212,9 +213,9 @@ def compile_kernels(check: Check) -> None:
         (task, overrides, precision, batch)
         for task, overrides, batch in [
             ("tts", ["tts.attention=durations"], 2),
-            ("tts", [], 2),
-            ("tts", [], 256),
-            ("tts", [], 512),
+            ("tts", FORWARD, 2),
+            ("tts", FORWARD, 256),
+            ("tts", FORWARD, 512),
             ("tts", ["tts.attention=bahdanau"], 2),
             ("tts", ["tts.attention=location"], 2),
             ("asr", ["asr.decoder=attention"], 2),
@@ -266,11 +267,11 @@ def agreement(check: Check) -> None:
     """Losses and gradients on the device, plain and with kernels, against float64 on the CPU."""
     set_tf32(False)
     cases = [("tts", ["tts.attention=durations", "tts.frames_per_step=2"])]
-    cases += [("tts", [f"tts.frames_per_step={r}"]) for r in (2, 5)]
+    cases += [("tts", [*FORWARD, f"tts.frames_per_step={r}"]) for r in (2, 5)]
     cases += [("asr", []), ("asr", ["asr.decoder=attention"])]
     cases += [("tts", [f"tts.attention={a}"]) for a in ("bahdanau", "location")]
     families = ["plain", "residual", "dense", "reversible"]
-    cases += [("tts", [f"block={family}"]) for family in families]
+    cases += [("tts", [*FORWARD, f"block={family}"]) for family in families]
     for task, overrides in cases[: 1 if check.quick else None]:
         model = build(check, task, [*NO_DROPOUT[task], *overrides])
         for dropout in (each for each in model.modules() if isinstance(each, nn.Dropout)):
