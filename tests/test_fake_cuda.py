@@ -160,11 +160,15 @@ def voice(overrides: list[str]) -> tuple[nn.Module, Callable[[Any], Tensor]]:
         linear = torch.randn(3, 20, config.audio.n_bins, device="cuda")
         mel, linear = model.standardize(mel, linear)
         text = torch.ones(3, 9, dtype=torch.long, device="cuda")
-        out = model(text, symbols, mel, frames, lengths(0, 1, 0))
+        durations = 2 * text
+        out = model(text, symbols, mel, frames, lengths(0, 1, 0), durations)
         reduction = model.reduction
+        total = losses.masked_l1(out.mel, mel, frames)
+        total = total + losses.masked_l1(out.linear, linear, frames)
+        if out.log_durations is not None:
+            return total + losses.duration_loss(out.log_durations, durations, symbols)
         return (
-            losses.masked_l1(out.mel, mel, frames)
-            + losses.masked_l1(out.linear, linear, frames)
+            total
             + losses.stop_loss(out.stop_logits, frames, reduction)
             + losses.guided_attention_loss(out.alignments, frames, symbols, reduction)
         )
@@ -189,6 +193,7 @@ def recognizer(overrides: list[str]) -> tuple[nn.Module, Callable[[Any], Tensor]
 
 
 STEPS = [
+    (voice, ["tts.attention=durations"]),
     (voice, ["tts.attention=forward"]),
     (voice, ["tts.attention=bahdanau"]),
     (voice, ["tts.attention=gmm"]),

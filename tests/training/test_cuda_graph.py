@@ -50,14 +50,18 @@ class Replayer:
         return replay, result
 
 
-@pytest.fixture
-def network() -> Tacotron:
+@pytest.fixture(params=["durations", "forward"])
+def network(request: pytest.FixtureRequest) -> Tacotron:
     torch.manual_seed(0)
-    return build_tacotron(load_config("base/tts", SETTINGS), 30, 1).train()
+    config = load_config("base/tts", [*SETTINGS, f"tts.attention={request.param}"])
+    return build_tacotron(config, 30, 1).train()
 
 
 def random_batch(network: Tacotron, symbols: int, frames: int) -> Batch:
-    shape = (2, frames)
+    shape, lengths = (2, frames), torch.tensor([[symbols], [symbols - 3]])
+    ends = torch.minimum(torch.arange(symbols + 1), lengths) * torch.tensor(
+        [[frames], [frames - 5]]
+    )
     return Batch(
         torch.randint(1, 30, (2, symbols)),
         torch.tensor([symbols, symbols - 3]),
@@ -67,14 +71,14 @@ def random_batch(network: Tacotron, symbols: int, frames: int) -> Batch:
         torch.zeros(2, dtype=torch.long),
         ["a", "b"],
         ["", ""],
+        durations=(ends // lengths).diff(dim=1),
     )
 
 
 def compute(network: Tacotron) -> Callable[[Batch], Result]:
     def gradients(batch: Batch) -> Result:
-        out = network(
-            batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
-        )
+        inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
+        out = network(*inputs, batch.durations)
         loss = masked_l1(out.mel, batch.mel, batch.mel_lengths)
         loss = loss + masked_l1(out.linear, batch.linear, batch.mel_lengths)
         loss.backward()
