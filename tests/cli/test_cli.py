@@ -88,7 +88,7 @@ def test_root_script_runs_the_command() -> None:
         (["recipe=smoke", "block"], "expected key=value, got 'block'"),
         (["recipe=smoke", "data.root=nowhere/at/all"], "no folder 'nowhere/at/all' (data.root)"),
         (["recipe=smoke", f"data.root={__file__}"], "expected a folder in data.root, got the file"),
-        (["recipe=smoke", f"data.root={ROOT / 'docs'}"], "metadata.jsonl, one other table, or"),
+        (["recipe=smoke", f"data.root={ROOT / 'docs'}"], "metadata.tsv, one other table, or"),
     ],
 )
 def test_wrong_request_prints_one_line_and_exits_2(
