@@ -201,13 +201,13 @@ def attention_backward(
         d_logits, keys, energy, filters, weights, queries, totals, d_keys, d_energy, d_filters,
         steps, symbols, sizes["A"], sizes["BA"], width, sizes["P"], 16, num_warps=8,
     )  # fmt: skip
-    d_energy, d_filters = (x.sum((0, 1)).to(energy.dtype) for x in (d_energy, d_filters))
-    return d_gates, d_queries, d_keys, d_energy, d_filters
+    d_energy = d_energy.sum((0, 1)).to(energy.dtype)
+    return d_gates, d_queries, d_keys, d_energy, d_filters.sum((0, 1)).to(energy.dtype)
 
 
 @attention_backward.register_fake
 def _(
     d_hidden: Tensor, d_weights: Tensor, constants: list[Tensor], results: list[Tensor], *_: Any
 ) -> tuple[Tensor, ...]:
-    _, keys, _, _, energy, filters = constants
+    keys, energy, filters = constants[1], constants[4], constants[5]
     return tuple(torch.empty_like(x) for x in (results[2], results[3], keys, energy, filters))
