@@ -65,17 +65,20 @@ def upsampling_weights(durations: Tensor, steps: int, reduction: int) -> Tensor:
         return torch.softmax(energies.masked_fill((durations == 0)[:, None], -1e4), 2)
 
 
-def whole_durations(
-    log_durations: Tensor, mask: Tensor, max_frames: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return whole frames (B, S) of predicted log durations (B, S), cut at max_frames (B,), and if
-    none was cut (B,).
+def synthesis_weights(
+    log_durations: Tensor, mask: Tensor, max_frames: Tensor, reduction: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Round predicted log durations (B, S) to whole frames, cut at max_frames (B,).
+
+    Returns the weights (B, L, S), the frames of each item (B,), and whether it was not cut (B,).
     """
     frames = log_durations.clamp(0, LONGEST).expm1().round().long().masked_fill(~mask, 0)
     end = functional.pad(frames.cumsum(1), (1, 0))
-    kept = torch.minimum(end, max_frames[:, None]).diff(dim=1)
-    kept[:, 0] += (LEAST_FRAMES - kept.sum(1)).clamp(min=0)
-    return kept, end[:, -1] <= max_frames
+    durations = torch.minimum(end, max_frames[:, None]).diff(dim=1)
+    durations[:, 0] += (LEAST_FRAMES - durations.sum(1)).clamp(min=0)
+    lengths = durations.sum(1)
+    steps = -(-int(lengths.max()) // reduction)
+    return upsampling_weights(durations, steps, reduction), lengths, end[:, -1] <= max_frames
 
 
 class DurationDecoder(nn.Module):

@@ -22,8 +22,8 @@ from tacoskip.models.decoder import Decoder, PreNet
 from tacoskip.models.durations import (
     DURATIONS,
     DurationDecoder,
+    synthesis_weights,
     upsampling_weights,
-    whole_durations,
 )
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.precision import full_precision
@@ -234,12 +234,11 @@ class Tacotron(nn.Module):
             memory, speaker = self.encode(symbols, mask, speakers)
             reduction = self.reduction
             if isinstance(self.decoder, DurationDecoder):
-                durations, stopped = whole_durations(
-                    self.decoder.predictor(memory, mask), mask, max_frames
+                log_durations = self.decoder.predictor(memory, mask)
+                alignments, lengths, stopped = synthesis_weights(
+                    log_durations, mask, max_frames, reduction
                 )
-                lengths = durations.sum(1)
                 frames = int(lengths.max())
-                alignments = upsampling_weights(durations, -(-frames // reduction), reduction)
                 mel = self.decoder(memory, alignments, lengths, reduction)[:, :frames]
                 mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, frames))
                 stop_logits = mel.new_zeros(len(mel), 0)

@@ -27,7 +27,7 @@ from tacoskip.config import Config, from_dict
 from tacoskip.files import read_regular
 from tacoskip.masks import lengths_to_mask
 from tacoskip.models.decoder import StopTracker
-from tacoskip.models.durations import DURATIONS, upsampling_weights, whole_durations
+from tacoskip.models.durations import DURATIONS, synthesis_weights
 from tacoskip.models.recognizer import RecognizerOutput
 from tacoskip.models.tacotron import TacotronOutput
 from tacoskip.run_folder import EXPORT, RunError
@@ -235,10 +235,10 @@ class OnnxTacotron(nn.Module):
     def _by_durations(self, values: Arrays, max_frames: Tensor) -> TacotronOutput:
         log_durations = torch.from_numpy(values["log_durations"])
         mask = lengths_to_mask(torch.from_numpy(values["lengths"]), log_durations.shape[1])
-        durations, stopped = whole_durations(log_durations, mask, max_frames)
-        lengths = durations.sum(1)
+        weights, lengths, stopped = synthesis_weights(
+            log_durations, mask, max_frames, self.reduction
+        )
         frames = int(lengths.max())
-        weights = upsampling_weights(durations, -(-frames // self.reduction), self.reduction)
         output = self.graphs["spectrogram"](
             {"memory": values["memory"], "weights": weights.numpy(), "lengths": lengths.numpy()}
         )
