@@ -3,15 +3,7 @@
 import re
 from functools import lru_cache
 
-# Longest first, bounded: a run of any length is matched in linear time. 1,234,567 or 1234567.
-INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3}){1,5}(?![0-9])|[0-9]{1,18}(?![0-9]))"
-
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-TENS_WORD = (  # from ten on
-    "(?:ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen|"
-    "(?:twen|thir|for|fif|six|seven|eigh|nine)ty)"
-)
-NUMBER_WORD = f"(?:{'|'.join(_DIGITS)}|{TENS_WORD})"
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,7 @@
 
 import re
 
-from tacoskip.text.abbreviations import ANYWHERE, BEFORE_NAMES, BEFORE_NUMBERS, ends_sentence
+from tacoskip.text.tables import ENGLISH, words
 
 # A stop with the quotes and brackets that close behind it.
 _STOP = re.compile(
@@ -19,6 +19,15 @@ _CUTS = (
     re.compile(r"(?<!\.)(?= )"),
     re.compile(r"(?= )"),
 )
+
+
+def ends_sentence(text: str, end: int) -> bool:
+    """Whether a sentence ends at `end`, behind a stop: the text does, or a new one begins."""
+    behind = text[end : end + 40].lstrip("\"')]}")
+    if not behind:
+        return True
+    word = re.match("[^\\W\\d_]*", behind[1:].lstrip("\"'(["))
+    return behind[0] == " " and word is not None and word[0] in words("starters")
 
 
 def split_sentences(text: str, max_characters: int = 200) -> list[str]:
@@ -61,9 +70,11 @@ def _is_end(text: str, start: int, match: re.Match[str]) -> bool:
         return True
     found = _LAST_WORD.search(text, max(start, match.start() - 20), match.start())
     word = found[0] if found else ""
-    if word in BEFORE_NAMES or (after.isdigit() and word.lower() in BEFORE_NUMBERS):
+    if after.isdigit() and word.lower() in ENGLISH["before_numbers"]:
         return False
-    if word in ANYWHERE or _LETTERS_WITH_STOPS.fullmatch(word):
+    if word in ENGLISH["before_names"]:
+        return False
+    if word in ENGLISH["anywhere"] or _LETTERS_WITH_STOPS.fullmatch(word):
         return ends_sentence(text, match.end())
     # "2. The chapel yard": the number of a list, which begins its sentence.
     return not (
