@@ -42,6 +42,7 @@ from tacoskip.training.settings import TrainSettings
 
 PATHS = ("run", "from_run", "data.root", "data.dir", "data.shards", "train.judge")
 PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
+LONGEST_TEXT = 10_000  # characters of a setting that holds another
 
 
 def _names_of(registry: str, *more: str) -> Callable[[], tuple[str, ...]]:
@@ -264,7 +265,9 @@ def _interpolated(key: str, values: dict[str, Any], allowed: bool) -> Any:
     text = values[key]
     for name in re.findall(r"\$\{(.*?)\}", text) if allowed and isinstance(text, str) else ():
         if isinstance(values.get(name), str | int | float):
-            text = text.replace(f"${{{name}}}", str(values[name]))
+            text = text.replace(f"${{{name}}}", str(values[name]), 1)
+        if len(text) > LONGEST_TEXT:
+            raise ConfigError(f"'{key}': expected at most {LONGEST_TEXT:,} characters, got more")
     if "${" in str(text):
         raise ConfigError(f"'{key}': expected plain values, got an interpolation in '{text}'")
     return text

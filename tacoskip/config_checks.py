@@ -150,6 +150,9 @@ def _check_task(config: "Config") -> None:
         raise ConfigError(f"unknown train.select '{select}'{hint}")
     if select == "cer_by_asr" and not config.train.judge:
         raise ConfigError("expected train.judge=ASR_RUN with train.select=cer_by_asr, got none")
+    if config.task == "tts" and config.tts.attention == "durations" and config.data.join != [1, 1]:
+        got = f"with tts.attention=durations, got {config.data.join}"
+        raise ConfigError(f"expected data.join=[1, 1] {got}")
     if config.task == "asr" and config.train.judge:
         raise ConfigError(f"'train.judge' is of task=tts, and {this}")
     if config.task == "asr" and config.text.symbols != "characters":

@@ -1,6 +1,7 @@
 """Settings: the order of layers, what is refused, one-line errors that say what to do."""
 
 from dataclasses import asdict, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,7 @@ def test_value_out_of_bounds_is_refused(pair: str) -> None:
         ("data.root=${nowhere}", "'data.root': expected plain values, got an interpolation"),
     ],
 )
+@pytest.mark.hostile
 def test_error_of_a_section_names_it(pair: str, message: str) -> None:
     assert message in refusal("smoke", pair)
 
@@ -293,6 +295,7 @@ def test_missing_recipe_file_is_refused() -> None:
         ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],
 )  # fmt: skip
+@pytest.mark.hostile
 def test_invalid_recipe_file_is_named(recipes: Path, text: str, message: str) -> None:
     write(recipes, bad=text)
     found = refusal("bad")
@@ -300,6 +303,7 @@ def test_invalid_recipe_file_is_named(recipes: Path, text: str, message: str) ->
     assert message in found
 
 
+@pytest.mark.hostile
 def test_only_own_keys_interpolate(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hidden")
     write(recipes, own="task: tts\nseed: 5\nrun: 'runs/${block}-${seed}'")
@@ -308,6 +312,14 @@ def test_only_own_keys_interpolate(recipes: Path, monkeypatch: pytest.MonkeyPatc
         write(recipes, other=f'task: tts\nseed: 5\ndata: {{root: "{text}"}}')
         message = refusal("other")
         assert "got an interpolation" in message and "hidden" not in message
+
+
+@pytest.mark.hostile
+def test_interpolations_that_grow_are_refused(recipes: Path) -> None:
+    keys = ["run", *(f"data.{name}" for name in ("root", "dir", "shards", "subset", "speaker"))]
+    lines = [f"  {key[5:]}: '{10 * f'${{{before}}}'}'" for before, key in pairwise(keys)]
+    write(recipes, grow="\n".join(["task: tts", "run: a123456789", "data:", *lines]))
+    assert "'data.subset': expected at most 10,000 characters, got more" in refusal("grow")
 
 
 def test_recipe_that_is_not_utf8_is_refused(recipes: Path) -> None:
@@ -375,6 +387,7 @@ def test_damaged_saved_config_is_refused(tmp_path: Path, text: str, message: str
     assert message in str(caught.value)
 
 
+@pytest.mark.hostile
 def test_secrets_of_an_address_are_not_stored(tmp_path: Path) -> None:
     address = "https://ann:hidden@example.org/a/b?token=hidden"
     config = load_config("smoke", [f"data.root={address}", "data.shards=s3://key:hidden@bucket/a"])
@@ -415,6 +428,7 @@ def test_help_of_the_corpus_setting_names_every_corpus() -> None:
         (["block=residual", "topology=reversible", "cbhg.channels=7"], "even width"),
         (["block=residual", "block_options.kernel=3"], "has no option 'kernel'"),
         (["skip=gatd"], "did you mean 'gated'"),
+        (["tts.attention=durations", "data.join=[1, 3]"], r"data.join=\[1, 1\] with tts.attention"),
     ],
 )
 def test_block_that_cannot_be_built_is_refused(overrides: list[str], message: str) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from tacoskip.files import FolderInUse, folder_lock, open_regular, read_regular
 
+pytestmark = pytest.mark.hostile
+
 HOLD = """
 import sys, time
 from tacoskip.files import folder_lock

@@ -94,6 +94,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("protocol", [None, *range(pickle.HIGHEST_PROTOCOL + 1)])
+@pytest.mark.hostile
 def test_a_checkpoint_with_code_is_refused_in_one_line_and_not_executed(
     protocol: int | None, tmp_path: Path
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_checkpoint_of_a_later_version_says_so(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "new.pt")
 
 
+@pytest.mark.hostile
 def test_one_wrong_bit_is_found(tmp_path: Path) -> None:
     """The library reads such a file without a word."""
     path = tmp_path / "best.pt"
@@ -157,6 +159,7 @@ def test_a_compressed_checkpoint_is_none(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "b.pt")
 
 
+@pytest.mark.hostile
 def test_a_pickle_and_a_zip_in_one_file_is_no_checkpoint(tmp_path: Path) -> None:
     """Torch would read the pickle in front, the checksums are those of the zip behind."""
     save_checkpoint(checkpoint(), tmp_path / "a.pt")
@@ -170,6 +173,7 @@ def test_a_pickle_and_a_zip_in_one_file_is_no_checkpoint(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.hostile
 def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> None:
     from tacoskip.loading import load
 
@@ -180,6 +184,7 @@ def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> 
         load(tmp_path / "a.pt", "cpu")
 
 
+@pytest.mark.hostile
 def test_readers_never_meet_a_checkpoint_that_training_deletes(tmp_path: Path) -> None:
     """A checkpoint a step with train.keep=1, and readers that open the newest."""
     small = Checkpoint({}, ["a"], 3, 1.0, 0, {"a": torch.zeros(50_000)}, {})
@@ -242,6 +247,7 @@ def test_safetensors_whose_headers_lie(
         ({"config": {"cbhg": {"channels": 10**9}}}, "at most 65536"),
     ],
 )
+@pytest.mark.hostile
 def test_fields_that_cannot_be_are_refused_before_they_take_memory(
     change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:

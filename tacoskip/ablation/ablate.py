@@ -15,9 +15,10 @@ from tacoskip.ablation.plan import DONE, FAILED, PLANNED, Plan, PlannedRun, writ
 from tacoskip.ablation.request import Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.worker import REQUEST
-from tacoskip.config import Config, load_config, to_dict
+from tacoskip.config import Config, load_config, public_dict, to_dict
 from tacoskip.config_checks import ConfigError
 from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.files import folder_lock
 from tacoskip.run_folder import build_network
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import Characters
@@ -53,6 +54,19 @@ def ablate(request: Request, log: Log = print, progress: Progress | None = None)
     folder = Path(base.run)
     if (folder / "checkpoints").is_dir():
         raise ConfigError(f"{folder} is the folder of a run; choose another run=")
+    if public_dict(base) != to_dict(base):
+        raise ConfigError(
+            "expected an address without user, password and query, which the folder of an ablation "
+            "would keep; put the whole address into TACOSKIP_ADDRESS"
+        )
+    with folder_lock(folder):
+        return _ablate(request, base, folder, log, progress)
+
+
+def _ablate(
+    request: Request, base: Config, folder: Path, log: Log, progress: Progress
+) -> Comparison:
+    """Do what `ablate` says in a folder that is locked."""
     chosen, refused = variants(request, base)
     for name, reason in refused.items():
         log(f"left out: {name}: {reason}")

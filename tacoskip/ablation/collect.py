@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tacoskip.ablation.plan import DONE, FAILED, PLANNED, RESULT, Plan
+from tacoskip.ablation.plan import DONE, FAILED, JSON_BYTES, PLANNED, RESULT, Plan
+from tacoskip.files import open_regular, read_regular
+from tacoskip.recipe_files import parse_yaml
 
 # Folders in which run folders are searched: this one, those below, and VARIANT/SEED.
 DEPTHS = ("", "*/", "*/*/")
 
 # Larger values count as infinite: sums of squares must be finite.
 TOO_LARGE = 1e100
+EVENT_BYTES = 4_000_000_000
 
 
 @dataclass
@@ -109,6 +110,8 @@ def _last_validation(run: Path) -> tuple[dict[str, float], int]:
     """Return the last validation of a training run, and its last step."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    for path in run.glob("*tfevents*"):  # the names that it opens
+        open_regular(path, EVENT_BYTES).close()
     events = EventAccumulator(str(run)).Reload()
     tags = events.Tags()["scalars"]
     last = {tag: events.Scalars(tag)[-1] for tag in tags}
@@ -123,10 +126,10 @@ def _last_validation(run: Path) -> tuple[dict[str, float], int]:
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     """Read an object from a JSON or YAML file; raises ValueError in one line."""
-    text = path.read_text(encoding="utf-8")
+    raw = read_regular(path, JSON_BYTES)
     try:
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        value = json.loads(raw) if path.suffix == ".json" else parse_yaml(raw.decode())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name}: not {path.suffix[1:]}: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path.name}: expected names with values, got {type(value).__name__}")

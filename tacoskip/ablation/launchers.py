@@ -222,6 +222,8 @@ def run_worker(
     """
     if not (run / REQUEST).is_file():
         return f"machine {socket.gethostname()} does not see {run}: expected a shared folder"
+    if (run / LOG).is_symlink():
+        (run / LOG).unlink()
     with (run / LOG).open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tacoskip.ablation.worker", str(run)],

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tacoskip.files import write_whole
+from tacoskip.files import read_regular, write_whole
 
 PLANNED, DONE, FAILED = "planned", "done", "failed"
 FILE, RESULT = "ablation.json", "result.json"
+JSON_BYTES = 50_000_000
 
 # What must be equal, besides the overrides, for runs to be comparable.
 TERMS = ("recipe", "baseline", "match", "margin", "looks")
@@ -58,7 +59,7 @@ class Plan:
         if not path.is_file():
             return None
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(read_regular(path, JSON_BYTES))
             runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
             plan = cls(**{**values, "runs": runs})
             targets = [(folder / run.run).resolve() for run in runs]

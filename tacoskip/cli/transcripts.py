@@ -48,7 +48,8 @@ def transcribe(
                 lines.append(f"{printable(one.source)}: {one.text}")
             else:
                 lines.append(one.render(kind))
-    log(f"{seconds:.1f} s of speech in {time.monotonic() - began:.1f} s")
+    if len(errors) < len(paths):
+        log(f"{seconds:.1f} s of speech in {time.monotonic() - began:.1f} s")
     if kind == "json" and out is None:
         return f'{{"transcripts": [{", ".join(lines)}]}}', errors
     return "\n".join(lines), errors

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tacoskip.audio import decode_audio
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.storage import read, without_query
+from tacoskip.data.storage import read
+from tacoskip.messages import without_secrets
 
 # What a line of a manifest holds; in shards also `span`.
 MANIFEST = {"id": str, "speaker": str, "text": str, "normalized": str, "samples": int}
@@ -55,7 +56,7 @@ class Clip:
         offset, size, checksum = self.span
         content = read(self.source, offset=offset, size=size)
         if len(content) != size or zlib.crc32(content) != checksum:
-            name = without_query(self.source)
+            name = without_secrets(self.source)
             raise CorpusError(f"{name}: damaged at byte {offset:,}, clip {self.id}")
         return content
 
@@ -65,7 +66,7 @@ class Clip:
         content: the flac file where it was fetched before. Raises ValueError or CorpusError, in one
         line, when the clip cannot be read or is not as it was prepared.
         """
-        name = f"{without_query(self.source)}: {self.id}"
+        name = f"{without_secrets(self.source)}: {self.id}"
         wave, rate = decode_audio(self.content() if content is None else content, name)
         if rate != self.sample_rate:
             raise CorpusError(f"expected {name} at {self.sample_rate} Hz, got {rate} Hz")

@@ -24,6 +24,7 @@ from tacoskip.data.split import SPLITS, assign_splits, rank
 from tacoskip.data.storage import is_remote
 from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
 from tacoskip.files import folder_lock, read_regular, write_whole
+from tacoskip.messages import without_secrets
 from tacoskip.settings import check
 
 DOWNLOADS = Path("data/downloads")
@@ -193,7 +194,8 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
             got = repr(getattr(data, name))
             raise ValueError(f"data.corpus={data.corpus} has no data.{name}, got {got}")
     if is_prepared(data.root):
-        raise ValueError(f"data.root={data.root} is prepared already: train on it")
+        root = without_secrets(data.root)
+        raise ValueError(f"data.root={root} is prepared already: train on it")
     for name in ("dir", "shards"):
         place = getattr(data, name)
         if place and data.root and Path(place).resolve() == Path(data.root).resolve():
@@ -202,7 +204,8 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
             )
     if is_remote(data.shards) or (data.shards and Path(data.shards).is_file()):
         raise ValueError(
-            f"expected a folder in data.shards, got {data.shards}: write it, then upload it"
+            f"expected a folder in data.shards, got {without_secrets(data.shards)}: write it, then "
+            "upload it"
         )
 
 

@@ -24,9 +24,9 @@ from tacoskip.data.clip import MANIFEST, Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
-from tacoskip.data.storage import file_of, is_remote, read, without_query
+from tacoskip.data.storage import file_of, is_remote, read
 from tacoskip.files import raised_limit
-from tacoskip.messages import nearest
+from tacoskip.messages import nearest, with_secrets, without_secrets
 from tacoskip.text.settings import TextSettings
 
 FORMAT = "tacoskip corpus 2"
@@ -106,7 +106,7 @@ class PreparedCorpus:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self.place, self.dir = str(place), without_query(str(place))
+        self.place, self.dir = with_secrets(str(place)), without_secrets(str(place))
         try:
             report = json.loads(read(file_of(self.place, "report.json"), largest=LARGEST_REPORT))
             self.report: dict[str, Any] = report

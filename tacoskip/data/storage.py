@@ -35,11 +35,6 @@ def is_remote(place: str) -> bool:
     return "://" in place
 
 
-def without_query(source: str) -> str:
-    """Return an address without user, password and query, which may hold a token."""
-    return without_secrets(source)
-
-
 def file_of(place: str, name: str) -> str:
     """Return the path or address of a file of a place; a query stays at the address' end.
 
@@ -57,7 +52,7 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
 
     Raises CorpusError, in one line, when it cannot be read or has more than `largest` bytes.
     """
-    name, most = without_query(source), raised_limit(largest)
+    name, most = without_secrets(source), raised_limit(largest)
     try:
         if source.startswith(HTTP):
             content = _get(source, offset, size, most)
@@ -96,7 +91,7 @@ def _session() -> "Session":
 def _get(url: str, offset: int, size: int | None, largest: int) -> bytes:
     from requests import RequestException
 
-    name = without_query(url)
+    name = without_secrets(url)
     span = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
     for attempt in range(1, ATTEMPTS + 1):
         try:

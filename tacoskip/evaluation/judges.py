@@ -7,12 +7,14 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from tacoskip.loading import load_recognizer
+from tacoskip.messages import nearest
 from tacoskip.text.letters import plain_words
 
 WHISPER = "whisper"
@@ -33,6 +35,8 @@ def load_judge(name: str, device: str = "auto") -> Judge:
     kind, _, model = name.partition(":")
     if kind == WHISPER:
         return _whisper(model or "base", device)
+    if not Path(name).exists() and (hint := nearest(kind, [WHISPER], cutoff=0.7)):
+        raise ValueError(f"unknown judge '{name}'{hint}")
     recognizer = load_recognizer(name, device)
     return lambda wave, rate: recognizer.transcribe(wave, rate).text if wave.size else ""
 

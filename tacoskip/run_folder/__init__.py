@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from tacoskip.config import Config, from_dict, with_block
-from tacoskip.files import whole_file
+from tacoskip.files import open_regular, whole_file
 from tacoskip.messages import nearest_name
 from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
@@ -33,6 +33,7 @@ from tacoskip.models.tacotron import Tacotron
 
 EXPORT = "export.json"  # stands in a folder that `tacoskip export` wrote
 NAMED = 5  # runs that an error names
+LARGEST = 1 << 36  # bytes of a checkpoint
 
 
 class RunError(ValueError):
@@ -132,7 +133,7 @@ def _is_whole(path: Path) -> bool:
     and reads another part of a file that is a pickle and a zip at once.
     """
     try:
-        with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
+        with open_regular(path, LARGEST) as raw, zipfile.ZipFile(raw) as file:
             members = file.infolist()
             first = min(members, key=lambda member: member.header_offset)
             unique = len({member.filename for member in members}) == len(members)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from tacoskip.audio import write_audio
-from tacoskip.files import write_whole
+from tacoskip.files import read_regular, write_whole
 from tacoskip.messages import plain_values
 from tacoskip.probes import pictures as probe_pictures
 from tacoskip.probes.activity import ActivityProbe
@@ -30,6 +30,7 @@ from tacoskip.probes.stacks import ByUnit
 from tacoskip.probes.weights import learned_weights, reuse
 
 SUFFIX = ".run"  # of the event files that a run writes itself
+PROBE_BYTES = 50_000_000
 
 # TensorBoard sorts groups by name and opens the first: this one comes after train and validation.
 INSIDE = "within"
@@ -72,16 +73,17 @@ class Board:
         # one later than the newest file's if the clock was set back.
         newest = max((int(path.name.split(".")[3]) for path in self._files()), default=0)
         clock = SimpleNamespace(time=lambda: max(time.time(), newest + 1))
-        with mock.patch.object(event_file_writer, "time", clock):
+        with mock.patch.object(event_file_writer, "time", clock, create=True):
             self.writer = SummaryWriter(str(run), purge_step=purge, filename_suffix=SUFFIX)
         self.probed: dict[str, Any] = {"stacks": {}}
-        if resumed is not None and (run / "probes.json").is_file():
-            self.probed = json.loads((run / "probes.json").read_text(encoding="utf-8"))
+        if resumed is not None:
+            with suppress(OSError, ValueError, TypeError, RecursionError):  # absent, or damaged
+                self.probed |= json.loads(read_regular(run / "probes.json", PROBE_BYTES))
 
     def _files(self) -> list[Path]:
-        """The run's own event files; what a link leads to is none."""
+        """The run's own event files; a link or a pipe is none."""
         files = self.run.glob(f"events.out.tfevents.*{SUFFIX}")
-        return [path for path in files if not path.is_symlink()]
+        return [path for path in files if path.is_file() and not path.is_symlink()]
 
     def scalars(self, group: str, values: dict[str, float], step: int) -> None:
         for name, value in values.items():
@@ -173,11 +175,12 @@ class Board:
         self.writer.flush()
         # The writing thread reports a failed event only after the next one has been queued.
         mark = Event(session_log=SessionLog(status=SessionLog.CHECKPOINT))
-        self.writer.file_writer.add_event(mark)  # type: ignore[attr-defined]
+        if file_writer := getattr(self.writer, "file_writer", None):  # not documented
+            file_writer.add_event(mark)
         self.writer.flush()
         return {path.name: path.stat().st_size for path in self._files()}
 
     def close(self) -> None:
         """Close the file. `save` reports what could not be written."""
         with suppress(OSError):
-            self.writer.file_writer.close()  # type: ignore[attr-defined]
+            self.writer.close()

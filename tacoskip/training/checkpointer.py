@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from tacoskip.config import Config, public_dict, to_dict
+from tacoskip.config import Config, public_dict
 from tacoskip.config_checks import field_kinds, flatten
 from tacoskip.files import folder_lock
 from tacoskip.run_folder import (
@@ -27,7 +27,7 @@ LOCAL = ("run", "data.root", "data.dir", "data.workers", "train.threads")
 
 def shared_settings(config: Config) -> dict[str, Any]:
     """The settings that must be the same in all processes of a run, by dotted key."""
-    settings = flatten(to_dict(config), field_kinds(Config))
+    settings = flatten(public_dict(config), field_kinds(Config))
     return {key: value for key, value in settings if key not in LOCAL}
 
 

@@ -22,6 +22,7 @@ from tacoskip.ablation.request import parse_request, resolve
 from tacoskip.ablation.worker import work
 from tacoskip.cli import app
 from tacoskip.data.prepare import prepare
+from tacoskip.files import FolderInUse, folder_lock
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
 
@@ -227,6 +228,23 @@ def test_folder_of_a_run_is_refused(pairs: list[str], in_process: list[str]) -> 
     assert in_process == []
 
 
+@pytest.mark.hostile
+def test_second_ablation_of_a_folder_is_refused(pairs: list[str], in_process: list[str]) -> None:
+    folder = resolve(parse_request([*pairs, "blocks=plain"]))[1].run
+    with folder_lock(folder), pytest.raises(FolderInUse, match="is in use by process"):
+        ablate([*pairs, "blocks=plain"])
+    assert in_process == []
+
+
+@pytest.mark.hostile
+def test_ablation_keeps_no_token_of_an_address(pairs: list[str], tmp_path: Path) -> None:
+    """Plan, report and the requests of the workers would hold it."""
+    secret = [*pairs, "data.root=https://example.org/a?token=hidden", "blocks=plain"]
+    with pytest.raises(ValueError, match="put the whole address into TACOSKIP_ADDRESS") as refused:
+        tacoskip.ablate(parse_request(secret), log=lambda _: None)
+    assert "hidden" not in str(refused.value) and not (tmp_path / "ablation").exists()
+
+
 def test_saved_plan_overrides_and_foreign_file_is_refused(tmp_path: Path) -> None:
     runs = [PlannedRun("plain/seed-0", "plain", 0)]
     plan = Plan("smoke", "highway", "loss", ["plain"], "none", [], runs=runs)
@@ -239,6 +257,7 @@ def test_saved_plan_overrides_and_foreign_file_is_refused(tmp_path: Path) -> Non
         plan.merge(tmp_path)
 
 
+@pytest.mark.hostile
 def test_worker_ends_with_its_parent(tmp_path: Path) -> None:
     code = """
 import subprocess, sys

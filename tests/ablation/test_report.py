@@ -66,6 +66,15 @@ def page(make_ablation: MakeAblation, tmp_path: Path) -> Page:
     return read(write_report(compare(make_ablation(many)), tmp_path / "report.html"))
 
 
+@pytest.mark.hostile
+def test_report_is_written_through_no_link(make_ablation: MakeAblation, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "report.html").symlink_to(precious)
+    write_report(compare(make_ablation(variants(["highway"]))), tmp_path / "report.html")
+    assert precious.read_text() == "precious" and not (tmp_path / "report.html").is_symlink()
+
+
 def test_report_is_well_formed_and_self_contained(page: Page) -> None:
     assert page.open == []
     assert page.headings == 4

@@ -126,6 +126,7 @@ def test_truncated_compressed_file(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("size", [0x7FFFF000, 0xFFFFFFFF])
 @pytest.mark.parametrize("riff_size", [0, 36, 0xFFFFFFFF])
+@pytest.mark.hostile
 def test_wav_streamed_through_a_pipe_is_read_whole(wav: Path, size: int, riff_size: int) -> None:
     content = bytearray(wav.read_bytes())
     place = content.index(b"data") + 4
@@ -137,6 +138,7 @@ def test_wav_streamed_through_a_pipe_is_read_whole(wav: Path, size: int, riff_si
 
 
 @pytest.mark.parametrize("kind", ["RF64", "W64", "AIFF", "AU", "NIST", "VOC"])
+@pytest.mark.hostile
 def test_other_formats_that_state_their_size(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "tone.wav"
     soundfile.write(path, tone(16000), 16000, format=kind, subtype="PCM_16")
@@ -223,6 +225,7 @@ def test_a_rate_that_no_recording_has(tmp_path: Path, rate: int) -> None:
 
 
 @pytest.mark.parametrize("samples", [0, 10**9, 2**36 - 1])
+@pytest.mark.hostile
 def test_a_flac_that_promises_what_it_cannot_hold(tmp_path: Path, samples: int) -> None:
     """0 is "not known": libsndfile takes it for 9e18 samples, and as much memory."""
     path = tmp_path / "a.flac"
@@ -233,6 +236,7 @@ def test_a_flac_that_promises_what_it_cannot_hold(tmp_path: Path, samples: int) 
     assert "expected a header that says how many samples follow" in said
 
 
+@pytest.mark.hostile
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.wav")
     assert "got a pipe or device" in refusal(tmp_path / "a.wav")
@@ -271,6 +275,7 @@ def test_a_full_disk_keeps_the_file_that_was_there(
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
 
+@pytest.mark.hostile
 def test_channels_of_opposite_phase_give_a_warning(tmp_path: Path) -> None:
     tone = 0.3 * np.sin(np.arange(8000) / 5)
     soundfile.write(tmp_path / "a.wav", np.stack([tone, -tone], axis=1), 8000)
@@ -278,6 +283,7 @@ def test_channels_of_opposite_phase_give_a_warning(tmp_path: Path) -> None:
         read_audio(tmp_path / "a.wav")
 
 
+@pytest.mark.hostile
 def test_recording_too_long_to_hold_in_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

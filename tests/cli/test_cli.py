@@ -152,6 +152,7 @@ def test_run_folder_that_cannot_be_created_is_refused(
     assert "all holds an ablation; choose another run=FOLDER" in message
 
 
+@pytest.mark.hostile
 def test_errors_print_no_control_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

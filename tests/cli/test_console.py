@@ -75,6 +75,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=folder)
 
 
+@pytest.mark.hostile
 def test_closed_standard_streams_are_no_errors(tmp_path: Path) -> None:
     done = shell("tacoskip config recipe=fsdd <&- >&- 2>&-", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -83,11 +84,13 @@ def test_closed_standard_streams_are_no_errors(tmp_path: Path) -> None:
     assert done.stderr == "error: standard input: expected a line of text, got none\n"
 
 
+@pytest.mark.hostile
 def test_reader_that_leaves_ends_a_command_quietly(tmp_path: Path) -> None:
     done = shell("tacoskip config recipe=fsdd | true; exit ${PIPESTATUS[0]}", tmp_path)
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.hostile
 def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(*_: object) -> None:
         raise KeyError("uid not found")
@@ -101,6 +104,7 @@ def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.M
     assert not cache.exists()
 
 
+@pytest.mark.hostile
 def test_escape_codes_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     emit_table(["speaker"], [["\x1b[31mred\x9b0m"]])
     log("clip \x1b]0;title\x07")

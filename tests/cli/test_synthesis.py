@@ -212,6 +212,7 @@ def test_times_are_written_beside_the_audio(voice: Path) -> None:
     assert sorted(path.name for path in Path("out").iterdir()) == names
 
 
+@pytest.mark.hostile
 def test_texts_come_from_pipes_and_names_may_be_long(voice: Path) -> None:
     os.mkfifo("pipe")
     threading.Thread(target=Path("pipe").write_text, args=["hello"], daemon=True).start()
@@ -220,6 +221,7 @@ def test_texts_come_from_pipes_and_names_may_be_long(voice: Path) -> None:
     assert len(soundfile.read(name)[0]) == 80 * len("hello")
 
 
+@pytest.mark.hostile
 def test_endless_input_is_refused(voice: Path) -> None:
     result = tacoskip("synthesize", "run", "--file", "/dev/zero", "-o", "a.wav")
     assert result.exit_code == 2 and "/dev/zero: expected at most 100,000,000" in result.stderr

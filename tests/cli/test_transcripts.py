@@ -73,8 +73,10 @@ def test_unreadable_files_are_named_and_others_transcribed(folder: Path) -> None
     assert result.stdout.startswith(f"{folder / 'a.wav'}: ")
     alone = tacoskip("transcribe", folder / "run", folder / "none.wav", "--format", "srt")
     assert (alone.exit_code, alone.stdout) == (2, "")
+    assert alone.stderr.count("\n") == 1, "no time of no speech"
 
 
+@pytest.mark.hostile
 def test_odd_names_end_no_batch(folder: Path, tmp_path: Path) -> None:
     """A name too long for the file system, one that is not UTF-8, one that a terminal obeys."""
     sound = (folder / "b.wav").read_bytes()

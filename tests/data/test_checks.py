@@ -36,6 +36,7 @@ CONTAINERS = [
 
 @pytest.mark.parametrize(("suffix", "options"), CONTAINERS)
 @pytest.mark.parametrize("share", [0.4, 0.98])
+@pytest.mark.hostile
 def test_truncated_file_is_rejected(tmp_path, make, suffix, options, share):
     path = tmp_path / f"a.{suffix}"
     wave = make.buzz(4.0, 16000)
@@ -49,6 +50,7 @@ def test_truncated_file_is_rejected(tmp_path, make, suffix, options, share):
     assert caught.value.reason in ("truncated", "undecodable" if suffix == "flac" else "")
 
 
+@pytest.mark.hostile
 def test_wav_of_unknown_size_is_read_whole(tmp_path, make):
     """A writer that cannot go back leaves 0xFFFFFFFF as the sizes."""
     path = tmp_path / "a.wav"

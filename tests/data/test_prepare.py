@@ -216,12 +216,14 @@ def test_interrupted_run_is_continued(corpus, run, tmp_path):
     assert again.done == 0 and again.seconds == report.seconds
 
 
+@pytest.mark.hostile
 def test_second_prepare_of_a_folder_is_refused(corpus, run, tmp_path):
     with folder_lock(tmp_path / "prepared"), pytest.raises(FolderInUse, match="in use by process"):
         run(corpus)
     assert run(corpus).kept == 24
 
 
+@pytest.mark.hostile
 def test_odd_names_end_their_file_alone(corpus, run, make, tmp_path):
     for text in (corpus / "metadata.csv").read_text().splitlines():
         id, _, words = text.partition("|")
@@ -241,6 +243,7 @@ def test_odd_names_end_their_file_alone(corpus, run, make, tmp_path):
     assert reasons(report) == {"n" * 300: "missing"} and report.kept == 1
 
 
+@pytest.mark.hostile
 def test_channels_of_opposite_phase_are_dropped(corpus, run, make):
     wave = make.buzz(1.0)
     soundfile.write(add(corpus, "both", "ten letters"), np.stack([wave, -wave], 1), make.rate)

@@ -238,7 +238,8 @@ def test_server_without_ranges_is_named(house, serve, tmp_path):
         PreparedCorpus("nosuch://a")
 
 
-def test_token_in_the_address_is_sent_and_not_shown(house, serve, web):
+@pytest.mark.hostile
+def test_token_in_the_address_is_sent_and_not_shown(house, serve, web, monkeypatch):
     class Asking(web.Handler):
         def do_GET(self) -> None:  # noqa: N802
             if self.path.endswith("?token=secret"):
@@ -251,6 +252,10 @@ def test_token_in_the_address_is_sent_and_not_shown(house, serve, web):
     with pytest.raises(CorpusError, match="403") as failed:
         PreparedCorpus(f"{place}?token=guess")
     assert "guess" not in str(failed.value)
+    monkeypatch.setenv("TACOSKIP_ADDRESS", f"{place}?token=secret")
+    assert len(PreparedCorpus(place).train[0].load())
+    with pytest.raises(CorpusError, match="403"):
+        PreparedCorpus(f"{place}/elsewhere")
 
 
 @pytest.fixture

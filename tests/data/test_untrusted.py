@@ -26,6 +26,8 @@ from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes
 from tacoskip.text import TextSettings, Tokenizer
 
+pytestmark = pytest.mark.hostile
+
 
 def tar(path: Path, *members: tuple[str, bytes, bytes], **options: Any) -> Path:
     """Members are (name, type, content); a link's content is its target."""

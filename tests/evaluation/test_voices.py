@@ -233,6 +233,8 @@ def test_judge_may_be_a_recognizer_or_whisper(
         load_judge("whisper")
     with pytest.raises(ValueError, match="no run folder or checkpoint"):
         load_judge(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="unknown judge 'whisperr:base'; did you mean 'whisper'"):
+        load_judge("whisperr:base")
 
 
 def test_naturalness_is_predicted_for_speech_and_recordings(

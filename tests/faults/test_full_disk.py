@@ -156,6 +156,9 @@ def test_full_disk_keeps_the_files_that_were_there(
     run = disk.root / "run"
     shutil.copytree(tmp_path / "run", run)
     (run / "metrics.json").write_text("{}\n")
+    exported = CliRunner().invoke(app, ["export", str(run)])
+    assert exported.exit_code == 0, exported.stderr
+    graphs = {path: path.read_bytes() for path in (run / "onnx").iterdir()}
     old = disk.root / "old.wav"
     soundfile.write(old, np.zeros(50), 8000)
     before = old.read_bytes()
@@ -164,9 +167,10 @@ def test_full_disk_keeps_the_files_that_were_there(
         ["synthesize", str(run), "one two three", "-o", str(disk.root / "new.flac")],
         ["synthesize", str(run), "one two three", "-o", str(old), "--plot"],
         ["evaluate", str(run)],
+        ["export", str(run)],
     ]
     for command in commands:
-        with inject("full disk: synthesize, evaluate"):
+        with inject("full disk: synthesize, evaluate, export"):
             disk.leave(0)
             result = CliRunner().invoke(app, command)
             assert result.exit_code == 1, result.output
@@ -174,3 +178,4 @@ def test_full_disk_keeps_the_files_that_were_there(
             assert not list(disk.root.rglob("*.part*"))
             assert old.read_bytes() == before and not (disk.root / "new.flac").exists()
             assert (run / "metrics.json").read_text() == "{}\n"
+            assert {path: path.read_bytes() for path in (run / "onnx").iterdir()} == graphs

@@ -57,6 +57,7 @@ def test_kernels_are_compiled_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize("size", [0, 5000, -1])
+@pytest.mark.hostile
 def test_damaged_library_is_compiled_again(
     size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -145,6 +145,7 @@ def test_unsupported_runs_get_one_line(tmp_path: Path) -> None:
     assert "expected a folder" in refusal("export", str(run), "-o", str(tmp_path / "file"))
 
 
+@pytest.mark.hostile
 def test_damaged_export_gets_one_line(tmp_path: Path) -> None:
     run = voice_run(tmp_path / "run", ["anna"], "forward")
     export(run, tmp_path / "onnx")
@@ -179,6 +180,7 @@ def test_damaged_export_gets_one_line(tmp_path: Path) -> None:
         load(tmp_path / "onnx")
 
 
+@pytest.mark.hostile
 def test_graphs_that_do_not_fit_the_settings_are_one_line(tmp_path: Path) -> None:
     run = voice_run(tmp_path / "run", ["anna"], "forward")
     export(run, tmp_path / "onnx")
@@ -190,6 +192,7 @@ def test_graphs_that_do_not_fit_the_settings_are_one_line(tmp_path: Path) -> Non
     assert "does not fit export.json" in message
 
 
+@pytest.mark.hostile
 def test_export_replaces_an_older_one_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

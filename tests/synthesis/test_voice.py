@@ -59,6 +59,7 @@ def test_batch_matches_single_texts(voice: Voice) -> None:
         np.testing.assert_allclose(speech.wave, alone.wave, atol=1e-3)
 
 
+@pytest.mark.hostile
 def test_long_text_takes_memory_in_proportion(voice: Voice, tmp_path: Path) -> None:
     """The attention to all symbols at once would be a matrix of 9 GB at 30,000 characters."""
     text = "This is one sentence. " * 228  # 5,016 characters

@@ -4,6 +4,7 @@ import errno
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,6 +34,7 @@ def test_events_after_the_saved_sizes_are_cut_off(tmp_path: Path) -> None:
     assert scalars(tmp_path) == [(1, 1.0), (2, 3.0)]
 
 
+@pytest.mark.hostile
 def test_a_clock_set_back_hides_no_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board(tmp_path)
     board.scalars("train", {"loss": 1.0}, 1)
@@ -44,6 +46,23 @@ def test_a_clock_set_back_hides_no_points(tmp_path: Path, monkeypatch: pytest.Mo
     again.scalars("train", {"loss": 2.0}, 2)
     again.close()
     assert scalars(tmp_path) == [(1, 1.0), (2, 2.0)]
+
+
+@pytest.mark.hostile
+def test_board_needs_no_undocumented_part_of_its_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another version may lack the clock of TensorBoard's files, or torch's `file_writer`."""
+    monkeypatch.setattr("tacoskip.training.board.event_file_writer", SimpleNamespace())
+    board = Board(tmp_path)
+    names = ("add_scalar", "flush", "close")
+    documented = SimpleNamespace(**{name: getattr(board.writer, name) for name in names})
+    monkeypatch.setattr(board, "writer", documented)
+    board.scalars("train", {"loss": 1.0}, 1)
+    (size,) = board.save().values()
+    assert size == next(tmp_path.iterdir()).stat().st_size
+    board.close()
+    assert scalars(tmp_path) == [(1, 1.0)]
 
 
 def test_saving_reports_an_event_that_cannot_be_written(

@@ -14,6 +14,8 @@ from tacoskip.training.board import SUFFIX, Board
 
 from .conftest import Prepared
 
+pytestmark = pytest.mark.hostile
+
 
 @pytest.fixture
 def settings(prepared: Prepared) -> Config:

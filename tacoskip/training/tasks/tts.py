@@ -78,11 +78,6 @@ class VoiceTask(Task):
 
     def _align(self, corpus: PreparedCorpus) -> None:
         """Give the batches the durations of their symbols."""
-        if self.config.data.join != [1, 1]:
-            raise ValueError(
-                f"expected data.join=[1, 1] with tts.attention={DURATIONS}, got "
-                f"{self.config.data.join}"
-            )
         self.log("aligning texts and recordings")
         loader = self.batches.loader
         clips = [*corpus.train, *corpus.validation]
