@@ -41,7 +41,7 @@ def main() -> int:
     platforms = [f"--platform={name}" for name in PLATFORMS]
     run(
         *[*pip, "download", "-q", "--no-deps", "--only-binary=:all:", "--python-version=3.12"],
-        *["--implementation=cp", *platforms, "-d", str(wheels), *PACKAGES],
+        *["--implementation=cp", *platforms, "-d", str(wheels), "-c", "constraints.txt", *PACKAGES],
     )
     run(*[*pip, "wheel", "-q", "--no-deps", "-w", str(wheels), str(ROOT)])
     run(

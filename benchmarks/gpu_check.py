@@ -28,8 +28,10 @@ STAGES = {
     "profile": ("gpu_speed", "profile", 40),
     "training": ("gpu_trainer", "training", 150),
     "trainer": ("gpu_trainer", "trainer", 120),
+    "loader": ("gpu_trainer", "loader", 40),
     "resume": ("gpu_trainer", "resume", 150),
     "recognizer": ("gpu_speed", "recognizer", 40),
+    "griffin_lim": ("gpu_speed", "griffin_lim", 20),
     "gpu_tests": ("gpu_stages", "gpu_tests", 60),
 }
 QUICK = 300.0  # most seconds of a stage in small, on a busy machine

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from gpu_stages import LOSSES, Batch, Check, build, model_bins, random_batch, set_tf32
-from torch import nn
+from gpu_stages import LOSSES, Batch, Check, build, random_batch
+from torch import Tensor, nn
 
-from tacoskip.kernels.accelerate import accelerate
+from tacoskip.training.cuda_graph import CudaStream
+from tacoskip.training.device import set_tf32
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,19 @@ class Case:
         """Return a function that takes one whole training step, and its mel frames."""
         batch, symbols, frames = self.batch, *((8, 20) if check.quick else (100, 800))
         settings = [f"tts.attention={self.attention}", f"tts.frames_per_step={self.reduction}"]
-        model: Any = build(check, "tts", settings).to(check.device)
-        if self.kernels:
-            accelerate(model, torch.device(check.device), check.dtype(self.precision))
-        data = random_batch(batch, symbols, frames, model_bins(model), device=check.device)
-        step = step_function(check, "tts", model, data, self.precision, self.graph)
+        model: Any = build(check, "tts", settings, self.precision * self.kernels)
+        data = random_batch(batch, symbols, frames, device=check.device)
+        step = step_function(check, LOSSES["tts"], model, data, self.precision, self.graph)
         return step, batch * frames
 
 
 def step_function(
-    check: Check, task: str, model: nn.Module, data: Batch, precision: str, graph: bool
+    check: Check,
+    loss: Callable[..., Tensor],
+    model: nn.Module,
+    data: Batch,
+    precision: str,
+    graph: bool = False,
 ) -> Callable[[], object]:
     cuda = check.device == "cuda"
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=cuda, capturable=cuda)
@@ -52,8 +56,8 @@ def step_function(
     def step() -> None:
         optimizer.zero_grad()
         with check.autocast(precision):
-            loss = LOSSES[task](model, data)
-        loss.backward()
+            value = loss(model, data)
+        value.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
 
@@ -62,16 +66,10 @@ def step_function(
 
 def captured(step: Callable[[], None]) -> Callable[[], object]:
     """A CUDA graph of a step."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    stream: Any = CudaStream()
+    for _ in range(3):
+        stream.run(step)
+    return stream.capture(lambda: (step(), None))[0]
 
 
 STEPS = [  # in order of interest
@@ -131,48 +129,55 @@ def peer(check: Check) -> None:
     for precision in ("bf16",) if check.quick else ("bf16", "fp32"):
 
         def make(precision: str = precision) -> tuple[Callable[[], object], int]:
-            model = Tacotron2(n_symbol=60).to(check.device).train()
+            model = Tacotron2(n_symbol=60).to(check.device)
             data = random_batch(batch, symbols, frames, 1, device=check.device)
-            optimizer = torch.optim.AdamW(model.parameters(), fused=check.device == "cuda")
-            mel = data.mel.transpose(1, 2).contiguous()
-
-            def step() -> None:
-                optimizer.zero_grad()
-                with check.autocast(precision):
-                    first, after, stop, _ = model(
-                        data.symbols, data.symbol_lengths, mel, data.mel_lengths
-                    )
-                    loss = (first - mel).square().mean() + (after - mel).square().mean()
-                    target = torch.zeros_like(stop)
-                    loss = loss + nn.functional.binary_cross_entropy_with_logits(
-                        stop.float(), target.float()
-                    )
-                loss.backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-
-            return step, batch * frames
+            return step_function(check, peer_loss, model, data, precision), batch * frames
 
         measure(check, f"torchaudio Tacotron2 {precision} batch {batch}", make)
+
+
+def peer_loss(model: Any, data: Batch) -> Tensor:
+    mel = data.mel.transpose(1, 2)
+    first, after, stop, _ = model(data.symbols, data.symbol_lengths, mel, data.mel_lengths)
+    stop_loss = nn.functional.binary_cross_entropy_with_logits(stop, torch.zeros_like(stop))
+    return (first - mel).square().mean() + (after - mel).square().mean() + stop_loss
 
 
 def recognizer(check: Check) -> None:
     """Whole training steps of a recognizer: seconds of audio a second."""
     set_tf32(True)
-    cases = (("bf16", True, 32), ("bf16", False, 32), ("bf16", True, 256))
-    for precision, fast, batch in cases[: 1 if check.quick else None]:
-        batch, frames = (2, 40) if check.quick else (batch, 800)
+    cases = (
+        [("bf16", 2, 40)] if check.quick else [("bf16", 32, 800), ("", 32, 800), ("bf16", 256, 800)]
+    )
+    for kernels, batch, frames in cases:
 
-        def make(
-            fast: bool = fast, batch: int = batch, frames: int = frames, precision: str = precision
-        ) -> tuple[Callable[[], object], int]:
-            model = build(check, "asr", []).to(check.device)
-            if fast:
-                accelerate(model, torch.device(check.device), check.dtype(precision))
-            data = random_batch(batch, 60, frames, 1, device=check.device)
-            return step_function(check, "asr", model, data, precision, False), batch * frames
+        def make(case: Any = (kernels, batch, frames)) -> tuple[Callable[[], object], int]:
+            model, data = (
+                build(check, "asr", [], case[0]),
+                random_batch(case[1], 60, case[2], 1, device=check.device),
+            )
+            return step_function(check, LOSSES["asr"], model, data, "bf16"), case[1] * case[2]
 
-        measure(check, f"{precision}{' kernels' if fast else ''} batch {batch}", make)
+        measure(check, f"bf16{' kernels' * bool(kernels)} batch {batch}", make)
+
+
+def griffin_lim(check: Check) -> None:
+    """Ten iterations: tacoskip's on the CPU, torchaudio's on the device; times real time."""
+    from torchaudio.functional import griffinlim
+
+    from tacoskip.audio import griffin_lim as invert
+
+    batch, frames = (1, 40) if check.quick else (32, 400)
+    magnitude, window = torch.rand(batch, frames, 513), torch.hann_window(800, device=check.device)
+    spectrum, more = magnitude.transpose(1, 2).to(check.device), (1.0, 10, 0.95, None, True)
+    for name, run in (
+        ("tacoskip on cpu", partial(invert, magnitude, 1024, 200, 800)),
+        (
+            f"torchaudio on {check.device}",
+            partial(griffinlim, spectrum, window, 1024, 200, 800, *more),
+        ),
+    ):
+        check.emit(name, times_real_time=12.5 * batch * frames / check.milliseconds(run))
 
 
 def profile(check: Check) -> None:
@@ -182,7 +187,7 @@ def profile(check: Check) -> None:
 
     set_tf32(True)
     kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if check.device == "cuda" else [])
-    for case in SMALL_STEPS if check.quick else (STEPS[0], STEPS[4]):
+    for case in SMALL_STEPS if check.quick else (STEPS[0], STEPS[1], STEPS[4]):
         step, _ = case.step(check)
         for _ in range(1 if check.quick else 3):
             step()

@@ -4,6 +4,7 @@ B batch, S symbols, T mel frames, H hidden channels.
 """
 
 import copy
+import itertools
 import json
 import multiprocessing
 import os
@@ -13,22 +14,27 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tacoskip.blocks import BLOCKS
 from tacoskip.config import load_config
+from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
+from tacoskip.models.attention import ATTENTIONS
 from tacoskip.models.durations import DurationDecoder
-from tacoskip.run_folder import build_recognizer, build_tacotron
+from tacoskip.run_folder import build_network
 from tacoskip.training import losses
+from tacoskip.training.device import set_tf32
 
 ROOT = Path(__file__).resolve().parents[1]
 N_SYMBOLS = 60
 FORWARD = ["tts.attention=forward"]
+RANDOM = ("stochastic", "deactivable", "dynamic", "fractal")  # they draw numbers on the device
 NO_DROPOUT = {
     "tts": ["tts.prenet_dropout=0", "tts.frame_dropout=0"],
     "asr": ["asr.dropout=0", "asr.time_masks=0", "asr.frequency_masks=0"],
@@ -88,33 +94,15 @@ class Check:
         return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-def set_tf32(enabled: bool) -> None:
-    """TF32 for matrix products and convolutions, or IEEE single precision for both."""
-    torch.backends.cuda.matmul.allow_tf32 = enabled
-    torch.backends.cudnn.allow_tf32 = enabled
-
-
-@dataclass
-class Batch:
-    """Random full batches: symbols and durations (B, S), mel (B, T, M), linear (B, T, F)."""
-
-    symbols: Tensor
-    symbol_lengths: Tensor
-    mel: Tensor
-    mel_lengths: Tensor
-    linear: Tensor
-    durations: Tensor
-
-    def to(self, device: str, dtype: torch.dtype = torch.float32) -> "Batch":
-        moved = {name: value.to(device) for name, value in vars(self).items()}
-        for name in ("mel", "linear"):
-            moved[name] = moved[name].to(dtype)
-        return Batch(**moved)
-
-
 def random_batch(
-    batch: int, symbols: int, frames: int, bins: int, ragged: bool = False, device: str = "cpu"
+    batch: int,
+    symbols: int,
+    frames: int,
+    bins: int = 1025,
+    ragged: bool = False,
+    device: str = "cpu",
 ) -> Batch:
+    """Random features and even durations: full rows, or ragged ones."""
     lengths = torch.full((batch,), symbols), torch.full((batch,), frames)
     if ragged:
         for each in lengths:
@@ -122,35 +110,40 @@ def random_batch(
     real, total = (each[:, None] for each in lengths)
     ends = torch.minimum(torch.arange(symbols + 1), real) * total // real
     return Batch(
-        torch.randint(1, N_SYMBOLS, (batch, symbols), device=device),
-        lengths[0].to(device),
-        torch.randn(batch, frames, 80, device=device),
-        lengths[1].to(device),
-        torch.randn(batch, frames, bins, device=device),
-        ends.diff(dim=1).to(device),
-    )
+        torch.randint(1, N_SYMBOLS, (batch, symbols)),
+        lengths[0],
+        torch.randn(batch, frames, 80),
+        torch.randn(batch, frames, bins),
+        lengths[1],
+        torch.zeros(batch, dtype=torch.long),
+        *([], []),
+        durations=ends.diff(dim=1),
+    ).to(device)
 
 
-def build(check: Check, task: str, overrides: list[str]) -> nn.Module:
-    """A network on the CPU, always of the same weights."""
+def build(check: Check, task: str, overrides: list[str], kernels: str = "") -> nn.Module:
+    """A network on the device, always of the same weights, with the kernels of a precision."""
     torch.manual_seed(0)
     small = [*SMALL["both"], *SMALL[task]] if check.quick else []
     config = load_config(f"base/{task}", ["data.corpus=folder", *small, *overrides])
-    if task == "tts":
-        return build_tacotron(config, N_SYMBOLS, 1)
-    return build_recognizer(config, N_SYMBOLS)
+    model = build_network(config, N_SYMBOLS, 1).to(check.device)
+    return with_kernels(check, model, kernels) if kernels else model
+
+
+def with_kernels(check: Check, model: nn.Module, precision: str) -> nn.Module:
+    return accelerate(model, torch.device(check.device), check.dtype(precision))
 
 
 def voice_loss(model: Any, batch: Batch) -> Tensor:
-    speakers = torch.zeros_like(batch.symbol_lengths)
-    inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, speakers
+    inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
     driven = isinstance(model.decoder, DurationDecoder)
     out = model(*inputs, batch.durations if driven else None)
     lengths, reduction = batch.mel_lengths, model.reduction
     loss = losses.masked_l1(out.mel, batch.mel, lengths)
     loss = loss + losses.masked_l1(out.linear, batch.linear, lengths)
     if driven:
-        return loss + losses.duration_loss(out.log_durations, batch.durations, batch.symbol_lengths)
+        durations: Any = batch.durations
+        return loss + losses.duration_loss(out.log_durations, durations, batch.symbol_lengths)
     guided = losses.guided_attention_loss(out.alignments, lengths, batch.symbol_lengths, reduction)
     return loss + guided + 0.5 * losses.stop_loss(out.stop_logits, lengths, reduction)
 
@@ -227,25 +220,15 @@ def compile_kernels(check: Check) -> None:
     with ProcessPoolExecutor(len(parts), multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(compile_part, check, *part): part for part in parts}
         for future, part in running.items():
-            failed = future.exception()
-            error = repr(failed) if failed else future.result()
-            if error:
-                check.emit(" ".join(map(str, part)), error=error)
+            if error := future.exception():
+                check.emit(" ".join(map(str, part)), error=repr(error)[:1500])
 
 
-def compile_part(check: Check, task: str, overrides: list[str], precision: str, batch: int) -> str:
-    """One small training step; what failed."""
-    try:
-        model = build(check, task, overrides).to(check.device).train()
-        accelerate(model, torch.device(check.device), check.dtype(precision))
-        data = random_batch(batch, 70, 80, model_bins(model)).to(check.device)
-        with check.autocast(precision):
-            loss = LOSSES[task](model, data)
-        loss.backward()
-        check.wait()
-    except Exception as error:
-        return repr(error)[:1500]
-    return ""
+def compile_part(check: Check, task: str, overrides: list[str], precision: str, batch: int) -> None:
+    """One small training step."""
+    model = build(check, task, overrides, precision)
+    data = random_batch(batch, 70, 80, device=check.device)
+    gradients(check, model, LOSSES[task], data, precision)
 
 
 def gpu_tests(check: Check) -> None:
@@ -269,41 +252,34 @@ def agreement(check: Check) -> None:
     cases = [("tts", ["tts.attention=durations", "tts.frames_per_step=2"])]
     cases += [("tts", [*FORWARD, f"tts.frames_per_step={r}"]) for r in (2, 5)]
     cases += [("asr", []), ("asr", ["asr.decoder=attention"])]
-    cases += [("tts", [f"tts.attention={a}"]) for a in ("bahdanau", "location")]
-    families = ["plain", "residual", "dense", "reversible"]
-    cases += [("tts", [*FORWARD, f"block={family}"]) for family in families]
-    for task, overrides in cases[: 1 if check.quick else None]:
+    cases += [("tts", [f"tts.attention={a}"]) for a in ATTENTIONS if a != "forward"]
+    small = [*SMALL["both"], *SMALL["tts"], "tts.attention=durations"]
+    cases += [("tts", [f"block={family}", *small]) for family in BLOCKS if family not in RANDOM]
+    began = time.perf_counter()
+    for i, (task, overrides) in enumerate(cases[: 1 if check.quick else None]):
+        if time.perf_counter() - began > check.seconds - 10:
+            check.emit("rest", skipped=f"{len(cases) - i} cases: out of time")
+            return
         model = build(check, task, [*NO_DROPOUT[task], *overrides])
         for dropout in (each for each in model.modules() if isinstance(each, nn.Dropout)):
             dropout.p = 0.0
         size = (2, 8, 12) if check.quick else (4, 70, 100)
         torch.manual_seed(1)
-        batch = random_batch(*size, model_bins(model), ragged=True)
-        reference = copy.deepcopy(model).double()
-        loss, expected = gradients(
-            check, reference, LOSSES[task], batch.to("cpu", torch.float64), "fp64"
-        )
-        for precision, kernels in (
-            ("fp32", False),
-            ("fp32", True),
-            ("bf16", False),
-            ("bf16", True),
-        ):
-            name = f"{task} {' '.join(overrides)} {precision}{' kernels' if kernels else ''}"
+        batch = random_batch(*size, ragged=True)
+        moved = batch.to(check.device)
+        reference = copy.deepcopy(model).cpu().double()
+        exact = replace(batch, mel=batch.mel.double(), linear=batch.linear.double())
+        loss, expected = gradients(check, reference, LOSSES[task], exact, "fp64")
+        for precision, kernels in itertools.product(("fp32", "bf16"), (False, True)):
+            name = f"{task} {' '.join(overrides[:2])} {precision}{' kernels' if kernels else ''}"
             try:
-                other = copy.deepcopy(model).to(check.device)
+                other = copy.deepcopy(model)
                 if kernels:
-                    accelerate(other, torch.device(check.device), check.dtype(precision))
-                value, found = gradients(
-                    check, other, LOSSES[task], batch.to(check.device), precision
-                )
+                    with_kernels(check, other, precision)
+                value, found = gradients(check, other, LOSSES[task], moved, precision)
                 check.emit(name, **differences(loss, expected, value, found))
             except Exception as error:
                 check.emit(name, error=repr(error)[:500])
-
-
-def model_bins(model: Any) -> int:
-    return len(model.linear_mean) if hasattr(model, "linear_mean") else 16
 
 
 def differences(

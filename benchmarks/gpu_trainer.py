@@ -17,9 +17,14 @@ from accelerate.state import AcceleratorState
 from gpu_stages import ROOT, SMALL, Check
 from torch import Tensor
 
+from tacoskip.audio import FrontEnd
 from tacoskip.config import load_config
+from tacoskip.data.batches import TrainBatches
 from tacoskip.data.prepare import prepare
+from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.text import Tokenizer
 from tacoskip.training import train
+from tacoskip.training.features import DeviceFeatures
 
 SENTENCES = (
     "The sun went down behind the long white hills.",
@@ -69,16 +74,15 @@ def training_settings(check: Check, run: Path) -> list[str]:
     ]
 
 
-def run_trainer(check: Check, run: Path, settings: list[str], stop: int = 0) -> list[float]:
-    """Train; with `stop`, interrupt at that step and resume. Returns the times of all log lines."""
+def run_trainer(check: Check, run: Path, settings: list[str], stop: int = 0) -> dict[str, float]:
+    """Train; with `stop`, interrupt at that step and resume. Returns the last scalars logged."""
     config = load_config("base/tts", [*training_settings(check, run), *settings])
-    times = list[float]()
+    scalars = dict[str, float]()
     interrupted = not stop
 
     def note(progress: Any) -> None:
         nonlocal interrupted
-        if not progress.message:
-            times.append(time.perf_counter())
+        scalars.update(progress.scalars)
         if not interrupted and progress.step >= stop:
             interrupted = True
             os.kill(os.getpid(), signal.SIGINT)
@@ -88,28 +92,55 @@ def run_trainer(check: Check, run: Path, settings: list[str], stop: int = 0) -> 
         with contextlib.suppress(KeyboardInterrupt):
             train(config, note)
     train(config, note)
-    return times
+    return scalars
 
 
 def trainer(check: Check) -> None:
-    """Milliseconds a step of `tacoskip train`, its loader included, with and without CUDA graphs.
+    """Speed of `tacoskip train`'s last 50 steps, and the share that waits for the loader.
 
     "forward" feeds its frames back and attends; "durations" does neither.
     """
     data = corpus(check)
     work, steps, every = Path(tempfile.mkdtemp()), *((4, 1) if check.quick else (300, 10))
-    cases = [(kind, graph) for kind in ("durations", "forward") for graph in ("1", "0")]
-    for kind, graph in (cases[:1] if check.quick else cases) if data else []:
-        os.environ["TACOSKIP_CUDA_GRAPH"] = graph
+    cases = [("durations", "1", "1"), ("durations", "1", "0"), ("durations", "0", "1")]
+    cases += [("forward", "1", "1"), ("forward", "0", "1")]
+    for kind, graphs, features in (cases[:1] if check.quick else cases) if data else []:
+        os.environ |= {"TACOSKIP_CUDA_GRAPH": graphs, "TACOSKIP_DEVICE_FEATURES": features}
         own = [f"tts.attention={kind}", f"train.max_steps={steps}", f"train.log_every={every}"]
         began = time.perf_counter()
-        times = run_trainer(check, work / f"{kind}{graph}", [*data, *own])
-        late = times[len(times) // 2 :]
+        last = run_trainer(check, work / f"{kind}{graphs}{features}", [*data, *own])
         check.emit(
-            f"{kind}, {steps} steps, graphs {'on' if graph == '1' else 'off'}",
+            f"{kind}, {steps} steps, graphs {graphs}, device features {features}",
             seconds=time.perf_counter() - began,
-            milliseconds_a_step=1000 * (late[-1] - late[0]) / max(1, every * (len(late) - 1)),
+            **{name: last[name] for name in ("frames_per_second", "loader_share")},
         )
+
+
+def loader(check: Check) -> None:
+    """Mel frames a second of the loader alone, and of features on the device."""
+    data, count = corpus(check), 2 if check.quick else 40
+    for samples in (False, True) if data else []:
+        config = load_config("base/tts", [*training_settings(check, Path("none")), *data])
+        prepared, front_end = PreparedCorpus.of(config), FrontEnd(config.audio)
+        encoder = Tokenizer(config.text)
+        batches = TrainBatches(prepared.train, config.data, front_end, encoder, prepared.speakers)
+        batches.pin_memory = check.device == "cuda"
+        if samples:
+            batches.loader.send_samples()
+        for epochs in ("first", "later"):
+            began = time.perf_counter()
+            frames = sum(int(next(batches).mel_lengths.sum()) for _ in range(count))
+            speed = frames / (time.perf_counter() - began)
+            name = f"{'samples' if samples else 'features'}, {epochs} {count} batches"
+            check.emit(name, frames_per_second=speed)
+        batch = next(batches)
+        batches.close()
+    if data:
+        features = DeviceFeatures(front_end, check.device, linear=True)
+        milliseconds = check.milliseconds(lambda: features(batch.to(check.device, True)))
+        frames = int(batch.mel_lengths.sum())
+        speed = 1000 * frames / milliseconds
+        check.emit("features on the device", milliseconds=milliseconds, frames_per_second=speed)
 
 
 RESUMED = [  # name, settings, CUDA graphs
@@ -118,6 +149,7 @@ RESUMED = [  # name, settings, CUDA graphs
     ("fp32 durations deterministic", ["train.precision=fp32", "train.deterministic=true"], "1"),
     ("bf16 durations, no graphs", ["train.precision=bf16"], "0"),
     ("fp32 durations", ["train.precision=fp32"], "1"),
+    ("fp32 durations, no graphs", ["train.precision=fp32"], "0"),
 ]
 
 
@@ -131,12 +163,8 @@ def resume(check: Check) -> None:
             check.emit("rest", skipped=f"{len(cases) - number} cases: out of time")
             return
         os.environ["TACOSKIP_CUDA_GRAPH"] = graph
-        own = [
-            *data,
-            *own,
-            f"train.max_steps={steps}",
-            f"train.log_every={2 if check.quick else 10}",
-        ]
+        every = 2 if check.quick else 10
+        own = [*data, *own, f"train.max_steps={steps}", f"train.log_every={every}"]
         ends = []
         for stop_at in (0, stop):
             run = work / f"{number}-{stop_at}"

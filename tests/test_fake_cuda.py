@@ -14,25 +14,37 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tacoskip.audio import AudioSettings, FrontEnd
 from tacoskip.config import load_config
+from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.run_folder import build_recognizer, build_tacotron
 from tacoskip.training import losses
+from tacoskip.training.features import DeviceFeatures
+from tacoskip.training.settings import TrainSettings
+from tacoskip.training.state import new_optimizer
 
 aten = torch.ops.aten
 HOST_READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default}
 SMALL = ["data.corpus=folder", "cbhg.bank_size=3", "cbhg.depth=1"]
+# What torch refuses on a GPU in deterministic mode, as far as networks and losses could use it.
+REFUSED = {
+    *(aten._ctc_loss.Tensor, aten._ctc_loss_backward.Tensor, aten.nll_loss_forward.default),
+    *(aten.reflection_pad1d_backward.default, aten.upsample_linear1d_backward.default),
+    *(aten.median.dim, aten.histc.default, aten.put_.default),
+}
 # What a step may make: CTC takes lengths and symbols to the host.
 SYNCS = {"voice": 0, "recognizer": 1}
 
 
 class Watch(TorchDispatchMode):
-    """Notes where the host reads the device, and operations in float16."""
+    """Notes where the host reads the device, operations in float16, and those of REFUSED."""
 
     def __init__(self) -> None:
         super().__init__()
         self.syncs: list[str] = []
         self.halves: list[str] = []
+        self.refused: list[str] = []
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -40,6 +52,8 @@ class Watch(TorchDispatchMode):
         kwargs = kwargs or {}
         tensors = [x for x in args if isinstance(x, Tensor)]
         on_gpu = any(x.device.type == "cuda" for x in tensors)
+        if func in REFUSED and tensors[0].device.type == "cuda":
+            self.refused.append(str(func))
         if func in (aten._use_cudnn_ctc_loss.Tensor, aten._use_miopen_ctc_loss.Tensor):
             return False
         if func is aten._ctc_loss.Tensor:
@@ -202,15 +216,33 @@ STEPS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)
+
+
 @pytest.mark.parametrize("kernels", [False, True])
 @pytest.mark.parametrize(("build", "overrides"), STEPS)
 def test_training_step_on_fake_gpu(
-    build: Callable[..., Any],
-    overrides: list[str],
-    kernels: bool,
-    monkeypatch: pytest.MonkeyPatch,
+    build: Callable[..., Any], overrides: list[str], kernels: bool
 ) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "enabled", False)  # asks for the driver
+    watch = watched_step(build, overrides, kernels)
+    assert watch.halves == []
+    assert len(watch.syncs) <= SYNCS[build.__name__], watch.syncs
+    assert set(watch.refused) <= {str(aten._ctc_loss.Tensor), str(aten._ctc_loss_backward.Tensor)}
+
+
+def test_deterministic_recognizer_on_fake_gpu() -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        watch = watched_step(recognizer, ["asr.decoder=attention"], kernels=False)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert watch.refused == []
+
+
+def watched_step(build: Callable[..., Any], overrides: list[str], kernels: bool) -> Watch:
+    """One training step in bf16 on the fake GPU."""
     model, loss = build(overrides)
     with FakeTensorMode(allow_non_fake_inputs=True):
         model = model.to("cuda").train()
@@ -228,5 +260,43 @@ def test_training_step_on_fake_gpu(
             optimizer.step()
     assert value.device.type == "cuda"
     assert all(p.grad is None or p.grad.device == p.device for p in model.parameters())
-    assert watch.halves == []
-    assert len(watch.syncs) <= SYNCS[build.__name__], watch.syncs
+    return watch
+
+
+def test_optimizer_of_a_resumed_run_does_not_wait() -> None:
+    """Checkpoints are read to the CPU; the steps of AdamW must go back to the GPU."""
+    model = nn.Linear(4, 3)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = model.to("cuda")
+        optimizer = new_optimizer(model, TrainSettings())
+        assert optimizer.defaults["fused"]
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        saved = optimizer.state_dict()
+        for state in saved["state"].values():
+            state.update({name: value.to("cpu") for name, value in state.items()})
+        resumed = new_optimizer(model, TrainSettings())
+        resumed.load_state_dict(saved)
+        with Watch() as watch:
+            resumed.step()
+    assert all(x.device.type == "cuda" for one in resumed.state.values() for x in one.values())
+    assert watch.syncs == []
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
+@pytest.mark.parametrize("linear", [True, False])
+def test_features_on_fake_gpu(dtype: torch.dtype, linear: bool) -> None:
+    front_end = FrontEnd(AudioSettings(sample_rate=16000))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        features = DeviceFeatures(front_end, "cuda", linear)
+        samples, counts = torch.zeros(3, 8000, dtype=dtype).to("cuda"), lengths(8000, 4100, 7999)
+        text, none = torch.ones(3, 5, dtype=torch.long).to("cuda"), torch.empty(3, 41, 0)
+        shape = {"samples": samples, "sample_lengths": counts}
+        batch = Batch(text, counts, none, none, lengths(41, 21, 40), counts, [], [], **shape)
+        with Watch() as watch:
+            found = features(batch)
+    assert found.mel.device.type == found.linear.device.type == "cuda"
+    assert found.mel.shape == (3, 41, 80) and found.mel.dtype == torch.float32
+    assert found.linear.shape == (3, 41, front_end.settings.n_bins if linear else 0)
+    assert watch.syncs == []

@@ -14,6 +14,7 @@ VOICES = [
     "demo",
     "fsdd",
     "ljspeech",
+    "ljspeech_gpu",
     "ljspeech_small",
     "mine",
     "smoke",

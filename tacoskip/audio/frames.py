@@ -46,9 +46,9 @@ class Frames:
     def buffer_length(self, n_frames: int) -> int:
         return (n_frames - 1 + self.overlap) * self.hop_length
 
-    def blocks(self, n_items: int, n_frames: int) -> list[slice]:
-        """Cut T frames into blocks: 64 frames of all items together."""
-        size = max(1, 64 // max(1, n_items))
+    def blocks(self, n_items: int, n_frames: int, at_once: int = 64) -> list[slice]:
+        """Cut T frames into blocks: `at_once` frames of all items together."""
+        size = max(1, at_once // max(1, n_items))
         return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
 
     def transform(self, buffer: Tensor, block: slice) -> Tensor:

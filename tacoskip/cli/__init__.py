@@ -99,9 +99,10 @@ def main() -> None:
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import distributions
 
-        print(f"tacoskip {version('tacoskip')}")
+        version = next((one.version for one in distributions(name="tacoskip")), "not installed")
+        print(f"tacoskip {version}")
         raise typer.Exit
 
 

@@ -29,6 +29,7 @@ Utterance = Clip | JoinedClips
 CACHE_BYTES = 2_000_000_000  # for features of clips that come again every epoch
 CACHED_TEXTS = 50_000
 STATISTICS_CLIPS = 1000  # clips that the statistics of a corpus are taken of
+FULL_SCALE = 32768  # of 16-bit samples
 
 
 class Encoder(Protocol):
@@ -44,6 +45,8 @@ class Batch:
     symbols (B, S) and speakers (B,) are int64, mel (B, T, M) and linear (B, T, F) log10
     magnitudes, lengths (B,); F is 0 where no linear spectrogram was asked for. texts are the spoken
     words the symbols stand for. durations (B, S): frames of each symbol, where they are known.
+    samples (B, N), sample_lengths (B,): of a batch whose features are still to be computed, with
+    M = F = 0; int16, or float32 where clips were joined or augmented.
     """
 
     symbols: Tensor
@@ -55,6 +58,8 @@ class Batch:
     ids: list[str]
     texts: list[str]
     durations: Tensor | None = None
+    samples: Tensor | None = None
+    sample_lengths: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """Return the batch with its tensors on `device`."""
@@ -82,6 +87,7 @@ class Loader:
     """
 
     durations: Mapping[str, Tensor] | None = None
+    samples = False  # whether batches hold samples instead of features
 
     def __init__(
         self,
@@ -99,6 +105,12 @@ class Loader:
         self._lock = threading.Lock()
         self._symbols = lru_cache(CACHED_TEXTS)(self._encode)
 
+    def send_samples(self) -> None:
+        """Make batches of samples from now on, and keep these instead of features."""
+        self.samples = True
+        self._cache.clear()
+        self._free = CACHE_BYTES
+
     def batch(self, utterances: Sequence[Utterance], key: str = "") -> Batch:
         """Return the batch of these utterances, in their order; `key` names the augmentation.
 
@@ -109,7 +121,7 @@ class Loader:
             if utterance.speaker not in self.speakers:
                 names, got = ", ".join(self.speakers), repr(utterance.speaker)
                 raise ValueError(f"{utterance.id}: expected a speaker of {names}, got {got}")
-        features = self.features(utterances, key)
+        inputs = (self._sample_tensors if self.samples else self._feature_tensors)(utterances, key)
         symbols = [
             _named(utterance, self._symbols, utterance.normalized) for utterance in utterances
         ]
@@ -117,9 +129,7 @@ class Loader:
         return Batch(
             symbols=pad_sequence(symbols, batch_first=True),
             symbol_lengths=torch.tensor([len(s) for s in symbols]),
-            mel=pad_sequence([mel for _, mel in features], batch_first=True),
-            linear=pad_sequence([linear for linear, _ in features], batch_first=True),
-            mel_lengths=torch.tensor([len(mel) for _, mel in features]),
+            **inputs,
             speakers=torch.tensor([self.speakers[utterance.speaker] for utterance in utterances]),
             ids=[utterance.id for utterance in utterances],
             texts=[utterance.normalized for utterance in utterances],
@@ -128,6 +138,25 @@ class Loader:
             else pad_sequence([known[each.id] for each in utterances], batch_first=True),
         )
 
+    def _feature_tensors(self, utterances: Sequence[Utterance], key: str) -> dict[str, Tensor]:
+        features = self.features(utterances, key)
+        return {
+            "mel": pad_sequence([mel for _, mel in features], batch_first=True),
+            "linear": pad_sequence([linear for linear, _ in features], batch_first=True),
+            "mel_lengths": torch.tensor([len(mel) for _, mel in features]),
+        }
+
+    def _sample_tensors(self, utterances: Sequence[Utterance], key: str) -> dict[str, Tensor]:
+        waves = self._each(self._wave, utterances, key)
+        samples = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
+        if not any(self._changes(utterance, key) for utterance in utterances):
+            samples = (samples * FULL_SCALE).to(torch.int16)
+        lengths = torch.tensor([len(wave) for wave in waves])
+        frames = 1 + lengths // self.front_end.settings.hop_length
+        none = torch.empty(len(waves), int(frames.max()), 0)
+        inputs = {"mel": none, "linear": none, "mel_lengths": frames}
+        return inputs | {"samples": samples, "sample_lengths": lengths}
+
     def features(
         self, utterances: Sequence[Utterance], key: str = ""
     ) -> list[tuple[Tensor, Tensor]]:
@@ -135,6 +164,12 @@ class Loader:
 
         key: names the epoch's augmentation; "" augments nothing.
         """
+        return self._each(self._features, utterances, key)
+
+    def _each(
+        self, load: Callable[..., Item], utterances: Sequence[Utterance], key: str
+    ) -> list[Item]:
+        """Load each utterance; clips that lie elsewhere are fetched together."""
         clips = {clip.id: clip for utterance in utterances for _, clip in utterance.parts}
         remote = [c for c in clips.values() if is_remote(c.source) and c.id not in self._cache]
         contents: dict[str, bytes] = {}
@@ -142,42 +177,51 @@ class Loader:
             with ThreadPoolExecutor(min(CONNECTIONS, len(remote)), "fetch") as pool:
                 ids = (clip.id for clip in remote)
                 contents = dict(zip(ids, pool.map(Clip.content, remote), strict=True))
-        return [_named(each, self._features, each, key, contents) for each in utterances]
+        return [_named(each, load, each, key, contents) for each in utterances]
+
+    def _changes(self, utterance: Utterance, key: str) -> bool:
+        """Whether an utterance is joined or augmented, and so another one in every epoch."""
+        return len(utterance.parts) > 1 or bool(self.augment and key)
 
     def _features(
         self, utterance: Utterance, key: str, contents: Mapping[str, bytes]
     ) -> tuple[Tensor, Tensor]:
-        augment = self.augment if key else None
-        changes = len(utterance.parts) > 1 or augment is not None
-        cached = None if changes else self._cache.get(utterance.id)
+        keep = not self._changes(utterance, key) and not self.samples
+        cached = self._cache.get(utterance.id) if keep else None
         if isinstance(cached, tuple):
             return cached
-        rate = self.front_end.settings.sample_rate
-        waves = [
-            (start, self._wave(clip, contents.get(clip.id), keep=changes))
-            for start, clip in utterance.parts
-        ]
-        wave = join_waves(waves, rate, utterance.id)
-        if augment:
-            wave = perturbed(wave, rate, augment, f"{key} {utterance.id}")
-        with torch.no_grad():
-            linear, mel = self.front_end.features(torch.from_numpy(wave))
+        wave = self._wave(utterance, key, contents)
+        linear, mel = self.front_end.features(torch.from_numpy(wave))
         if not self.linear:
             linear = linear[:, :0].clone()
-        if not changes:
+        if keep:
             self._keep(utterance.id, (linear, mel), linear.nbytes + mel.nbytes)
         return linear, mel
 
-    def _wave(self, clip: Clip, content: bytes | None, keep: bool) -> NDArray[np.float32]:
+    def _wave(
+        self, utterance: Utterance, key: str, contents: Mapping[str, bytes]
+    ) -> NDArray[np.float32]:
+        rate = self.front_end.settings.sample_rate
+        keep = self.samples or self._changes(utterance, key)
+        waves = [
+            (start, self._clip(clip, contents.get(clip.id), keep))
+            for start, clip in utterance.parts
+        ]
+        wave = join_waves(waves, rate, utterance.id)
+        if self.augment and key:
+            wave = perturbed(wave, rate, self.augment, f"{key} {utterance.id}")
+        return wave
+
+    def _clip(self, clip: Clip, content: bytes | None, keep: bool) -> NDArray[np.float32]:
         cached = self._cache.get(clip.id)
         if isinstance(cached, np.ndarray):
-            return cached.astype(np.float32) / np.float32(32768)
+            return cached.astype(np.float32) / np.float32(FULL_SCALE)
         expected = self.front_end.settings.sample_rate
         if clip.sample_rate != expected:
             raise ValueError(f"expected {expected} Hz, got {clip.sample_rate} Hz")
         wave = clip.load(content)
         if keep:
-            pcm = np.round(wave * 32768).astype(np.int16)
+            pcm = np.round(wave * FULL_SCALE).astype(np.int16)
             self._keep(clip.id, pcm, pcm.nbytes)
         return wave
 

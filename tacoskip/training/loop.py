@@ -22,6 +22,7 @@ from tacoskip.training.checkpointer import Checkpointer, shared_settings
 from tacoskip.training.cuda_graph import graphed_gradients
 from tacoskip.training.device import check_device, replace_modules, set_tf32
 from tacoskip.training.evaluator import Evaluator
+from tacoskip.training.features import device_features
 from tacoskip.training.interrupts import Interrupts
 from tacoskip.training.memory import BatchSplitter, keep_memory
 from tacoskip.training.model_card import write_environment, write_model_card
@@ -55,7 +56,7 @@ def train(config: Config, on_progress: Callable[[Progress], None] | None = None)
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
-    set_tf32(settings.precision != "fp32")
+    set_tf32(cuda and settings.precision != "fp32")
     with one_line_errors():
         accelerator = start_accelerator(precision, cpu=not cuda)
         processes = Processes(accelerator.device)
@@ -91,6 +92,8 @@ class Trainer:
         task.start()
         network.to(device).train()
         task.batches.pin_memory = device.type == "cuda"
+        loader = task.batches.loader
+        self.features = device_features(task.front_end, loader, device, self.log)
         self.state = state = TrainingState(
             model=network,
             optimizer=new_optimizer(network, self.settings),
@@ -122,7 +125,8 @@ class Trainer:
             network, self.compute_gradients, device, processes.count > 1, self.log
         )
         self.evaluator = Evaluator(task, state, reporter, self.checkpointer)
-        self.speeds: deque[float] = deque(maxlen=50)
+        # Mel frames, seconds, and seconds of them that waited for the batch, of the newest steps.
+        self.costs: deque[tuple[float, float, float]] = deque(maxlen=50)
 
     @property
     def finished(self) -> bool:
@@ -153,6 +157,7 @@ class Trainer:
         """Update the network by one batch; whether it was: a step that is not finite is skipped."""
         state, settings, began = self.state, self.settings, time.monotonic()
         batch = next(state.batches)
+        waited = time.monotonic() - began
         rate = schedule.learning_rate(settings, state.step, state.minutes) * state.rate_factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -177,7 +182,7 @@ class Trainer:
         state.batches_split += parts > 1
         seconds = time.monotonic() - began
         state.minutes += seconds / 60
-        self.speeds.append(totals["frames"] / seconds)
+        self.costs.append((totals["frames"], seconds, waited))
         if logged:
             self._log_step(losses, output, {"gradient_norm": float(norm), "learning_rate": rate})
         return True
@@ -193,6 +198,8 @@ class Trainer:
         counts = self.task.counts(batch)
         shares = {name: count / totals[name] for name, count in counts.items()}
         batch = batch.to(self.processes.device, non_blocking=True)
+        if self.features:
+            batch = self.features(batch)
         compute = partial(self._add_gradients, shares=shares)
         if self.graphs is None:
             return compute(batch)
@@ -310,7 +317,8 @@ class Trainer:
         scalars = dict(zip(losses, sums, strict=True)) | self.task.scalars(output) | more
         scalars["steps_skipped"] = state.steps_skipped
         scalars["batches_split"] = state.batches_split
-        scalars["frames_per_second"] = sum(self.speeds) / len(self.speeds)
+        frames, seconds, waited = (sum(values) for values in zip(*self.costs, strict=True))
+        scalars["frames_per_second"], scalars["loader_share"] = frames / seconds, waited / seconds
         self.reporter.scalars(scalars)
         board.gradient_norms(state.model, state.step)
         board.probes(self.gradients.read(), state.step)

@@ -158,6 +158,8 @@ def rows_of(batch: Batch, number: int, parts: int) -> Batch:
     }
     frames, symbols = int(values["mel_lengths"].max()), int(values["symbol_lengths"].max())
     lengths = {"mel": frames, "linear": frames, "symbols": symbols, "durations": symbols}
+    if "samples" in values:
+        lengths["samples"] = int(values["sample_lengths"].max())
     values |= {name: values[name][:, :most] for name, most in lengths.items() if name in values}
     return replace(batch, **values)
 

@@ -48,6 +48,7 @@ def write_environment(
         "device": str(device),
         "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
         "precision": config.train.precision,
+        "tf32": torch.backends.cuda.matmul.fp32_precision == "tf32",
         "packages": {name: _version(name) for name in PACKAGES},
         "commit": commit(),
         "seed": config.seed,

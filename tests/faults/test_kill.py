@@ -26,7 +26,7 @@ from .conftest import Ledger
 pytestmark = pytest.mark.faults
 
 KILLS = int(os.environ.get("TACOSKIP_KILLS", "20"))
-RATES = {"train/frames_per_second"}  # of the machine, not of the run
+RATES = {"train/frames_per_second", "train/loader_share"}  # of the machine, not of the run
 
 
 def outcome(run: Path) -> tuple[dict[str, Any], dict[str, list[tuple[int, float]]]]:

@@ -11,6 +11,7 @@ from tacoskip.config import load_config
 from tacoskip.kernels.accelerate import accelerate, describe
 from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.run_folder import build_tacotron
+from tacoskip.training.device import set_tf32
 from tacoskip.training.losses import masked_l1
 
 pytestmark = pytest.mark.gpu
@@ -36,7 +37,7 @@ def step(model: Any, device: str, dtype: torch.dtype) -> tuple[Tensor, dict[str,
 @pytest.mark.parametrize("attention", ["durations", "bahdanau", "location", "forward", "gmm"])
 def test_gpu_step_matches_cpu_step(attention: str) -> None:
     torch.manual_seed(0)
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    set_tf32(False)
     config = load_config("base/tts", [*SETTINGS, f"tts.attention={attention}"])
     model = build_tacotron(config, 30, 1).train()
     loss, expected = step(copy.deepcopy(model), "cpu", torch.float32)

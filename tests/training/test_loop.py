@@ -183,7 +183,7 @@ def test_checkpoint_without_training_state_is_refused(
 def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     """Every scalar of a run but what the machine gave, with what is there twice."""
     events = EventAccumulator(run).Reload()
-    tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
+    tags = set(events.Tags()["scalars"]) - {"train/frames_per_second", "train/loader_share"}
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
 
 
@@ -299,7 +299,7 @@ def test_deterministic_runs_are_equal_to_the_bit(settings: Config, tmp_path: Pat
             newest = checkpoints(Path(settings.run))[-1]
             weights.append(load_checkpoint(newest).training["weights"])
             events = EventAccumulator(settings.run).Reload()
-            tags = set(events.Tags()["scalars"]) - {"train/frames_per_second"}
+            tags = set(events.Tags()["scalars"]) - {"train/frames_per_second", "train/loader_share"}
             curves.append({tag: [e.value for e in events.Scalars(tag)] for tag in tags})
     finally:
         torch.use_deterministic_algorithms(False)

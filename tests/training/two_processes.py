@@ -50,7 +50,7 @@ def one_step(
     task.config, task.model = config, build_tacotron(config, SYMBOLS, 1).double()
     trainer.task, trainer.processes, trainer.accelerator = task, processes, accelerator
     trainer.state = type("State", (), {"step": 0})()  # type: ignore[assignment]
-    trainer.graphs = None
+    trainer.graphs = trainer.features = None
     processes.synchronize_batch_norms(task.model)
     trainer.model = accelerator.prepare_model(task.model)
     batch = random_batch(config, rows)
