@@ -7,11 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from tacoskip.audio import AudioSettings, FrontEnd
 from tacoskip.config import load_config
+from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate, describe
 from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.run_folder import build_tacotron
+from tacoskip.training.cuda_graph import GraphedGradients
 from tacoskip.training.device import set_tf32
+from tacoskip.training.features import DeviceFeatures
 from tacoskip.training.losses import masked_l1
 
 pytestmark = pytest.mark.gpu
@@ -76,3 +80,63 @@ def test_loop_matches_plain_loop_for_many_rows(batch: int) -> None:
         outputs.append([hidden, context, weights, *(p.grad for p in loop.parameters())])
     for found, expected in zip(*outputs[::-1], strict=True):
         assert float((found - expected).norm()) < 0.05 * float(expected.norm()) + 1e-4
+
+
+def random_batch(n_mels: int, n_bins: int) -> Batch:
+    """Features of three texts, each symbol two frames long."""
+    torch.manual_seed(1)
+    text, symbols = torch.randint(1, 30, (3, 20)), torch.tensor([20, 12, 17])
+    mask = torch.arange(20) < symbols[:, None]
+    mel, linear = torch.randn(3, 40, n_mels), torch.randn(3, 40, n_bins)
+    ids, durations = ["a", "b", "c"], 2 * mask
+    return Batch(text, symbols, mel, linear, 2 * symbols, 0 * symbols, ids, ids, durations)
+
+
+def test_replayed_graph_gives_the_gradients_of_an_eager_pass() -> None:
+    torch.manual_seed(0)
+    config = load_config("base/tts", SETTINGS)
+    model: Any = build_tacotron(config, 30, 1).to("cuda").train()
+    for dropout in (each for each in model.modules() if isinstance(each, torch.nn.Dropout)):
+        dropout.p = 0.0
+    accelerate(model, torch.device("cuda"), torch.bfloat16)
+
+    def compute(batch: Batch) -> tuple[dict[str, Tensor], None]:
+        inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
+        with torch.autocast("cuda", torch.bfloat16):
+            out = model(*inputs, batch.durations)
+            loss = masked_l1(out.mel, batch.mel, batch.mel_lengths)
+            loss = loss + masked_l1(out.linear, batch.linear, batch.mel_lengths)
+        loss.backward()
+        return {"loss": loss.detach()}, None
+
+    messages = list[str]()
+    graphs = GraphedGradients(model, lambda text, **_: messages.append(text))
+    batch = random_batch(config.audio.n_mels, config.audio.n_bins).to("cuda")
+    found = []
+    for _ in range(3):  # eager, captured, replayed
+        model.zero_grad()
+        losses, _ = graphs(batch, compute, whole=True)
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found.append((float(losses["loss"]), torch.cat(gradients).clone()))
+    assert len(graphs.graphs) == 1 and not messages
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-3)
+        assert float((gradient - found[0][1]).norm()) < 1e-2 * float(found[0][1].norm())
+
+
+def test_features_on_the_gpu_match_the_front_end() -> None:
+    torch.manual_seed(0)
+    set_tf32(True)  # which may not reach them
+    front_end = FrontEnd(AudioSettings(sample_rate=16000))
+    waves = [(3000 * torch.randn(count)).to(torch.int16) for count in (16000, 9001, 12345)]
+    samples = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    expected = [front_end.features(wave / 32768) for wave in waves]
+    frames = torch.tensor([len(mel) for _, mel in expected])
+    none, counts = torch.empty(3, int(frames.max()), 0), torch.tensor([len(x) for x in waves])
+    shape = {"samples": samples, "sample_lengths": counts}
+    batch = Batch(counts[:, None], counts, none, none, frames, counts, [], [], **shape)
+    found = DeviceFeatures(front_end, "cuda", linear=True)(batch.to("cuda"))
+    for row, (linear, mel) in enumerate(expected):
+        torch.testing.assert_close(found.mel[row, : len(mel)].cpu(), mel, atol=2e-5, rtol=0)
+        torch.testing.assert_close(found.linear[row, : len(mel)].cpu(), linear, atol=2e-5, rtol=0)
+        assert not found.mel[row, len(mel) :].any()

@@ -62,7 +62,8 @@ def test_training_needs_no_git_metadata_or_compiler(settings: Config, tmp_path: 
 
 
 def test_tf32_is_one_switch_and_stated(settings: Config) -> None:
-    backends: Any = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    cudnn: Any = torch.backends.cudnn
+    backends: Any = (torch.backends.cuda.matmul, cudnn.conv)
     set_tf32(True)
     assert {backend.fp32_precision for backend in backends} == {"tf32"}
     train(settings)  # on a CPU it is off

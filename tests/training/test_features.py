@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from tacoskip.audio import FrontEnd
 from tacoskip.config import Config
 from tacoskip.data.batches import TrainBatches
 from tacoskip.data.loading import Batch
@@ -16,7 +17,6 @@ from tacoskip.text import TextSettings, Tokenizer
 from tacoskip.training import train
 from tacoskip.training.features import DeviceFeatures, device_features
 from tacoskip.training.memory import rows_of
-from tacoskip.training.tasks.base import FrontEnd
 
 from .conftest import Prepared
 
@@ -74,7 +74,7 @@ def test_parts_of_a_batch_of_samples_are_parts_of_its_features(prepared: Prepare
 def test_training_is_the_same(
     prepared: Prepared, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, losses, messages = prepared(recipe), {}, []
+    config, losses, messages = prepared(recipe), dict[str, list[float]](), list[str]()
     config.train.max_steps, config.train.log_every = 3, 1
     if recipe == "smoke":
         config.tts.attention = "durations"
