@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tacoskip.cli import evaluation, reference, speech, training
+from tacoskip.cli import doctor, evaluation, reference, speech, training
 from tacoskip.cli.console import WRONG, home_folder, open_standard_streams, print_error
 
 # The order of `tacoskip --help`, whose lines are the first ones of the docstrings.
@@ -29,7 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "recipes": reference.recipes,
     "settings": reference.settings,
     "config": reference.config,
-    "doctor": reference.doctor,
+    "doctor": doctor.doctor,
 }
 
 EXAMPLES = """

@@ -50,21 +50,6 @@ LanguageModel = Annotated[
 
 
 @dataclass
-class Judging:
-    """Who judges the speech of a voice."""
-
-    judge: Annotated[
-        str,
-        typer.Option(
-            metavar="RUN|whisper[:SIZE|:FOLDER]", help="A recognizer that transcribes a voice."
-        ),
-    ] = ""
-    mos: Annotated[
-        bool, typer.Option("--mos", help="Predict a voice's naturalness, for rank only.")
-    ] = False
-
-
-@dataclass
 class Delivery:
     """How a text is spoken."""
 
@@ -85,11 +70,8 @@ class Delivery:
     ] = None
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-
-
 def searching_recognizer(run: str, beam: int, lm: str, device: str) -> "SpeechRecognizer":
-    """Load a recognizer that searches with a beam, or takes the best token of each frame."""
+    """Load a recognizer that decodes by beam search, or by the best token of each frame."""
     from tacoskip.loading import load_recognizer
     from tacoskip.recognition.beam import BeamSettings
 

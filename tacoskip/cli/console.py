@@ -1,8 +1,4 @@
-"""What all commands share: exit codes, errors of one line, JSON alone on stdout, progress.
-
-A command's work runs with standard output turned to standard error, so that only the command's own
-result is on standard output.
-"""
+"""What all commands share: exit codes, errors of one line, JSON alone on stdout, progress."""
 
 import errno
 import functools
@@ -15,13 +11,13 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from contextvars import ContextVar
-from dataclasses import fields, is_dataclass
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Self, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO, cast, get_type_hints
 
 import typer
 
@@ -29,6 +25,7 @@ from tacoskip.messages import human_duration, plain_values
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 FAILED, WRONG = 1, 2
 
@@ -39,78 +36,99 @@ REQUEST_ERRORS = (ValueError, FileExistsError, PermissionError, *MISSING)
 
 LOG_EVERY_SECONDS = 10.0
 
-P = ParamSpec("P")
-
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")
 ]
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+_stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 
-def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Wrap a command: warnings and errors become lines on stderr, errors become exit codes.
+@dataclass
+class Result:
+    """What a command found: `values` for --json, else `parts`, texts and tables."""
 
-    Adds the option --quiet, and the fields of each parameter that is a dataclass as options.
-    TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
+    values: dict[str, Any]
+    parts: "Sequence[RenderableType]" = ()
+
+
+def command(function: Callable[..., Result | None]) -> Callable[..., None]:
+    """Make a function a command, whose errors become one line on stderr and an exit code.
+
+    What it prints goes to standard error, so that only its result is on standard output. Adds the
+    options --quiet, --json where it returns a Result, and the fields of each parameter that is a
+    dataclass. TACOSKIP_DEBUG=1 prints the traceback as well; the exit code stays.
     """
-    signature = inspect.signature(command)
-    parameters = signature.parameters.values()
-    groups: dict[str, Any] = {
-        one.name: one.annotation for one in parameters if is_dataclass(one.annotation)
-    }
+    signature = inspect.signature(function)
+    parameters, groups = list[inspect.Parameter](), dict[str, Any]()
+    for one in signature.parameters.values():
+        if is_dataclass(one.annotation):
+            groups[one.name] = one.annotation
+            hints = get_type_hints(one.annotation, include_extras=True)
+            found = fields(one.annotation)
+            parameters += [_option(each.name, hints[each.name], each.default) for each in found]
+        else:
+            parameters.append(one)
+    if signature.return_annotation is Result and "json" not in signature.parameters:
+        parameters.append(_option("json", Json))
+    parameters.append(_option("quiet", Quiet))
 
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        values = cast(dict[str, Any], kwargs)
-        token = _quiet.set(bool(values.pop("quiet", False)))
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        as_json, quiet = values.get("json", False), values.pop("quiet", False)
+        if "json" not in signature.parameters:
+            values.pop("json", None)
         for name, group in groups.items():
             values[name] = group(**{each.name: values.pop(each.name) for each in fields(group)})
-        try:
-            with _warnings_as_lines(), _threads_as_lines():
-                command(*args, **kwargs)
-                sys.stdout.flush()  # a reader that has closed the pipe raises here
-        except KeyboardInterrupt as interrupt:
-            _print("interrupted; prepare, train and ablate resume when they are run again")
-            # Training says which signal it was.
-            number = interrupt.args[0] if interrupt.args else signal.SIGINT
-            raise typer.Exit(128 + number) from None
-        except BrokenPipeError:  # end as the signal would
-            for descriptor in (1, 2):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-            raise typer.Exit(128 + signal.SIGPIPE) from None
-        except (typer.Exit, typer.Abort):
-            raise
-        except Exception as error:
-            if os.environ.get("TACOSKIP_DEBUG"):
-                traceback.print_exc()
-            print_error(_one_line(error))
-            wrong = isinstance(error, REQUEST_ERRORS) or getattr(error, "errno", 0) in WRONG_NAMES
-            code = WRONG if wrong else FAILED
-            raise typer.Exit(code) from None
-        finally:
-            _quiet.reset(token)
+        copy_context().run(_run, functools.partial(function, **values), as_json, quiet)
 
-    _show_options(run, signature, groups)
-    return run
-
-
-def _show_options(
-    run: Callable[..., None], signature: inspect.Signature, groups: dict[str, Any]
-) -> None:
-    """Show typer the options of a command: those of its groups, and --quiet."""
-    parameters = [one for one in signature.parameters.values() if one.name not in groups]
-    named = inspect.Parameter.KEYWORD_ONLY
-    for group in groups.values():
-        hints = get_type_hints(group, include_extras=True)
-        parameters += [
-            inspect.Parameter(each.name, named, default=each.default, annotation=hints[each.name])
-            for each in fields(group)
-        ]
-    parameters.append(inspect.Parameter("quiet", named, default=False, annotation=Quiet))
     wrapper = cast(Any, run)
     wrapper.__signature__ = signature.replace(parameters=parameters)
     wrapper.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
+
+
+def _run(function: Callable[[], Result | None], as_json: bool, quiet: bool) -> None:
+    _quiet.set(quiet)
+    _stdout.set(sys.stdout)
+    with _exit_codes(), _warnings_as_lines(), _threads_as_lines():
+        with redirect_stdout(sys.stderr):
+            result = function()
+        if result and as_json:
+            emit(json.dumps(plain_values(result.values), ensure_ascii=False))
+        elif result:
+            emit(*result.parts)
+        sys.stdout.flush()  # a reader that has closed the pipe raises here
+
+
+def _option(name: str, hint: Any, default: Any = False) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=hint)
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Turn exceptions into a line on standard error and an exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        _print("interrupted; prepare, train and ablate resume when they are run again")
+        # Training says which signal it was.
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        raise typer.Exit(128 + number) from None
+    except BrokenPipeError:  # end as the signal would
+        for descriptor in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        if os.environ.get("TACOSKIP_DEBUG"):
+            traceback.print_exc()
+        print_error(_one_line(error))
+        wrong = isinstance(error, REQUEST_ERRORS) or getattr(error, "errno", 0) in WRONG_NAMES
+        raise typer.Exit(WRONG if wrong else FAILED) from None
 
 
 def open_standard_streams() -> None:
@@ -138,13 +156,6 @@ def home_folder() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def working() -> Iterator[None]:
-    """Keep standard output for the result: whatever the work prints goes to standard error."""
-    with redirect_stdout(sys.stderr):
-        yield
-
-
 def log(message: str, warning: bool = False) -> None:
     """Print one line on standard error; with --quiet warnings only."""
     if warning:
@@ -158,34 +169,39 @@ def print_error(message: str) -> None:
     _print(f"error: {message}")
 
 
-def emit_json(result: dict[str, Any]) -> None:
-    """Print one JSON object on standard output; NaN and infinities, which JSON lacks, are null."""
-    print(json.dumps(plain_values(result), ensure_ascii=False))
+def standard_output() -> TextIO:
+    """Return the stream of the command's result; `sys.stdout` is another while it works."""
+    return _stdout.get() or sys.stdout
 
 
-def emit_table(
+def emit(*parts: "RenderableType") -> None:
+    """Print on standard output; tables are as wide as the terminal, COLUMNS or they need."""
+    stdout = standard_output()
+    for part in parts:
+        if isinstance(part, str):
+            print(part, file=stdout)
+            continue
+        from rich.console import Console
+
+        width = None if stdout.isatty() or os.environ.get("COLUMNS") else 10_000
+        Console(file=stdout, highlight=False, width=width).print(part)
+
+
+def table(
     columns: list[str], rows: list[list[str]], title: str = "", wrap: tuple[str, ...] = ()
-) -> None:
-    """Print a table on standard output. Where it is too wide, the columns of `wrap` are folded."""
+) -> "Table":
+    """Return a table. Where it is too wide, the columns of `wrap` are folded."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
-    table.show_header = any(columns)
+    result = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    result.show_header = any(columns)
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in wrap)
+        result.add_column(column, overflow="fold", no_wrap=column not in wrap)
     for row in rows:
-        table.add_row(*(escape(printable(cell)) for cell in row))
-    show_table(table)
-
-
-def show_table(table: "RenderableType") -> None:
-    """Print tables of rich on standard output, as wide as the terminal, COLUMNS or they need."""
-    from rich.console import Console
-
-    limited = sys.stdout.isatty() or os.environ.get("COLUMNS")
-    Console(file=sys.stdout, highlight=False, width=None if limited else 10_000).print(table)
+        result.add_row(*(escape(printable(cell)) for cell in row))
+    return result
 
 
 class Bar:
@@ -232,6 +248,10 @@ class Bar:
                 left = (now - self._began) * (1 - share) / (share - self._first)
                 times += f", {human_duration(left)} left"
             log(f"{self._label}{percent} {note} ({times})")
+
+    def count(self, done: int, total: int, note: str) -> None:
+        """Show how many of a number of things are done; 0: the number is not known."""
+        self.show(done / total if total else None, note)
 
 
 def _print(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The work of `tacoskip doctor`: what is installed, and what does not work here."""
+"""`doctor`: what is installed, and what does not work here."""
 
 import os
 import platform
@@ -7,25 +7,30 @@ import sys
 from collections.abc import Callable
 from importlib import metadata, util
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
+
+from tacoskip.cli.console import Result, command, table
 
 # What a default LJSpeech run leaves: the archive, the clips, the prepared clips, three checkpoints.
 DISK_GB = 9.0
 
-Result = tuple[bool | None, str]
+# True: it works; None: nothing is broken, but something does not work here; and the detail.
+Finding = tuple[bool | None, str]
 
 
-class Finding(NamedTuple):
-    """One line of the report. `ok` None: nothing is broken, but something does not work here."""
+@command
+def doctor() -> Result:
+    """Report what is installed and what does not work here."""
+    found = examine()
+    healthy = all(one["ok"] is not False for one in found)
+    words = {True: "ok", None: "note", False: "BROKEN"}
+    rows = [[words[one["ok"]], one["name"], one["detail"]] for one in found]
+    return Result({"healthy": healthy, "checks": found}, [table([""] * 3, rows, wrap=("",))])
 
-    name: str
-    ok: bool | None
-    detail: str
 
-
-def examine() -> list[Finding]:
+def examine() -> list[dict[str, Any]]:
     """Examine this installation and machine; never raises, a broken part is a finding."""
-    checks: dict[str, Callable[[], Result]] = {
+    checks: dict[str, Callable[[], Finding]] = {
         "python": _python,
         "torch": _torch,
         "torchaudio": _torchaudio,
@@ -44,24 +49,24 @@ def examine() -> list[Finding]:
         except Exception as error:  # a broken part must not end the report
             reason = " ".join(str(error).split())[:300]
             ok, detail = False, f"{type(error).__name__}: {reason}"
-        findings.append(Finding(name, ok, detail))
+        findings.append({"name": name, "ok": ok, "detail": detail})
     return findings
 
 
-def _python() -> Result:
+def _python() -> Finding:
     supported = (3, 11) <= sys.version_info < (3, 14)
     hint = "" if supported else "; tacoskip supports Python 3.11 to 3.13"
     where = f"{platform.system()} {platform.machine()}"
     return supported, f"{platform.python_version()} on {where}{hint}"
 
 
-def _torch() -> Result:
+def _torch() -> Finding:
     import torch
 
     return True, torch.__version__
 
 
-def _torchaudio() -> Result:
+def _torchaudio() -> Finding:
     import torch
 
     pair = f"with torch {torch.__version__}"
@@ -76,7 +81,7 @@ def _torchaudio() -> Result:
     return True, f"{torchaudio.__version__}, loads {pair}"
 
 
-def _device() -> Result:
+def _device() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
@@ -86,7 +91,7 @@ def _device() -> Result:
     return True, ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
 
 
-def _half_precision() -> Result:
+def _half_precision() -> Finding:
     import torch
 
     if torch.cuda.is_available():
@@ -101,7 +106,7 @@ def _half_precision() -> Result:
     return None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)"
 
 
-def _kernels() -> Result:
+def _kernels() -> Finding:
     from tacoskip.kernels import cpu
 
     parts = "recurrent layers, features and Griffin-Lim run in"
@@ -110,13 +115,13 @@ def _kernels() -> Result:
     return True, f"{parts} C on the CPU"
 
 
-def _soundfile() -> Result:
+def _soundfile() -> Finding:
     import soundfile
 
     return True, f"soundfile with {soundfile.__libsndfile_version__}: wav, flac, ogg, mp3"
 
 
-def _espeak() -> Result:
+def _espeak() -> Finding:
     if any(util.find_spec(name) is None for name in ("espeakng_loader", "phonemizer")):
         without = "without it no recipe=demo, no text.symbols=phonemes"
         return None, f"not installed: {without} (pip install 'tacoskip[espeak]')"
@@ -129,14 +134,14 @@ def _espeak() -> Result:
     return True, f"espeakng-loader {version}: demo corpus and phonemes work"
 
 
-def _cores() -> Result:
+def _cores() -> Finding:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return True, f"{cores}, torch uses {torch.get_num_threads()} threads"
 
 
-def _disk() -> Result:
+def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     if free < DISK_GB:
         return None, f"{free:.1f} GB free: LJSpeech needs about {DISK_GB:.0f} GB"

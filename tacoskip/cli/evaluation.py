@@ -8,22 +8,20 @@ import typer
 from tacoskip.cli.arguments import (
     Beam,
     Device,
-    Json,
-    Judging,
     LanguageModel,
     Run,
     require_run_folder,
     require_runs,
     searching_recognizer,
 )
-from tacoskip.cli.console import Bar, emit_json, emit_table, guarded, log, show_table, working
+from tacoskip.cli.console import Bar, Result, command, log, table
 from tacoskip.cli.training import require_corpus
 
 if TYPE_CHECKING:
     from tacoskip.ablation.compare import Comparison
 
 
-@guarded
+@command
 def evaluate(
     run: Run,
     split: Annotated[
@@ -38,49 +36,43 @@ def evaluate(
     beam: Beam = 0,
     lm: LanguageModel = "",
     device: Device = "auto",
-    json: Json = False,
-    judging: Judging = Judging(),  # noqa: B008 (read only)
-) -> None:
+    judge: Annotated[
+        str,
+        typer.Option(
+            metavar="RUN|whisper[:SIZE|:FOLDER]", help="A recognizer that transcribes a voice."
+        ),
+    ] = "",
+    mos: Annotated[
+        bool, typer.Option("--mos", help="Predict a voice's naturalness, for rank only.")
+    ] = False,
+) -> Result:
     """Measure a run on clips of its corpus.
 
     The figures go into RUN/metrics.json as well. A voice synthesizes the texts, and the speech is
     compared with the recordings; with --judge a recognizer transcribes recordings, copy-synthesis,
     teacher-forced and free-running speech. A recognizer transcribes the recordings.
     """
-    with working():
-        from tacoskip.evaluation import recognizers, voices
-        from tacoskip.run_folder import task_of
+    from tacoskip.evaluation import recognizers, voices
+    from tacoskip.run_folder import task_of
 
-        is_voice = task_of(run) == "tts"
-        if (judging.judge or judging.mos) and not is_voice:
-            raise ValueError("expected --judge and --mos with a voice (task=tts), got a recognizer")
-        if is_voice and (join or beam or lm):
-            raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
-        with Bar("evaluate") as bar:
-            if is_voice:
-                figures = voices.evaluate(
-                    run, split, limit, seed, judging.judge, device, judging.mos, bar.show
-                )
-            else:
-                figures = recognizers.evaluate(
-                    searching_recognizer(run, beam, lm, device),
-                    run,
-                    split=split,
-                    limit=limit,
-                    seed=seed,
-                    join=_low_high(join),
-                    progress=bar.show,
-                )
-    if json:
-        emit_json(figures)
-        return
+    is_voice = task_of(run) == "tts"
+    if (judge or mos) and not is_voice:
+        raise ValueError("expected --judge and --mos with a voice (task=tts), got a recognizer")
+    if is_voice and (join or beam or lm):
+        raise ValueError("expected --join, --beam and --lm with a recognizer, got a voice")
+    with Bar("evaluate") as bar:
+        if is_voice:
+            figures = voices.evaluate(run, split, limit, seed, judge, device, mos, bar.show)
+        else:
+            recognizer, joined = searching_recognizer(run, beam, lm, device), _low_high(join)
+            figures = recognizers.evaluate(recognizer, run, split, limit, seed, joined, bar.show)
     for clip in figures.get("warnings", []):
         log(f"{clip['id']}: {'; '.join(clip['warnings'])}", warning=True)
-    for columns, rows in (voices if is_voice else recognizers).tables(figures):
-        emit_table(columns, rows, wrap=("reference", "transcript"))
+    found, wrap = (voices if is_voice else recognizers).tables(figures), ("reference", "transcript")
+    return Result(figures, [table(columns, rows, wrap=wrap) for columns, rows in found])
 
 
-@guarded
+@command
 def ablate(
     settings: Annotated[
         list[str] | None,
@@ -90,8 +82,7 @@ def ablate(
             show_default=False,
         ),
     ] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Train variants of a recipe side by side, then compare them.
 
     Run again to resume; Ctrl-C saves first. What varies: blocks=A,B or all, skips=, topologies=,
@@ -107,27 +98,25 @@ def ablate(
     """
     from tacoskip.ablation.request import parse_request, resolve
 
-    with working():
-        request = parse_request(settings or [])
-        from tacoskip.ablation.ablate import ablate as run_all
-        from tacoskip.ablation.launchers import check_launcher
+    request = parse_request(settings or [])
+    from tacoskip.ablation.ablate import ablate as run_all
+    from tacoskip.ablation.launchers import check_launcher
 
-        check_launcher(request.launcher)
-        request, base = resolve(request)
-        require_run_folder(base.run)
-        require_corpus(base)
-        with Bar("ablate") as bar:
-            comparison = run_all(request, log, bar.show)
-    _report(comparison, json)
+    check_launcher(request.launcher)
+    request, base = resolve(request)
+    require_run_folder(base.run)
+    require_corpus(base)
+    with Bar("ablate") as bar:
+        comparison = run_all(request, log, bar.show)
+    return _report(comparison)
 
 
-@guarded
+@command
 def compare(
     runs: Annotated[Path, typer.Argument(metavar="RUNS_DIR", help="A folder of runs.")],
     baseline: Annotated[str, typer.Option(help="Variant that the others are compared with.")] = "",
     figure: Annotated[str, typer.Option(help="The figure to sort by.")] = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Compare the runs of a folder, block by block.
 
     Prints means, differences with simultaneous intervals, and a verdict in words. Writes
@@ -136,9 +125,7 @@ def compare(
     from tacoskip.ablation.compare import compare as compare_runs
 
     require_runs(str(runs))
-    with working():
-        comparison = compare_runs(runs, baseline or None, figure or None)
-    _report(comparison, json)
+    return _report(compare_runs(runs, baseline or None, figure or None))
 
 
 def _low_high(text: str) -> tuple[int, int]:
@@ -153,19 +140,15 @@ def _low_high(text: str) -> tuple[int, int]:
     return bounds
 
 
-def _report(comparison: "Comparison", json: bool) -> None:
-    """Write the report of a comparison and print it."""
-    with working():
-        from tacoskip.ablation.report import write_report
-        from tacoskip.ablation.tables import overview
+def _report(comparison: "Comparison") -> Result:
+    """Write the report of a comparison."""
+    from tacoskip.ablation.report import write_report
+    from tacoskip.ablation.tables import overview
 
-        report = write_report(comparison, comparison.folder / "report.html")
-    if json:
-        emit_json(comparison.to_json())
-        return
+    report = write_report(comparison, comparison.folder / "report.html")
     for warning in comparison.warnings:
         log(warning, warning=True)
     for line in comparison.left_out:
         log(f"left out: {line}")
-    show_table(overview(comparison))
     log(f"wrote {report}")
+    return Result(comparison.to_json(), [overview(comparison)])

@@ -1,6 +1,5 @@
 """`synthesize`, `transcribe`, `align`, `export` and `ngram`: what a run is used for."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,23 +9,14 @@ from tacoskip.cli.arguments import (
     Beam,
     Delivery,
     Device,
-    Json,
     LanguageModel,
     Run,
     searching_recognizer,
 )
-from tacoskip.cli.console import (
-    WRONG,
-    emit_json,
-    emit_table,
-    guarded,
-    log,
-    print_error,
-    working,
-)
+from tacoskip.cli.console import WRONG, Json, Result, command, emit, log, print_error, table
 
 
-@guarded
+@command
 def synthesize(
     run: Run,
     text: Annotated[
@@ -56,7 +46,7 @@ def synthesize(
     device: Device = "auto",
     json: Json = False,
     delivery: Delivery = Delivery(),  # noqa: B008 (read only)
-) -> None:
+) -> Result:
     """Synthesize speech from text.
 
     Reads TEXT, the lines of a file, or standard input. Several lines go into one file, one after
@@ -73,20 +63,16 @@ def synthesize(
         options = "--plot, --json, --times, --trim or --lufs"
         raise ValueError(f"expected -o FILE with {options}, got -o -")
     texts = synthesis.read_texts(text, file)
-    sink = sys.stdout.buffer
-    with working():
-        from tacoskip.loading import load_voice
+    from tacoskip.loading import load_voice
 
-        voice = load_voice(run, device)
-        if out == "-":
-            synthesis.stream(voice, texts, speaker, seed, delivery, sink)
-            return
-        result = synthesis.synthesize(voice, texts, out, speaker, seed, delivery, plot)
-    if json:
-        emit_json(result)
+    voice = load_voice(run, device)
+    if out == "-":
+        synthesis.stream(voice, texts, speaker, seed, delivery)
+        return Result({})
+    return Result(synthesis.synthesize(voice, texts, out, speaker, seed, delivery, plot))
 
 
-@guarded
+@command
 def transcribe(
     run: Run,
     audio: Annotated[list[str], typer.Argument(metavar="AUDIO", help="Files of any length.")],
@@ -108,22 +94,21 @@ def transcribe(
     from tacoskip.cli import transcripts
 
     transcripts.check_request(format, out, len(audio))
-    with working():
-        recognizer = searching_recognizer(run, beam, lm, device)
-        text, errors = transcripts.transcribe(recognizer, audio, format, out)
+    recognizer = searching_recognizer(run, beam, lm, device)
+    text, errors = transcripts.transcribe(recognizer, audio, format, out)
     if text or (out is None and not errors):
-        print(text)
+        emit(text)
     for error in errors:
         print_error(error)
     if errors:
         raise typer.Exit(WRONG)
 
 
-@guarded
+@command
 def align(
     run: Run,
     audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording.")],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What is said in it.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The words spoken in it.")],
     format: Annotated[
         Literal["json", "textgrid"], typer.Option(help="What to write; textgrid is Praat's.")
     ] = "json",
@@ -136,24 +121,22 @@ def align(
     from tacoskip.cli import transcripts
 
     transcripts.check_request(format, out)
-    with working():
-        from tacoskip.loading import load_recognizer
+    from tacoskip.loading import load_recognizer
 
-        transcript = load_recognizer(run, device).align(audio, text)
-        if out is not None:
-            transcripts.write(transcript, format, Path(out), set())
-    if out is None:
-        print(transcript.render(format))
+    transcript = load_recognizer(run, device).align(audio, text)
+    if out is not None:
+        transcripts.write(transcript, format, Path(out), set())
+    else:
+        emit(transcript.render(format))
 
 
-@guarded
+@command
 def export(
     run: Run,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="A folder. [default: RUN/onnx]")
     ] = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write a run as ONNX graphs for onnxruntime.
 
     `synthesize` and `transcribe` accept the folder in place of RUN. Each graph is compared with its
@@ -165,22 +148,18 @@ def export(
         raise ValueError(f"expected a folder with -o, got the file '{target}'")
     if not target.absolute().parent.is_dir():
         raise ValueError(f"no folder '{target.parent}' to make -o {target} in")
-    with working():
-        from tacoskip.export import export as export_run
+    from tacoskip.export import export as export_run
 
-        result = export_run(run, target)
+    result = export_run(run, target)
     log(f"wrote {target}")
-    if json:
-        emit_json(result)
-        return
     rows = [
         [name, f"{one['bytes'] / 1e6:.2f}", f"{one['difference']:.1e}"]
         for name, one in result["graphs"].items()
     ]
-    emit_table(["graph", "MB", "difference"], rows)
+    return Result(result, [table(["graph", "MB", "difference"], rows)])
 
 
-@guarded
+@command
 def ngram(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Files, a sentence a line.")],
     out: Annotated[str, typer.Option("--out", "-o", help="The ARPA file to write.")] = "lm.arpa",
@@ -188,8 +167,7 @@ def ngram(
     characters: Annotated[
         bool, typer.Option("--characters", help="Model characters, so that no word is unknown.")
     ] = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Train an n-gram language model from text.
 
     For `transcribe --beam N --lm FILE`; smoothed by modified Kneser-Ney. Texts are normalised as
@@ -197,10 +175,7 @@ def ngram(
     """
     from tacoskip.recognition.ngram import train_file
 
-    with working():
-        result = train_file(texts, out, order, characters)
-    if json:
-        emit_json(result)
-        return
+    result = train_file(texts, out, order, characters)
     grams = ", ".join(f"{count:,} of {n}" for n, count in enumerate(result["ngrams"], 1))
     log(f"wrote {out}: {result['sentences']:,} sentences; n-grams: {grams}")
+    return Result(result)

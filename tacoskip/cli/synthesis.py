@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from tacoskip.cli.arguments import Delivery, nearest_path
-from tacoskip.cli.console import Bar, log
+from tacoskip.cli.console import Bar, log, standard_output
 from tacoskip.files import decode_text, read_bounded, write_whole
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_texts(text: str | None, file: str | None) -> list[str]:
 def choose_out(out: str | None) -> str:
     """Return where to write: `out` if it is valid, by default the first free speech*.wav."""
     if out == "-":
-        if sys.stdout.isatty():
+        if standard_output().isatty():
             raise ValueError("expected a pipe or a file for -o -, got a terminal")
         return out
     if out is None:
@@ -121,13 +121,12 @@ def stream(
     speaker: str | None,
     seed: int,
     delivery: Delivery,
-    sink: BinaryIO,
 ) -> None:
-    """Write a 16-bit wav to `sink` while it is synthesized."""
+    """Write a 16-bit wav to standard output while it is synthesized."""
     from tacoskip.synthesis.stream import stream_texts, write_wav
 
     waves = stream_texts(voice, texts, speaker, seed, delivery.speed, _lexicon(delivery))
-    write_wav(waves, voice.sample_rate, sink)
+    write_wav(waves, voice.sample_rate, standard_output().buffer)
 
 
 def _speeches(

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tacoskip.cli import app
-from tacoskip.cli.console import Bar, emit_table, home_folder, log
+from tacoskip.cli.console import Bar, emit, home_folder, log, table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -106,7 +106,7 @@ def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.hostile
 def test_escape_codes_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    emit_table(["speaker"], [["\x1b[31mred\x9b0m"]])
+    emit(table(["speaker"], [["\x1b[31mred\x9b0m"]]))
     log("clip \x1b]0;title\x07")
     with Bar("prepare") as bar:
         bar.show(0.5, "\x1b[2J")
