@@ -203,7 +203,7 @@ def test_export_replaces_an_older_one_whole_or_not_at_all(
     def fail(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("tacoskip.export.write.write_whole", fail)
+    monkeypatch.setattr("tacoskip.export.write_whole", fail)
     with pytest.raises(OSError, match="No space left"):
         export(run, tmp_path / "onnx")
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "onnx").iterdir()}
