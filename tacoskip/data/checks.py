@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,6 @@ from tacoskip.data.prepared import audio_name
 from tacoskip.data.settings import CorpusConfig
 from tacoskip.data.utterance import Utterance
 from tacoskip.files import open_regular, write_whole
-
-Row = dict[str, Any]
 
 VERSION = 4  # raise when the checks or the prepared audio change
 GROUP = 256  # clips that are handed to the threads at a time
@@ -50,67 +47,54 @@ FASTEST, SLOWEST = 60.0, 0.4  # characters a second that no speaker reaches
 
 
 def check_clips(
-    utterances: list[Utterance],
+    clips: list[Utterance],
     directory: Path,
     config: CorpusConfig,
     jobs: int | None,
     progress: Progress,
-) -> tuple[list[Row], int]:
-    """Return a row for each utterance, in their order, and how many of them were decoded.
+) -> int:
+    """Normalise the texts and prepare the audio of clips; return how many were decoded.
 
-    A row holds id, path and either reason and detail, or what the manifest needs and the rate of
-    the recording. Raises CorpusError when prepared clips cannot be written.
+    A text is normalised as `synthesize` would do it; the corpus' own normalised text is preferred
+    to the raw one (LJSpeech's leaves "Mr." and "FBI" as they are). Clips that fail a check are
+    marked as rejected. Raises CorpusError when prepared clips cannot be written.
     """
-    limits = config.data.max_seconds, config.audio.sample_rate
+    from tacoskip.text import Tokenizer
 
-    def check(row: Row) -> bool:
-        """Prepare a clip, unless it is there, and complete its row; whether it was decoded."""
-        path, file = Path(row["path"]), directory / audio_name(row["id"])
-        if "reason" in row:
-            return False
+    limits, tokenizer = (config.data.max_seconds, config.audio.sample_rate), Tokenizer(config.text)
+    for clip in clips:
+        written = " ".join((clip.normalized or "").split()) or clip.text
         try:
-            key = clip_key(path, *limits)
+            clip.normalized, clip.lost = tokenizer.read(written)
+        except ValueError as error:
+            clip.rejected = Rejected("no_speakable_text", str(error))
+
+    def check(clip: Utterance) -> bool:
+        """Prepare a clip, unless it is there or rejected; whether it was decoded."""
+        if clip.rejected:
+            return False
+        file = directory / audio_name(clip.id)
+        try:
+            key = clip_key(clip.path, *limits)
             known = known_clip(file, key)
-            row["samples"], row["rate"] = known or prepare_clip(path, file, key, *limits)
-            row["seconds"] = row["samples"] / config.audio.sample_rate
+            clip.samples, clip.rate = known or prepare_clip(clip.path, file, key, *limits)
             return not known
         except Rejected as rejected:
-            row |= {"reason": rejected.reason, "detail": rejected.detail}
+            clip.rejected = rejected
             return True
         except OSError:  # the disk is full, the folder read-only
             raise
         except Exception as error:  # an error in a thread must name its clip
             cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise CorpusError(f"cannot prepare {path}: {cause}") from error
+            raise CorpusError(f"cannot prepare {clip.path}: {cause}") from error
 
-    rows, done, decoded = _texts(utterances, config), 0, 0
+    done = decoded = 0
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1, "clips") as pool:
-        for first in range(0, len(rows), GROUP):
-            for was_decoded in pool.map(check, rows[first : first + GROUP]):
+        for first in range(0, len(clips), GROUP):
+            for was_decoded in pool.map(check, clips[first : first + GROUP]):
                 done, decoded = done + 1, decoded + was_decoded
-                progress(done, len(rows), "check clips")
-    return rows, decoded
-
-
-def _texts(utterances: list[Utterance], config: CorpusConfig) -> list[Row]:
-    """Return each clip's row with its text as spoken words, or the reason why it has none.
-
-    The corpus' own normalised text is preferred to the raw one. Either is read as `synthesize`
-    would read it: LJSpeech's column leaves "Mr." and "FBI" as they are.
-    """
-    from tacoskip.text import Tokenizer
-
-    tokenizer, rows = Tokenizer(config.text), list[Row]()
-    for utterance in utterances:
-        row = {name: getattr(utterance, name) for name in ("id", "text", "speaker")}
-        row["path"] = str(utterance.path)
-        rows.append(row)
-        try:
-            written = " ".join((utterance.normalized or "").split()) or utterance.text
-            row["normalized"], row["lost"] = tokenizer.read(written)
-        except ValueError as error:
-            row |= {"reason": "no_speakable_text", "detail": str(error)}
-    return rows
+                progress(done, len(clips), "check clips")
+    return decoded
 
 
 def clip_key(path: Path, max_seconds: float, sample_rate: int) -> str:
@@ -235,23 +219,21 @@ def set_level(wave: NDArray[np.float32]) -> NDArray[np.float32]:
     return wave * np.float32(min(gain, PEAK / float(np.abs(wave).max())))
 
 
-def implausible_rates(rows: list[dict[str, Any]]) -> dict[str, str]:
-    """Return a phrase for each clip whose text and audio can hardly belong together, by its id.
+def reject_implausible_rates(clips: list[Utterance], sample_rate: int) -> None:
+    """Reject clips whose text and audio can hardly belong together.
 
     Bounds on the logarithm of the rate: the median -+ 5 robust deviations (1.4826 MAD), but at
     least a factor of 3, since a word or two has any rate. With fewer than LEAST_CLIPS clips only
     rates that no speaker reaches are refused.
     """
-    letters = [sum(c.isalnum() for c in row["normalized"]) for row in rows]
-    logs = np.log(np.maximum(letters, 1e-6) / [row["seconds"] for row in rows])
+    letters = [sum(c.isalnum() for c in clip.normalized or "") for clip in clips]
+    logs = np.log(np.maximum(letters, 1e-6) * sample_rate / [clip.samples for clip in clips])
     low, high = np.log(SLOWEST), np.log(FASTEST)
-    if len(rows) >= LEAST_CLIPS:
+    if len(clips) >= LEAST_CLIPS:
         median = float(np.median(logs))
         width = max(5 * 1.4826 * float(np.median(np.abs(logs - median))), np.log(3))
         low, high = max(low, median - width), min(high, median + width)
     phrase = f"characters a second, expected {np.exp(low):.1f} to {np.exp(high):.1f}"
-    return {
-        row["id"]: f"{np.exp(value):.1f} {phrase}"
-        for row, value in zip(rows, logs, strict=True)
-        if not low <= value <= high
-    }
+    for clip, value in zip(clips, logs, strict=True):
+        if not low <= value <= high:
+            clip.rejected = Rejected("implausible_rate", f"{np.exp(value):.1f} {phrase}")

@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tacoskip.data.checks import Row, check_clips, implausible_rates
-from tacoskip.data.clip import MANIFEST
+from tacoskip.data.checks import check_clips, reject_implausible_rates
 from tacoskip.data.corpora import Corpus, find_corpus
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError, LayoutError
@@ -16,8 +15,8 @@ from tacoskip.data.prepared import (
     LARGEST_REPORT,
     check_speakers,
     is_prepared,
-    packed,
     prepared_dir,
+    write_manifest,
 )
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS, assign_splits, rank
@@ -78,8 +77,7 @@ def prepare(
             root = corpus.fetch(downloads, data, progress)
     if not root.is_dir():
         raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
-    root = root.resolve()
-    utterances, notes = read_utterances(corpus, root, data)
+    clips, notes = read_utterances(corpus, root.resolve(), data)
     if ":" in data.corpus:
         file = getattr(sys.modules[type(corpus).__module__], "__file__", "?")
         notes.warnings.append(f"data.corpus={data.corpus} is code from {file}")
@@ -87,8 +85,8 @@ def prepare(
     try:
         with folder_lock(directory):
             (directory / "audio").mkdir(exist_ok=True)
-            rows, done = check_clips(utterances, directory, config, jobs, progress)
-            report = _report(corpus, config, directory, utterances, rows, done, notes)
+            done = check_clips(clips, directory, config, jobs, progress)
+            report = _report(corpus, config, directory, clips, done, notes)
     except (FileExistsError, NotADirectoryError) as error:
         raise LayoutError(f"cannot write to {directory}: a file is in its place") from error
     except OSError as error:  # the disk is full
@@ -107,23 +105,25 @@ def _report(
     corpus: Corpus,
     config: CorpusConfig,
     directory: Path,
-    utterances: list[Utterance],
-    rows: list[Row],
+    clips: list[Utterance],
     done: int,
     notes: Notes,
 ) -> PrepareReport:
     """Write a manifest for each split, then report.json, which marks the folder as prepared."""
-    kept = _kept(rows, notes)
-    ids = {row["id"] for row in kept}
-    clips = [utterance for utterance in utterances if utterance.id in ids]
-    split_of = _split(clips, directory / "report.json", config.data, notes)
-    notes.warnings += common_warnings(kept, config.audio.sample_rate)
+    rate = config.audio.sample_rate
+    reject_implausible_rates([clip for clip in clips if not clip.rejected], rate)
+    for clip in clips:
+        if clip.rejected:
+            notes.drop(clip.id, clip.path, clip.rejected.reason, clip.rejected.detail)
+    kept = [clip for clip in clips if not clip.rejected]
+    split_of = _split(kept, directory / "report.json", config.data, notes)
+    notes.warnings += common_warnings(kept, rate)
     report = PrepareReport(
         kept=len(kept),
-        seconds=round(sum(row["seconds"] for row in kept), 3),
+        seconds=round(sum(clip.samples for clip in kept) / rate, 3),
         dir=directory,
         done=done,
-        speakers=sorted({row["speaker"] for row in kept}),
+        speakers=sorted({clip.speaker for clip in kept}),
         splits={split: sum(s == split for s in split_of.values()) for split in SPLITS},
         dropped=notes.dropped,
         warnings=notes.warnings,
@@ -131,17 +131,16 @@ def _report(
         citation=corpus.citation,
     )
     for split in SPLITS:
-        chosen = [row for row in kept if split_of.get(row["id"]) == split]
-        lines = [{name: row[name] for name in MANIFEST} for row in chosen]
-        write_whole(report.dir / f"{split}.jsonl.gz", packed(lines))
+        chosen = (clip for clip in kept if split_of.get(clip.id) == split)
+        write_manifest(directory / f"{split}.jsonl.gz", chosen)
     content = asdict(report) | {
         "format": FORMAT,
-        "dir": str(report.dir),
+        "dir": str(directory),
         "reasons": report.reasons(),
         "settings": {name: asdict(getattr(config, name)) for name in ("data", "audio", "text")},
         "split_of": split_of,
     }
-    write_whole(report.dir / "report.json", json.dumps(content, indent=1))
+    write_whole(directory / "report.json", json.dumps(content, indent=1))
     return report
 
 
@@ -175,17 +174,6 @@ def read_utterances(
     return chosen, notes
 
 
-def _kept(rows: list[Row], notes: Notes) -> list[Row]:
-    """Return the rows of the clips to keep; note the others."""
-    implausible = implausible_rates([row for row in rows if "reason" not in row])
-    for row in rows:
-        if row["id"] in implausible:
-            row |= {"reason": "implausible_rate", "detail": implausible[row["id"]]}
-        if "reason" in row:
-            notes.drop(row["id"], row["path"], row["reason"], row["detail"])
-    return [row for row in rows if "reason" not in row]
-
-
 def check_settings(data: DataSettings, corpus: Corpus) -> None:
     """Raise ValueError, in one line, on settings that cannot be meant."""
     check(data, "data.")
@@ -209,22 +197,20 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
         )
 
 
-def common_warnings(kept: list[Row], sample_rate: int) -> list[str]:
+def common_warnings(kept: list[Utterance], sample_rate: int) -> list[str]:
     """Return what the user should know of kept clips: lost characters, too low a sample rate."""
-    lost: Counter[str] = Counter()
-    for row in kept:
-        lost.update(row["lost"])
-    warnings = []
+    lost, warnings = Counter[str](), list[str]()
+    for clip in kept:
+        lost.update(clip.lost)
     if lost:
         named = ", ".join(f"{char!r} ({count})" for char, count in lost.most_common(20))
         warnings.append(f"characters without a symbol were left out of the text: {named}")
-    low = Counter(row["rate"] for row in kept if row["rate"] < sample_rate)
-    for rate, count in sorted(low.items()):
-        warnings.append(
-            f"{count} clips are recorded at {rate} Hz, less than audio.sample_rate={sample_rate}: "
-            f"they hold nothing above {rate // 2} Hz"
-        )
-    return warnings
+    low = Counter(clip.rate for clip in kept if clip.rate < sample_rate)
+    return warnings + [
+        f"{count} clips are recorded at {rate} Hz, less than audio.sample_rate={sample_rate}: "
+        f"they hold nothing above {rate // 2} Hz"
+        for rate, count in sorted(low.items())
+    ]
 
 
 def _split(

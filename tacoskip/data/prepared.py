@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -25,7 +25,8 @@ from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
 from tacoskip.data.storage import file_of, is_remote, read
-from tacoskip.files import raised_limit
+from tacoskip.data.utterance import Utterance
+from tacoskip.files import raised_limit, write_whole
 from tacoskip.messages import nearest, with_secrets, without_secrets
 from tacoskip.text.settings import TextSettings
 
@@ -83,10 +84,18 @@ def prepared_dir(config: CorpusConfig) -> Path:
     return Path("data") / f"{data.corpus.rpartition(':')[2]}{suffix}"
 
 
-def packed(rows: Iterable[dict[str, Any]]) -> bytes:
-    """Return rows as lines of JSON in a gzip file, the same bytes each time."""
+def write_manifest(
+    file: Path, clips: Iterable[Utterance | Clip], spans: Mapping[str, list[int]] | None = None
+) -> None:
+    """Write a line of JSON for each clip into a gzip file; the same bytes each time.
+
+    spans: of clips in shards, by id.
+    """
+    rows = ({name: getattr(clip, name) for name in MANIFEST} for clip in clips)
+    if spans is not None:
+        rows = (row | {"span": spans[row["id"]]} for row in rows)
     lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    return gzip.compress(lines.encode(), mtime=0)
+    write_whole(file, gzip.compress(lines.encode(), mtime=0))
 
 
 def check_speakers(names: list[str], known: list[str]) -> None:

@@ -10,10 +10,10 @@ import zlib
 from io import BytesIO
 from pathlib import Path
 
-from tacoskip.data.clip import MANIFEST, Clip
+from tacoskip.data.clip import Clip
 from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.prepared import PreparedCorpus, audio_name, packed, shard_name
+from tacoskip.data.prepared import PreparedCorpus, audio_name, shard_name, write_manifest
 from tacoskip.data.split import SPLITS
 from tacoskip.files import folder_lock, whole_file, write_whole
 
@@ -49,11 +49,7 @@ def write_shards(
                         if progress:
                             progress(len(spans), len(clips), "write shards")
             for split in SPLITS:
-                rows = [
-                    {name: getattr(clip, name) for name in MANIFEST} | {"span": spans[clip.id]}
-                    for clip in getattr(corpus, split)
-                ]
-                write_whole(folder / f"{split}.jsonl.gz", packed(rows))
+                write_manifest(folder / f"{split}.jsonl.gz", getattr(corpus, split), spans)
             write_whole(folder / "report.json", json.dumps(report, indent=1))
     except OSError as error:
         where = error.filename or folder

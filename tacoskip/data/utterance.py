@@ -1,18 +1,21 @@
 """What a corpus reader yields, and where it notes the rows it had to leave out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tacoskip.data.errors import CorpusError
+from tacoskip.data.errors import CorpusError, Rejected
 
 
-@dataclass(frozen=True)
+@dataclass
 class Utterance:
-    """One clip as its corpus describes it, before anything was decoded.
+    """One clip: as its corpus describes it, then with what `prepare` finds.
 
-    normalized: the text as spoken words where the corpus supplies it, else None.
+    normalized: the text as spoken words; None where the corpus does not supply it.
     split: "train" | "validation" | "test" where the corpus has an official split, else None.
     sentence: clips of one sentence are in the same split ("": the clip is alone in this).
+    Of prepare: lost: characters without a symbol, counted. samples: of the prepared clip.
+    rate: as recorded. rejected: why it is left out.
     """
 
     id: str
@@ -22,6 +25,10 @@ class Utterance:
     normalized: str | None = None
     split: str | None = None
     sentence: str = ""
+    lost: Mapping[str, int] = field(default_factory=dict)
+    samples: int = 0
+    rate: int = 0
+    rejected: Rejected | None = None
 
 
 @dataclass(frozen=True)

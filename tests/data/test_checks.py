@@ -12,12 +12,13 @@ from tacoskip.data.checks import (
     clip_key,
     clipped_share,
     decode,
-    implausible_rates,
+    reject_implausible_rates,
     set_level,
     to_mono,
 )
 from tacoskip.data.errors import Rejected
 from tacoskip.data.prepared import audio_name
+from tacoskip.data.utterance import Utterance
 
 CONTAINERS = [
     ("wav", {}),
@@ -103,16 +104,17 @@ def test_level_and_peak():
 
 
 def test_speaking_rates():
-    def row(id: int, letters: int, seconds: float) -> dict[str, object]:
-        return {"id": id, "normalized": "a" * letters, "seconds": seconds}
+    def implausible(*letters: int) -> list[int]:
+        clips = [Utterance("", Path(), "", "", "a" * n, samples=16000) for n in letters]
+        reject_implausible_rates(clips, 8000)
+        return [index for index, clip in enumerate(clips) if clip.rejected]
 
-    usual = [row(n, 30 + n % 7, 2.0) for n in range(40)]
-    assert implausible_rates(usual) == {}
-    strange = [row(100, 200, 2.0), row(101, 3, 2.0), row(102, 60, 2.0)]
-    assert list(implausible_rates(usual + strange)) == [100, 101]
+    usual = [30 + n % 7 for n in range(40)]
+    assert implausible(*usual) == []
+    assert implausible(*usual, 200, 3, 60) == [40, 41]
     # few clips: nothing to compare with, so only what nobody can say
-    assert list(implausible_rates([row(1, 30, 2.0), row(2, 200, 2.0)])) == [2]
-    assert implausible_rates([]) == {}
+    assert implausible(30, 200) == [1]
+    assert implausible() == []
 
 
 def test_names_of_prepared_files_are_safe_and_differ():
