@@ -213,7 +213,7 @@ def _check(config: Config) -> None:
 
 
 def _parse_override(pair: str) -> dict[str, Any]:
-    """Turn `a.b=1` into {"a": {"b": 1}}: text stays as typed, all else is read as yaml."""
+    """Turn `a.b=1` into {"a.b": 1}: text stays as typed, all else is read as yaml."""
     key, equals, raw = pair.partition("=")
     if not equals or not key:
         raise ConfigError(f"expected key=value, got '{pair}'")
@@ -223,9 +223,7 @@ def _parse_override(pair: str) -> dict[str, Any]:
     if kinds.get(key) is not str:
         with suppress(ValueError):  # what is no yaml is refused as the text that it is
             value = parse_yaml(raw)
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return {str(name): inner for name, inner in value.items()}
+    return {key: value}
 
 
 def _compose(layers: list[Layer], interpolate: bool = False) -> Config:

@@ -92,19 +92,19 @@ def _integrate(
     seeds = np.flatnonzero(loud)[::-1]
     seeds = np.concatenate([[-1], seeds[np.argsort(-level[seeds], kind="stable")]])
     steps = to_frame.astype(np.float32).reshape(-1), to_bin.astype(np.float32)
-    _compiled()(phase.reshape(-1), loud, level, border, seeds, *steps)
+    compiled(_spread)(phase.reshape(-1), loud, level, border, seeds, *steps)
 
 
 @cache
-def _compiled() -> Callable[..., None]:
-    """Compile `_spread`; numba keeps the result where it finds a folder to write to."""
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function by numba, which keeps the result where it finds a folder to write to."""
     import numba
 
     try:
-        compiled: Any = numba.njit(cache=True)(_spread)
+        result: Callable[..., Any] = numba.njit(cache=True)(function)
     except (RuntimeError, OSError):  # no such folder, or a full disk
-        compiled = numba.njit(_spread)
-    return compiled
+        result = numba.njit(function)
+    return result
 
 
 def _spread(

@@ -69,6 +69,13 @@ class Delivery:
         typer.Option(help="Write when each word is spoken beside the audio.", show_default=False),
     ] = None
 
+    def controls(self) -> tuple[float, dict[str, str], bool, float | None]:
+        """Return speed, lexicon, trim and loudness, the arguments of `Voice.synthesize`."""
+        from tacoskip.text.markup import read_lexicon
+
+        lexicon = read_lexicon(self.lexicon) if self.lexicon else {}
+        return self.speed, lexicon, self.trim, self.lufs
+
 
 def searching_recognizer(run: str, beam: int, lm: str, device: str) -> "SpeechRecognizer":
     """Load a recognizer that decodes by beam search, or by the best token of each frame."""
@@ -98,6 +105,14 @@ def require_run_folder(run: str) -> None:
     existing = next((one for one in (path, *path.parents) if one.exists()), Path())
     if not existing.is_dir():
         raise ValueError(f"expected a folder for run={run}, got the file '{existing}'")
+
+
+def require_place(folder: Path) -> None:
+    """Raise ValueError unless the folder of -o exists or can be created in an existing one."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"expected a folder for -o, got the file '{folder}'")
+    if not folder.absolute().parent.is_dir():
+        raise ValueError(f"no folder '{folder.parent}' to make -o {folder} in")
 
 
 def nearest_path(path: str | Path) -> str:

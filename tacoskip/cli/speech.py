@@ -11,6 +11,7 @@ from tacoskip.cli.arguments import (
     Device,
     LanguageModel,
     Run,
+    require_place,
     searching_recognizer,
 )
 from tacoskip.cli.console import WRONG, Json, Result, command, emit, log, print_error, table
@@ -144,10 +145,7 @@ def export(
     difference. Needs the extra `export` (onnx, onnxruntime).
     """
     target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
-    if target.is_file():
-        raise ValueError(f"expected a folder with -o, got the file '{target}'")
-    if not target.absolute().parent.is_dir():
-        raise ValueError(f"no folder '{target.parent}' to make -o {target} in")
+    require_place(target)
     from tacoskip.export import export as export_run
 
     result = export_run(run, target)

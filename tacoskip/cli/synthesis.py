@@ -1,11 +1,13 @@
 """The work of `tacoskip synthesize`: which texts, into which files, or down a pipe."""
 
 import json
+import reprlib
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from tacoskip.synthesis.voice import Voice
     from tacoskip.timed_words import Word
 
-DEFAULT_OUT = "speech.wav"
 AUDIO_SUFFIXES = (".wav", ".flac")
 TEXTS_AT_ONCE = 16
 TEXT_BYTES = 100_000_000  # of a file of texts
@@ -27,17 +28,21 @@ TEXT_BYTES = 100_000_000  # of a file of texts
 def read_texts(text: str | None, file: str | None) -> list[str]:
     """Return the texts: TEXT itself, or each line that is not blank of a file or standard input.
 
-    Raises ValueError unless there is exactly one source with text in it.
+    The file may be a pipe that a shell made. Raises ValueError unless there is exactly one source
+    with text in it.
     """
     if (text is None) == (file is None):
         got = "none of them" if text is None else "a text and --file"
         raise ValueError(f"expected a text, --file F, or - for standard input, got {got}")
     if file is None and text != "-":
         return [text or ""]
-    name = "standard input" if file in (None, "-") else str(file)
-    raw = _read_bytes(None if file in (None, "-") else Path(str(file)))
-    lines = [line.strip() for line in decode_text(raw, name).splitlines()]
-    texts = [line for line in lines if line]
+    name = "standard input" if file is None or file == "-" else file
+    try:
+        with nullcontext(sys.stdin.buffer) if name != file else open(name, "rb") as source:
+            raw = read_bounded(source, name, TEXT_BYTES)
+    except FileNotFoundError:
+        raise ValueError(f"no such file: {file}{nearest_path(name)}") from None
+    texts = [line.strip() for line in decode_text(raw, name).splitlines() if line.strip()]
     if not texts:
         raise ValueError(f"{name}: expected a line of text, got none")
     return texts
@@ -50,20 +55,17 @@ def choose_out(out: str | None) -> str:
             raise ValueError("expected a pipe or a file for -o -, got a terminal")
         return out
     if out is None:
-        number, path = 1, Path(DEFAULT_OUT)
-        while path.exists():
-            number += 1
-            path = Path(DEFAULT_OUT).with_stem(f"{Path(DEFAULT_OUT).stem}-{number}")
-        return str(path)
+        names = chain(["speech.wav"], (f"speech-{number}.wav" for number in count(2)))
+        return next(name for name in names if not Path(name).exists())
     path = Path(out)
     if not path.parent.is_dir():
         raise ValueError(f"no folder '{path.parent}' to write -o {out} into")
-    if path.suffix in AUDIO_SUFFIXES and path.is_dir():
-        raise ValueError(f"expected a file for -o {out}, got a folder")
-    if path.suffix and path.suffix not in AUDIO_SUFFIXES and not path.is_dir():
-        raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got '{out}'")
-    if path.exists() and not path.is_dir() and path.suffix not in AUDIO_SUFFIXES:
-        raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got the file '{out}'")
+    if path.suffix in AUDIO_SUFFIXES:
+        if path.is_dir():
+            raise ValueError(f"expected a file for -o {out}, got a folder")
+    elif not path.is_dir() and (path.suffix or path.exists()):
+        got = f"the file '{out}'" if path.exists() else f"'{out}'"
+        raise ValueError(f"expected -o FILE.wav, FILE.flac, a folder or -, got {got}")
     return out
 
 
@@ -80,27 +82,40 @@ def synthesize(
 
     Returns for each text the file, its length, and whether the speech ended by itself.
     """
-    target, work = Path(out), 0.0
+    from tacoskip.synthesis.plot import plot_speech
+
+    target, work, controls = Path(out), 0.0, delivery.controls()
     folder = target.suffix not in AUDIO_SUFFIXES
     if folder:
         target.mkdir(exist_ok=True)
-    results: list[dict[str, Any]] = []
-    joined = list["Speech"]()
-    for number, (speech, spent) in enumerate(_speeches(voice, texts, speaker, seed, delivery), 1):
-        work += spent
-        for warning in speech.warnings:
-            log(f"{_excerpt(speech.text)}: {warning}", warning=True)
-        path = target / f"{number:04d}.wav" if folder else target
-        results.append({"text": speech.text, "file": str(path), "seconds": speech.seconds})
-        results[-1] |= {"stopped": speech.stopped, "warnings": speech.warnings}
-        if folder:
-            _write([speech], path, delivery.times)
-        else:
-            joined.append(replace(speech, alignments=[], mel=speech.mel[:0].copy()))
-        if plot:
-            several = not folder and len(texts) > 1
-            picture = path.with_name(f"{path.stem}-{number:04d}" if several else path.stem)
-            results[-1]["plot"] = str(_plot(speech, Path(f"{picture}.png")))
+    results, joined = list[dict[str, Any]](), list["Speech"]()
+    with Bar("synthesize") as bar:
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            if start:
+                bar.count(start, len(texts), f"{start} of {len(texts)} texts")
+            began = time.monotonic()
+            group = texts[start : start + TEXTS_AT_ONCE]
+            speeches = voice.synthesize(group, speaker, seed, *controls)
+            assert isinstance(speeches, list)
+            work += time.monotonic() - began
+            for number, speech in enumerate(speeches, start + 1):
+                for warning in speech.warnings:
+                    log(f"{reprlib.repr(speech.text)}: {warning}", warning=True)
+                path = target / f"{number:04d}.wav" if folder else target
+                result = {"text": speech.text, "file": str(path), "seconds": speech.seconds}
+                result |= {"stopped": speech.stopped, "warnings": speech.warnings}
+                results.append(result)
+                if folder:
+                    _write([speech], path, delivery.times)
+                else:
+                    joined.append(replace(speech, alignments=[], mel=speech.mel[:0].copy()))
+                if plot:
+                    several = not folder and len(texts) > 1
+                    name = f"{path.stem}-{number:04d}" if several else path.stem
+                    picture = path.with_name(f"{name}.png")
+                    result["plot"] = str(picture)
+                    with _logged(picture):
+                        plot_speech(speech, picture)
     if joined:
         _write(joined, target, delivery.times)
     seconds = sum(result["seconds"] for result in results)
@@ -125,44 +140,9 @@ def stream(
     """Write a 16-bit wav to standard output while it is synthesized."""
     from tacoskip.synthesis.stream import stream_texts, write_wav
 
-    waves = stream_texts(voice, texts, speaker, seed, delivery.speed, _lexicon(delivery))
+    speed, lexicon, *_ = delivery.controls()
+    waves = stream_texts(voice, texts, speaker, seed, speed, lexicon)
     write_wav(waves, voice.sample_rate, standard_output().buffer)
-
-
-def _speeches(
-    voice: "Voice", texts: list[str], speaker: str | None, seed: int, delivery: Delivery
-) -> Iterator[tuple["Speech", float]]:
-    """Yield each text's speech and the seconds of work it took."""
-    lexicon = _lexicon(delivery)
-    with Bar("synthesize") as bar:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            if start:
-                bar.show(start / len(texts), f"{start} of {len(texts)} texts")
-            chosen = texts[start : start + TEXTS_AT_ONCE]
-            began = time.monotonic()
-            speeches = voice.synthesize(
-                chosen, speaker, seed, delivery.speed, lexicon, delivery.trim, delivery.lufs
-            )
-            assert isinstance(speeches, list)
-            spent = (time.monotonic() - began) / len(chosen)
-            yield from ((speech, spent) for speech in speeches)
-
-
-def _lexicon(delivery: Delivery) -> dict[str, str]:
-    from tacoskip.text.markup import read_lexicon
-
-    return read_lexicon(delivery.lexicon) if delivery.lexicon else {}
-
-
-def _read_bytes(path: Path | None) -> bytes:
-    """Read a file, which may be a pipe that a shell made, or standard input."""
-    if path is None:
-        return read_bounded(sys.stdin.buffer, "standard input", TEXT_BYTES)
-    try:
-        with path.open("rb") as file:
-            return read_bounded(file, path, TEXT_BYTES)
-    except FileNotFoundError:
-        raise ValueError(f"no such file: {path}{nearest_path(path)}") from None
 
 
 def _write(speeches: list["Speech"], path: Path, times: str | None) -> None:
@@ -190,20 +170,8 @@ def _write(speeches: list["Speech"], path: Path, times: str | None) -> None:
         write_whole(beside, text or {"srt": srt, "vtt": vtt}[times](words))
 
 
-def _plot(speech: "Speech", path: Path) -> Path:
-    from tacoskip.synthesis.plot import plot_speech
-
-    with _logged(path):
-        plot_speech(speech, path)
-    return path
-
-
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
     verb = "replaced" if path.exists() else "wrote"
     yield
     log(f"{verb} {path}")
-
-
-def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:37]}...")

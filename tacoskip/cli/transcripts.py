@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tacoskip.cli.arguments import require_place
 from tacoskip.cli.console import Bar, log, printable
 from tacoskip.files import write_whole
 
@@ -18,11 +19,8 @@ LONGEST_STEM = 200  # bytes of a name, of which most file systems take 255
 
 def check_request(kind: str, out: str | None, files: int = 1) -> None:
     """Raise ValueError for subtitles of several files on standard output, or no folder in `out`."""
-    if out is not None and not Path(out).is_dir():
-        if Path(out).exists():
-            raise ValueError(f"expected a folder for -o, got the file '{out}'")
-        if not Path(out).absolute().parent.is_dir():
-            raise ValueError(f"no folder '{Path(out).parent}' to make -o {out} in")
+    if out is not None:
+        require_place(Path(out))
     if kind in ("srt", "vtt") and files > 1 and out is None:
         raise ValueError(f"expected -o FOLDER with --format {kind} and {files} files, got none")
 
@@ -32,7 +30,7 @@ def transcribe(
 ) -> tuple[str, list[str]]:
     """Transcribe files; return what goes to standard output, and the errors, a line a file.
 
-    out: a folder that takes a file for each recording instead, as soon as it is transcribed.
+    out: a folder for one file a recording instead, written as soon as it is transcribed.
     """
     errors, lines, seconds = [], list[str](), 0.0
     began, written = time.monotonic(), set[Path]()

@@ -10,15 +10,14 @@ T frames, M mels, S symbols, N states of a text, D features.
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tacoskip.audio.phase import compiled
 from tacoskip.data.clip import Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.loading import Loader, spread
@@ -49,13 +48,22 @@ def symbol_durations(
     symbols = {clip.id: ids for clip, ids in zip(clips, texts, strict=True)}
     fitted = {clip.id: _features(mel) for clip, mel in _mels(spread(clips, FITTED_CLIPS), loader)}
     speaker = {clip.id: clip.speaker for clip in clips}
-    scales = _scales(fitted, speaker)
-    models.fit([(scales[speaker[id]](features), symbols[id]) for id, features in fitted.items()])
-    whole = _scales(fitted, dict.fromkeys(fitted, ""))[""]
+    groups = defaultdict[str, list[Float]](list)
+    for id, features in fitted.items():
+        groups[speaker[id]].append(features)
+    moments = {name: _moments(several) for name, several in groups.items()}
+    whole = _moments(list(fitted.values()))
+
+    def scaled(id: str, features: Float) -> Float:
+        """Give a speaker's features mean 0 and deviation 1."""
+        mean, deviation = moments.get(speaker[id], whole)
+        return (features - mean) / deviation
+
+    models.fit([(scaled(id, features), symbols[id]) for id, features in fitted.items()])
     durations = {}
     for clip, mel in _mels(clips, loader):
-        scaled = scales.get(clip.speaker, whole)(fitted.get(clip.id, _features(mel)))
-        durations[clip.id] = torch.from_numpy(models.durations(scaled, symbols[clip.id]))
+        features = scaled(clip.id, fitted.get(clip.id, _features(mel)))
+        durations[clip.id] = torch.from_numpy(models.durations(features, symbols[clip.id]))
     return durations
 
 
@@ -76,19 +84,9 @@ def _features(mel: Float) -> Float:
     return np.concatenate([cepstra, slopes], 1)
 
 
-def _scales(
-    features: dict[str, Float], speaker: dict[str, str]
-) -> dict[str, Callable[[Float], Float]]:
-    """Return what gives each speaker's features mean 0 and deviation 1."""
-    groups = defaultdict(list)
-    for id, values in features.items():
-        groups[speaker[id]].append(values)
-    scales: dict[str, Callable[[Float], Float]] = {}
-    for name, several in groups.items():
-        frames = np.concatenate(several)
-        mean, deviation = frames.mean(0), frames.std(0) + 1e-6
-        scales[name] = lambda x, mean=mean, deviation=deviation: (x - mean) / deviation  # type: ignore[misc]
-    return scales
+def _moments(several: list[Float]) -> tuple[Float, Float]:
+    frames = np.concatenate(several)
+    return frames.mean(0), frames.std(0) + 1e-6
 
 
 class Models:
@@ -145,7 +143,10 @@ class Models:
         distance = (
             features**2 @ inverse.T - 2 * features @ (mean * inverse).T + (mean**2 * inverse).sum(1)
         )
-        return _compiled()(self.constant[chain] - distance / 2, chain == 0)
+        best: NDArray[np.int64] = compiled(_best_path)(
+            self.constant[chain] - distance / 2, chain == 0
+        )
+        return best
 
     def durations(self, features: Float, symbols: Sequence[int]) -> NDArray[np.int64]:
         """Return the frames (S,) of each symbol of a clip."""
@@ -166,18 +167,6 @@ def _even_path(features: Float, chain: NDArray[np.int64]) -> NDArray[np.int64]:
     path[:first] = 0
     path[first:last] = sounds[np.arange(last - first) * len(sounds) // (last - first)]
     return path
-
-
-@cache
-def _compiled() -> Callable[..., NDArray[np.int64]]:
-    """Compile `_best_path`; numba keeps the result where it finds a folder to write to."""
-    import numba
-
-    try:
-        compiled: Any = numba.njit(cache=True)(_best_path)
-    except (RuntimeError, OSError):  # no such folder, or a full disk
-        compiled = numba.njit(_best_path)
-    return compiled
 
 
 def _best_path(likelihood: Float, optional: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -149,5 +149,5 @@ def test_compiles_without_a_folder_for_the_cache(monkeypatch: pytest.MonkeyPatch
         return real(function)
 
     monkeypatch.setattr(numba, "njit", without_a_folder)
-    assert callable(phase._compiled.__wrapped__())
+    assert callable(phase.compiled.__wrapped__(phase._spread))
     assert cached == [True, False]
