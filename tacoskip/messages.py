@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 
@@ -18,6 +19,14 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return "; did you mean 'X'?", or "" when no known name is near."""
     near = nearest_name(name, known, cutoff)
     return f"; did you mean '{near}'?" if near else ""
+
+
+def nearest_path(path: str | Path) -> str:
+    """Return "; did you mean 'X'?" with the name in the same folder most like a missing one."""
+    parent = Path(path).parent
+    names = [other.name for other in parent.iterdir()] if parent.is_dir() else []
+    near = nearest_name(Path(path).name, names, cutoff=0.6)
+    return f"; did you mean '{parent / near}'?" if near else ""
 
 
 def without_secrets(place: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tacoskip.messages import nearest_name
+from tacoskip.messages import nearest_path
 
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer
@@ -113,14 +113,6 @@ def require_place(folder: Path) -> None:
         raise ValueError(f"expected a folder for -o, got the file '{folder}'")
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"no folder '{folder.parent}' to make -o {folder} in")
-
-
-def nearest_path(path: str | Path) -> str:
-    """Return "; did you mean 'X'?" with the name in the same folder most like a missing one."""
-    parent = Path(path).parent
-    names = [other.name for other in parent.iterdir()] if parent.is_dir() else []
-    near = nearest_name(Path(path).name, names, cutoff=0.6)
-    return f"; did you mean '{parent / near}'?" if near else ""
 
 
 def _file_and_weight(lm: str) -> tuple[str, float]:

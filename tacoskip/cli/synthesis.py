@@ -11,9 +11,10 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tacoskip.cli.arguments import Delivery, nearest_path
+from tacoskip.cli.arguments import Delivery
 from tacoskip.cli.console import Bar, log, standard_output
 from tacoskip.files import decode_text, read_bounded, write_whole
+from tacoskip.messages import nearest_path
 
 if TYPE_CHECKING:
     from tacoskip.synthesis.speech import Speech

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tacoskip.cli.arguments import Settings, nearest_path, require_run_folder
+from tacoskip.cli.arguments import Settings, require_run_folder
 from tacoskip.cli.console import Bar, Result, command, log, table
 from tacoskip.messages import human_bytes, human_duration
 
@@ -124,15 +124,10 @@ def require_corpus(config: "Config") -> None:
 def _prepare_corpus(config: "Config") -> "PrepareReport":
     from tacoskip.data import prepare as preparation
 
-    root = config.data.root
     if config.text.symbols == "phonemes":  # checked before any download
         from tacoskip.text.phonemes import backend
 
         backend(config.text.voice)
-    if Path(root).is_file():
-        raise ValueError(f"expected a folder in data.root, got the file '{root}'")
-    if root and "://" not in root and not Path(root).is_dir():
-        raise ValueError(f"no folder '{root}' (data.root){nearest_path(root)}")
     with Bar("prepare") as bar:
         report = preparation.prepare(config, progress=bar.count)
     for warning in report.warnings:

@@ -133,7 +133,7 @@ def prepare_clip(
     from tacoskip.audio import trim_silence
 
     samples, rate = decode(source, max_seconds)
-    clipped = clipped_share(samples)
+    clipped = float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())  # of the worst channel
     wave = to_mono(samples, rate, sample_rate)
     start, end = trim_silence(wave, sample_rate, TRIM_DB, MARGIN_MS)
     seconds = (end - start) / sample_rate
@@ -160,7 +160,7 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     libsndfile reads a truncated file as a shorter one, so the length the header promises is held
     against what came. A file far beyond `max_seconds` is refused before its samples are read.
     """
-    from tacoskip.audio.io import check_size, open_audio
+    from tacoskip.audio.io import broken_samples, check_size, open_audio
 
     if not os.path.isfile(path):
         raise Rejected("missing", "not a file" if os.path.exists(path) else "no such file")
@@ -178,17 +178,9 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
         detail = " ".join(str(error).removeprefix(f"{path}: ").split())
         reason = next((code for phrase, code in REASONS.items() if phrase in detail), "undecodable")
         raise Rejected(reason, detail) from error
+    if broken := broken_samples(samples):
+        raise Rejected("not_finite", f"{broken} of {len(samples)} samples are NaN or infinite")
     return samples, rate
-
-
-def clipped_share(samples: NDArray[np.float32]) -> float:
-    """Return the share of samples (N, channels) at full scale, in the channel with most."""
-    from tacoskip.audio.io import broken_samples
-
-    bad = broken_samples(samples)
-    if bad:
-        raise Rejected("not_finite", f"{bad} of {len(samples)} samples are NaN or infinite")
-    return float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
 
 
 def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:

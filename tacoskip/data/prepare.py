@@ -23,7 +23,7 @@ from tacoskip.data.split import SPLITS, assign_splits, rank
 from tacoskip.data.storage import is_remote
 from tacoskip.data.utterance import Dropped, Notes, Utterance, find_inside
 from tacoskip.files import folder_lock, read_regular, write_whole
-from tacoskip.messages import without_secrets
+from tacoskip.messages import nearest_path, without_secrets
 from tacoskip.settings import check
 
 DOWNLOADS = Path("data/downloads")
@@ -75,8 +75,6 @@ def prepare(
     else:
         with folder_lock(downloads / f".{corpus.name}"):
             root = corpus.fetch(downloads, data, progress)
-    if not root.is_dir():
-        raise LayoutError(f"no folder '{root}' (data.root) with the corpus {data.corpus}")
     clips, notes = read_utterances(corpus, root.resolve(), data)
     if ":" in data.corpus:
         file = getattr(sys.modules[type(corpus).__module__], "__file__", "?")
@@ -181,9 +179,13 @@ def check_settings(data: DataSettings, corpus: Corpus) -> None:
         if getattr(data, name) and name not in corpus.settings:
             got = repr(getattr(data, name))
             raise ValueError(f"data.corpus={data.corpus} has no data.{name}, got {got}")
+    if Path(data.root).is_file():
+        raise ValueError(f"expected a folder in data.root, got the file '{data.root}'")
     if is_prepared(data.root):
         root = without_secrets(data.root)
         raise ValueError(f"data.root={root} is prepared already: train on it")
+    if data.root and not Path(data.root).is_dir():
+        raise LayoutError(f"no folder '{data.root}' (data.root){nearest_path(data.root)}")
     for name in ("dir", "shards"):
         place = getattr(data, name)
         if place and data.root and Path(place).resolve() == Path(data.root).resolve():

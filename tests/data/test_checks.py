@@ -10,8 +10,8 @@ import soundfile
 from tacoskip.data.checks import (
     PEAK,
     clip_key,
-    clipped_share,
     decode,
+    prepare_clip,
     reject_implausible_rates,
     set_level,
     to_mono,
@@ -76,14 +76,19 @@ def test_very_long_file_is_rejected_by_its_header(tmp_path, monkeypatch):
     assert caught.value.reason == "too_long" and "600.0 s" in caught.value.detail
 
 
-def test_clipping_is_counted_in_each_channel():
-    samples = np.zeros((100, 2), dtype=np.float32)
-    samples[:7, 1] = -1.0
-    assert clipped_share(samples) == pytest.approx(0.07)
-    assert clipped_share(0.9 * samples) == 0
+def test_clipping_is_counted_in_each_channel(tmp_path):
+    path, file = tmp_path / "a.wav", tmp_path / "a.flac"
+    samples = 0.1 * np.random.default_rng(0).standard_normal((8000, 2)).clip(-5, 5)
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    assert prepare_clip(path, file, "key", 20.0, 8000)[1] == 8000
+    samples[:560, 1] = -1.0
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    with pytest.raises(Rejected, match=r"clipped: 7.0% of samples at full scale"):
+        prepare_clip(path, file, "key", 20.0, 8000)
     samples[50, 0] = np.nan
-    with pytest.raises(Rejected, match="not_finite: 1 of 100"):
-        clipped_share(samples)
+    soundfile.write(path, samples, 8000, subtype="FLOAT")
+    with pytest.raises(Rejected, match="not_finite: 1 of 8000"):
+        decode(path, 20.0)
 
 
 def test_mixing_and_resampling():
