@@ -77,7 +77,7 @@ class Config:
     block_options: dict[str, float | int | str | bool] = setting(
         {}, "Options of transform and topology by name, of the skip as skip_<name>."
     )
-    without: list[str] = setting([], "Parts taken out of every CBHG.", choices=PARTS)
+    without: list[str] = setting([], "Parts removed from every CBHG.", choices=PARTS)
     match: str = setting(
         "none",
         "Solve the stacks' widths so that the network costs what it costs with highway.",
@@ -100,7 +100,7 @@ class Config:
 
 
 def with_block(sizes: CBHGSizes, config: Config) -> CBHGSettings:
-    """Return a CBHG's sizes with the config's block, and without the parts it takes out."""
+    """Return a CBHG's sizes with the config's block, and without the parts it removes."""
     without = config.without
     return CBHGSettings(
         **vars(sizes) | {"depth": 0 if "stack" in without else sizes.depth},
@@ -156,7 +156,7 @@ def save_config(config: Config, path: str | Path) -> None:
 
 
 def to_yaml(config: Config) -> str:
-    """Return the settings of the config's task as yaml: a recipe that stands on no other."""
+    """Return the settings of the config's task as yaml: a recipe without a base."""
     others = [name for task, names in SECTIONS.items() if task != config.task for name in names]
     return _dumped({k: v for k, v in public_dict(config).items() if k not in others})
 
@@ -199,7 +199,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def public_dict(config: Config) -> dict[str, Any]:
-    """Return `to_dict` without the secrets in addresses: what may be stored and shown."""
+    """Return `to_dict` without the secrets in addresses: for files and the screen."""
     values = to_dict(config)
     for section in (values, values["data"], values["train"]):
         for key in ("run", "root", "dir", "shards", "judge"):

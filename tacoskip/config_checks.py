@@ -96,7 +96,7 @@ def _kind_name(kind: Any) -> str:
 
 
 def check_key(key: str, kinds: dict[str, Any]) -> None:
-    """Raise ConfigError unless `key` is a field that takes a value, or an option in one."""
+    """Raise ConfigError unless `key` is a field for a value, or an option in one."""
     parent = key.rpartition(".")[0]
     if is_dataclass(kinds.get(key)):
         raise ConfigError(f"'{key}' is a section of keys: {', '.join(get_type_hints(kinds[key]))}")

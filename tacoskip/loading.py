@@ -23,7 +23,7 @@ from tacoskip.text.subwords import vocabulary_from
 def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     """Load a run folder, a checkpoint file or a folder that `tacoskip export` wrote.
 
-    device: auto | cpu | cuda; an exported run always takes the CPU. Raises RunError (a ValueError)
+    device: auto | cpu | cuda; an exported run always uses the CPU. Raises RunError (a ValueError)
     for a run that does not exist, has no checkpoint, is damaged or contains code.
     """
     source: ExportManifest | Checkpoint

@@ -215,11 +215,8 @@ class Bar:
         self._logged, self._first = self._began, 0.0
         console = Console(stderr=True)
         self._live = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=30),
-            progress.TaskProgressColumn(),
+            *progress.Progress.get_default_columns(),
             progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
             progress.TextColumn("{task.fields[note]}", markup=False),
             console=console,
             redirect_stdout=False,

@@ -183,22 +183,20 @@ def _best_path(likelihood: Float, optional: NDArray[np.bool_]) -> NDArray[np.int
             break
     for frame in range(1, frames):
         for state in range(states - 1, -1, -1):  # downwards: lower ones are of the frame before
-            best, source = score[state], state
-            earlier = state - 1
-            while earlier >= 0:
-                if score[earlier] > best:
-                    best, source = score[earlier], earlier
+            source = state
+            for earlier in range(state - 1, -1, -1):
+                if score[earlier] > score[source]:
+                    source = earlier
                 if not optional[earlier]:
                     break
-                earlier -= 1
-            score[state] = best + likelihood[frame, state]
+            score[state] = score[source] + likelihood[frame, state]
             before[frame, state] = source
     last = states - 1
-    end = last
-    while optional[end] and end > 0:
-        end -= 1
-        if score[end] > score[last]:
-            last = end
+    for end in range(states - 1, 0, -1):
+        if not optional[end]:
+            break
+        if score[end - 1] > score[last]:
+            last = end - 1
     path = np.empty(frames, np.int64)
     for frame in range(frames - 1, -1, -1):
         path[frame] = last

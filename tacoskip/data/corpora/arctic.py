@@ -24,7 +24,7 @@ class Arctic(Corpus):
     `cmu_us_SPEAKER_arctic/etc/txt.done.data` and `wav/ID.wav`.
 
     `data.speaker` chooses readers; slt (woman) and bdl (man) can be downloaded. A third one,
-    kathleen (woman, CC0), is at github.com/rhasspy/dataset-voice-kathleen: data.root takes it as a
+    kathleen (woman, CC0), is at github.com/rhasspy/dataset-voice-kathleen, for data.root as a
     folder of the first kind. A sentence is in the same split for all readers.
     """
 

@@ -10,7 +10,7 @@ from tacoskip.data.utterance import Notes, Utterance
 
 
 class Folder(Corpus):
-    """A csv, tsv or jsonl table, or pairs like `a.wav` and `a.txt`."""
+    """A csv or tsv table, or pairs like `a.wav` and `a.txt`."""
 
     name = "folder"
     settings = ("columns",)

@@ -41,8 +41,8 @@ class LibriSpeech(Corpus):
 
     def read(self, root: Path, data: DataSettings, notes: Notes) -> Iterator[Utterance]:
         for part in self.chosen_parts(data):
-            places = (f"{part}/LibriSpeech/{part}", f"LibriSpeech/{part}", part)
-            folder = next((root / place for place in places if (root / place).is_dir()), None)
+            layouts = (f"{part}/LibriSpeech/{part}", f"LibriSpeech/{part}", part)
+            folder = next((root / one for one in layouts if (root / one).is_dir()), None)
             if folder is None:
                 there = sorted({p.parents[2].name for p in root.glob("**/*/*/*.trans.txt")})
                 instead = f"{', '.join(there)}: set data.subset=" if there else "none"
