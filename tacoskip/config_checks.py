@@ -54,7 +54,8 @@ def flatten(
     """Yield (dotted key, value) down to the fields; a field that is a dict stays whole."""
     for name, value in layer.items():
         key = f"{prefix}{name}"
-        if isinstance(value, dict) and get_origin(kinds.get(key)) is not dict:
+        is_section = bool(value) or is_dataclass(kinds.get(key))  # `unknown: {}` is none
+        if isinstance(value, dict) and is_section and get_origin(kinds.get(key)) is not dict:
             yield from flatten(value, kinds, f"{key}.")
         elif value is not None or not is_dataclass(kinds.get(key)):  # `train:` and no line below
             yield key, value

@@ -31,22 +31,33 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     if is_exported(run):
         path = Path(run)
         source, config = read_manifest(path)
+        symbols = len(source.symbols)
         asr, n_mels = config.task == "asr", config.audio.n_mels
         model = OnnxRecognizer(path, config) if asr else OnnxTacotron(path, source, n_mels)
     else:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         path, source = open_run(run, device)
+        symbols = source.n_symbols
         model, config = build_trained(source, path)
         prune(model)
         accelerate(model.to(device))
     if config.task == "tts":
         texts = source.speakers, source.frames_per_symbol, source.seen_symbols
-        return Voice(model, config, *texts)
+        voice = Voice(model, config, *texts)
+        _check_symbols(path, len(voice.tokenizer), symbols)
+        return voice
     try:
-        return SpeechRecognizer(model, config, vocabulary_from(source.vocabulary))
+        vocabulary = vocabulary_from(source.vocabulary)
     except ValueError as error:
         raise RunError(f"{path}: damaged ({error})") from None
+    _check_symbols(path, len(vocabulary), symbols)
+    return SpeechRecognizer(model, config, vocabulary)
+
+
+def _check_symbols(path: Path, expected: int, got: int) -> None:
+    if got != expected:
+        raise RunError(f"{path}: expected weights for {expected} symbols or tokens, got {got}")
 
 
 def load_voice(run: str | Path, device: str = "auto") -> Voice:

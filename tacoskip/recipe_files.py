@@ -15,6 +15,7 @@ Layer = tuple[str, dict[str, Any]]  # where it was written, and what it says
 
 LARGEST = 1 << 20  # bytes
 MOST_ALIASES = 16  # of a yaml: more could unfold to fill the memory
+DEEPEST = 50  # lists and mappings inside one another; reading takes the square of their number
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -100,9 +101,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """Return the value of a yaml text. Raises ValueError, in one line, for what is none."""
     try:
-        events = yaml.parse(text, _Loader)
-        if sum(isinstance(event, yaml.AliasEvent) for event in events) > MOST_ALIASES:
-            raise ValueError(f"expected at most {MOST_ALIASES} aliases (*name)")
+        aliases = depth = 0
+        for event in yaml.parse(text, _Loader):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if aliases > MOST_ALIASES:
+                raise ValueError(f"expected at most {MOST_ALIASES} aliases (*name)")
+            if depth > DEEPEST:
+                raise ValueError("nested too deep")
         loaded = yaml.load(text, _Loader)
         json.dumps(loaded, default=str)  # refuses what contains itself
         return loaded

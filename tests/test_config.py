@@ -278,6 +278,7 @@ def test_missing_recipe_file_is_refused() -> None:
         ("task: tts\ntrain: {max_step: 5}", "did you mean 'train.max_steps'?"),
         ("task: tts\ntrain: {max_steps: many}", "expected a whole number"),
         ("task: tts\ntrain: 5", "is a section"),
+        ("task: tts\ntrian: {}", "unknown key 'trian'"),
         ("seed: 1", "expected a base or a task, got neither; add 'base: base/tts'"),
         ("a: b: c", "(line 1)"),
         ("- a list", "expected lines of 'key: value', got list"),
@@ -292,6 +293,7 @@ def test_missing_recipe_file_is_refused() -> None:
          "expected at most 16 aliases"),
         ("a: x" + " " * (1 << 20), "expected at most 1,048,576 bytes"),
         ("a: " + 3000 * "[" + 3000 * "]", "nested too deep"),
+        ("a: " + 300_000 * "[", "nested too deep"),
         ("train: {max_steps: " + 5000 * "9" + "}", "not a yaml of settings"),
     ],
 )  # fmt: skip

@@ -166,7 +166,8 @@ def test_a_pickle_and_a_zip_in_one_file_is_no_checkpoint(tmp_path: Path) -> None
     whole = (tmp_path / "a.pt").read_bytes()
     torch.save(vars(checkpoint()), tmp_path / "b.pt", _use_new_zipfile_serialization=False)
     front = (tmp_path / "b.pt").read_bytes()
-    for content in (front + whole, whole + whole, whole[:4] + whole):
+    last = whole[:-1] + bytes([whole[-1] ^ 16])  # the length of a comment
+    for content in (front + whole, whole + whole, whole[:4] + whole, whole + b"\0" * 99, last):
         (tmp_path / "c.pt").write_bytes(content)
         with pytest.raises(RunError, match="damaged or not"):
             load_checkpoint(tmp_path / "c.pt")
@@ -236,6 +237,11 @@ def test_safetensors_whose_headers_lie(
         ({"n_symbols": 1.5}, "damaged"),
         ({"n_symbols": False}, "damaged"),
         ({"frames_per_symbol": float("nan")}, "damaged"),
+        ({"frames_per_symbol": -5.0}, "damaged"),
+        ({"frames_per_symbol": 1e300}, "damaged"),
+        ({"speakers": []}, "damaged"),
+        ({}, "expected weights for"),
+        ({"n_symbols": 0}, "made by another version"),
         ({"weights": {"a": 1}}, "damaged"),
         ({"weights": {"a": torch.zeros(1).expand(10**12)}}, "damaged"),
         ({"training": None}, "damaged"),

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tacoskip.cli import doctor, evaluation, reference, speech, training
-from tacoskip.cli.console import WRONG, home_folder, open_standard_streams, print_error
+from tacoskip.cli.console import FAILED, WRONG, home_folder, open_standard_streams, print_error
 
 # The order of `tacoskip --help`, whose lines are the first ones of the docstrings.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -84,6 +84,9 @@ def main() -> None:
     try:
         with home_folder():
             sys.exit(app(standalone_mode=False))
+    except OSError as error:  # of standard output, while help is printed
+        print_error(f"standard output: {error.strerror}")
+        sys.exit(FAILED)
     except Exception as error:
         # Typer's own, of whichever click it brings: a command, an option, an argument.
         if not hasattr(error, "format_message"):

@@ -184,7 +184,10 @@ def emit(*parts: "RenderableType") -> None:
         from rich.console import Console
 
         width = None if stdout.isatty() or os.environ.get("COLUMNS") else 10_000
-        Console(file=stdout, highlight=False, width=width).print(part)
+        console = Console(file=stdout, highlight=False, width=width)
+        with console.capture() as shown:  # rich itself ends a command whose reader has left
+            console.print(part)
+        stdout.write(shown.get())
 
 
 def table(

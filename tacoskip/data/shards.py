@@ -5,6 +5,7 @@ of a manifest has the clip's span: number of the tar, offset, bytes, CRC-32.
 """
 
 import json
+import re
 import tarfile
 import zlib
 from io import BytesIO
@@ -18,6 +19,7 @@ from tacoskip.data.split import SPLITS
 from tacoskip.files import folder_lock, whole_file, write_whole
 
 SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
+OWN = re.compile(r"report\.json|\w+\.jsonl\.gz|audio\.\d{6}\.tar|\.lock|.*\.part")
 ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
 
 
@@ -26,8 +28,8 @@ def write_shards(
 ) -> list[Path]:
     """Write the prepared corpus in `prepared` as shards and return them.
 
-    The same corpus gives the same bytes. Raises CorpusError when the corpus is not prepared or the
-    folder cannot be written.
+    The same corpus gives the same bytes. Raises CorpusError when the corpus is not prepared, or the
+    folder holds other files or cannot be written.
     """
     corpus = PreparedCorpus(prepared)
     clips = [clip for split in SPLITS for clip in getattr(corpus, split)]
@@ -36,6 +38,8 @@ def write_shards(
     spans, shards = dict[str, list[int]](), list[Path]()
     try:
         with folder_lock(folder):
+            if others := [one.name for one in folder.iterdir() if not OWN.fullmatch(one.name)]:
+                raise CorpusError(f"expected no other files in {folder}, got {others[0]!r}")
             for path in (folder / "report.json", *folder.glob("audio.*.tar")):
                 path.unlink(missing_ok=True)
             while len(spans) < len(clips):

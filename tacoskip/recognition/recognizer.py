@@ -81,6 +81,8 @@ class SpeechRecognizer:
         mel = pad_sequence(mels, batch_first=True)
         output = self.model(mel.to(self.device), lengths.to(self.device))
         rows = output.log_probs
+        if rows.isnan().any():
+            raise ValueError("expected finite posteriors, got NaN; the weights are damaged")
         if self.model.speller is not None:
             rows = torch.cat([rows, output.memory.float()], 2)
         counts = output.lengths.tolist()

@@ -12,13 +12,13 @@ A checkpoint alone is enough to use the model elsewhere: settings, symbols and s
 the weights.
 """
 
-import math
 import os
 import pickle
 import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
 import torch
@@ -34,6 +34,8 @@ from tacoskip.models.tacotron import Tacotron
 EXPORT = "export.json"  # stands in a folder that `tacoskip export` wrote
 NAMED = 5  # runs that an error names
 LARGEST = 1 << 36  # bytes of a checkpoint
+END = Struct("<4s16xH")  # record at the end of a zip: signature, bytes of a comment
+MOST_FRAMES = 1000  # of a symbol
 
 
 class RunError(ValueError):
@@ -139,7 +141,9 @@ def _is_whole(path: Path) -> bool:
             unique = len({member.filename for member in members}) == len(members)
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             held = sum(member.file_size for member in members) <= path.stat().st_size
-            alone = first.header_offset == 0 and not file.comment
+            raw.seek(-END.size, os.SEEK_END)  # its end is that of the file
+            signature, comment = END.unpack(raw.read())
+            alone = first.header_offset == 0 and signature == b"PK\5\6" and not comment
             return alone and unique and stored and held and file.testzip() is None
     except Exception:  # zipfile has many words for what is no zip
         return False
@@ -154,9 +158,10 @@ def _is_sound(checkpoint: Checkpoint) -> bool:
         and all(type(each) is int for each in (c.n_symbols, c.step))  # a bool is an int too
         and all(isinstance(each, list) for each, _ in lists)
         and all(type(one) is kind for each, kind in lists for one in each)
+        and len(c.speakers) > 0
         and isinstance(c.vocabulary, str)
         and isinstance(c.frames_per_symbol, int | float)
-        and math.isfinite(c.frames_per_symbol)
+        and 0 <= c.frames_per_symbol <= MOST_FRAMES  # false for NaN too
         and all(isinstance(name, str) for name in c.weights)
         # One that is not contiguous may be larger than the file that it came from.
         and all(isinstance(value, Tensor) and value.is_contiguous() for value in c.weights.values())
@@ -191,7 +196,7 @@ def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recogn
     try:
         with outline():
             expected = build_network(config, *sizes).state_dict()
-    except (RuntimeError, ValueError, ArithmeticError):  # sizes that no tensor can have
+    except (RuntimeError, ValueError, ArithmeticError, IndexError):  # sizes that no tensor can have
         raise another from None
     shapes = {name: value.shape for name, value in checkpoint.weights.items()}
     if shapes != {name: value.shape for name, value in expected.items()}:

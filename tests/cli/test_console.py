@@ -91,6 +91,19 @@ def test_reader_that_leaves_ends_a_command_quietly(tmp_path: Path) -> None:
 
 
 @pytest.mark.hostile
+def test_tables_end_as_other_output_does_when_the_reader_leaves(tmp_path: Path) -> None:
+    done = shell("tacoskip settings | true; exit ${PIPESTATUS[0]}", tmp_path)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.hostile
+def test_help_on_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    done = shell("tacoskip --help >/dev/full", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr == "error: standard output: No space left on device\n"
+
+
+@pytest.mark.hostile
 def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nobody(*_: object) -> None:
         raise KeyError("uid not found")

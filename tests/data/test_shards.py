@@ -321,6 +321,15 @@ def test_damaged_shard_is_named_with_its_clip(copy, serve, remote):
         PreparedCorpus(copy).train[1].load()
 
 
+@pytest.mark.hostile
+def test_files_beside_shards_are_not_deleted(house, tmp_path):
+    mine = tmp_path / "audio.backup.tar"
+    mine.write_text("mine")
+    with pytest.raises(CorpusError, match=r"expected no other files .* got 'audio\.backup\.tar'"):
+        write_shards(house.prepared, tmp_path)
+    assert mine.read_text() == "mine"
+
+
 def test_where_shards_cannot_be_written(house, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match="cannot write"):

@@ -1,5 +1,6 @@
 """A recognizer on files of any rate and length, alone and together, readable or not."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,13 @@ def test_attention_decoder_matches_alone_and_batched(tmp_path: Path) -> None:
     together = list(hybrid.transcribe_files(paths))
     assert [t.text for t in together] == [hybrid.transcribe(path).text for path in paths]
     assert together[0].text
+
+
+@pytest.mark.hostile
+def test_posteriors_that_are_not_finite_are_an_error(recognizer: SpeechRecognizer) -> None:
+    """Weights may be finite and too large to compute with."""
+    broken = copy.deepcopy(recognizer)
+    for weight in broken.model.parameters():
+        weight.data.fill_(3e38)
+    with pytest.raises(ValueError, match="expected finite posteriors, got NaN"):
+        broken.transcribe(sound(0.4))
