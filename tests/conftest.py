@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -19,6 +20,21 @@ def recordings() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder} (set TACOSKIP_DATA to a folder that has them)")
     return folder
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains without the pictures for TensorBoard: three quarters of a tiny run's time."""
+    board = "tacoskip.training.board"
+    monkeypatch.setattr(f"{board}.SummaryWriter.add_figure", lambda *_: None)
+    monkeypatch.setattr(f"{board}.Board.picture", lambda *_: None)
+    monkeypatch.setattr(f"{board}.probe_pictures", MagicMock())
+
+
+@pytest.fixture
+def flashlight() -> None:
+    """Skips what needs a beam search where there is none."""
+    pytest.importorskip("flashlight", reason="no flashlight-text: no wheel for Python 3.13")
 
 
 @pytest.fixture(scope="session")

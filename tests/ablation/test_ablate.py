@@ -36,7 +36,7 @@ def pairs(tiny_corpus: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def in_process(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Execute runs in this process; returns the names of those executed."""
     ran: list[str] = []
 
@@ -347,14 +347,16 @@ def results(comparison: Comparison) -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize("launcher", ["slurm", pytest.param("ray", marks=pytest.mark.ray)])
-def test_launchers_give_the_results_of_local(
-    launcher: str, pairs: list[str], monkeypatch: pytest.MonkeyPatch
+def test_launchers_give_the_results_of_this_process(
+    launcher: str, pairs: list[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip({"slurm": "submitit"}.get(launcher, launcher))
     monkeypatch.setattr(launchers, "SLURM_EXECUTOR", "local")
     asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
     other = [f"{pair}-{launcher}" if pair.startswith("run=") else pair for pair in asked]
-    assert results(ablate([*other, f"launcher={launcher}"])) == results(ablate(asked))
+    found = results(ablate([*other, f"launcher={launcher}"]))
+    request.getfixturevalue("in_process")
+    assert found == results(ablate(asked))
 
 
 def test_failed_slurm_job_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

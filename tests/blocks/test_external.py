@@ -212,6 +212,7 @@ def test_files_do_not_import_blocks_that_the_user_has_not_named(
     assert from_dict(values).block == "outside:Switched"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_documented_example_keeps_the_contract_and_trains(
     tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

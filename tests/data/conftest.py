@@ -1,5 +1,6 @@
 """Small corpora to prepare: buzz that is as long as its text wants."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,21 @@ def make() -> Maker:
 def corpus(tmp_path: Path, make: Maker) -> Path:
     """A folder of 24 sound clips, c000 to c023."""
     return make.corpus(tmp_path / "corpus", make.words(24))
+
+
+@pytest.fixture(scope="session")
+def prepared_once(tmp_path_factory: pytest.TempPathFactory, make: Maker) -> Path:
+    root = tmp_path_factory.mktemp("prepared once")
+    make.corpus(root / "corpus", make.words(24))
+    data = DataSettings("folder", str(root / "corpus"), str(root / "prepared"))
+    prepare(corpus_config(data, make.audio), jobs=1)
+    return root / "prepared"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, prepared_once: Path) -> Path:
+    """A prepared folder of 24 clips, to be damaged."""
+    return Path(shutil.copytree(prepared_once, tmp_path / "prepared"))
 
 
 @pytest.fixture

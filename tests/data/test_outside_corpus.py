@@ -34,6 +34,7 @@ def pairs(book: Path, tmp_path: Path, corpus: str = MODULE) -> list[str]:
     return [*settings, "data.validation=2", "data.test=2"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_corpus_of_a_module_is_prepared_and_trained_on(book: Path, tmp_path: Path) -> None:
     settings = pairs(book, tmp_path)
     prepared = CliRunner().invoke(app, ["prepare", "recipe=smoke", *settings])

@@ -143,8 +143,7 @@ def test_encrypted_zip_is_refused(tmp_path):
         lambda row: row.update(file="../secret.flac"),
     ],
 )
-def test_wrong_manifest_rows_are_refused(corpus, run, change):
-    folder = run(corpus).dir
+def test_wrong_manifest_rows_are_refused(folder, change):
     table = folder / "train.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
     change(rows[1])
@@ -156,9 +155,8 @@ def test_wrong_manifest_rows_are_refused(corpus, run, change):
     assert "\n" not in str(refused.value)
 
 
-def test_a_manifest_names_no_file(corpus, run, tmp_path):
+def test_a_manifest_names_no_file(folder, tmp_path):
     """An id is no path: the clip's file follows from it, inside the folder."""
-    folder = run(corpus).dir
     table = folder / "train.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(table.read_bytes()).splitlines()]
     for row, id in zip(rows, ["../../secret", "/etc/passwd", "a/../../b"], strict=False):
@@ -169,8 +167,7 @@ def test_a_manifest_names_no_file(corpus, run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["audio", "audio/c001.flac"])
-def test_audio_that_is_a_link(corpus, run, tmp_path, name):
-    folder = run(corpus).dir
+def test_audio_that_is_a_link(folder, tmp_path, name):
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CorpusError, match=r"the audio of clip 'c0.*' is a link"):
@@ -178,8 +175,7 @@ def test_audio_that_is_a_link(corpus, run, tmp_path, name):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:30] + b"\xff" * 9 + b[39:]])
-def test_a_damaged_manifest(corpus, run, damage):
-    folder = run(corpus).dir
+def test_a_damaged_manifest(folder, damage):
     table = folder / "train.jsonl.gz"
     table.write_bytes(damage(table.read_bytes()))
     with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: not a manifest of prepare"):
@@ -198,9 +194,8 @@ def test_a_table_that_is_a_link_out_of_the_corpus(tmp_path, corpus):
 
 
 @pytest.fixture
-def batches(corpus, run, make) -> Callable[[], TrainBatches]:
-    """Batches of a prepared corpus whose first training clip is `first`."""
-    folder = run(corpus).dir
+def batches(folder, make) -> Callable[[], TrainBatches]:
+    """Batches of one prepared clip, once `change` has been made to it."""
 
     def build(change: Callable[[Clip], object] = lambda clip: None) -> TrainBatches:
         opened = PreparedCorpus(folder)
@@ -243,16 +238,14 @@ def test_an_exception_of_any_kind_in_a_thread_names_its_clip(batches, monkeypatc
     loading.close()
 
 
-def test_manifest_that_is_no_regular_file(corpus, run):
-    folder = run(corpus).dir
+def test_manifest_that_is_no_regular_file(folder):
     (folder / "train.jsonl.gz").unlink()
     os.mkfifo(folder / "train.jsonl.gz")
     with pytest.raises(CorpusError, match=r"train\.jsonl\.gz: expected a regular file, got a FIFO"):
         PreparedCorpus(folder)
 
 
-def test_manifest_of_zeros_is_bounded(corpus, run, monkeypatch):
-    folder = run(corpus).dir
+def test_manifest_of_zeros_is_bounded(folder, monkeypatch):
     (folder / "train.jsonl.gz").write_bytes(gzip.compress(bytes(10_000_000)))
     monkeypatch.setattr("tacoskip.data.prepared.LARGEST_MANIFEST", 1_000_000)
     with pytest.raises(CorpusError, match=r"more than 1,000,000 bytes \(TACOSKIP_LIMITS"):

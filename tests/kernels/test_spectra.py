@@ -38,7 +38,7 @@ def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("samples", [0, 1, 3000, 30001])
+@pytest.mark.parametrize("samples", [0, 1, 9001])
 def test_magnitudes_are_numpys(shape: tuple[int, int, int], samples: int) -> None:
     n_fft, hop, window = shape
     torch.manual_seed(samples)
@@ -97,7 +97,7 @@ def a_projection(shape: tuple[int, int, int], frames: int) -> tuple[Tensor, ...]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("frames", [1, 15, 16, 50])
+@pytest.mark.parametrize("frames", [1, 16, 50])
 def test_griffin_lim_equals_torchs(
     shape: tuple[int, int, int], frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

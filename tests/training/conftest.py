@@ -15,6 +15,17 @@ Prepared = Callable[[str], Config]
 
 
 @pytest.fixture
+def pictures() -> None:
+    """Asks for the pictures for TensorBoard, which other tests here do without."""
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(request: pytest.FixtureRequest) -> None:
+    if "pictures" not in request.fixturenames:
+        request.getfixturevalue("undrawn")
+
+
+@pytest.fixture
 def prepared(tiny_corpus: Path, tmp_path: Path) -> Prepared:
     """A recipe's settings for a few steps on the tiny corpus, which is prepared."""
 

@@ -24,6 +24,7 @@ def settings(prepared: Prepared) -> Config:
     return prepared("smoke_asr")
 
 
+@pytest.mark.usefixtures("pictures")
 def test_run_folder_has_every_promised_file(settings: Config) -> None:
     seen: list[Progress] = []
     settings.train.log_every = 1

@@ -71,7 +71,7 @@ def equal(a: object, b: object) -> bool:
 
 @pytest.mark.parametrize(
     ("settings", "moves"),
-    [("smoke", [("server", 2), ("folder", 4)]), ("demo_asr", [("server", 4)])],
+    [("smoke", [("server", 2), ("folder", 4)]), ("smoke_asr", [("server", 4)])],
     indirect=["settings"],
 )
 def test_training_from_shards_equals_training_from_the_corpus(

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,12 @@ def settings(prepared: Prepared) -> Config:
     return prepared("smoke")
 
 
+@pytest.mark.usefixtures("pictures")
 def test_run_folder_has_every_promised_file(settings: Config) -> None:
     seen: list[Progress] = []
     settings.train.log_every = 1
     settings.train.max_steps = 4
-    summary = train(settings, seen.append)
+    summary = tacoskip.train(settings, seen.append)
     run = Path(settings.run)
     assert summary["step"] == 4
     assert {"config.yaml", "environment.json", "checkpoints", "samples"} <= {
@@ -53,12 +55,19 @@ def test_run_folder_has_every_promised_file(settings: Config) -> None:
     assert any(tag.startswith("within/gradient_norm/postnet") for tag in events["scalars"])
     assert "validation/mel_target_and_synthesized" in events["images"]
     assert any("speech/" in tag for tag in events["audio"])
+    card = (run / "README.md").read_text(encoding="utf-8")
+    for part in ("| block | highway |", "4 steps", f"tacoskip synthesize {settings.run}"):
+        assert part in card
+    assert f"| mcd_db | {summary['best']['mcd_db']:.3f} |" in card
+    second = next(p for p in seen if p.step == 2 and p.scalars)  # half of the steps
+    assert second.elapsed_seconds > 0
+    assert second.remaining_seconds == pytest.approx(second.elapsed_seconds, rel=1e-6)
 
 
-@pytest.mark.parametrize("attention", ["forward", "durations"])
-def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path, attention: str) -> None:
+def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
+    """Driven by durations; with an attention and a loss scale see below."""
     weights = {}
-    settings.tts.attention = attention
+    settings.tts.attention = "durations"
     settings.train.max_steps, settings.train.log_every = 5, 1
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
@@ -102,82 +111,79 @@ def test_resume_restores_the_loss_scale(
     )
 
 
-def test_damaged_checkpoint_falls_back_to_the_one_before(settings: Config) -> None:
-    for steps in (2, 4):
-        settings.train.max_steps = steps
-        train(settings)
-    newest = checkpoints(Path(settings.run))[-1]
-    newest.write_bytes(newest.read_bytes()[:1000])
-    seen: list[Progress] = []
-    settings.train.max_steps = 5
-    train(settings, seen.append)
-    messages = [p.message for p in seen]
-    assert any("damaged" in message for message in messages)
-    assert any("resumed" in message and "step 2" in message for message in messages)
-
-
 def test_finished_run_started_again_logs_nothing_twice(settings: Config) -> None:
     """Nor does one whose last checkpoint was damaged: what was cut off is logged again."""
     settings.train.max_steps, settings.train.log_every, settings.train.sentences = 4, 1, []
     settings.train.evaluate_every, settings.train.checkpoint_minutes = 2, 1e-9
     settings.train.deterministic = True
-
+    seen: list[str] = []
     try:
         first = train(settings)
         once = curves(settings.run)
         assert len(once["validation/loss"]) == 2 and any("lesion" in tag for tag in once)
         assert train(settings)["last"] == first["last"]
         assert curves(settings.run) == once
-        checkpoints(Path(settings.run))[-1].write_bytes(b"")
-        train(settings)
+        newest = checkpoints(Path(settings.run))[-1]
+        newest.write_bytes(newest.read_bytes()[:1000])
+        train(settings, lambda p: seen.append(p.message))
         assert curves(settings.run) == once
     finally:
         torch.use_deterministic_algorithms(False)
+    assert any("damaged" in message for message in seen)
+    assert any("resumed" in message and "step 3" in message for message in seen)
 
 
-@pytest.mark.parametrize("moment", ["analysis", "speech", "gradient_norms"])
 def test_events_after_the_last_checkpoint_are_not_logged_twice(
-    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in the final analysis, in an evaluation, or in the first step."""
+    """Killed in the final analysis, in an evaluation, or in the first step: the same bits."""
     settings.train.max_steps, settings.train.log_every = 4, 1
     settings.train.checkpoint_minutes = 1e-9
     settings.train.deterministic = True
-    original = getattr(Board, moment)
-
-    def killed(*arguments: Any) -> None:
-        original(*arguments)
-        raise RuntimeError("killed")
-
+    weights, moments = {}, ("", "analysis", "speech", "gradient_norms")
     try:
-        train(settings)
-        straight = curves(settings.run)
-        settings.run = str(tmp_path / "killed")
-        monkeypatch.setattr(Board, moment, killed)
-        with pytest.raises(RuntimeError, match="killed"):
+        for moment in moments:
+            settings.run = str(tmp_path / (moment or "straight"))
+            if moment:
+                monkeypatch.setattr(Board, moment, killed_after(getattr(Board, moment)))
+                with pytest.raises(RuntimeError, match="killed"):
+                    train(settings)
+                monkeypatch.undo()
             train(settings)
-        monkeypatch.undo()
-        train(settings)
-        assert curves(settings.run) == straight
+            assert torch.are_deterministic_algorithms_enabled()
+            newest = checkpoints(Path(settings.run))[-1]
+            weights[moment] = load_checkpoint(newest).training["weights"]
     finally:
         torch.use_deterministic_algorithms(False)
+    straight = curves(str(tmp_path / "straight"))
+    assert len(straight) > 20
+    for moment in moments[1:]:
+        assert curves(str(tmp_path / moment)) == straight, moment
+        torch.testing.assert_close(weights[moment], weights[""], atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "training",
-    [{}, {"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"counters": None}],
-)
-def test_checkpoint_without_training_state_is_refused(
-    settings: Config, training: dict[str, Any]
-) -> None:
-    settings.train.max_steps = 1
+def killed_after(method: Callable[..., None]) -> Callable[..., None]:
+    def killed(*arguments: Any) -> None:
+        method(*arguments)
+        raise RuntimeError("killed")
+
+    return killed
+
+
+def test_checkpoint_without_training_state_is_refused(settings: Config) -> None:
+    settings.train.max_steps, settings.train.sentences = 1, []
     train(settings)
     newest = checkpoints(Path(settings.run))[-1]
     checkpoint = load_checkpoint(newest)
-    checkpoint.training = checkpoint.training | training if training else {}
-    save_checkpoint(checkpoint, newest)
-    with pytest.raises(RunError, match=r"holds no training state|another network"):
-        train(settings)
+    whole = checkpoint.training
+    for damage in (
+        *({"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"counters": None}),
+        {},
+    ):
+        checkpoint.training = whole | damage if damage else {}
+        save_checkpoint(checkpoint, newest)
+        with pytest.raises(RunError, match=r"holds no training state|another network"):
+            train(settings)
 
 
 def curves(run: str) -> dict[str, list[tuple[int, float]]]:
@@ -185,14 +191,6 @@ def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(run).Reload()
     tags = set(events.Tags()["scalars"]) - {"train/frames_per_second", "train/loader_share"}
     return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags}
-
-
-def test_checkpoint_of_another_network_is_refused(settings: Config) -> None:
-    settings.train.max_steps = 1
-    train(settings)
-    settings.cbhg.channels = 10
-    with pytest.raises(RunError, match="made with another network"):
-        train(settings)
 
 
 def test_losses_fall_on_a_small_corpus(settings: Config) -> None:
@@ -288,25 +286,6 @@ def test_batches_too_large_for_memory_are_split_and_counted(
     assert [p.scalars["batches_split"] for p in seen if p.scalars] == [e.value for e in halved]
 
 
-def test_deterministic_runs_are_equal_to_the_bit(settings: Config, tmp_path: Path) -> None:
-    settings.train.deterministic, settings.train.sentences = True, []
-    weights, curves = [], []
-    try:
-        for name in ("one", "two"):
-            settings.run = str(tmp_path / name)
-            train(settings)
-            assert torch.are_deterministic_algorithms_enabled()
-            newest = checkpoints(Path(settings.run))[-1]
-            weights.append(load_checkpoint(newest).training["weights"])
-            events = EventAccumulator(settings.run).Reload()
-            tags = set(events.Tags()["scalars"]) - {"train/frames_per_second", "train/loader_share"}
-            curves.append({tag: [e.value for e in events.Scalars(tag)] for tag in tags})
-    finally:
-        torch.use_deterministic_algorithms(False)
-    torch.testing.assert_close(weights[0], weights[1], atol=0, rtol=0)
-    assert curves[0] == curves[1] and len(curves[0]) > 20
-
-
 def test_intelligible_voices_rank_above_close_ones() -> None:
     hums = {"mcd_db": 5.5, "alignment": 0.1, "stop_failures": 1.0, "loss": 0.5}
     babbles = {"mcd_db": 5.0, "alignment": 0.7, "stop_failures": 0.9, "loss": 0.5}
@@ -325,13 +304,16 @@ def test_intelligible_voices_rank_above_close_ones() -> None:
 
 
 def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
-    settings.train.max_steps, seen = 1, list[str]()
+    settings.train.max_steps, settings.train.sentences, seen = 1, [], list[str]()
     train(settings)
     settings.train.max_steps, settings.train.learning_rate = 2, 5e-4
     train(settings, lambda p: seen.append(p.message))
     (line,) = [message for message in seen if message.startswith("changed settings")]
     assert line == "changed settings: train.max_steps: 1 -> 2, train.learning_rate: 0.001 -> 0.0005"
     assert from_dict(read_yaml(Path(settings.run) / "config.yaml")) == settings
+    settings.cbhg.channels = 10
+    with pytest.raises(RunError, match="made with another network"):
+        train(settings)
 
 
 def test_environment_names_the_commit_without_git(
@@ -349,21 +331,3 @@ def test_environment_names_the_commit_without_git(
     assert model_card.commit() == "abc123"
     shutil.rmtree(tmp_path / ".git")
     assert model_card.commit() is None
-
-
-def test_model_card_names_settings_figures_and_use(settings: Config) -> None:
-    settings.train.max_steps, settings.block = 1, "residual"
-    summary = tacoskip.train(settings)
-    card = (Path(settings.run) / "README.md").read_text(encoding="utf-8")
-    for part in ("| block | residual |", "1 steps", f"tacoskip synthesize {settings.run}"):
-        assert part in card
-    assert f"| mcd_db | {summary['best']['mcd_db']:.3f} |" in card
-
-
-def test_progress_tells_elapsed_and_remaining_time(settings: Config) -> None:
-    settings.train.max_steps, settings.train.log_every, seen = 4, 1, list[Progress]()
-    settings.train.evaluate_every = 100
-    train(settings, seen.append)
-    second = next(p for p in seen if p.step == 2 and p.scalars)
-    assert second.elapsed_seconds > 0
-    assert second.remaining_seconds == pytest.approx(second.elapsed_seconds, rel=1e-6)

@@ -43,7 +43,7 @@ def test_every_family_gets_the_parameters_of_highway(name: str) -> None:
     assert found.match == "none"
 
 
-@pytest.mark.parametrize("name", ["plain", "shuffle", "nonlocal", "reversible", "wide", "unet"])
+@pytest.mark.parametrize("name", ["nonlocal", "unet"])
 def test_families_get_the_macs_of_highway(name: str) -> None:
     found, match = match_parameters(settings(f"block={name}", "match=macs"), build)
     network, highway = build(found), build(settings())
@@ -68,7 +68,7 @@ def test_dense_stack_in_a_narrow_network_gets_smaller_growth() -> None:
 
 
 def test_match_that_misses_the_tolerance_reports_percent() -> None:
-    config = settings("block=resnext", "cbhg.depth=80", "postnet.depth=80", "match=params")
+    config = settings("block=resnext", "cbhg.depth=12", "postnet.depth=12", "match=params")
     _, match = match_parameters(config, build, settings("cbhg.depth=0", "postnet.depth=0"))
     assert not match.within
     assert match.percent > 2
