@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+CONSTRAINTS := constraints.txt
+TESTS :=
 BIN := $(VENV)/bin
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 EXTRAS := demo,espeak,export,dev
@@ -29,20 +31,20 @@ INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 setup: $(INSTALLED)
 
 # Done again only when what to install has changed.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
 	"tacoskip needs Python 3.11 to 3.13, got %d.%d: make setup PYTHON=python3.12" % v)'
 ifeq ($(UV),)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 else
 	uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-	uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]'
+	uv pip install --compile-bytecode --python $(BIN)/python -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 endif
 	@touch $@
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray and not faults and not load"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not ray and not faults and not load" $(TESTS)
 
 # Ray, for the cluster that loses a node; where it cannot be installed the rest is run without.
 test-faults: setup

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,12 +37,10 @@ class BeamDecoder:
     """Posteriors to tokens.
 
     Raises ValueError for a language model that does not exist, is not an ARPA file, or is one of
-    characters where tokens are subwords.
+    characters where tokens are subwords, and where flashlight-text is not installed.
     """
 
     def __init__(self, vocabulary: Vocabulary, settings: BeamSettings, nbest: int = 1) -> None:
-        from torchaudio.models.decoder import ctc_decoder
-
         tokens = [symbol.replace(" ", SPACE) for symbol in vocabulary.symbols]
         self.space = tokens.index(SPACE)
         words = arpa_words(settings.lm) if settings.lm else []
@@ -50,6 +49,13 @@ class BeamDecoder:
             raise ValueError(f"{settings.lm}: expected a model of words with asr.tokens=bpe")
         # Where the spelling of a word ends in a space, that of the last word must too.
         self.needs_last_space = is_word_model and not vocabulary.model
+        if find_spec("flashlight") is None:
+            raise ValueError(
+                "a beam search needs flashlight-text, which has no wheel for Python 3.13: "
+                "use Python 3.11 or 3.12, or --beam 0"
+            )
+        from torchaudio.models.decoder import ctc_decoder
+
         options: dict[str, Any] = {"lexicon": None}
         with TemporaryDirectory() as folder:
             path = Path(folder) / "tokens.txt"

@@ -107,6 +107,7 @@ def test_folder_output_has_one_file_a_recording(folder: Path, tmp_path: Path) ->
         assert all(path.read_text().startswith(begins) for path in out.iterdir())
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_beam_search_with_an_ngram_model(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("one two\nthree four five\n" * 3)
     lm = tmp_path / "lm.arpa"

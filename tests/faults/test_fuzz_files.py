@@ -373,6 +373,7 @@ def test_manifests(fuzz: Fuzz, prepared: Path) -> None:
     report.write_bytes(told)
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_language_models(fuzz: Fuzz, tmp_path: Path) -> None:
     """KenLM itself crashes on some of these: what it is given has been read before."""
     path = tmp_path / "lm.arpa"

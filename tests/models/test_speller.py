@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from tacoskip.masks import lengths_to_mask
@@ -78,6 +79,7 @@ def test_every_parameter_of_the_hybrid_learns() -> None:
     assert model(mel, torch.tensor([18, 10, 6])).spelled is None
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_a_speller_can_overrule_ctc_and_its_weight_says_how_easily() -> None:
     letters = Characters(("_", " ", "a", "b"))
     row = torch.tensor([0.05, 0.01, 0.5, 0.44])

@@ -20,6 +20,7 @@ def model(tmp_path: Path) -> Path:
     return tmp_path / "lm.arpa"
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_a_sound_model_is_read_whole(model: Path) -> None:
     words = sorted({word for sentence in TEXT for word in sentence})
     assert sorted(arpa_words(model)) == words
@@ -58,8 +59,15 @@ def test_invalid_arpa_file_is_refused(
     assert str(model) in str(refused.value) and len(str(refused.value)) < 300
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_errors_only_kenlm_finds_are_one_line(model: Path) -> None:
     model.write_text(model.read_text().replace("\tcat", "\tdog"))
     with pytest.raises(ValueError, match="not readable as ARPA") as refused:
         BeamDecoder(Characters(), BeamSettings(3, str(model)))
     assert "\n" not in str(refused.value) and ".hh" not in str(refused.value)
+
+
+def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tacoskip.recognition.beam.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs flashlight-text.* or --beam 0"):
+        BeamDecoder(Characters(), BeamSettings(3))

@@ -11,6 +11,8 @@ from tacoskip.recognition.decode import greedy
 from tacoskip.recognition.ngram import NGram
 from tacoskip.text.subwords import Characters, Subwords
 
+pytestmark = pytest.mark.usefixtures("flashlight")
+
 NAMES = ("_", " ", "a", "b")
 
 

@@ -56,6 +56,7 @@ def test_seen_beats_unseen_and_more_context_helps() -> None:
     assert prob(model, "sat", ("the", "cat")) > 10 * prob(model, "ran", ("the", "cat"))
 
 
+@pytest.mark.usefixtures("flashlight")
 @pytest.mark.parametrize("order", [2, 3])
 def test_kenlm_reads_the_file_and_finds_the_same_probabilities(tmp_path: Path, order: int) -> None:
     from flashlight.lib.text.decoder import KenLM

@@ -161,6 +161,7 @@ def test_impossible_alignment_is_refused(recognizer: SpeechRecognizer, tmp_path:
         recognizer.align(tmp_path / "a.wav", "...")
 
 
+@pytest.mark.usefixtures("flashlight")
 def test_attention_decoder_matches_alone_and_batched(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = load_config("smoke_asr", ["asr.decoder=attention", "asr.decoder_channels=8"])
