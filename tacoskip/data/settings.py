@@ -1,11 +1,18 @@
 """Settings of corpora and batches."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Protocol
 
 from tacoskip.audio.settings import AudioSettings
 from tacoskip.settings import setting
 from tacoskip.text.settings import TextSettings
+
+
+def _corpora() -> tuple[str, ...]:
+    """Return the names of the files of `tacoskip.data.corpora`."""
+    return tuple(sorted(file.name for file in iter_modules([f"{Path(__file__).parent}/corpora"])))
 
 
 @dataclass
@@ -14,8 +21,9 @@ class DataSettings:
 
     corpus: str = setting(
         "ljspeech",
-        "A corpus' name (arctic, demo, folder, fsdd, librispeech, ljspeech, vctk), or "
-        "my_package.my_module:MyCorpus.",
+        "A corpus' name, or my_package.my_module:MyCorpus.",
+        choices=_corpora,
+        others=lambda _: True,  # `find_corpus` checks it
     )
     root: str = setting(
         "",
