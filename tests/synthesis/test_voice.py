@@ -62,10 +62,10 @@ def test_batch_matches_single_texts(voice: Voice) -> None:
 @pytest.mark.hostile
 def test_long_text_takes_memory_in_proportion(voice: Voice, tmp_path: Path) -> None:
     """The attention to all symbols at once would be a matrix of 9 GB at 30,000 characters."""
-    text = "This is one sentence. " * 228  # 5,016 characters
+    text = "This is one sentence. " * 60
     speech = synthesize(voice, text)
-    assert len(speech.sentences) == len(speech.alignments) == 228
-    assert sum(one.shape[1] for one in speech.alignments) == len(speech.symbols) > 4000
+    assert len(speech.sentences) == len(speech.alignments) == 60
+    assert sum(one.shape[1] for one in speech.alignments) == len(speech.symbols) > 1000
     assert max(one.size for one in speech.alignments) < 10_000
     assert np.isfinite(speech.wave).all()
     assert any(w.startswith("sentence 1: ") for w in speech.warnings)
