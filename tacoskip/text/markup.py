@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tacoskip.files import decode_text, read_regular
 from tacoskip.text.symbols import PHONEME_MARK
 
 LONGEST_PAUSE = 60.0  # seconds
@@ -67,17 +68,13 @@ def respell(text: str, lexicon: Mapping[str, str]) -> str:
 def read_lexicon(path: str | Path) -> dict[str, str]:
     """Read a UTF-8 file of lines `word respelling` or `word [[phonemes]]`; # begins a comment.
 
-    Raises ValueError, which names the line, for a file that is not so or above LARGEST_LEXICON.
+    Raises ValueError, which names the line, for a file that is not so or above LARGEST_LEXICON,
+    OSError for one that cannot be read.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"{path}: no such lexicon file")
-    if file.stat().st_size > LARGEST_LEXICON:
-        raise ValueError(f"{path}: expected a lexicon of at most {LARGEST_LEXICON:,} bytes")
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as UTF-8 text ({error})") from None
+        lines = decode_text(read_regular(path, LARGEST_LEXICON), path).splitlines()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such lexicon file") from None
     lexicon: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         word, *spoken = line.split(maxsplit=1) or ["#"]

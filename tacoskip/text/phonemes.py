@@ -44,18 +44,15 @@ def phonemize(texts: list[str], voice: str) -> tuple[list[str], Counter[str]]:
     split = [_MARKS.split(text.translate(table).strip()) for text in texts]
     # Every second part is punctuation.
     chunks = [chunk for parts in split for chunk in parts[::2]]
-    spoken = iter(espeak.phonemize([_one_initialism(chunk) for chunk in chunks], strip=True))
+    # espeak reads the first letter of "A M" as the article, but spells A.M.
+    chunks = [_LETTERS.sub(lambda m: m[0].replace(" ", "."), chunk) for chunk in chunks]
+    spoken = iter(espeak.phonemize(chunks, strip=True))
     lines = []
     for parts in split:
         parts[::2] = [next(spoken) for _ in parts[::2]]
         line = PHONEME_MARK.sub(lambda m: m[0][2:-2], "".join(parts))
         lines.append(unicodedata.normalize("NFD", line))
     return lines, lost
-
-
-def _one_initialism(chunk: str) -> str:
-    # espeak reads the first letter of "A M" as the article, but spells A.M.
-    return _LETTERS.sub(lambda m: m[0].replace(" ", "."), chunk)
 
 
 def available() -> bool:

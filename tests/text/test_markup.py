@@ -65,7 +65,7 @@ def test_lexicon_respells_words_outside_marks(tmp_path: Path) -> None:
         ("a b\nlonely\n", "line 2: expected a word and its respelling"),
         ("a b\n\na c\n", "line 3: a second entry for 'a'"),
         ("a [[x\n", r"line 1: expected phonemes as \[\[...\]\]"),
-        ("a\udcff", "not readable as UTF-8"),
+        ("a\udcff", "expected UTF-8 text, got byte 0xff at 1"),
         ("#" * (LARGEST_LEXICON + 1), "at most 1,000,000 bytes"),
         (None, "no such lexicon file"),
     ],
