@@ -21,17 +21,13 @@ def arpa_words(path: str | Path) -> list[str]:
     Raises ValueError, in one line, unless the whole file follows the format: sections in order, as
     many n-grams in each as its header says, n words in each, logarithms up to 0.
     """
-    try:
-        with TextIOWrapper(open_regular(path, ARPA_BYTES), "utf-8", newline="\n") as file:
+    with TextIOWrapper(open_regular(path, ARPA_BYTES), "utf-8", newline="\n") as file:
+        try:
             return _read(file)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected an ARPA language model of text") from None
-    except _NotArpaError as error:
-        raise ValueError(f"{path}: expected an ARPA language model, {error}") from None
-
-
-class _NotArpaError(Exception):
-    """What is wrong, and in which line."""
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: expected an ARPA language model of text") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: expected an ARPA language model, {error}") from None
 
 
 def _read(lines: Iterable[str]) -> list[str]:
@@ -55,8 +51,8 @@ def _read(lines: Iterable[str]) -> list[str]:
             valid = text == (f"\\{order}-grams:" if order else "\\data\\") and order <= len(counts)
             missing = counts[order - 1] if valid and order else 0
         if not valid:
-            raise _NotArpaError(f"got {line.rstrip()[:60]!r} in line {number}")
-    raise _NotArpaError("got one that ends too soon")
+            raise ValueError(f"got {line.rstrip()[:60]!r} in line {number}")
+    raise ValueError("got one that ends too soon")
 
 
 def _gram(line: str, order: int) -> list[str]:

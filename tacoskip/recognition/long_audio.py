@@ -65,25 +65,23 @@ class Segmenter:
         self.longest = round(LONGEST_SECONDS / frame_seconds)
         self.silent = torch.tensor(sorted(silent))
         self.first = 0  # frame at which the gathered rows begin
-        self.rows: list[Tensor] = []
+        self.rows = torch.zeros(0)
 
     def push(self, rows: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Take the next rows; yield (first frame, rows) of each complete segment."""
-        self.rows.append(rows)
-        while sum(map(len, self.rows)) > self.longest:
-            whole = torch.cat(self.rows)
-            cut = self._cut(whole)
-            yield self.first, whole[:cut]
-            self.first += cut
-            self.rows = [whole[cut:]]
+        self.rows = torch.cat([self.rows, rows]) if len(self.rows) else rows
+        while len(self.rows) > self.longest:
+            yield self._take(self._cut(self.rows))
 
     def flush(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the rest."""
-        whole = torch.cat(self.rows) if self.rows else torch.zeros(0, 1)
-        if len(whole):
-            yield self.first, whole
-        self.first += len(whole)
-        self.rows = []
+        if len(self.rows):
+            yield self._take(len(self.rows))
+
+    def _take(self, count: int) -> tuple[int, Tensor]:
+        segment = self.first, self.rows[:count]
+        self.first, self.rows = self.first + count, self.rows[count:]
+        return segment
 
     def _cut(self, rows: Tensor) -> int:
         """Return the middle of the longest run without a letter where a segment may end."""

@@ -31,7 +31,7 @@ RESCORED_TEXTS = 8  # that the attention decoder chooses from
 class SpeechRecognizer:
     """A network with its settings and vocabulary.
 
-    Until `search` is called it takes the likeliest token of each frame or, with an attention
+    Until `search` is called it decodes the likeliest token of each frame or, with an attention
     decoder (asr.decoder=attention), the best of RESCORED_TEXTS texts.
     """
 
