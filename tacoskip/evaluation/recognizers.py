@@ -9,13 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tacoskip.evaluation.error_rates import NONE, character_errors, interval, word_errors
+from tacoskip.evaluation.error_rates import (
+    NONE,
+    Errors,
+    character_errors,
+    interval,
+    word_errors,
+)
 from tacoskip.evaluation.results import (
     Progress,
     Table,
     choose_clips,
     open_corpus,
-    shown,
+    table_row,
     write_metrics,
 )
 from tacoskip.recognition.recognizer import SpeechRecognizer
@@ -78,9 +84,7 @@ def evaluate(
     }
     name = split if join == (1, 1) else f"{split}, strings of {join[0]}-{join[1]}"
     name += "" if recognizer.decoding == "greedy" else f", {recognizer.decoding}"
-    path = write_metrics(checkpoint, name, figures)
-    if progress:
-        progress(1.0, f"wrote {path}")
+    write_metrics(checkpoint, name, figures, progress)
     return figures
 
 
@@ -91,7 +95,7 @@ def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         speakers[row["speaker"]].append(row)
     groups = list(speakers.values()) if len(speakers) > 1 else [[row] for row in rows]
     worst = sorted(rows, key=lambda row: (-row["characters"].rate, -row["characters"].total))
-    words = sum((row["words"] for row in rows), NONE)
+    words = _sum(rows, "words")
     return {
         "cer": interval([[row["characters"] for row in group] for group in groups], seed),
         "wer": interval([[row["words"] for row in group] for group in groups], seed),
@@ -99,7 +103,15 @@ def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
         "substitutions": words.substitutions,
         "deletions": words.deletions,
         "insertions": words.insertions,
-        "speakers": {name: _rates(of_speaker) for name, of_speaker in speakers.items()},
+        "speakers": {
+            name: {
+                "n": len(some),
+                "cer": _sum(some, "characters").rate,
+                "wer": _sum(some, "words").rate,
+                "words": _sum(some, "words").length,
+            }
+            for name, some in speakers.items()
+        },
         "worst": [
             {name: row[name] for name in ("id", "reference", "hypothesis")}
             for row in worst[:WORST]
@@ -108,15 +120,13 @@ def scores(rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _rates(rows: Sequence[Row]) -> dict[str, float | int]:
-    words = sum((row["words"] for row in rows), NONE)
-    characters = sum((row["characters"] for row in rows), NONE)
-    return {"n": len(rows), "cer": characters.rate, "wer": words.rate, "words": words.length}
+def _sum(rows: Sequence[Row], kind: str) -> Errors:
+    return sum((row[kind] for row in rows), NONE)
 
 
 def tables(figures: dict[str, Any]) -> list[Table]:
     """Return what `evaluate` measured as tables: figures, speakers, utterances with most errors."""
-    rows = [shown(name, figures[name], ".2%") for name in ("cer", "wer")]
+    rows = [table_row(name, figures[name], ".2%") for name in ("cer", "wer")]
     for name in ("substitutions", "deletions", "insertions"):
         rows.append([name, str(figures[name]), f"of {figures['words']} words", ""])
     rows.append(["rtf", f"{figures['rtf']:.4f}", "", ""])

@@ -41,21 +41,15 @@ def open_corpus(config: Config, checkpoint: Path) -> PreparedCorpus:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a run of an earlier version, or a checkpoint outside of its run
     for base in bases:
-        based = _from_folder(config, base)
-        if is_prepared(based.data.root) or is_prepared(based.data.dir):
-            return PreparedCorpus.of(based)
+        root, dir = config.data.root, config.data.dir
+        if root and not is_remote(root):
+            root = str((base / root).absolute())
+        if not is_remote(dir):
+            data = replace(config.data, root=root)
+            dir = str((base / prepared_dir(replace(config, data=data))).absolute())
+        if is_prepared(root) or is_prepared(dir):
+            return PreparedCorpus.of(replace(config, data=replace(config.data, root=root, dir=dir)))
     return PreparedCorpus.of(config)
-
-
-def _from_folder(config: Config, base: Path) -> Config:
-    """Return a config whose data.root and data.dir are absolute, counted from a folder."""
-    root, dir = config.data.root, config.data.dir
-    if root and not is_remote(root):
-        root = str((base / root).absolute())
-    if not is_remote(dir):
-        data = replace(config.data, root=root)
-        dir = str((base / prepared_dir(replace(config, data=data))).absolute())
-    return replace(config, data=replace(config.data, root=root, dir=dir))
 
 
 def choose_clips(
@@ -101,8 +95,8 @@ def summarize(values: Sequence[float], seed: int = 0) -> Figure:
     return bootstrap(finite, [1.0] * len(finite), seed)
 
 
-def shown(name: str, figure: Figure, style: str) -> list[str]:
-    """Return a figure as a row of text: name, mean, 95 % interval, items."""
+def table_row(name: str, figure: Figure, style: str) -> list[str]:
+    """Return a figure as text: name, mean, 95 % interval, items."""
     mean, low, high = (format(figure[key], style) for key in ("mean", "low", "high"))
     return [name, mean, f"{low} to {high}", str(figure["n"])]
 
@@ -114,8 +108,10 @@ def metrics_path(checkpoint: Path) -> Path:
     return checkpoint.with_name(f"{checkpoint.stem}.{METRICS}")
 
 
-def write_metrics(checkpoint: Path, name: str, figures: dict[str, Any]) -> Path:
-    """Add `{name: figures}` to the metrics file, whole or not at all, and return its path."""
+def write_metrics(
+    checkpoint: Path, name: str, figures: dict[str, Any], progress: Progress | None = None
+) -> None:
+    """Add `{name: figures}` to the metrics file, whole or not at all."""
     path = metrics_path(checkpoint)
     try:
         known = json.loads(read_regular(path, JSON_BYTES))
@@ -123,4 +119,5 @@ def write_metrics(checkpoint: Path, name: str, figures: dict[str, Any]) -> Path:
         known = {}
     known = (known if isinstance(known, dict) else {}) | {name: plain_values(figures)}
     write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
-    return path
+    if progress:
+        progress(1.0, f"wrote {path}")

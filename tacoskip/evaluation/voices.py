@@ -3,7 +3,6 @@
 N samples, T mel frames, M mels. docs/reference/figures.md defines the figures.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +18,13 @@ from tacoskip.evaluation.error_rates import character_errors, interval, word_err
 from tacoskip.evaluation.judges import Judge, Naturalness, load_judge, load_mos
 from tacoskip.evaluation.metrics import compare_speech
 from tacoskip.evaluation.results import (
+    Figure,
     Progress,
     Table,
     choose_clips,
     open_corpus,
-    shown,
     summarize,
+    table_row,
     write_metrics,
 )
 from tacoskip.loading import load_voice
@@ -59,11 +59,10 @@ def evaluate(
     limit: see `choose_clips`. judge: see `load_judge`; it transcribes each of RUNGS, and `ladder`
     has the `wer` and `cer` of each, `transcripts` the texts. mos: predict the naturalness of speech
     and recordings (`load_mos`). device: of voice and judge. Each figure is a dict of mean, low and
-    high (a 95 % bootstrap interval over clips) and n, the clips
-    it could be measured on; `speakers` has the means of each speaker when there are several,
-    `warnings` the clips whose synthesis had warnings. Raises RunError for a run that cannot be
-    used, CorpusError when its corpus is not prepared, ValueError for an unknown split, one without
-    clips or a judge that cannot be loaded.
+    high (a 95 % bootstrap interval over clips) and n, the clips it could be measured on; `speakers`
+    has the means of each speaker when there are several, `warnings` the clips whose synthesis had
+    warnings. Raises RunError for a run that cannot be used, CorpusError when its corpus is not
+    prepared, ValueError for an unknown split, one without clips or a judge that cannot be loaded.
     """
     checkpoint = find_checkpoint(run)
     voice = load_voice(checkpoint, device)
@@ -71,7 +70,10 @@ def evaluate(
     predict = load_mos(device) if mos else None
     corpus = open_corpus(voice.config, checkpoint)
     clips = choose_clips(corpus, split, limit)
-    durations = _durations(voice, [*corpus.train, *clips]) if judge else {}
+    durations: Mapping[str, torch.Tensor] = {}
+    if judge and voice.config.tts.attention == DURATIONS:
+        spoken = [*corpus.train, *(clip for clip in clips if isinstance(clip, Clip))]
+        durations = symbol_durations(spoken, Loader(voice.front_end), voice.tokenizer)
     _synthesize(voice, clips[0], seed)  # the first call allocates threads and buffers: not timed
     rows: list[Row] = []
     for number, clip in enumerate(clips):
@@ -83,34 +85,26 @@ def evaluate(
         "checkpoint": checkpoint.name,
         "split": split,
         "seed": seed,
-        **{
-            name: summarize([row[name] for row in rows], seed)
-            for name in (*FIGURES, *(MOS if mos else ()))
-        },
+        **_summary(rows, seed, (*FIGURES, *(MOS if mos else ()))),
     }
     names = sorted({clip.speaker for clip in clips})
     if len(names) > 1:
+        groups = {name: [row for row in rows if row["speaker"] == name] for name in names}
         figures["speakers"] = {
-            name: _means([row for row in rows if row["speaker"] == name]) for name in names
+            name: {"n": len(some)} | {k: v["mean"] for k, v in _summary(some, seed).items()}
+            for name, some in groups.items()
         }
     figures["warnings"] = [
         {name: row[name] for name in ("id", "text", "warnings")} for row in rows if row["warnings"]
     ]
     if judge:
         figures |= {"judge": str(judge), **_judged(rows, seed)}
-    path = write_metrics(checkpoint, split, figures)
-    if progress:
-        progress(1.0, f"wrote {path}")
+    write_metrics(checkpoint, split, figures, progress)
     return figures
 
 
-def _durations(voice: Voice, clips: Sequence[Clip | JoinedClips]) -> Mapping[str, torch.Tensor]:
-    """Return the durations of the clips' symbols by id, where they drive the voice's decoder."""
-    if voice.config.tts.attention != DURATIONS:
-        return {}
-    return symbol_durations(
-        [clip for clip in clips if isinstance(clip, Clip)], Loader(voice.front_end), voice.tokenizer
-    )
+def _summary(rows: Sequence[Row], seed: int, names: Sequence[str] = FIGURES) -> dict[str, Figure]:
+    return {name: summarize([row[name] for row in rows], seed) for name in names}
 
 
 def score(
@@ -185,8 +179,8 @@ def _teacher_forced(
     symbols = torch.tensor([voice.tokenizer.encode(clip.normalized, normalized=True)])
     lengths, frames = torch.tensor([symbols.shape[1]]), torch.tensor([len(mel)])
     speaker = voice.speakers.index(clip.speaker) if clip.speaker in voice.speakers else 0
-    shown, _ = model.standardize(mel[None].to(device), linear[None].to(device))
-    inputs = [symbols, lengths, shown, frames, torch.tensor([speaker])]
+    target, _ = model.standardize(mel[None].to(device), linear[None].to(device))
+    inputs = [symbols, lengths, target, frames, torch.tensor([speaker])]
     if durations is not None:
         inputs.append(durations[None])
     output = model.eval()(*(x.to(device) for x in inputs))
@@ -211,21 +205,12 @@ def _judged(rows: Sequence[Row], seed: int) -> dict[str, Any]:
     }
 
 
-def _means(rows: Sequence[Row]) -> dict[str, float | int]:
-    """Return the number of rows and the mean of each figure over them."""
-    means: dict[str, float | int] = {"n": len(rows)}
-    for name in FIGURES:
-        values = [row[name] for row in rows if math.isfinite(row[name])]
-        means[name] = float(np.mean(values)) if values else math.nan
-    return means
-
-
 def tables(figures: dict[str, Any]) -> list[Table]:
     """Return what `evaluate` measured as tables: figures and, with a judge, the ladder."""
     columns = ["figure", "mean", "95 % interval", "clips"]
-    rows = [shown(name, figures[name], ".4g") for name in (*FIGURES, *MOS) if name in figures]
+    rows = [table_row(name, figures[name], ".4g") for name in (*FIGURES, *MOS) if name in figures]
     ladder = [
-        [*shown(rung, rates["wer"], ".1%")[:3], f"{rates['cer']['mean']:.1%}"]
+        [*table_row(rung, rates["wer"], ".1%")[:3], f"{rates['cer']['mean']:.1%}"]
         for rung, rates in figures.get("ladder", {}).items()
     ]
     rungs = [(["speech", "wer_by_asr", "95 % interval", "cer_by_asr"], ladder)]
