@@ -16,7 +16,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,12 +33,10 @@ from tacoskip.audio import (
     AudioSettings,
     FrontEnd,
     GriffinLimSettings,
-    GriffinLimStream,
     griffin_lim,
     read_audio,
 )
-from tacoskip.audio.emphasis import deemphasis
-from tacoskip.audio.frames import Frames
+from tacoskip.audio.frames import Frames, deemphasis
 from tacoskip.audio.inversion import invert, sharpen
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import cer
@@ -54,7 +51,6 @@ Row = dict[str, float | str]
 def methods(audio: AudioSettings) -> dict[str, Method]:
     """Name to a function of magnitudes (T, F) that returns a wave (N,)."""
     shape = audio.fft_length, audio.hop_length, audio.window_length
-    flat = replace(audio, preemphasis=0.0)
 
     def ours(magnitude: Tensor, iterations: int, momentum: float = 0.95) -> Wave:
         return griffin_lim(magnitude[None], *shape, iterations, momentum)[0].numpy()
@@ -62,11 +58,6 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
     def from_noise(magnitude: Tensor) -> Wave:
         settings = GriffinLimSettings(30, phase="random")
         return invert(magnitude[None], None, Frames(*shape), settings, 0)[0].numpy()
-
-    def streamed(magnitude: Tensor) -> Wave:
-        stream = GriffinLimStream(flat, GriffinLimSettings(30, sharpening=1.0))
-        chunks = magnitude.clamp_min(1e-9).log10().split(round(0.5 * audio.frames_per_second))
-        return np.concatenate([*(stream.push(chunk) for chunk in chunks), stream.flush()])
 
     def with_librosa(magnitude: Tensor, iterations: int) -> Wave:
         sizes = dict(zip(("n_fft", "hop_length", "win_length"), shape, strict=True))
@@ -82,7 +73,6 @@ def methods(audio: AudioSettings) -> dict[str, Method]:
         f"tacoskip {n}": partial(ours, iterations=n) for n in (0, 5, 10, 15, 20, 30, 60)
     }
     table["tacoskip 30, momentum 0.99"] = partial(ours, iterations=30, momentum=0.99)
-    table["tacoskip 30, in a stream of 0.5 s"] = streamed
     table["tacoskip 30, from random phase"] = from_noise
     table |= {f"librosa {n}": partial(with_librosa, iterations=n) for n in (30, 60, 100)}
     table |= {f"torchaudio {n}": partial(with_torchaudio, iterations=n) for n in (30, 60, 100)}
@@ -157,8 +147,9 @@ def measure_voice(run: str, recognizer: str | None, clips: int) -> list[Row]:
     magnitudes = []
     for clip in chosen:
         speaker = clip.speaker if clip.speaker in voice.speakers else None
-        (sentence,) = voice._run(voice.tokenizer.encode_many([clip.normalized], True), speaker)
-        magnitudes.append(sharpen(sentence.linear, config.audio, config.griffin_lim.sharpening))
+        texts = [clip.normalized]
+        _, (linear,) = voice._run(texts, voice.tokenizer.encode_many(texts, True), speaker, 1.0)
+        magnitudes.append(sharpen(linear, config.audio, config.griffin_lim.sharpening))
     judge = load_recognizer(recognizer) if recognizer else None
     references = [clip.normalized.lower() for clip in chosen]
 

@@ -12,14 +12,12 @@ if TYPE_CHECKING:
     from tacoskip.audio.features import FrontEnd
     from tacoskip.audio.inversion import griffin_lim
     from tacoskip.audio.io import decode_audio, read_audio, stream_audio, write_audio
-    from tacoskip.audio.stream import GriffinLimStream
     from tacoskip.audio.trim import trim_silence
 
 __all__ = [
     "AudioSettings",
     "FrontEnd",
     "GriffinLimSettings",
-    "GriffinLimStream",
     "decode_audio",
     "griffin_lim",
     "read_audio",
@@ -30,7 +28,6 @@ __all__ = [
 
 _MODULES = {
     "FrontEnd": "features",
-    "GriffinLimStream": "stream",
     "griffin_lim": "inversion",
     "trim_silence": "trim",
 }

@@ -15,8 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.audio.emphasis import deemphasis, preemphasis
-from tacoskip.audio.frames import Frames
+from tacoskip.audio.frames import Frames, deemphasis, preemphasis
 from tacoskip.audio.inversion import invert, sharpen
 from tacoskip.audio.settings import FLOOR_DB, AudioSettings, GriffinLimSettings
 from tacoskip.kernels.cpu import spectra
@@ -93,12 +92,9 @@ class FrontEnd:
         out = torch.float64 if waves.dtype == torch.float64 else torch.float32
         frames = Frames(s.fft_length, s.hop_length, s.window_length, torch.float64)
         x = preemphasis(waves.double(), s.preemphasis)
-        shape = len(x), 1 + x.shape[-1] // s.hop_length, s.n_bins
+        n_frames = 1 + x.shape[-1] // s.hop_length
         x = functional.pad(x, (frames.lead, s.window_length))
-        magnitude = torch.empty(shape, dtype=out)
-        for block in frames.blocks(*shape[:2]):
-            magnitude[:, block] = frames.transform(x, block).abs()
-        return magnitude
+        return frames.transform(x, slice(0, n_frames)).abs().to(out)
 
     @cached_property
     def _bands(self) -> spectra.Bands:

@@ -1,8 +1,6 @@
 """Overlapping frames of a wave, and back: the front end's transform, and Griffin-Lim's two steps.
 
-Work goes through blocks of a few dozen frames, which stay in the processor's cache: on long clips
-that is several times as fast as one transform of all frames. On a CPU with a C compiler most of it
-is not done here, but by `kernels/cpu/spectra.c`.
+On a CPU with a C compiler most of it is not done here, but by `kernels/cpu/spectra.c`.
 
 T frames, F bins, W window_length. A buffer (..., L), L = `buffer_length(T)`, holds what the
 windows reach: frame t's covers the buffer's samples [t * hop_length, t * hop_length + W). Sample 0
@@ -11,6 +9,7 @@ of the wave, librosa's centre of frame 0, is the buffer's sample `lead`.
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class Frames:
@@ -38,18 +37,8 @@ class Frames:
         self.overlap = -(-window_length // hop_length)
         self.window = torch.hann_window(window_length, dtype=dtype)
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """n_fft, hop_length and window_length."""
-        return self.n_fft, self.hop_length, self.window_length
-
     def buffer_length(self, n_frames: int) -> int:
         return (n_frames - 1 + self.overlap) * self.hop_length
-
-    def blocks(self, n_items: int, n_frames: int, at_once: int = 64) -> list[slice]:
-        """Cut T frames into blocks: `at_once` frames of all items together."""
-        size = max(1, at_once // max(1, n_items))
-        return [slice(i, min(i + size, n_frames)) for i in range(0, n_frames, size)]
 
     def transform(self, buffer: Tensor, block: slice) -> Tensor:
         """Spectrum complex (..., block, F) of a buffer (..., L)."""
@@ -57,20 +46,37 @@ class Frames:
         spectrum: Tensor = torch.fft.rfft(frames * self.window, n=self.n_fft)
         return spectrum
 
-    def overlap_add(self, buffer: Tensor, spectrum: Tensor, block: slice) -> None:
-        """Add the windowed frames of a spectrum (block, F) to a buffer (L,), in place."""
+    def overlap_add(self, spectrum: Tensor) -> Tensor:
+        """The sum (L,) of the windowed frames of a spectrum (T, F)."""
         frames = torch.fft.irfft(spectrum, n=self.n_fft)[..., : self.window_length]
-        self._add(buffer, frames.mul_(self.window), block)
+        return self._sum(frames * self.window)
 
     def envelope(self, n_frames: int) -> Tensor:
         """Sum of squared windows (L,) over `n_frames`."""
-        buffer = self.window.new_zeros(self.buffer_length(n_frames))
-        self._add(buffer, self.window.square().expand(n_frames, -1), slice(0, n_frames))
-        return buffer
+        return self._sum(self.window.square().expand(n_frames, -1))
 
-    def _add(self, buffer: Tensor, frames: Tensor, block: slice) -> None:
-        """Add the first hop of all frames at once, then the second: no two land on one place."""
-        rows = buffer.view(-1, self.hop_length)
-        for i in range(self.overlap):
-            piece = frames[:, i * self.hop_length : (i + 1) * self.hop_length]
-            rows[block.start + i : block.stop + i, : piece.shape[-1]] += piece
+    def _sum(self, frames: Tensor) -> Tensor:
+        reach = self.overlap * self.hop_length
+        columns = functional.pad(frames, (0, reach - self.window_length)).T[None]
+        size = 1, self.buffer_length(len(frames))
+        return functional.fold(columns, size, (1, reach), stride=(1, self.hop_length))[0, 0, 0]
+
+
+def preemphasis(wave: Tensor, coefficient: float) -> Tensor:
+    """Lift what is high and quiet in waves (..., N): wave[n] - coefficient * wave[n - 1]."""
+    if coefficient == 0 or wave.shape[-1] == 0:
+        return wave
+    return wave - coefficient * functional.pad(wave[..., :-1], (1, 0))
+
+
+def deemphasis(wave: Tensor, coefficient: float) -> Tensor:
+    """Undo it for a wave (N,): y[n] = wave[n] + coefficient * y[n - 1].
+
+    The filter 1 / (1 - c z^-1) is the product of all 1 + c^(2^k) z^-(2^k). Nothing is clamped, as
+    torchaudio's `deemphasis` does: a wave that is too loud shows.
+    """
+    y, step, factor = wave.to(torch.float64, copy=True), 1, coefficient
+    while step < len(y) and abs(factor) > 1e-18:
+        y[step:] += factor * y[:-step]
+        step, factor = 2 * step, factor**2
+    return y.to(wave.dtype)

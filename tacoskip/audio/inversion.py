@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tacoskip.audio.frames import Frames
@@ -20,7 +19,7 @@ from tacoskip.kernels.cpu import spectra
 
 MOMENTUM = 0.95  # docs/explanation/audio.md compares it with others
 # Sharpening leaves a sine of this amplitude as loud as it is. Clips of LJSpeech keep their level
-# within 1 dB. A fixed amplitude, and not the clip's own, lets a stream sound as the whole does.
+# within 1 dB.
 SHARPENING_LEVEL = 0.03
 
 
@@ -85,9 +84,12 @@ def invert(
     waves = []
     for padded, count in zip(magnitude, counts, strict=True):
         item = padded[:count]
-        phase = starting_phase(settings, tuple(item.shape), np.random.default_rng(seed))
+        phase = np.zeros(tuple(item.shape), np.float32)
+        if settings.phase != "zero":
+            np.random.default_rng(seed).random(dtype=np.float32, out=phase)
+            phase *= np.float32(2 * np.pi)
         if settings.phase == "pghi":
-            integrate_phase(item.numpy(), phase, *frames.shape)
+            integrate_phase(item.numpy(), phase, frames)
         first = torch.from_numpy(phase)
         waves.append(from_phase(item, first, frames, settings.iterations, momentum))
     return waves
@@ -101,8 +103,7 @@ def from_phase(
     # A wave is silent before its first centre and after its last.
     start, end = frames.lead, frames.lead + (len(magnitude) - 1) * frames.hop_length
     scale[:start] = scale[end:] = 0
-    fixed = torch.zeros_like(scale)
-    return project(magnitude, phase, frames, scale, fixed, iterations, momentum)[start:end]
+    return project(magnitude, phase, frames, scale, iterations, momentum)[start:end]
 
 
 def project(
@@ -110,44 +111,24 @@ def project(
     phase: Tensor,
     frames: Frames,
     scale: Tensor,
-    fixed: Tensor,
     iterations: int,
-    momentum: float = MOMENTUM,
+    momentum: float,
 ) -> Tensor:
     """Run Griffin-Lim on magnitudes (T, F) from a first `phase` (T, F).
 
-    The buffer (L,), which is returned, is the sum of overlapped frames, and of `fixed` (L,) where
-    earlier frames reach in, times `scale` (L,), one over the sum of squared windows; 0 where there
-    must be silence.
+    The buffer (L,), which is returned, is the sum of overlapped frames times `scale` (L,), one over
+    the sum of squared windows; 0 where there must be silence.
     """
     # Only its direction counts, so c + m (c - p) may be written c - m / (1 + m) p.
     pull = momentum / (1 + momentum)
     if spectra.transforms(magnitude, frames.n_fft):
         shape = frames.window, frames.n_fft, frames.hop_length
-        return spectra.project(magnitude, phase, *shape, scale, fixed, iterations, pull)
-    buffer = torch.zeros_like(scale)
-    blocks = frames.blocks(1, len(magnitude))
-    for block in blocks:
-        frames.overlap_add(buffer, torch.polar(magnitude[block], phase[block]), block)
-    buffer.add_(fixed).mul_(scale)
+        return spectra.project(magnitude, phase, *shape, scale, iterations, pull)
+    buffer = frames.overlap_add(torch.polar(magnitude, phase)) * scale
     previous = torch.zeros_like(magnitude, dtype=torch.complex64)
     for _ in range(iterations):
-        following = torch.zeros_like(buffer)
-        for block in blocks:
-            rebuilt = frames.transform(buffer, block)
-            ahead = torch.sub(rebuilt, previous[block], alpha=pull)
-            previous[block] = rebuilt
-            power = ahead.real.square().addcmul_(ahead.imag, ahead.imag)
-            ahead *= power.add_(1e-30).rsqrt_().mul_(magnitude[block])
-            frames.overlap_add(following, ahead, block)
-        buffer = following.add_(fixed).mul_(scale)
+        rebuilt = frames.transform(buffer, slice(0, len(magnitude)))
+        ahead = torch.sub(rebuilt, previous, alpha=pull)
+        previous = rebuilt
+        buffer = frames.overlap_add(ahead.sgn() * magnitude) * scale
     return buffer
-
-
-def starting_phase(
-    settings: GriffinLimSettings, shape: tuple[int, ...], noise: np.random.Generator
-) -> NDArray[np.float32]:
-    """Phases (T, F) to start or integrate from. Noise is drawn frame by frame, whatever T is."""
-    if settings.phase == "zero":
-        return np.zeros(shape, np.float32)
-    return noise.random(shape, np.float32) * np.float32(2 * np.pi)

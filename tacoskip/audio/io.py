@@ -195,17 +195,12 @@ def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) ->
 def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
     """Open a file for reading; whatever libsndfile raises, then or later, becomes a ValueError."""
     file = Path(path)
-    if not file.is_file():
-        if file.is_dir():
-            raise ValueError(f"{path}: expected an audio file, got a folder")
-        if not file.exists():
-            raise ValueError(f"{path}: no such file")
-        # To open a pipe would wait for who may never write.
-        raise ValueError(f"{path}: expected an audio file, got a pipe or device")
     try:
         with open_regular(file, LARGEST_FILE) as stream:  # an OSError says more than libsndfile
             size = file.stat().st_size
             cut = is_cut_short(stream, size)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
     except OSError as error:
         raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
     if size == 0:

@@ -3,7 +3,7 @@
 N samples.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,13 +40,6 @@ def read_script(text: str, lexicon: Mapping[str, str] | None = None) -> Script:
             sentences.append(sentence)
             marked = 0.0
     return Script(sentences, [*pauses, marked])
-
-
-def batches_by_length(sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Yield the positions of sentences of similar length, at most SENTENCE_BATCH together."""
-    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
-    for start in range(0, len(order), SENTENCE_BATCH):
-        yield order[start : start + SENTENCE_BATCH]
 
 
 def silence(seconds: float, sample_rate: int) -> NDArray[np.float32]:

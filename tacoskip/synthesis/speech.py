@@ -1,6 +1,6 @@
 """Synthesized speech: the sentences of a text joined to one wave, with the times of their words.
 
-N samples, T mel frames, L decoder steps, S symbols, M mels, F linear bins.
+N samples, T mel frames, L decoder steps, S symbols, M mels.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tacoskip.audio.loudness import loudness
 from tacoskip.audio.trim import trim_silence
-from tacoskip.synthesis.alignment import alignment_warnings, monotonic_path
+from tacoskip.synthesis.alignment import monotonic_path
 from tacoskip.synthesis.long_text import Script, join_waves
 from tacoskip.timed_words import Word
 
@@ -54,33 +53,6 @@ class Speech:
         return np.asarray(block_diag(*self.alignments))
 
 
-@dataclass
-class Sentence:
-    """A sentence after the network; its wave (N,) follows from linear (T, F) log10 magnitudes.
-
-    words: with their seconds in the wave.
-    """
-
-    text: str
-    symbols: list[str]
-    mel: Array
-    linear: Tensor
-    alignment: Array
-    stopped: bool
-    words: list[Word]
-    wave: Array = field(default_factory=lambda: np.zeros(0, np.float32))
-
-    @property
-    def warnings(self) -> list[str]:
-        return alignment_warnings(self.alignment, self.stopped)
-
-    def trim(self, sample_rate: int) -> None:
-        """Cut the silence at both ends."""
-        start, end = trim_silence(self.wave, sample_rate)
-        self.wave = self.wave[start:end]
-        self.words = shifted(self.words, -start / sample_rate, len(self.wave) / sample_rate)
-
-
 def spoken_words(
     alignment: Array, symbols: Sequence[str], step_seconds: float, words: Sequence[str]
 ) -> list[Word]:
@@ -104,8 +76,9 @@ def spoken_words(
         least, most = cut + 1, len(words) - (len(spans) - number)
         distance = np.abs(letters[least : most + 1] - reached[number - 1] / reached[-1])
         following = most if number == len(spans) else least + int(distance.argmin())
-        places = np.interp(letters[cut : following + 1], letters[[cut, following]], [first, last])
-        times = np.interp(places, edges, starts)
+        ends = letters[[cut, following]]
+        positions = np.interp(letters[cut : following + 1], ends, [first, last])
+        times = np.interp(positions, edges, starts)
         for text, start, end in zip(words[cut:following], times, times[1:], strict=False):
             if any(c.isalnum() for c in text):
                 written = text.replace("[[", "").replace("]]", "")
@@ -123,37 +96,42 @@ def shifted(words: Sequence[Word], seconds: float, length: float = np.inf) -> li
     return [replace(word, start=move(word.start), end=move(word.end)) for word in words]
 
 
-def join_sentences(
-    text: str, script: Script, sentences: list[Sentence], sample_rate: int, lufs: float | None
-) -> Speech:
-    """Return the sentences of one text as one speech, as loud as `lufs` says."""
-    warnings = [
-        f"sentence {number}: {warning}" if len(sentences) > 1 else warning
-        for number, sentence in enumerate(sentences, 1)
-        for warning in sentence.warnings
-    ]
+def join_sentences(text: str, script: Script, sentences: list[Speech]) -> Speech:
+    """Return the sentences of one text as one speech."""
+    several = len(sentences) > 1
+    rate = sentences[0].sample_rate
     speech = Speech(
         text=text,
-        wave=join_waves([s.wave for s in sentences], sample_rate, script.pauses),
-        sample_rate=sample_rate,
+        wave=join_waves([s.wave for s in sentences], rate, script.pauses),
+        sample_rate=rate,
         mel=np.concatenate([s.mel for s in sentences]),
-        alignments=[s.alignment for s in sentences],
+        alignments=[one for s in sentences for one in s.alignments],
         stopped=all(s.stopped for s in sentences),
         symbols=[symbol for s in sentences for symbol in s.symbols],
-        warnings=warnings,
+        warnings=[
+            f"sentence {number}: {warning}" if several else warning
+            for number, s in enumerate(sentences, 1)
+            for warning in s.warnings
+        ],
     )
     at = 0.0
     for pause, sentence in zip(script.pauses, sentences, strict=False):
         start = at + pause
-        at = start + len(sentence.wave) / sample_rate
+        at = start + sentence.seconds
         speech.sentences.append(Word(sentence.text, start, at))
         speech.words += shifted(sentence.words, start, at)
-    if lufs is not None:
-        _set_loudness(speech, lufs)
     return speech
 
 
-def _set_loudness(speech: Speech, lufs: float) -> None:
+def trim_ends(speech: Speech) -> None:
+    """Cut the silence at both ends."""
+    start, end = trim_silence(speech.wave, speech.sample_rate)
+    speech.wave = speech.wave[start:end]
+    speech.words = shifted(speech.words, -start / speech.sample_rate, speech.seconds)
+
+
+def set_loudness(speech: Speech, lufs: float) -> None:
+    """Make a speech as loud as `lufs` says, or as its peaks allow, with a warning."""
     level = loudness(speech.wave, speech.sample_rate)
     if not np.isfinite(level):
         return

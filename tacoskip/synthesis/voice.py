@@ -15,18 +15,20 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from tacoskip.audio import FrontEnd, GriffinLimStream
+from tacoskip.audio import FrontEnd
 from tacoskip.config import Config
 from tacoskip.messages import nearest
-from tacoskip.models.tacotron import Tacotron, TacotronOutput
+from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder.exported import OnnxTacotron
-from tacoskip.synthesis.long_text import Script, batches_by_length, read_script, silence
+from tacoskip.synthesis.alignment import alignment_warnings
+from tacoskip.synthesis.long_text import SENTENCE_BATCH, Script, read_script, silence
 from tacoskip.synthesis.speech import (
     LOWEST_LUFS,
-    Sentence,
     Speech,
     join_sentences,
+    set_loudness,
     spoken_words,
+    trim_ends,
 )
 from tacoskip.text import Tokenizer
 
@@ -94,19 +96,26 @@ class Voice:
         scripts = [read_script(one, lexicon) for one in texts]
         ids = [each for script in scripts for each in self._encode(script)]
         written = [sentence for script in scripts for sentence in script.sentences]
-        done: dict[int, Sentence] = {}
-        for batch in batches_by_length(ids):
-            chosen = [written[i] for i in batch]
-            sentences = self._run(chosen, [ids[i] for i in batch], speaker, speed)
-            self._invert(sentences, seed, trim)
-            done |= zip(batch, sentences, strict=True)
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # sentences of similar length
+        done: dict[int, Speech] = {}
+        for first in range(0, len(order), SENTENCE_BATCH):
+            batch = order[first : first + SENTENCE_BATCH]
+            sentences, linear = self._run(
+                [written[i] for i in batch], [ids[i] for i in batch], speaker, speed
+            )
+            waves = self._invert(linear, seed)
+            for i, sentence, wave in zip(batch, sentences, waves, strict=True):
+                sentence.wave = wave
+                if trim:
+                    trim_ends(sentence)
+                done[i] = sentence
         ready = iter(done[i] for i in range(len(ids)))
         speeches = [
-            join_sentences(
-                one, script, [next(ready) for _ in script.sentences], self.sample_rate, lufs
-            )
+            join_sentences(one, script, [next(ready) for _ in script.sentences])
             for one, script in zip(texts, scripts, strict=True)
         ]
+        for speech in speeches if lufs is not None else ():
+            set_loudness(speech, lufs)
         return speeches[0] if isinstance(text, str) else speeches
 
     def stream(
@@ -114,28 +123,20 @@ class Voice:
         text: str,
         speaker: str | None = None,
         seed: int = 0,
-        chunk_seconds: float = 0.5,
         speed: float = 1.0,
         lexicon: Mapping[str, str] | None = None,
     ) -> Iterator[NDArray[np.float32]]:
-        """Synthesize sentence by sentence: yields waves (N,) as they are ready.
-
-        The phase continues from one wave of a sentence to the next. See `synthesize`.
-        """
-        step = max(1, round(chunk_seconds * self.config.audio.frames_per_second))
+        """Yield waves (N,) of sentences and pauses as they are ready, see `synthesize`."""
         check_controls(speed)
         script = read_script(text, lexicon)
         sentences = zip(script.sentences, self._encode(script), script.pauses, strict=False)
         for number, (one, ids, pause) in enumerate(sentences, 1):
             if pause:
                 yield silence(pause, self.sample_rate)
-            (sentence,) = self._run([one], [ids], speaker, speed)
+            (sentence,), linear = self._run([one], [ids], speaker, speed)
             for warning in sentence.warnings:
                 warnings.warn(f"sentence {number}: {warning}", stacklevel=2)
-            inversion = GriffinLimStream(self.config.audio, self.config.griffin_lim, seed=seed)
-            for start in range(0, len(sentence.linear), step):
-                yield inversion.push(sentence.linear[start : start + step])
-            yield inversion.flush()
+            yield from self._invert(linear, seed)
         if script.pauses[-1]:
             yield silence(script.pauses[-1], self.sample_rate)
 
@@ -162,57 +163,52 @@ class Voice:
 
     def _run(
         self, sentences: list[str], ids: list[list[int]], speaker: str | None, speed: float
-    ) -> list[Sentence]:
-        """Run the network over a batch of sentences and stretch what it predicts."""
-        self.model.eval()
-        output = self._infer(ids, self._speaker_index(speaker))
-        mel, linear = self.model.restore(output.mel, output.linear)
-        step_seconds = self.model.reduction / self.config.audio.frames_per_second / speed
-        done = []
-        for row, (text, symbols) in enumerate(zip(sentences, ids, strict=True)):
-            frames = int(output.mel_lengths[row])
-            steps = -(-frames // self.model.reduction)
-            names = [self.tokenizer.symbols[i] for i in symbols]
-            alignment = output.alignments[row, :steps, : len(symbols)].cpu().numpy()
-            words = self.tokenizer.spoken(text).split()
-            done.append(
-                Sentence(
-                    text,
-                    names,
-                    mel[row, :frames].cpu().numpy(),
-                    stretch(linear[row, :frames], speed).cpu(),
-                    alignment,
-                    bool(output.stopped[row]),
-                    spoken_words(alignment, names, step_seconds, words),
-                )
-            )
-        return done
+    ) -> tuple[list[Speech], list[Tensor]]:
+        """Run the network over a batch of sentences and stretch what it predicts.
 
-    def _invert(self, sentences: list[Sentence], seed: int, trim: bool) -> None:
-        """Give a batch of sentences their waves in place of their magnitudes."""
-        linear = pad_sequence(
-            [s.linear for s in sentences], batch_first=True, padding_value=self.front_end.floor
-        )
-        lengths = torch.tensor([len(s.linear) for s in sentences])
-        waves = self.front_end.to_wave(linear, lengths, self.config.griffin_lim, seed=seed)
-        for sentence, wave in zip(sentences, waves, strict=True):
-            sentence.wave, sentence.linear = wave.cpu().numpy(), torch.zeros(0)
-            if trim:
-                sentence.trim(self.sample_rate)
-
-    def _infer(self, sentences: list[list[int]], speaker: int) -> TacotronOutput:
-        symbols = pad_sequence([torch.tensor(ids) for ids in sentences], batch_first=True)
-        lengths = torch.tensor([len(ids) for ids in sentences])
+        Returns speeches without a wave, and the log10 magnitudes (T, F) that give it.
+        """
+        lengths = torch.tensor([len(one) for one in ids])
         second = self.config.audio.frames_per_second
         limits = (second + lengths * self.frames_per_symbol * LENGTH_FACTOR).long()
-        speakers = torch.full_like(lengths, speaker)
-        return self.model.infer(
-            symbols.to(self.device),
-            lengths.to(self.device),
-            speakers.to(self.device),
-            limits.to(self.device),
-            round(REST_SECONDS * second),
+        inputs = (
+            pad_sequence([torch.tensor(one) for one in ids], batch_first=True),
+            lengths,
+            torch.full_like(lengths, self._speaker_index(speaker)),
+            limits,
         )
+        self.model.eval()
+        rest = round(REST_SECONDS * second)
+        output = self.model.infer(*(x.to(self.device) for x in inputs), rest)
+        mel, linear = self.model.restore(output.mel, output.linear)
+        reduction, speeches, magnitudes = self.model.reduction, list[Speech](), list[Tensor]()
+        for row, (text, symbols) in enumerate(zip(sentences, ids, strict=True)):
+            frames, stopped = int(output.mel_lengths[row]), bool(output.stopped[row])
+            names = [self.tokenizer.symbols[i] for i in symbols]
+            alignment = output.alignments[row, : -(-frames // reduction), : len(symbols)]
+            weights = alignment.cpu().numpy()
+            speech = Speech(
+                text=text,
+                wave=np.zeros(0, np.float32),
+                sample_rate=self.sample_rate,
+                mel=mel[row, :frames].cpu().numpy(),
+                alignments=[weights],
+                stopped=stopped,
+                symbols=names,
+                warnings=alignment_warnings(weights, stopped),
+            )
+            words = self.tokenizer.spoken(text).split()
+            speech.words = spoken_words(weights, names, reduction / second / speed, words)
+            speeches.append(speech)
+            magnitudes.append(stretch(linear[row, :frames], speed).cpu())
+        return speeches, magnitudes
+
+    def _invert(self, linear: list[Tensor], seed: int) -> list[NDArray[np.float32]]:
+        """Return the waves (N,) of log10 magnitudes (T, F)."""
+        padded = pad_sequence(linear, batch_first=True, padding_value=self.front_end.floor)
+        lengths = torch.tensor([len(one) for one in linear])
+        waves = self.front_end.to_wave(padded, lengths, self.config.griffin_lim, seed=seed)
+        return [wave.numpy() for wave in waves]
 
 
 def stretch(linear: Tensor, speed: float) -> Tensor:

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tacoskip.audio import FrontEnd
-from tacoskip.audio.emphasis import preemphasis
-from tacoskip.audio.frames import Frames
+from tacoskip.audio.frames import Frames, preemphasis
 from tacoskip.data.loading import FULL_SCALE, Batch, Loader
 
 FRAMES_AT_ONCE = 4096  # their spectra take 70 to 140 MB
@@ -63,7 +62,9 @@ class DeviceFeatures:
         wave = functional.pad(wave, (frames.lead, s.window_length))
         mel = wave.new_empty(*shape, s.n_mels, dtype=torch.float32)
         linear = wave.new_empty(*shape, s.n_bins if self.linear else 0, dtype=torch.float32)
-        for block in frames.blocks(*shape, FRAMES_AT_ONCE):
+        size = max(1, FRAMES_AT_ONCE // max(1, len(wave)))
+        for start in range(0, shape[1], size):
+            block = slice(start, min(start + size, shape[1]))
             magnitude = frames.transform(wave, block).abs()
             mel[:, block] = (magnitude @ self.basis).clamp_min_(self.smallest).log10_()
             if self.linear:

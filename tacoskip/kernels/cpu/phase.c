@@ -84,14 +84,13 @@ static int64_t peaks(const float *height, const float *before, const float *afte
     return count;
 }
 
-/* Write the phases of magnitudes (T, F) into `phase` (T, F); the first `known` frames stay.
+/* Write the phases of magnitudes (T, F) into `phase` (T, F).
  * slopes: threshold (log), of time, of frequency, of the window's centre; steps: levels a neper, of
  * which there are `levels` at most; advance (F,). 0 where there was no memory.
  */
-int integrate(int64_t frames, int64_t bins, int64_t known, const float *magnitude, float *phase,
+int integrate(int64_t frames, int64_t bins, const float *magnitude, float *phase,
               const float *slopes, const float *advance, float steps, int64_t levels) {
-    const int64_t stride = bins + 2, first = known > 0 ? known - 1 : 0, rows = frames - first;
-    const int64_t size = (rows + 2) * stride;
+    const int64_t stride = bins + 2, size = (frames + 2) * stride;
     const float along_time = 0.25f * slopes[1], along_frequency = 0.25f * slopes[2];
     node *nodes = room(sizeof(node) * size);
     int32_t *seeds = room(8 * size), *below = seeds + size;
@@ -103,19 +102,18 @@ int integrate(int64_t frames, int64_t bins, int64_t known, const float *magnitud
     if (there) {
         for (int64_t i = 0; i < 2 * levels; i++) stacks[i] = -1;
         for (int64_t k = 0; k < bins; k++) own[k + 1] = advance[k];
-        for (int64_t t = first ? first - 1 : 0; t <= first; t++)
-            logarithms(magnitude + t * bins, bins, logs + t % 3 * bins);
+        logarithms(magnitude, bins, logs);
     }
-    for (int64_t t = first; there && t < frames; t++) {
-        const int64_t next = t + 1 < frames ? t + 1 : t, place = (t - first + 1) * stride + 1;
+    for (int64_t t = 0; there && t < frames; t++) {
+        const int64_t next = t + 1 < frames ? t + 1 : t, place = (t + 1) * stride + 1;
         float *height = logs + t % 3 * bins, *after = logs + next % 3 * bins;
         float *before = logs + (t ? t - 1 : 0) % 3 * bins;
         node *row = nodes + place;
         if (next > t) logarithms(magnitude + next * bins, bins, after);
-        lay_out(height, bins, g.threshold, t >= known, row);
-        if (t == first) {
+        lay_out(height, bins, g.threshold, 1, row);
+        if (t == 0) {
             lay_out(before, bins, g.threshold, 0, row - stride);
-            for (int64_t k = 0; !t && k < bins; k++)
+            for (int64_t k = 0; k < bins; k++)
                 row[k - stride].height = 2 * height[k] - after[k];
         }
         if (t == frames - 1) {
@@ -123,17 +121,13 @@ int integrate(int64_t frames, int64_t bins, int64_t known, const float *magnitud
             for (int64_t k = 0; t && k < bins; k++)
                 row[k + stride].height = 2 * height[k] - before[k];
         }
-        if (t >= known) {
-            const int64_t more = peaks(height, before, after, bins, g.threshold,
-                                       (char *)(logs + 3 * bins), (int32_t)place, seeds + count);
-            for (int64_t end = count + more; count < end; count++) {
-                const int32_t level = level_of(&g, nodes[seeds[count]].height);
-                below[count] = tops[level];
-                tops[level] = (int32_t)count;
-            }
+        const int64_t more = peaks(height, before, after, bins, g.threshold,
+                                   (char *)(logs + 3 * bins), (int32_t)place, seeds + count);
+        for (int64_t end = count + more; count < end; count++) {
+            const int32_t level = level_of(&g, nodes[seeds[count]].height);
+            below[count] = tops[level];
+            tops[level] = (int32_t)count;
         }
-        for (int64_t k = 0; t < known && k < bins; k++)
-            if (height[k] > g.threshold) reach(&g, row + k, phase[t * bins + k]);
     }
     for (int64_t seed_level = there ? levels - 1 : -1;;) {
         while (g.best >= 0 && stacks[g.best] < 0) g.best--;
@@ -175,8 +169,8 @@ int integrate(int64_t frames, int64_t bins, int64_t known, const float *magnitud
             reach(&g, here - 1, angle - slopes[3] -
                                     along_frequency * (along + later[-1].height - sooner[-1].height));
     }
-    for (int64_t t = known; there && t < frames; t++) {
-        const node *row = nodes + (t - first + 1) * stride + 1;
+    for (int64_t t = 0; there && t < frames; t++) {
+        const node *row = nodes + (t + 1) * stride + 1;
         for (int64_t k = 0; k < bins; k++)
             phase[t * bins + k] = row[k].state != QUIET ? row[k].angle : phase[t * bins + k];
     }

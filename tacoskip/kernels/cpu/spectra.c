@@ -139,11 +139,11 @@ static int64_t rounded(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 /* ---- Griffin-Lim ---- */
 
 /* magnitude, phase (T, F); analysis, synthesis (W rounded up to LANES): windows, halved and over n;
- * scale, fixed, buffer (L).
+ * scale, buffer (L).
  */
 typedef struct {
     int64_t n, hop, window, frames, length, iterations;
-    const float *magnitude, *phase, *analysis, *synthesis, *scale, *fixed, *turns, *pair_turns;
+    const float *magnitude, *phase, *analysis, *synthesis, *scale, *turns, *pair_turns;
     const int32_t *pairs;
     float *buffer;
     float pull;
@@ -167,8 +167,7 @@ static void gather(const projection *g, const float *sums, int64_t first, int64_
     int64_t from = (first - g->segment) / apart, to = (first + count) / apart + 1;
     from = from < 0 ? 0 : from;
     to = to > all ? all : to;
-    memcpy(out, g->fixed + first, 4 * known);
-    memset(out + known, 0, 4 * (count - known));
+    memset(out, 0, 4 * count);
     for (int64_t group = from; group < to; group++) {
         const float *sum = sums + group * g->segment;
         const int64_t shift = first - group * apart;
@@ -305,16 +304,6 @@ int project(projection *g, int64_t threads) {
 }
 
 int64_t projection_size(void) { return sizeof(projection); }
-
-/* ---- filter ---- */
-
-/* y[n] = x[n] + c * y[n - 1], where y[-1] = last */
-void deemphasise(const float *x, int64_t count, double c, double last, float *y) {
-    for (int64_t i = 0; i < count; i++) {
-        last = x[i] + c * last;
-        y[i] = (float)last;
-    }
-}
 
 /* ---- features ---- */
 

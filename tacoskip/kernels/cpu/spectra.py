@@ -24,7 +24,7 @@ _NUMBER, _PLACE = ctypes.c_int64, ctypes.c_void_p
 class _Projection(ctypes.Structure):
     _fields_ = (
         *((name, _NUMBER) for name in "n hop window frames length iterations".split()),
-        *((name, _PLACE) for name in "magnitude phase analysis synthesis scale fixed".split()),
+        *((name, _PLACE) for name in "magnitude phase analysis synthesis scale".split()),
         *((name, _PLACE) for name in "turns pair_turns pairs buffer".split()),
         ("pull", ctypes.c_float),
         *((name, _NUMBER) for name in "step segment".split()),
@@ -102,17 +102,16 @@ def project(
     n_fft: int,
     hop_length: int,
     scale: Tensor,
-    fixed: Tensor,
     iterations: int,
     pull: float,
 ) -> Tensor:
-    """Griffin-Lim on one item, as `audio/inversion.py` has it: magnitude, phase (T, F), scale and
-    fixed (L,) -> buffer (L,).
+    """Griffin-Lim on one item, as `audio/inversion.py` has it: magnitude, phase (T, F),
+    scale (L,) -> buffer (L,).
     """
     table, buffer = _plan(n_fft), torch.empty_like(scale)
     tensors = (
         *(magnitude.contiguous(), phase.contiguous(), _padded(window / 2), _padded(window / n_fft)),
-        *(scale.contiguous(), fixed.contiguous(), table.turns.float(), table.pair_turns.float()),
+        *(scale.contiguous(), table.turns.float(), table.pair_turns.float()),
         *(table.pairs, buffer),
     )
     given = _Projection(
@@ -127,31 +126,21 @@ def project(
 def integrate(
     magnitude: Tensor,
     phase: Tensor,
-    known: int,
     slopes: tuple[float, float, float, float],
     advance: Tensor,
     steps: float,
     levels: int,
 ) -> None:
-    """Phase gradient heap integration, as `audio/phase.py` has it: magnitude, phase (T, F), of
-    which the first `known` frames stay. `slopes`: log threshold, of time, of frequency, of the
-    window's centre; advance (F,); `steps` a neper, of
-    which there are `levels` at most.
+    """Phase gradient heap integration, as `audio/phase.py` has it: magnitude, phase (T, F).
+    `slopes`: log threshold, of time, of frequency, of the window's centre; advance (F,); `steps` a
+    neper, of which there are `levels` at most.
     """
     frames, bins = magnitude.shape
     run(
         "integrate",
-        *(_NUMBER(frames), _NUMBER(bins), _NUMBER(known), pointer(magnitude), pointer(phase)),
+        *(_NUMBER(frames), _NUMBER(bins), pointer(magnitude), pointer(phase)),
         *((ctypes.c_float * 4)(*slopes), pointer(advance), ctypes.c_float(steps), _NUMBER(levels)),
     )
-
-
-def deemphasise(wave: Tensor, coefficient: float, last: float) -> Tensor:
-    """y[n] = wave[n] + coefficient * y[n - 1] of a wave (N,), where y[-1] = `last`."""
-    wave, out = wave.contiguous(), torch.empty_like(wave)
-    numbers = _NUMBER(len(wave)), ctypes.c_double(coefficient), ctypes.c_double(last)
-    _library().deemphasise(pointer(wave), *numbers, pointer(out))
-    return out
 
 
 class _Plan(NamedTuple):
