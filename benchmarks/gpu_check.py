@@ -22,17 +22,17 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = {
     "environment": ("gpu_stages", "environment", 40),
     "compile": ("gpu_stages", "compile_kernels", 120),
-    "kernel_tests": ("gpu_stages", "kernel_tests", 90),
-    "agreement": ("gpu_stages", "agreement", 60),
-    "steps": ("gpu_speed", "steps", 90),
-    "profile": ("gpu_speed", "profile", 40),
-    "training": ("gpu_trainer", "training", 150),
-    "trainer": ("gpu_trainer", "trainer", 120),
-    "loader": ("gpu_trainer", "loader", 40),
-    "resume": ("gpu_trainer", "resume", 150),
-    "recognizer": ("gpu_speed", "recognizer", 40),
+    "kernel_tests": ("gpu_stages", "kernel_tests", 60),
+    "agreement": ("gpu_stages", "agreement", 45),
+    "gpu_tests": ("gpu_stages", "gpu_tests", 45),
+    "steps": ("gpu_speed", "steps", 60),
+    "profile": ("gpu_speed", "profile", 30),
+    "recognizer": ("gpu_speed", "recognizer", 30),
+    "loader": ("gpu_trainer", "loader", 30),
     "griffin_lim": ("gpu_speed", "griffin_lim", 20),
-    "gpu_tests": ("gpu_stages", "gpu_tests", 60),
+    "training": ("gpu_trainer", "training", 150),
+    "resume": ("gpu_trainer", "resume", 100),
+    "trainer": ("gpu_trainer", "trainer", 120),
 }
 QUICK = 300.0  # most seconds of a stage in small, on a busy machine
 

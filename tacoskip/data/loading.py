@@ -109,7 +109,7 @@ class Loader:
         """Make batches of samples from now on, and keep these instead of features."""
         self.samples = True
         self._cache.clear()
-        self._free = CACHE_BYTES
+        self._free = 2 * CACHE_BYTES  # 24 hours at 22 kHz
 
     def batch(self, utterances: Sequence[Utterance], key: str = "") -> Batch:
         """Return the batch of these utterances, in their order; `key` names the augmentation.

@@ -7,8 +7,11 @@ With TACOSKIP_KERNELS=0 in the environment all modules stay plain.
 """
 
 import os
+import shutil
+import sysconfig
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -29,12 +32,20 @@ def replacements(device: torch.device) -> list[Replacement]:
         from tacoskip.kernels.cpu.replacements import REPLACEMENTS
 
         return [*REPLACEMENTS, REBUILT]
-    if device.type == "cuda":
+    if device.type == "cuda" and not missing_for_triton():
         with suppress(ImportError):  # torch without Triton
             from tacoskip.kernels.triton import REPLACEMENTS as TRITON
 
             return [*TRITON, REBUILT]
     return [REBUILT]
+
+
+def missing_for_triton() -> str:
+    """What this machine lacks of what Triton builds with at run time; empty where nothing."""
+    if not any(map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang"))):
+        return "a C compiler (gcc or clang)"
+    header = Path(sysconfig.get_paths("posix_prefix")["include"], "Python.h")
+    return "" if header.is_file() else f"{header} (the headers of Python: python3-dev)"
 
 
 def accelerate(

@@ -16,6 +16,7 @@ from torch import Tensor
 from tacoskip.config import Config
 from tacoskip.data.loading import Batch
 from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.kernels.accelerate import missing_for_triton
 from tacoskip.probes.gradients import GradientProbe
 from tacoskip.training import schedule
 from tacoskip.training.checkpointer import Checkpointer, shared_settings
@@ -110,7 +111,9 @@ class Trainer:
             self.log(state.started_from)
         kernels = replace_modules(network, device, accelerator.mixed_precision)
         replaced = ", ".join(name for name, count in kernels.items() if "replaced" in count)
-        self.log(f"kernels: {replaced or 'none, plain PyTorch'}")
+        missing = missing_for_triton() if device.type == "cuda" else ""
+        reason = f"; Triton's need {missing}" if missing else ""
+        self.log(f"kernels: {replaced or 'none, plain PyTorch'}{reason}", warning=bool(missing))
         if processes.main:
             write_environment(task, state, processes, kernels, match)
         reporter.open(state, resumed, self.checkpointer.events)

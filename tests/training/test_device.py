@@ -1,8 +1,10 @@
 """What a run takes from its machine: arithmetic, copies to a GPU, and what it can do without."""
 
 import json
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import tacoskip
 from tacoskip.config import Config
 from tacoskip.data.loading import Batch
+from tacoskip.kernels import accelerate
 from tacoskip.training import train
 from tacoskip.training.device import set_tf32
 from tacoskip.training.loop import Trainer
@@ -98,3 +101,23 @@ def test_batches_are_pinned_and_copied_without_waiting(
     monkeypatch.setattr(Trainer, "run", run)
     train(settings)
     assert copied == [True]
+
+
+def test_without_a_compiler_or_headers_a_gpu_takes_no_triton_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kernels() -> set[str]:
+        return {entry.fast.__module__ for entry in accelerate.replacements(torch.device("cuda"))}
+
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(sysconfig, "get_paths", lambda scheme: {"include": str(tmp_path)})
+    monkeypatch.setattr(shutil, "which", lambda name: name and f"/bin/{name}")
+    assert accelerate.missing_for_triton() == ""
+    assert any("triton" in name for name in kernels())
+    (tmp_path / "Python.h").unlink()
+    assert "Python.h" in accelerate.missing_for_triton()
+    assert not any("triton" in name for name in kernels())
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert accelerate.missing_for_triton() == "a C compiler (gcc or clang)"
+    assert not any("triton" in name for name in kernels())
