@@ -40,6 +40,11 @@ def with_secrets(place: str) -> str:
     return address if address and without_secrets(address) == place else place
 
 
+def printable(line: str) -> str:
+    """Return a line without control characters, which a terminal would obey."""
+    return "".join(char if char.isprintable() else "?" for char in line)
+
+
 def human_duration(seconds: float) -> str:
     """Return a duration as people say it: 42 s, 1.5 min, 3.2 h."""
     if seconds < 60:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Literal
 
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
 from tacoskip.ablation.statistics import CANNOT_TELL, MOST_SEEDS, Difference, Summary
+from tacoskip.messages import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+    from rich.text import Text
 
 ARROWS = {1: " ↑", -1: " ↓", 0: ""}
 # Costs with their titles and decimals.
@@ -34,7 +36,6 @@ class Table:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich import box
         from rich.table import Table as RichTable
-        from rich.text import Text
 
         width = options.max_width
         names = [
@@ -45,9 +46,9 @@ class Table:
             for index in indices:
                 column = self.columns[index]
                 justify: Literal["left", "right"] = "left" if column in TEXT else "right"
-                grid.add_column(Text(column), justify=justify, overflow="fold", no_wrap=index > 0)
+                grid.add_column(_text(column), justify=justify, overflow="fold", no_wrap=index > 0)
             for name, row in zip(names, self.rows, strict=True):
-                grid.add_row(Text(name), *(Text(row[index]) for index in indices[1:]))
+                grid.add_row(_text(name), *(_text(row[index]) for index in indices[1:]))
             yield grid
             yield ""
 
@@ -68,18 +69,24 @@ class Table:
         return parts
 
 
+def _text(text: str) -> "Text":
+    """Return a text in which neither markup nor control characters count."""
+    from rich.text import Text
+
+    return Text("\n".join(map(printable, text.split("\n"))))
+
+
 def overview(comparison: Comparison) -> "Group":
     """Return the tables for a terminal: the verdicts in each figure, then the costs."""
     from rich.console import Group
-    from rich.text import Text
 
     title = f"{comparison.folder}: {comparison.recipe}, baseline {comparison.baseline}"
     parts: list[RenderableType] = []
     for figure in comparison.figures:
         table = figure_table(comparison, figure)
         rows = [row[:-1] for row in table.rows]  # the reasons are in the report
-        parts += [Table(table.columns[:-1], rows), Text(comparison.precision(figure) + "\n")]
-    return Group(Text(title), *parts, costs(comparison))
+        parts += [Table(table.columns[:-1], rows), _text(comparison.precision(figure) + "\n")]
+    return Group(_text(title), *parts, costs(comparison))
 
 
 def figure_table(comparison: Comparison, figure: str) -> Table:

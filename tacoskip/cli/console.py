@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TextIO, cast, get_type_h
 
 import typer
 
-from tacoskip.messages import human_duration, plain_values
+from tacoskip.messages import human_duration, plain_values, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -265,11 +265,6 @@ def _one_line(error: Exception) -> str:
     if not isinstance(error, ValueError | RuntimeError | OSError):
         text = f"{type(error).__name__}: {text} (TACOSKIP_DEBUG=1 shows where)"
     return text if len(text) <= 500 else f"{text[:500]} ..."
-
-
-def printable(line: str) -> str:
-    """Return a line without control characters, which a terminal would obey."""
-    return "".join(char if char.isprintable() else "?" for char in line)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tacoskip.cli.arguments import require_place
-from tacoskip.cli.console import Bar, log, printable
+from tacoskip.cli.console import Bar, log
 from tacoskip.files import write_whole
+from tacoskip.messages import printable
 
 if TYPE_CHECKING:
     from tacoskip.recognition.recognizer import SpeechRecognizer

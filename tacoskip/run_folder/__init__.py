@@ -16,6 +16,7 @@ import os
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
@@ -122,7 +123,8 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         if isinstance(values, dict) and {"config", "weights"} <= values.keys():
             raise RunError(f"{path}: made by another version of tacoskip") from None
         raise damaged from None
-    if not _is_sound(checkpoint):
+    fit = (FIELDS[name](value) for name, value in vars(checkpoint).items())
+    if not all(fit) or not checkpoint.speakers:
         raise damaged
     return checkpoint
 
@@ -149,23 +151,29 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _is_sound(checkpoint: Checkpoint) -> bool:
-    """Whether the fields are what they say."""
-    c = checkpoint
-    lists: list[tuple[Any, type]] = [(c.speakers, str), (c.seen_symbols, int)]
-    return (
-        all(isinstance(each, dict) for each in (c.config, c.training, c.weights))
-        and all(type(each) is int for each in (c.n_symbols, c.step))  # a bool is an int too
-        and all(isinstance(each, list) for each, _ in lists)
-        and all(type(one) is kind for each, kind in lists for one in each)
-        and len(c.speakers) > 0
-        and isinstance(c.vocabulary, str)
-        and isinstance(c.frames_per_symbol, int | float)
-        and 0 <= c.frames_per_symbol <= MOST_FRAMES  # false for NaN too
-        and all(isinstance(name, str) for name in c.weights)
-        # One that is not contiguous may be larger than the file that it came from.
-        and all(isinstance(value, Tensor) and value.is_contiguous() for value in c.weights.values())
+def _list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _is_weights(value: Any) -> bool:
+    """Whether a value holds tensors by name, none of which is larger than the file it came from."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(one, Tensor) and one.is_contiguous()
+        for name, one in value.items()
     )
+
+
+# What each field of a checkpoint or of export.json may be; a bool is no int.
+FIELDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("config", "training", "graphs"), lambda value: isinstance(value, dict)),
+    **dict.fromkeys(("speakers", "symbols"), _list_of(str)),
+    **dict.fromkeys(("n_symbols", "step", "format"), lambda value: type(value) is int),
+    "weights": _is_weights,
+    "seen_symbols": _list_of(int),
+    "frames_per_symbol": lambda value: type(value) in (int, float) and 0 <= value <= MOST_FRAMES,
+    "reduction": lambda value: type(value) is int and 1 <= value <= 100,
+    "vocabulary": lambda value: isinstance(value, str),
+}
 
 
 def open_run(run: str | Path, device: str | torch.device = "cpu") -> tuple[Path, Checkpoint]:

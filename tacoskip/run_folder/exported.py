@@ -12,8 +12,6 @@ B batch, S symbols, L decoder steps or encoder frames, R frames a step, T frames
 
 import hashlib
 import json
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,7 @@ from tacoskip.models.decoder import StopTracker
 from tacoskip.models.durations import DURATIONS, synthesis_weights
 from tacoskip.models.recognizer import RecognizerOutput
 from tacoskip.models.tacotron import TacotronOutput
-from tacoskip.run_folder import EXPORT, RunError
+from tacoskip.run_folder import EXPORT, FIELDS, RunError
 
 FORMAT = 3
 GRAPHS = {  # NAME.onnx of each kind of network
@@ -64,23 +62,6 @@ class ExportManifest:
     format: int = FORMAT
 
 
-def _list_of(kind: type) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
-
-
-VALID: dict[str, Callable[[Any], bool]] = {
-    "config": lambda value: isinstance(value, dict) and {"task", "audio"} <= value.keys(),
-    "symbols": _list_of(str),
-    "graphs": lambda value: isinstance(value, dict),
-    "speakers": _list_of(str),
-    "seen_symbols": _list_of(int),
-    "frames_per_symbol": lambda x: type(x) in (int, float) and math.isfinite(x) and 0 <= x <= 1000,
-    "reduction": lambda value: type(value) is int and 1 <= value <= 100,
-    "vocabulary": lambda value: isinstance(value, str),
-    "format": lambda value: value == FORMAT,
-}
-
-
 def is_exported(folder: str | Path) -> bool:
     """Whether a path is a folder that `tacoskip export` wrote."""
     return (Path(folder) / EXPORT).is_file()
@@ -104,11 +85,12 @@ def read_manifest(folder: str | Path) -> tuple[ExportManifest, Config]:
         values = values if isinstance(values, dict) else {}
     except (OSError, ValueError, RecursionError):  # a JSONDecodeError is a ValueError
         raise RunError(f"{path}: damaged; {again}") from None
-    for field in fields(ExportManifest):
-        if field.name not in values or not VALID[field.name](values[field.name]):
-            raise RunError(f"{path}: damaged or of another version ({field.name}); {again}")
+    names = [field.name for field in fields(ExportManifest)]
+    wrong = [name for name in names if name not in values or not FIELDS[name](values[name])]
+    if wrong or values["format"] != FORMAT or not {"task", "audio"} <= values["config"].keys():
+        raise RunError(f"{path}: damaged or of another version ({(wrong or names)[0]}); {again}")
     try:
-        manifest = ExportManifest(**{name: values[name] for name in VALID})
+        manifest = ExportManifest(**{name: values[name] for name in names})
         config = from_dict(manifest.config, source=str(path))
     except ValueError as error:
         raise RunError(str(error)) from None

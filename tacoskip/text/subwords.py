@@ -57,7 +57,9 @@ class Subwords(Characters):
             self._processor = SentencePieceProcessor(model_proto=base64.b64decode(model))
         except (RuntimeError, binascii.Error):
             raise ValueError("expected a subword model, got something else") from None
-        tokens = (self._processor.id_to_piece(i) for i in range(1, len(self._processor)))
+        tokens = [self._processor.id_to_piece(i) for i in range(1, len(self._processor))]
+        if not "".join(tokens).isprintable():
+            raise ValueError("expected a subword model of letters, got control characters")
         super().__init__((BLANK, *(token.replace(WORD_START, " ") for token in tokens)))
 
     @classmethod

@@ -120,9 +120,10 @@ def test_ablation_without_finished_runs_is_listed(make_ablation: MakeAblation) -
     json.dumps(found.to_json(), allow_nan=False)
 
 
+@pytest.mark.hostile
 def test_overview_has_verdicts_and_costs_and_reads_no_markup(make_ablation: MakeAblation) -> None:
-    text = printed(compare(make_ablation(VARIANTS | {"[red]x": figures(5.0)})))
-    assert "[red]x" in text
+    text = printed(compare(make_ablation(VARIANTS | {"[red]x\x1b]0;": figures(5.0)})))
+    assert "[red]x?]0;" in text and "\x1b" not in text
     rows = [line.split() for line in text.splitlines() if line.strip().startswith("plain")]
     assert len(rows) == 3  # two figures, costs
     assert {"worse", "+4.01"} <= set(rows[0])

@@ -1,8 +1,11 @@
 """Vocabularies: text to tokens and back, and through a checkpoint."""
 
+import base64
+import io
 import random
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 
 from tacoskip.text.letters import LETTERS, plain_words
 from tacoskip.text.subwords import Characters, Subwords, vocabulary_from
@@ -43,6 +46,23 @@ def test_model_is_restored_from_its_text() -> None:
 def test_invalid_model_is_refused(model: str) -> None:
     with pytest.raises(ValueError, match="expected a subword model"):
         Subwords(model)
+
+
+@pytest.mark.hostile
+def test_model_with_control_characters_is_refused() -> None:
+    """A transcript of them would reach the terminal."""
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS),
+        model_writer=model,
+        model_type="char",
+        vocab_size=30,
+        hard_vocab_limit=False,
+        user_defined_symbols=["\x1b]0;"],
+        minloglevel=2,
+    )
+    with pytest.raises(ValueError, match="expected a subword model of letters, got control"):
+        Subwords(base64.b64encode(model.getvalue()).decode())
 
 
 @pytest.mark.parametrize(("size", "reason"), [(10, "at least 29"), (5000, r"at most \d+")])
