@@ -123,9 +123,12 @@ def _beside(path: Path, end: str) -> Path:
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Yield a path to write to; it replaces `path` when the block ends without an error.
 
-    Raises OSError, named for `path`, when the disk is full; nothing half-written stays.
+    Raises OSError, named for `path`, when the disk is full, ValueError for a device; nothing
+    half-written stays.
     """
     path = Path(path)
+    if path.is_char_device() or path.is_block_device():  # root could make a file of /dev/null
+        raise ValueError(f"{path}: expected a file to write, got a device")
     part = _beside(path, "part")
     try:
         yield part
@@ -138,7 +141,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder to write into; it replaces `path` when the block ends without an error."""
+    """Yield a new folder to write into; it replaces `path` when the block ends without an error.
+
+    A link is followed. Raises ValueError where something else than a folder is in the way.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path}: expected a folder to write, got a file or device")
     part, old = _beside(path, "part"), _beside(path, "old")
     part.mkdir(parents=True)
     try:

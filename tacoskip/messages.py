@@ -8,6 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+# User and password; behind a "/" in them stands a port that is no number, or no host.
+SECRETS = re.compile(r"://([^/\s]*|[^/\s:]*:(?!\d*/).*)@(/.*@)?")
+
 
 def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return the known name most like `name`, or "" when none is near."""
@@ -30,8 +33,8 @@ def nearest_path(path: str | Path) -> str:
 
 
 def without_secrets(place: str) -> str:
-    """Return an address without user, password and query, which may hold a token."""
-    return re.sub(r"://[^/\s]*@", "://", place.partition("?")[0]) if "://" in place else place
+    """Return an address without user, password, query and fragment, which may hold a token."""
+    return re.split("[?#;]", SECRETS.sub("://", place))[0] if "://" in place else place
 
 
 def with_secrets(place: str) -> str:

@@ -19,6 +19,7 @@ from tacoskip.config import (
     with_block,
 )
 from tacoskip.data.settings import DataSettings
+from tacoskip.messages import without_secrets
 from tacoskip.recipe_files import known_recipes, read_yaml
 from tacoskip.settings import check
 
@@ -399,6 +400,16 @@ def test_secrets_of_an_address_are_not_stored(tmp_path: Path) -> None:
     assert "hidden" not in (tmp_path / "config.yaml").read_text() + to_yaml(config)
     assert stored.data.root == "https://example.org/a/b"
     assert stored.data.shards == "s3://bucket/a"
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    "address",
+    ["me:S@h/x", "S@h/x", "me:a/S@h/x", "me:a@/S@h/x", "me:a?S@h/x", "h/x?S", "h/x#S", "h/x;t=S"],
+)
+def test_secrets_of_an_address_are_found(address: str) -> None:
+    assert without_secrets(f"https://{address}") == "https://h/x"
+    assert without_secrets("https://h:80/@a/x") == "https://h:80/@a/x"
 
 
 def test_missing_saved_config_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tacoskip.files import FolderInUse, folder_lock, open_regular, read_regular
+from tacoskip.files import (
+    FolderInUse,
+    folder_lock,
+    open_regular,
+    read_regular,
+    whole_folder,
+    write_whole,
+)
 
 pytestmark = pytest.mark.hostile
 
@@ -70,3 +77,24 @@ def test_read_regular_is_bounded_and_the_limit_can_be_raised(tmp_path, monkeypat
     monkeypatch.setenv("TACOSKIP_LIMITS", "much")
     with pytest.raises(ValueError, match="expected TACOSKIP_LIMITS"):
         read_regular(path, 9)
+
+
+def test_devices_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root could make a file of /dev/null."""
+    device = tmp_path / "device"
+    device.touch()
+    monkeypatch.setattr(Path, "is_char_device", lambda path: path.name == "device")
+    with pytest.raises(ValueError, match="got a device"):
+        write_whole(device, "text")
+    with pytest.raises(ValueError, match="got a file or device"), whole_folder(device):
+        pass
+    assert device.read_bytes() == b"" and list(tmp_path.iterdir()) == [device]
+
+
+def test_a_folder_behind_a_link_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with whole_folder(tmp_path / "link") as part:
+        (part / "new").touch()
+    assert (tmp_path / "folder" / "new").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]

@@ -62,6 +62,7 @@ class Plan:
             values = json.loads(read_regular(path, JSON_BYTES))
             runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
             plan = cls(**{**values, "runs": runs})
+            plan._check()
             targets = [(folder / run.run).resolve() for run in runs]
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: expected the plan of an ablation ({error})") from None
@@ -69,6 +70,15 @@ class Plan:
             if not target.is_relative_to(folder.resolve()):
                 raise ValueError(f"{path}: expected runs inside the folder, got {target}")
         return plan
+
+    def _check(self) -> None:
+        texts = [self.recipe, self.baseline, self.figure, self.match, *self.blocks]
+        texts += self.overrides
+        texts += [text for one in self.runs for text in (one.run, one.variant, one.state)]
+        if not all(isinstance(text, str) for text in [*texts, *(one.error for one in self.runs)]):
+            raise TypeError("a name is no text")
+        if not (0 <= self.margin <= 1000 and 1 <= self.looks <= 100):
+            raise ValueError("a margin or looks out of bounds")
 
     @property
     def terms(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from tacoskip.config import PARTS, Config, load_config
 from tacoskip.config_checks import ConfigError, field_kinds
 from tacoskip.messages import nearest
 
+MOST = 1000  # of seeds, jobs or percent: more is a slip
 LAUNCHERS = ("local", "ray", "slurm")
 # Overrides that apply to every run, unless the recipe or the request sets them.
 DEFAULTS: dict[str, Any] = {"train.keep": 1, "train.sentences": [], "match": "params"}
@@ -82,10 +83,10 @@ class Request:
         _check_known("topology", self.topologies, TOPOLOGIES)
         _check_known("part", self.without, PARTS)
         _check_known("launcher", [self.launcher], LAUNCHERS)
-        least = {"seeds": 1, "jobs": 0, "baseline_seeds": 0, "margin": 0}
+        least = {"seeds": 1, "most_seeds": 0, "jobs": 0, "baseline_seeds": 0, "margin": 0}
         for key, bound in least.items():
-            if getattr(self, key) < bound:
-                raise ConfigError(f"expected {key} of at least {bound}, got {getattr(self, key)}")
+            if not bound <= (value := getattr(self, key)) <= MOST:  # false for NaN too
+                raise ConfigError(f"expected {key} of {bound} to {MOST}, got {value}")
 
     @property
     def schedule(self) -> list[int]:

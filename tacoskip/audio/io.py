@@ -53,7 +53,7 @@ def read_audio(
     Raises ValueError, one line with file and cause, when the file is missing, a folder, empty, not
     audio, cut short, without samples, larger than memory, or holds NaN or infinite samples.
     """
-    if sample_rate is not None and sample_rate < 1:
+    if sample_rate is not None and not sample_rate >= 1:  # true for NaN too
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
     with open_audio(path) as sound:
         wave, rate = np.concatenate(list(_blocks(sound, path, sound.frames))), sound.samplerate
@@ -124,6 +124,13 @@ def _blocks(
         raise ValueError(f"{path}: cut short, expected {promised} samples, got {read}")
     if not read:
         raise ValueError(f"{path}: holds no samples")
+
+
+def check_rate(path: str | PathLike[str], rate: float) -> None:
+    """Raise ValueError for a sample rate that no recording has."""
+    low, high = _RATES
+    if not low <= rate <= high:
+        raise ValueError(f"{path}: expected a sample rate of {low} to {high} Hz, got {rate}")
 
 
 def check_size(path: str | PathLike[str], frames: int, channels: int) -> None:
@@ -237,11 +244,7 @@ def _open(
                     f"{path}: expected a header that says how many samples follow, got "
                     f"{sound.frames} in {size} bytes"
                 )
-            low, high = _RATES
-            if not low <= sound.samplerate <= high:
-                raise ValueError(
-                    f"{path}: expected a sample rate of {low} to {high} Hz, got {sound.samplerate}"
-                )
+            check_rate(path, sound.samplerate)
             yield sound
     except MemoryError:
         raise ValueError(f"{path}: too long for the memory of this machine") from None

@@ -17,7 +17,7 @@ class AudioSettings:
     sample_rate: int = setting(22050, "Samples a second; recordings are resampled to it.", above=0)
     window_ms: float = setting(50.0, "Length of an analysis window.", above=0)
     hop_ms: float = setting(12.5, "Time from one frame to the next.", above=0)
-    n_mels: int = setting(80, "Mel bands.", above=0)
+    n_mels: int = setting(80, "Mel bands.", above=0, most=1000)
     f_min: float = setting(0.0, "Lowest frequency of the mel bands, in Hz.")
     f_max: float = setting(0.0, "Highest frequency of the mel bands, in Hz; 0: half the rate.")
     preemphasis: float = setting(0.97, "Coefficient of the pre-emphasis filter.", below=1)

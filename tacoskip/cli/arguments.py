@@ -35,7 +35,10 @@ Settings = Annotated[
 Run = Annotated[str, typer.Argument(metavar="RUN", help="A run folder or a checkpoint file.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")]
 Beam = Annotated[
-    int, typer.Option(help="Hypotheses of a beam search; 0: the best token of each frame.", min=0)
+    int,
+    typer.Option(
+        help="Hypotheses of a beam search; 0: the best token of each frame.", min=0, max=10_000
+    ),
 ]
 LanguageModel = Annotated[
     str,

@@ -9,6 +9,7 @@ import typer
 from tacoskip.cli.arguments import Settings, require_runs
 from tacoskip.cli.console import Result, command, emit, log, standard_output, table
 
+LARGEST_STACK = 1 << 26  # channels squared times units; each is some weights of 4 bytes
 SHOWN_AT_FIRST = 40  # runs whose curves TensorBoard shows unasked
 
 
@@ -61,6 +62,9 @@ def blocks(
     milliseconds for 200 frames on this CPU, and the correlation of input and output before
     training: 1 starts as the identity.
     """
+    if channels**2 * depth > LARGEST_STACK:
+        got = f"{channels}, --depth {depth}"
+        raise ValueError(f"expected fewer --channels or a smaller --depth, got --channels {got}")
     from tacoskip.blocks import all_families, find_family
 
     warn = partial(log, warning=True)

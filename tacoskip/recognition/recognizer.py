@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd, stream_audio
+from tacoskip.audio.io import broken_samples, check_rate
 from tacoskip.config import Config
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.speller import CTC_WEIGHT
@@ -98,15 +99,21 @@ class SpeechRecognizer:
     ) -> Transcript:
         """Transcribe a file, or a wave (N,) at `sample_rate` (by default the recognizer's).
 
-        Raises ValueError, in one line, for a file that cannot be read or a wave without samples.
+        Raises ValueError, in one line, for a file that cannot be read, a rate that no recording
+        has, and a wave without samples, of integers or with NaN.
         """
         if isinstance(audio, str | Path):
             (found,) = self.transcribe_files([audio])
         else:
-            wave = np.asarray(audio, dtype=np.float32)
-            if wave.ndim != 1 or not wave.size:
-                raise ValueError(f"expected a wave (N,) with samples, got shape {wave.shape}")
+            wave = np.asarray(audio.detach().cpu() if isinstance(audio, Tensor) else audio)
+            if wave.ndim != 1 or not wave.size or wave.dtype.kind != "f":
+                got = f"{wave.dtype} of shape {wave.shape}"
+                raise ValueError(f"expected a wave (N,) with floating point samples, got {got}")
+            wave = wave.astype(np.float32)
+            if broken := broken_samples(wave[:, None]):
+                raise ValueError(f"expected finite samples, got {broken} NaN, infinite or beyond")
             if sample_rate is not None and sample_rate != self.sample_rate:
+                check_rate("wave", sample_rate)
                 import soxr
 
                 wave = soxr.resample(wave, sample_rate, self.sample_rate)

@@ -189,6 +189,11 @@ def open_run(run: str | Path, device: str | torch.device = "cpu") -> tuple[Path,
                 raise
 
 
+def not_finite(weights: dict[str, Tensor]) -> str:
+    """Return the name of the first tensor with NaN or infinity in it, "" where there is none."""
+    return next((name for name, value in weights.items() if not value.isfinite().all()), "")
+
+
 def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recognizer, Config]:
     """Build the network of a checkpoint with its weights, and its settings.
 
@@ -198,9 +203,8 @@ def build_trained(checkpoint: Checkpoint, path: Path) -> tuple[Tacotron | Recogn
     config = config_of(checkpoint, path)
     another = RunError(f"{path}: made by another version of tacoskip; train it again")
     sizes = checkpoint.n_symbols, len(checkpoint.speakers)
-    for name, value in checkpoint.weights.items():
-        if not value.isfinite().all():
-            raise RunError(f"{path}: expected finite weights, got NaN or infinity in '{name}'")
+    if name := not_finite(checkpoint.weights):
+        raise RunError(f"{path}: expected finite weights, got NaN or infinity in '{name}'")
     try:
         with outline():
             expected = build_network(config, *sizes).state_dict()

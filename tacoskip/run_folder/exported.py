@@ -12,6 +12,8 @@ B batch, S symbols, L decoder steps or encoder frames, R frames a step, T frames
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -145,6 +147,18 @@ class OnnxGraph:
         return RunError(f"{self.path}: {message} ({reason})")
 
 
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what outputs that are missing or of another shape lead to into a RunError."""
+    try:
+        yield
+    except RunError:
+        raise
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path}: expected graphs that fit {EXPORT}, got {reason}") from None
+
+
 class OnnxRecognizer(nn.Module):
     """The graph of a recognizer behind `Recognizer.forward`; it has no `memory` and no speller."""
 
@@ -160,8 +174,9 @@ class OnnxRecognizer(nn.Module):
     def forward(self, mel: Tensor, mel_lengths: Tensor) -> RecognizerOutput:
         """Log mels (B, T, M), mel_lengths (B,) -> log probabilities."""
         output = self.graph({"mel": mel.numpy(), "lengths": mel_lengths.numpy()})
-        log_probs = torch.from_numpy(output["log_probs"])
-        return RecognizerOutput(log_probs, torch.empty(0), torch.from_numpy(output["steps"]))
+        with fitting(self.graph.path):
+            log_probs = torch.from_numpy(output["log_probs"])
+            return RecognizerOutput(log_probs, torch.empty(0), torch.from_numpy(output["steps"]))
 
 
 class OnnxTacotron(nn.Module):
@@ -171,7 +186,7 @@ class OnnxTacotron(nn.Module):
 
     def __init__(self, folder: Path, manifest: ExportManifest, n_mels: int) -> None:
         super().__init__()
-        self.reduction, self.n_mels = manifest.reduction, n_mels
+        self.folder, self.reduction, self.n_mels = folder, manifest.reduction, n_mels
         self.graphs = {name: OnnxGraph(folder / f"{name}.onnx") for name in manifest.graphs}
         self.register_buffer("mel_mean", torch.zeros(1))  # tells the device
 
@@ -188,6 +203,17 @@ class OnnxTacotron(nn.Module):
         rest_frames: int,
     ) -> TacotronOutput:
         """Synthesize as `Tacotron.infer` does: the same arguments, the same rules to stop."""
+        with fitting(self.folder):
+            return self._infer(symbols, symbol_lengths, speakers, max_frames, rest_frames)
+
+    def _infer(
+        self,
+        symbols: Tensor,
+        symbol_lengths: Tensor,
+        speakers: Tensor,
+        max_frames: Tensor,
+        rest_frames: int,
+    ) -> TacotronOutput:
         lengths = symbol_lengths.numpy()
         values = {"symbols": symbols.numpy(), "lengths": lengths, "speakers": speakers.numpy()}
         values |= self.graphs["encoder"](values)
@@ -201,6 +227,8 @@ class OnnxTacotron(nn.Module):
             output = self.graphs["step"](values)
             values |= {name.removeprefix(NEXT): value for name, value in output.items()}
             values["frame"] = output["mel"][:, -1]
+            if output["mel"].shape[1] != self.reduction:
+                raise ValueError(f"{output['mel'].shape[1]} frames a step for {self.reduction}")
             mels.append(output["mel"])
             stops.append(output["stop"])
             alignments.append(values["attention0"])

@@ -31,7 +31,7 @@ def parse(text: str, lexicon: Mapping[str, str] | None = None) -> list[Part]:
 
     Raises ValueError for a pause without a time or above LONGEST_PAUSE, and where no text is left.
     """
-    text, parts, spoken, position = respell(text, lexicon or {}), [], "", 0
+    text, parts, spoken, position = respell(text, dict(lexicon or {})), [], "", 0
     for match in _MARK.finditer(text):
         spoken += text[position : match.start()]
         position = match.end()

@@ -15,6 +15,7 @@ from tacoskip.run_folder import (
     checkpoints,
     config_of,
     load_checkpoint,
+    not_finite,
     save_checkpoint,
 )
 from tacoskip.training.processes import Processes
@@ -138,6 +139,8 @@ class Checkpointer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         state, training = self.state, checkpoint.training
+        if name := not_finite(checkpoint.weights) or not_finite(training["weights"]):
+            raise RunError(f"expected finite weights, got NaN or infinity in '{name}'")
         state.model.load_state_dict(training["weights"])
         state.optimizer.load_state_dict(training["optimizer"])
         state.set_counters(training["counters"])

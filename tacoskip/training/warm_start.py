@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from tacoskip.config import Config
-from tacoskip.run_folder import Checkpoint, RunError, config_of, open_run
+from tacoskip.run_folder import Checkpoint, RunError, config_of, not_finite, open_run
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import vocabulary_from
 from tacoskip.training.state import TrainingState
@@ -32,7 +32,7 @@ def load_start(config: Config) -> Checkpoint:
         raise RunError(f"from={config.from_run}: {error}") from None
     if other != config.task:
         raise RunError(f"from={config.from_run}: expected task={config.task}, got task={other}")
-    if not all(value.isfinite().all() for value in checkpoint.weights.values()):
+    if not_finite(checkpoint.weights):
         raise RunError(f"from={config.from_run}: its weights are not finite")
     return checkpoint
 

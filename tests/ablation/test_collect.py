@@ -138,3 +138,26 @@ def test_runs_of_several_recipes_are_refused(make_run: MakeRun, tmp_path: Path) 
     make_run("b", figures={"loss": 1.0}, config={"recipe": "ljspeech"})
     with pytest.raises(ValueError, match="got fsdd, ljspeech"):
         collect(tmp_path / "runs")
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"looks": 0},
+        {"looks": 10**400},
+        {"margin": "a"},
+        {"margin": float("nan")},
+        {"overrides": [1]},
+        {"overrides": None},
+        {"recipe": [1]},
+    ],
+)
+def test_plans_whose_fields_cannot_be_are_refused(
+    make_ablation: MakeAblation, change: dict[str, object]
+) -> None:
+    folder = make_ablation({"highway": [{"mcd_db": 5.0}]})
+    values = json.loads((folder / "ablation.json").read_text())
+    (folder / "ablation.json").write_text(json.dumps(values | change))
+    with pytest.raises(ValueError, match="expected the plan of an ablation"):
+        collect(folder)

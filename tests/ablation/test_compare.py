@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -179,3 +180,10 @@ def test_planned_runs_are_counted_not_listed(make_ablation: MakeAblation) -> Non
     (folder / "ablation.json").write_text(json.dumps(plan))
     lines = compare(folder).left_out
     assert lines == ["plain/seed-2: loss is not finite", "runs that have not ended: 1"]
+
+
+@pytest.mark.hostile
+def test_overview_has_no_control_characters(make_ablation: MakeAblation) -> None:
+    found = compare(make_ablation({"high\x1b[31mway": figures(5.0), "plain\x07": figures(5.1)}))
+    shown = printed(replace(found, recipe="\x1b[2J"))
+    assert "high?[31mway" in shown and not {"\x1b", "\x07"} & set(shown)

@@ -133,10 +133,20 @@ def test_file_damaged_near_its_end_has_no_text(
     assert good.text
 
 
-@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((2, 800))])
+@pytest.mark.parametrize("wave", [np.zeros(0), np.zeros((2, 800)), np.zeros(800, int), ["a"]])
 def test_invalid_wave_is_refused(recognizer: SpeechRecognizer, wave: Any) -> None:
     with pytest.raises(ValueError, match=r"expected a wave \(N,\)"):
         recognizer.transcribe(wave)
+
+
+@pytest.mark.hostile
+def test_samples_and_rates_out_of_bounds_are_refused(recognizer: SpeechRecognizer) -> None:
+    with pytest.raises(ValueError, match="expected finite samples, got 1 NaN"):
+        recognizer.transcribe(np.array([0.0, np.nan, 0.1]))
+    for rate in (0, -1, float("nan"), 10**12):
+        with pytest.raises(ValueError, match="expected a sample rate of 1000 to 1000000 Hz"):
+            recognizer.transcribe(np.zeros(800), rate)
+    assert recognizer.transcribe(torch.zeros(RATE, requires_grad=True)).seconds == 1.0
 
 
 def test_silence_has_a_transcript(recognizer: SpeechRecognizer) -> None:

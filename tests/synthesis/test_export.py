@@ -190,6 +190,10 @@ def test_graphs_that_do_not_fit_the_settings_are_one_line(tmp_path: Path) -> Non
     path.write_text(json.dumps(values))
     message = refusal("synthesize", str(tmp_path / "onnx"), "one", "-o", str(tmp_path / "a.wav"))
     assert "does not fit export.json" in message
+    values["config"]["audio"]["n_mels"] -= 1
+    path.write_text(json.dumps(values | {"reduction": values["reduction"] + 1}))
+    message = refusal("synthesize", str(tmp_path / "onnx"), "one", "-o", str(tmp_path / "a.wav"))
+    assert "expected graphs that fit export.json, got" in message and "frames a step" in message
 
 
 @pytest.mark.hostile

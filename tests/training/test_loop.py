@@ -248,6 +248,19 @@ def test_diverging_run_rolls_back_with_a_lower_rate(
     assert all(value.isfinite().all() for value in weights.values())
 
 
+@pytest.mark.hostile
+def test_weights_that_are_not_finite_are_not_resumed(settings: Config) -> None:
+    settings.train.max_steps, settings.train.sentences, settings.train.evaluate_every = 1, [], 100
+    train(settings)
+    path = checkpoints(Path(settings.run))[-1]
+    found = load_checkpoint(path)
+    next(iter(found.training["weights"].values())).fill_(math.nan)
+    save_checkpoint(found, path)
+    settings.train.max_steps = 2
+    with pytest.raises(RunError, match="expected finite weights, got NaN"):
+        train(settings)
+
+
 def test_trying_the_longest_batch_changes_no_bit(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
