@@ -9,27 +9,23 @@ from typing import Annotated
 
 import typer
 
-from tacoskip.cli import doctor, evaluation, reference, speech, training
+from tacoskip.cli import doctor, evaluation, reference, synthesis, training, transcripts
 from tacoskip.cli.console import FAILED, WRONG, home_folder, open_standard_streams, print_error
 
-# The order of `tacoskip --help`, whose lines are the first ones of the docstrings.
+# In the order of `tacoskip --help`, whose lines are the first ones of the docstrings.
 COMMANDS: dict[str, Callable[..., None]] = {
-    "prepare": training.prepare,
-    "train": training.train,
-    "synthesize": speech.synthesize,
-    "transcribe": speech.transcribe,
-    "align": speech.align,
-    "export": speech.export,
-    "ngram": speech.ngram,
-    "evaluate": evaluation.evaluate,
-    "ablate": evaluation.ablate,
-    "compare": evaluation.compare,
-    "board": reference.board,
-    "blocks": reference.blocks,
-    "recipes": reference.recipes,
-    "settings": reference.settings,
-    "config": reference.config,
-    "doctor": doctor.doctor,
+    name: getattr(module, name)
+    for module, names in (
+        (training, "prepare train"),
+        (synthesis, "synthesize"),
+        (transcripts, "transcribe align"),
+        (training, "export"),
+        (transcripts, "ngram"),
+        (evaluation, "evaluate ablate compare"),
+        (reference, "board blocks recipes settings config"),
+        (doctor, "doctor"),
+    )
+    for name in names.split()
 }
 
 EXAMPLES = """

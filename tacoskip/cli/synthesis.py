@@ -1,4 +1,4 @@
-"""The work of `tacoskip synthesize`: which texts, into which files, or down a pipe."""
+"""`synthesize`: which texts, into which files, or down a pipe."""
 
 import json
 import reprlib
@@ -9,10 +9,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tacoskip.cli.arguments import Delivery
-from tacoskip.cli.console import Bar, log, standard_output
+import typer
+
+from tacoskip.cli.arguments import Delivery, Device, Run
+from tacoskip.cli.console import Bar, Json, Result, command, log, standard_output
 from tacoskip.files import decode_text, read_bounded, write_whole
 from tacoskip.messages import nearest_path
 
@@ -24,6 +26,60 @@ if TYPE_CHECKING:
 AUDIO_SUFFIXES = (".wav", ".flac")
 TEXTS_AT_ONCE = 16
 TEXT_BYTES = 100_000_000  # of a file of texts
+
+
+@command
+def synthesize(
+    run: Run,
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="What to say; - reads standard input."),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", help="Read texts from a file, one a line.")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="FILE.wav (or .flac), a folder, or - for a wav down a pipe. "
+            "[default: the first of speech.wav, speech-2.wav, ... that is free]",
+            show_default=False,
+        ),
+    ] = None,
+    speaker: Annotated[
+        str | None, typer.Option("--speaker", "-s", help="Which voice, where there are several.")
+    ] = None,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw mel and alignment into a png beside the audio.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Same text and seed, same bytes.", min=0)] = 0,
+    device: Device = "auto",
+    json: Json = False,
+    delivery: Delivery = Delivery(),  # noqa: B008 (read only)
+) -> Result:
+    """Synthesize speech from text.
+
+    Reads TEXT, the lines of a file, or standard input. Several lines go into one file, one after
+    another; where -o names a folder, into FOLDER/0001.wav and so on. A file that -o names is
+    replaced, with a message. A warning names each sentence that did not end by itself or lost its
+    alignment. In a text `[pause 0.5s]` or `<break time="500ms"/>` is a pause, and `[[phonemes]]`
+    are spoken as they are by a voice of phonemes.
+    """
+    out = choose_out(out)
+    whole = delivery.times or delivery.trim or delivery.lufs is not None
+    if out == "-" and (plot or json or whole):
+        options = "--plot, --json, --times, --trim or --lufs"
+        raise ValueError(f"expected -o FILE with {options}, got -o -")
+    texts = read_texts(text, file)
+    from tacoskip.loading import load_voice
+
+    voice = load_voice(run, device)
+    if out == "-":
+        stream(voice, texts, speaker, seed, delivery)
+        return Result({})
+    return Result(synthesize_files(voice, texts, out, speaker, seed, delivery, plot))
 
 
 def read_texts(text: str | None, file: str | None) -> list[str]:
@@ -70,7 +126,7 @@ def choose_out(out: str | None) -> str:
     return out
 
 
-def synthesize(
+def synthesize_files(
     voice: "Voice",
     texts: list[str],
     out: str,

@@ -1,4 +1,4 @@
-"""`prepare` and `train`: from a recipe to a run."""
+"""`prepare`, `train` and `export`: from a recipe to a run, and on to ONNX graphs."""
 
 import errno
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from tacoskip.cli.arguments import Settings, require_run_folder
+from tacoskip.cli.arguments import Run, Settings, require_place, require_run_folder
 from tacoskip.cli.console import Bar, Result, command, log, table
 from tacoskip.messages import human_bytes, human_duration
 
@@ -101,6 +101,32 @@ def train(
     use = {"tts": 'synthesize {} "..."', "asr": "transcribe {} AUDIO"}[config.task]
     best = f"best checkpoint: {figures}" if figures else "no checkpoint was evaluated"
     return Result(summary, [best, f"try it: tacoskip {use.format(summary['run'])}"])
+
+
+@command
+def export(
+    run: Run,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder. [default: RUN/onnx]")
+    ] = None,
+) -> Result:
+    """Write a run as ONNX graphs for onnxruntime.
+
+    `synthesize` and `transcribe` accept the folder in place of RUN. Each graph is compared with its
+    network on other sizes than it was traced with; the table lists its size and the largest
+    difference. Needs the extra `export` (onnx, onnxruntime).
+    """
+    target = Path(out) if out else Path(run) / "onnx" if Path(run).is_dir() else Path(f"{run}.onnx")
+    require_place(target)
+    from tacoskip.export import export as export_run
+
+    result = export_run(run, target)
+    log(f"wrote {target}")
+    rows = [
+        [name, f"{one['bytes'] / 1e6:.2f}", f"{one['difference']:.1e}"]
+        for name, one in result["graphs"].items()
+    ]
+    return Result(result, [table(["graph", "MB", "difference"], rows)])
 
 
 def require_corpus(config: "Config") -> None:

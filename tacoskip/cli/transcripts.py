@@ -1,57 +1,127 @@
-"""The work of `tacoskip transcribe` and `align`: which files, in which format, to where."""
+"""`transcribe`, `align` and `ngram`: from recordings to text, and a language model for it."""
 
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tacoskip.cli.arguments import require_place
-from tacoskip.cli.console import Bar, log
+import typer
+
+from tacoskip.cli.arguments import (
+    Beam,
+    Device,
+    LanguageModel,
+    Run,
+    require_place,
+    searching_recognizer,
+)
+from tacoskip.cli.console import WRONG, Bar, Result, command, emit, log, print_error
 from tacoskip.files import write_whole
 from tacoskip.messages import printable
 
 if TYPE_CHECKING:
-    from tacoskip.recognition.recognizer import SpeechRecognizer
     from tacoskip.recognition.transcript import Transcript
 
 SUFFIXES = {"text": ".txt", "textgrid": ".TextGrid"}  # of json, srt and vtt their names
 LONGEST_STEM = 200  # bytes of a name, of which most file systems take 255
 
 
-def check_request(kind: str, out: str | None, files: int = 1) -> None:
-    """Raise ValueError for subtitles of several files on standard output, or no folder in `out`."""
+@command
+def transcribe(
+    run: Run,
+    audio: Annotated[list[str], typer.Argument(metavar="AUDIO", help="Files of any length.")],
+    format: Annotated[
+        Literal["text", "json", "srt", "vtt"], typer.Option(help="What to write.")
+    ] = "text",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder: one file for each AUDIO.")
+    ] = None,
+    beam: Beam = 0,
+    lm: LanguageModel = "",
+    device: Device = "auto",
+) -> None:
+    """Transcribe audio files.
+
+    Files may have any sample rate and length. A file that cannot be read is named in one line, the
+    others are still transcribed, and the exit code is 2.
+    """
     if out is not None:
         require_place(Path(out))
-    if kind in ("srt", "vtt") and files > 1 and out is None:
-        raise ValueError(f"expected -o FOLDER with --format {kind} and {files} files, got none")
-
-
-def transcribe(
-    recognizer: "SpeechRecognizer", paths: list[str], kind: str, out: str | None
-) -> tuple[str, list[str]]:
-    """Transcribe files; return what goes to standard output, and the errors, a line a file.
-
-    out: a folder for one file a recording instead, written as soon as it is transcribed.
-    """
-    errors, lines, seconds = [], list[str](), 0.0
+    elif format in ("srt", "vtt") and len(audio) > 1:
+        got = f"--format {format} and {len(audio)} files"
+        raise ValueError(f"expected -o FOLDER with {got}, got none")
+    recognizer = searching_recognizer(run, beam, lm, device)
+    errors, lines, seconds = list[str](), list[str](), 0.0
     began, written = time.monotonic(), set[Path]()
     with Bar("transcribe") as bar:
-        for number, one in enumerate(recognizer.transcribe_files(paths), 1):
-            bar.show(number / len(paths), printable(one.source))
+        for number, one in enumerate(recognizer.transcribe_files(audio), 1):
+            bar.show(number / len(audio), printable(one.source))
             seconds += one.seconds
             if one.error:
                 errors.append(one.error)
             elif out is not None:
-                write(one, kind, Path(out), written)
-            elif kind == "text" and len(paths) > 1:
+                write(one, format, Path(out), written)
+            elif format == "text" and len(audio) > 1:
                 lines.append(f"{printable(one.source)}: {one.text}")
             else:
-                lines.append(one.render(kind))
-    if len(errors) < len(paths):
+                lines.append(one.render(format))
+    if len(errors) < len(audio):
         log(f"{seconds:.1f} s of speech in {time.monotonic() - began:.1f} s")
-    if kind == "json" and out is None:
-        return f'{{"transcripts": [{", ".join(lines)}]}}', errors
-    return "\n".join(lines), errors
+    if format == "json" and out is None:
+        emit(f'{{"transcripts": [{", ".join(lines)}]}}')
+    elif lines:
+        emit("\n".join(lines))
+    for error in errors:
+        print_error(error)
+    if errors:
+        raise typer.Exit(WRONG)
+
+
+@command
+def align(
+    run: Run,
+    audio: Annotated[str, typer.Argument(metavar="AUDIO", help="A recording.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The words spoken in it.")],
+    format: Annotated[
+        Literal["json", "textgrid"], typer.Option(help="What to write; textgrid is Praat's.")
+    ] = "json",
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="A folder to write AUDIO's file into.")
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Find when each word of a known text is spoken."""
+    if out is not None:
+        require_place(Path(out))
+    from tacoskip.loading import load_recognizer
+
+    transcript = load_recognizer(run, device).align(audio, text)
+    if out is not None:
+        write(transcript, format, Path(out), set())
+    else:
+        emit(transcript.render(format))
+
+
+@command
+def ngram(
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT", help="Files, a sentence a line.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The ARPA file to write.")] = "lm.arpa",
+    order: Annotated[int, typer.Option(help="Words (or characters) of an n-gram.", min=2)] = 3,
+    characters: Annotated[
+        bool, typer.Option("--characters", help="Model characters, so that no word is unknown.")
+    ] = False,
+) -> Result:
+    """Train an n-gram language model from text.
+
+    For `transcribe --beam N --lm FILE`; smoothed by modified Kneser-Ney. Texts are normalised as
+    for speech: numbers as words, no punctuation.
+    """
+    from tacoskip.recognition.ngram import train_file
+
+    result = train_file(texts, out, order, characters)
+    grams = ", ".join(f"{count:,} of {n}" for n, count in enumerate(result["ngrams"], 1))
+    log(f"wrote {out}: {result['sentences']:,} sentences; n-grams: {grams}")
+    return Result(result)
 
 
 def write(transcript: "Transcript", kind: str, folder: Path, written: set[Path]) -> None:
