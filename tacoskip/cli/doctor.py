@@ -35,7 +35,7 @@ def examine() -> list[dict[str, Any]]:
         "torch": _torch,
         "torchaudio": _torchaudio,
         "device": _device,
-        "bf16": _half_precision,
+        "bf16": _bf16,
         "compiled kernels": _kernels,
         "audio files": _soundfile,
         "espeak": _espeak,
@@ -91,19 +91,14 @@ def _device() -> Finding:
     return True, ", ".join(f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus)
 
 
-def _half_precision() -> Finding:
+def _bf16() -> Finding:
     import torch
 
-    if torch.cuda.is_available():
-        if torch.cuda.is_bf16_supported():
-            return True, "on the GPU; train.precision=auto uses it"
-        return None, "not on this GPU; use train.precision=fp16 or fp32"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    for unit in ("amx_bf16", "avx512_bf16"):
-        if unit in flags:
-            return True, f"{unit} on the CPU; train.precision=bf16 may be faster"
-    return None, "no bf16 unit found in the CPU; leave train.precision=auto (fp32)"
+    if not torch.cuda.is_available():
+        return None, "a CPU needs AMX or AVX-512 for it; leave train.precision=auto (fp32)"
+    if torch.cuda.is_bf16_supported():
+        return True, "on the GPU; train.precision=auto uses it"
+    return None, "not on this GPU; use train.precision=fp16 or fp32"
 
 
 def _kernels() -> Finding:

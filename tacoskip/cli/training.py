@@ -41,7 +41,7 @@ def prepare(settings: Settings = None) -> Result:
         f"report: {file}",
     ]
     if folder := config.data.shards:
-        from tacoskip.data.shards import write_shards
+        from tacoskip.data.prepared import write_shards
 
         with Bar("shards") as bar:
             tars = write_shards(report.dir, Path(folder), bar.count)

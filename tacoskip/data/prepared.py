@@ -5,34 +5,42 @@ DIR/{train,validation,test}.jsonl.gz   a line a clip: id, speaker, text, normali
 DIR/report.json                        what was kept, what was left out and why
 
 No file name is read from a manifest, which a stranger may have written: it follows from the id.
-The same as shards: `shards.py`.
+As shards, for storage that dislikes small files: DIR/audio.000000.tar, ... in place of DIR/audio/,
+and in each line of a manifest the clip's span: number of the tar, offset, bytes, CRC-32.
 """
 
 import gzip
 import json
 import os
+import re
 import sys
+import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tacoskip.data.clip import MANIFEST, Clip
+from tacoskip.data.download import Progress
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import CorpusConfig, DataSettings
 from tacoskip.data.split import SPLITS
 from tacoskip.data.storage import file_of, is_remote, read
 from tacoskip.data.utterance import Utterance
-from tacoskip.files import raised_limit, write_whole
+from tacoskip.files import folder_lock, raised_limit, whole_file, write_whole
 from tacoskip.messages import nearest, with_secrets, without_secrets
 from tacoskip.text.settings import TextSettings
 
 FORMAT = "tacoskip corpus 2"
 LARGEST_REPORT = 1 << 28
 LARGEST_MANIFEST = 1 << 30  # bytes, unpacked
+SHARD_BYTES = 1 << 27  # of sound, after which a shard is closed
+OWN = re.compile(r"report\.json|\w+\.jsonl\.gz|audio\.\d{6}\.tar|\.lock|.*\.part")  # of shards
+ONLY_LOCAL = ("dir", "dropped", "split_of", "warnings")  # of a report; it names this machine
 
 
 def audio_name(id: str) -> str:
@@ -214,3 +222,51 @@ class PreparedCorpus:
                 f"train and {len(self.validation)} to validate with: take more recordings (each "
                 "speaker trains on one at least), other speakers, or data.validation=N"
             )
+
+
+def write_shards(
+    prepared: Path, folder: Path, progress: Progress | None = None, shard_bytes: int = SHARD_BYTES
+) -> list[Path]:
+    """Write the prepared corpus in `prepared` as shards and return them.
+
+    The same corpus gives the same bytes. Raises CorpusError when the corpus is not prepared, or the
+    folder holds other files or cannot be written.
+    """
+    corpus = PreparedCorpus(prepared)
+    clips = [clip for split in SPLITS for clip in getattr(corpus, split)]
+    report = {name: value for name, value in corpus.report.items() if name not in ONLY_LOCAL}
+    report["settings"]["data"] |= {"root": "", "dir": "", "shards": ""}
+    spans, shards = dict[str, list[int]](), list[Path]()
+    try:
+        with folder_lock(folder):
+            if others := [one.name for one in folder.iterdir() if not OWN.fullmatch(one.name)]:
+                raise CorpusError(f"expected no other files in {folder}, got {others[0]!r}")
+            for path in (folder / "report.json", *folder.glob("audio.*.tar")):
+                path.unlink(missing_ok=True)
+            while len(spans) < len(clips):
+                number = len(shards)
+                shards.append(folder / shard_name(number))
+                with whole_file(shards[-1]) as part, tarfile.open(part, "w") as tar:
+                    for clip in clips[len(spans) :]:
+                        if tar.offset > shard_bytes:
+                            break
+                        spans[clip.id] = [number, *_append(tar, clip)]
+                        if progress:
+                            progress(len(spans), len(clips), "write shards")
+            for split in SPLITS:
+                write_manifest(folder / f"{split}.jsonl.gz", getattr(corpus, split), spans)
+            write_whole(folder / "report.json", json.dumps(report, indent=1))
+    except OSError as error:
+        where = error.filename or folder
+        raise CorpusError(f"cannot write {where}: {error.strerror or error}") from error
+    return shards
+
+
+def _append(tar: tarfile.TarFile, clip: Clip) -> tuple[int, int, int]:
+    """Append a clip's file, without time or owner; return its offset, bytes and CRC-32."""
+    content = clip.content()
+    member = tarfile.TarInfo(audio_name(clip.id).removeprefix("audio/"))
+    member.size = len(content)
+    tar.addfile(member, BytesIO(content))
+    offset = tar.offset - -(-len(content) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return offset, len(content), zlib.crc32(content)

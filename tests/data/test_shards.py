@@ -25,9 +25,8 @@ from tacoskip.data.batches import TrainBatches
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.loading import Batch
 from tacoskip.data.prepare import prepare
-from tacoskip.data.prepared import PreparedCorpus
+from tacoskip.data.prepared import PreparedCorpus, write_shards
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.shards import write_shards
 from tacoskip.text import TextSettings, Tokenizer
 
 TESTS = Path(__file__).parents[1]

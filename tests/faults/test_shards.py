@@ -17,7 +17,7 @@ import torch
 
 from tacoskip.config import load_config
 from tacoskip.data.prepare import prepare
-from tacoskip.data.shards import write_shards
+from tacoskip.data.prepared import write_shards
 from tacoskip.run_folder import checkpoints, load_checkpoint
 
 from .conftest import Ledger
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.faults
 SERVER = Path(__file__).parents[1] / "range_server.py"
 SMALL = 15_000
 WRITE = (
-    "import sys, time; from pathlib import Path; from tacoskip.data.shards import write_shards\n"
+    "import sys, time; from pathlib import Path; from tacoskip.data.prepared import write_shards\n"
     "def show(*_): print('.', flush=True); time.sleep(0.005)\n"
     f"write_shards(Path(sys.argv[1]), Path(sys.argv[2]), show, {SMALL})"
 )

@@ -14,7 +14,7 @@ from tacoskip.cli import app
 from tacoskip.config import Config
 from tacoskip.data import storage
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.shards import write_shards
+from tacoskip.data.prepared import write_shards
 from tacoskip.run_folder import checkpoints, load_checkpoint
 from tacoskip.training import Progress, train
 
