@@ -83,7 +83,7 @@ def test_exported_voice_matches_its_run(attention: str, block: str, tmp_path: Pa
 
 
 def test_exported_recognizer_matches_its_run(tmp_path: Path) -> None:
-    run = saved(tmp_path / "run", load_config("smoke_asr"), [])
+    run = saved(tmp_path / "run", load_config("smoke_asr"), ["s"])
     found = export(run, tmp_path / "onnx")
     assert found["graphs"]["network"]["difference"] < 1e-3
     ours, theirs = load_recognizer(run), load_recognizer(tmp_path / "onnx")
@@ -138,7 +138,7 @@ def test_unsupported_runs_get_one_line(tmp_path: Path) -> None:
     assert "got dynamic_convolution" in refusal("export", str(run))
     smoke = load_config("smoke_asr")
     spelling = replace(smoke, asr=replace(smoke.asr, decoder="attention"))
-    run = saved(tmp_path / "recognizer", spelling, [])
+    run = saved(tmp_path / "recognizer", spelling, ["s"])
     assert "asr.decoder=ctc to export, got attention" in refusal("export", str(run))
     assert "no run folder or checkpoint" in refusal("export", str(tmp_path / "nothing"))
     (tmp_path / "file").write_text("")
