@@ -32,6 +32,7 @@ SCENARIOS = {
     "heavy": "errors have a t distribution with 3 degrees of freedom",
     "unequal": "each variant's sd is 1 or 2",
     "baseline": "the baseline's sd is 2, all others' 1",
+    "wide": "one variant's sd is 20, all others' 1",
     "missing": "each run is missing with probability 1/4",
     "diverged": "one variant never trains, of another one run diverges",
 }
@@ -49,6 +50,8 @@ def draw(
         sd = random.choice([1.0, 2.0], comparisons + 1)
     if scenario == "baseline":
         sd[0] = 2.0
+    if scenario == "wide":
+        sd[1] = 20.0
     if scenario == "diverged":
         true[1], sd[1] = FAR, random.uniform(1, 200)
     values = {}
@@ -72,19 +75,17 @@ def simulate(scenario: str, comparisons: int, seeds: int, rounds: int) -> dict[s
         values, true, diverged = draw(scenario, comparisons, seeds, random)
         found = analyse(values, "v0", -1, margin, diverged).differences
         truth = {f"v{i}": difference for i, difference in enumerate(true)}
-        false = {0: (BETTER, WORSE)}
         counts["error"] += any(
-            one.verdict in false.get(truth[name], (BETTER, SAME)) for name, one in found.items()
+            one.verdict in (SAME if truth[name] else WORSE, BETTER) for name, one in found.items()
         )
         counts["covered"] += all(
             one.low <= truth[name] <= one.high
             for name, one in found.items()
             if one.low is not None and one.high is not None
         )
-        trained = [
-            one for name, one in found.items() if truth[name] < FAR / 2 and name not in diverged
-        ]
-        counts["unstable"] += sum(one.verdict == UNSTABLE for one in trained) / len(trained)
+        odd = {*diverged, *(["v1"] if scenario in ("wide", "diverged") else [])}
+        trained = [one.verdict for name, one in found.items() if name not in odd]
+        counts["unstable"] += trained.count(UNSTABLE) / len(trained)
         counts["untrained"] += found["v1"].verdict in (WORSE, UNSTABLE)
         if scenario == "effect":
             counts["power"] += found["v1"].verdict == WORSE

@@ -4,6 +4,7 @@ Order: the dataclasses' defaults, the chain of base recipes, the recipe, the com
 later wins. `${key}` in a text stands for the value of another key; nothing else is looked up.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable
@@ -75,13 +76,16 @@ class Config:
         "", "Topology in place of the family's own.", choices=_names_of("TOPOLOGIES", "")
     )
     block_options: dict[str, float | int | str | bool] = setting(
-        {}, "Options of transform and topology by name, of the skip as skip_<name>."
+        {},
+        "Options of transform and topology by name, of the skip as skip_<name>; width: of the "
+        "stack over the channels around it; start=identity: begin near the identity.",
     )
     without: list[str] = setting([], "Parts removed from every CBHG.", choices=PARTS)
     match: str = setting(
         "none",
-        "Solve the stacks' widths so that the network costs what it costs with highway.",
-        choices=("none", "params", "macs"),
+        "Solve the stacks' widths so that the network costs what it costs with highway; stack: so "
+        "that the stacks alone do, with all else unchanged.",
+        choices=("none", "params", "macs", "stack"),
     )
     audio: AudioSettings = field(default_factory=AudioSettings)
     text: TextSettings = field(default_factory=TextSettings)
@@ -101,13 +105,17 @@ class Config:
 
 def with_block(sizes: CBHGSizes, config: Config) -> CBHGSettings:
     """Return a CBHG's sizes with the config's block, and without the parts it removes."""
-    without = config.without
+    without, options = config.without, dict(config.block_options)
+    width = options.pop("width", 1.0)
+    if isinstance(width, str) or not 0 < width < math.inf:
+        raise ConfigError(f"expected block_options.width above 0, got {width!r}")
     return CBHGSettings(
         **vars(sizes) | {"depth": 0 if "stack" in without else sizes.depth},
         block=config.block,
         skip=config.skip,
         topology=config.topology,
-        block_options=config.block_options,
+        block_options=options,
+        width=float(width),
         **{part: part not in without for part in ("bank", "residual", "gru")},
     )
 

@@ -165,7 +165,7 @@ def _check_stack(settings: CBHGSettings) -> None:
 
     from tacoskip.blocks import build_block
 
-    sizes = settings.channels, min(settings.depth, 2)
+    sizes = settings.stack_channels, min(settings.depth, 2)
     axes, options = (settings.skip, settings.topology), dict[str, Any](settings.block_options)
     with torch.device("meta"):
         try:

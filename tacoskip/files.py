@@ -27,12 +27,13 @@ class FolderInUse(ValueError):
 
 
 @contextmanager
-def folder_lock(folder: str | Path) -> Iterator[None]:
+def folder_lock(folder: str | Path) -> Iterator[int]:
     """Hold a folder for this process alone; the folder is made where there is none.
 
     An advisory lock on FOLDER/.lock: the system releases it however the process ends, and file
     systems shared by machines (NFS, Lustre) keep it too. The file stays. Readers need no lock.
-    Raises FolderInUse with the holder's process, machine and time.
+    Yields its file descriptor: a child process that inherits it holds the folder, too. Raises
+    FolderInUse with the holder's process, machine and time.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
 
@@ -55,7 +56,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n")
         file.flush()
         try:
-            yield
+            yield file.fileno()
         finally:
             file.truncate(0)
 

@@ -5,14 +5,16 @@ differs (`tacoskip.models.initial`), equal numbers of steps and, with `match`, n
 size.
 """
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from tacoskip.ablation.compare import Comparison, compare
+from tacoskip.ablation.compare import Comparison, compare, stack_matters
 from tacoskip.ablation.launchers import check_launcher, launch
 from tacoskip.ablation.plan import DONE, FAILED, PLANNED, Plan, PlannedRun, write_json
-from tacoskip.ablation.request import Request, Variant, resolve, variants
+from tacoskip.ablation.request import STACK_REMOVED, Request, Variant, resolve, variants
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.worker import REQUEST
 from tacoskip.config import Config, load_config, public_dict, to_dict
@@ -26,6 +28,8 @@ from tacoskip.training.parameter_matching import match_parameters
 
 # The main figure. A voice after so few steps hardly speaks, so distances of its speech mislead.
 FIGURE = "loss"
+# What `match` makes equal.
+MATCHED = {"stack": "stack", "params": "parameters", "macs": "multiply-adds"}
 # Between the seeds of an A/A variant and the baseline's, however many these become.
 AA_SEEDS = 1000
 
@@ -59,7 +63,8 @@ def ablate(request: Request, log: Log = print, progress: Progress | None = None)
             "expected an address without user, password and query, which the folder of an ablation "
             "would keep; put the whole address into TACOSKIP_ADDRESS"
         )
-    with folder_lock(folder):
+    with folder_lock(folder) as lock:
+        os.set_inheritable(lock, True)  # workers hold the folder until they have ended
         return _ablate(request, base, folder, log, progress)
 
 
@@ -68,8 +73,6 @@ def _ablate(
 ) -> Comparison:
     """Do what `ablate` says in a folder that is locked."""
     chosen, refused = variants(request, base)
-    for name, reason in refused.items():
-        log(f"left out: {name}: {reason}")
     plan = Plan(
         recipe=request.recipe,
         baseline=request.baseline,
@@ -84,14 +87,29 @@ def _ablate(
     plan.merge(folder)
     if base.match != "none":
         _match(base, chosen, plan, request, progress)
-        for name, each in plan.matched.items():
-            if not each.get("within", True):
-                log(f"{name} misses the baseline's {base.match} by {each['percent']:+.1f} %")
+        chosen = [variant for variant in chosen if variant.name not in plan.refused]
+        plan.blocks = [name for name in plan.blocks if name not in plan.refused]
+    for name, reason in plan.refused.items():
+        log(f"left out: {name}: {reason}")
+    execute = partial(_execute, plan, folder=folder, request=request, log=log, progress=progress)
+    if request.check != "none":
+        pair = {request.baseline: request.seeds, STACK_REMOVED: request.seeds}
+        _add_runs(plan, base.seed, pair)
+        execute([variant for variant in chosen if variant.name in pair], base.train.threads)
+        seeds = range(base.seed, base.seed + request.seeds)
+        plan.valid, plan.check = stack_matters(folder, request.baseline, STACK_REMOVED, seeds)
+        plan.save(folder)
+        log(f"check={request.check}: {plan.check}")
+        if not plan.valid and request.check == "stack":
+            log("stopped; check=warn goes on all the same")
+            return compare(folder)
     undecided = [variant.name for variant in chosen]
     for seeds in request.schedule:
-        _add_runs(plan, request, base.seed, undecided, seeds)
+        of_baseline = request.baseline_seeds or baseline_seeds(seeds, len(plan.blocks) - 1)
+        wanted = {name: of_baseline if name == request.baseline else seeds for name in undecided}
+        _add_runs(plan, base.seed, wanted)
         log(_power(seeds, len(chosen) - 1, plan))
-        _execute(plan, chosen, folder, request, base.train.threads, log, progress)
+        execute(chosen, base.train.threads)
         comparison = compare(folder)
         differences = comparison.analyses[comparison.main].differences if comparison.main else {}
         undecided = [name for name, one in differences.items() if one.verdict == CANNOT_TELL]
@@ -112,25 +130,23 @@ def _power(seeds: int, others: int, plan: Plan) -> str:
     return text
 
 
-def _add_runs(plan: Plan, request: Request, first: int, names: Iterable[str], seeds: int) -> None:
+def _add_runs(plan: Plan, first: int, wanted: dict[str, int]) -> None:
     """Add what variants lack of so many runs, seed by seed: half an ablation is comparable."""
     known = {run.run for run in plan.runs}
-    for_all = request.baseline_seeds or baseline_seeds(seeds, len(plan.blocks) - 1)
-    for number in range(max(seeds, for_all)):
-        for name in names:
-            if number < (for_all if name == request.baseline else seeds):
-                seed = first + number + (AA_SEEDS if name.endswith(AA) else 0)
-                run = PlannedRun(f"{name}/seed-{seed}", name, seed)
-                if run.run not in known:
-                    plan.runs.append(run)
+    for number in range(max(wanted.values())):
+        for name in (name for name, seeds in wanted.items() if number < seeds):
+            seed = first + number + (AA_SEEDS if name.endswith(AA) else 0)
+            run = PlannedRun(f"{name}/seed-{seed}", name, seed)
+            if run.run not in known:
+                plan.runs.append(run)
 
 
 def _execute(
     plan: Plan,
     chosen: list[Variant],
+    threads: int,
     folder: Path,
     request: Request,
-    threads: int,
     log: Log,
     progress: Progress,
 ) -> None:
@@ -157,7 +173,9 @@ def _execute(
 def _match(
     base: Config, chosen: list[Variant], plan: Plan, request: Request, progress: Progress
 ) -> None:
-    """Add to the plan the settings that give each variant the baseline's size."""
+    """Add to the plan the settings that give each variant the baseline's size; those that cannot
+    have it are refused.
+    """
     speakers = len(PreparedCorpus.of(base).speakers)
     if base.task == "tts":
         symbols = len(Tokenizer(base.text))
@@ -177,6 +195,9 @@ def _match(
         )
         outcome = {"percent": match.percent, "within": match.within}
         plan.matched[variant.name] = vars(match) | outcome
+        if not match.within:
+            what = f"the baseline's {MATCHED[base.match]} by {match.percent:+.1f} %"
+            plan.refused[variant.name] = f"misses {what}, not comparable"
 
 
 def _write_request(

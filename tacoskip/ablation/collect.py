@@ -28,7 +28,9 @@ class Run:
     """One run: what it measured and cost, or why it does not count.
 
     name: its folder within the folder that is compared. state: done | failed | planned. error: one
-    line, empty when done. figures, cost: finite values by name.
+    line, empty when done. figures, cost: finite values by name. clips: by figure, its value on each
+    held-out clip, in the same order in all runs. start: how the stack was brought near the
+    identity.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Run:
     error: str = ""
     figures: dict[str, float] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
+    clips: dict[str, list[float]] = field(default_factory=dict)
+    start: str = ""
     steps: float | None = None
     minutes: float | None = None
     config: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +100,8 @@ def _read(run: Run, planned: bool) -> None:
             result = _read_mapping(run.folder / RESULT)
             run.figures = _numbers(result.get("figures"), f"{RESULT}: figures")
             run.cost = _numbers(result.get("cost", {}), f"{RESULT}: cost")
+            run.clips = _lists(result.get("clips", {}))
+            run.start = str(result.get("start", ""))
             run.steps, run.minutes = (_numbers(result, "").get(k) for k in ("steps", "minutes"))
         else:
             run.seed = int(run.config.get("seed", 0))
@@ -134,6 +140,16 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path.name}: expected names with values, got {type(value).__name__}")
     return value
+
+
+def _lists(values: object) -> dict[str, list[float]]:
+    """Return the lists of finite numbers of a mapping."""
+    lists = values.items() if isinstance(values, dict) else []
+    return {
+        str(k): [*_numbers(dict(enumerate(v)), f"{RESULT}: clips").values()]
+        for k, v in lists
+        if isinstance(v, list)
+    }
 
 
 def _numbers(values: object, what: str) -> dict[str, float]:

@@ -2,15 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tacoskip.ablation.collect import Run, collect
-from tacoskip.ablation.plan import DONE, PLANNED
+from tacoskip.ablation.plan import DONE, LADDER, PLANNED
 from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, SAME, Analysis, analyse, detectable
 from tacoskip.messages import nearest
 
@@ -19,6 +22,7 @@ DIRECTIONS = {
     **dict.fromkeys(("alignment", "frames_per_second"), 1),
     **dict.fromkeys(("mcd_db", "f0_rmse_cents", "stop_failures", "loss", "cer_by_asr"), -1),
     **dict.fromkeys(("cer", "wer", "rtf", "latency_ms", "peak_memory_mb"), -1),
+    **dict.fromkeys(LADDER, -1),
 }
 
 # The main figure is the first of these that was measured, unless the plan or the user names one.
@@ -44,7 +48,8 @@ class Comparison:
     """The runs of a folder, compared.
 
     figures: the main one first. variants: the best in it first. level: the family-wise error of
-    each figure. analyses: by figure.
+    each figure. analyses: by figure. constants: figures that are the same in all runs. check:
+    whether removing the stack hurts, in words, "" where that was not asked for; valid: it does.
     """
 
     folder: Path
@@ -58,6 +63,9 @@ class Comparison:
     analyses: dict[str, Analysis]
     runs: list[Run]
     warnings: list[str]
+    constants: dict[str, float]
+    check: str = ""
+    valid: bool = True
 
     @property
     def main(self) -> str:
@@ -102,7 +110,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values; None is what is not known."""
-        own = "date recipe overrides baseline level warnings".split()
+        own = "date recipe overrides baseline level warnings constants check valid".split()
         of_run = "name variant seed state error figures cost steps minutes".split()
         return {
             "folder": str(self.folder),
@@ -133,17 +141,10 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     defaults = (plan.baseline, plan.figure) if plan else ("highway", "")
     baseline = _select("baseline", baseline, [defaults[0], "highway"], names)
     main = _select("figure", figure, [defaults[1], *MAIN], measured)
-    figures = sorted(measured, key=lambda name: name != main)
+    constants = _constants(done, set(measured) - {main})
+    figures = sorted((name for name in measured if name not in constants), key=main.__ne__)
     margin, level = (plan.margin, LEVEL / plan.looks) if plan else (0.0, LEVEL)
-    diverged = Counter(run.variant for run in runs if run.diverged)
-    analyses = {}
-    for name in figures:
-        values: dict[str, dict[int, float]] = {}
-        for run in done:
-            if name in run.figures:
-                values.setdefault(run.variant, {})[run.seed] = run.figures[name]
-        direction = DIRECTIONS.get(name, 0)
-        analyses[name] = analyse(values, baseline, direction, margin, diverged, level)
+    analyses = {name: _analysis(name, runs, baseline, margin, level) for name in figures}
     reference = _mean_cost([run for run in done if run.variant == baseline]).get("parameters")
     variants = [_variant(name, runs, reference) for name in names]
 
@@ -165,11 +166,69 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
         variants=variants,
         analyses=analyses,
         runs=runs,
+        constants=constants,
+        check=plan.check if plan else "",
+        valid=not plan or plan.valid,
         warnings=[
+            *([plan.check] if plan and not plan.valid else []),
+            *(f"left out: {name}: {why}" for name, why in (plan.refused if plan else {}).items()),
             *_warnings(variants, baseline, done),
             *(line for k, one in analyses.items() for line in _figure_warnings(k, one, variants)),
         ],
     )
+
+
+def stack_matters(
+    folder: Path, baseline: str, removed: str, seeds: Collection[int]
+) -> tuple[bool, str]:
+    """Return, in words, whether the baseline is worse beyond the margin without its stack.
+
+    removed: the variant without it. The whole interval over these seeds must lie beyond the margin.
+    """
+    plan, runs = collect(folder)
+    assert plan is not None
+    pair = [run for run in runs if run.variant in (baseline, removed) and run.seed in seeds]
+    analysis = _analysis(plan.figure, pair, baseline, plan.margin, LEVEL)
+    one = analysis.differences.get(removed)
+    if one is None or one.low is None or one.mean is None or one.high is None:
+        return False, "whether the stack matters is not known: it needs two seeds that differ"
+    interval = f"{one.mean:+.4f} ({one.low:+.4f} to {one.high:+.4f})"
+    text = f"{baseline} without its stack: {plan.figure} {interval}, margin {analysis.margin:.4f}: "
+    if one.low > analysis.margin:
+        return True, text + "removing the stack hurts beyond the margin"
+    return False, text + "this budget does not test blocks; train longer or on a harder task"
+
+
+def _analysis(figure: str, runs: list[Run], baseline: str, margin: float, level: float) -> Analysis:
+    """Analyse one figure of the finished runs."""
+    values: dict[str, dict[int, float]] = {}
+    clips: dict[str, list[list[float]]] = {}
+    for run in runs:
+        if run.state == DONE and figure in run.figures:
+            values.setdefault(run.variant, {})[run.seed] = run.figures[figure]
+            clips.setdefault(run.variant, []).append(run.clips.get(figure, []))
+    diverged = Counter(run.variant for run in runs if run.diverged)
+    direction = DIRECTIONS.get(figure, 0)
+    return analyse(values, baseline, direction, margin, diverged, level, _clip_means(clips))
+
+
+def _clip_means(clips: dict[str, list[list[float]]]) -> dict[str, NDArray[np.float64]]:
+    """Return each variant's value of every clip, the mean over its runs, where all have them."""
+    return {
+        name: np.mean(rows, 0)
+        for name, rows in clips.items()
+        if rows[0] and len({len(row) for row in rows}) == 1
+    }
+
+
+def _constants(done: list[Run], names: Iterable[str]) -> dict[str, float]:
+    """Return the figures that have one value in all of several runs."""
+    found = {name: {run.figures.get(name) for run in done} for name in names}
+    return {
+        name: value
+        for name, values in sorted(found.items())
+        if len(done) > 1 and len(values) == 1 and (value := next(iter(values))) is not None
+    }
 
 
 def _select(what: str, asked: str | None, preferred: Iterable[str], known: list[str]) -> str:

@@ -226,12 +226,13 @@ def run_worker(
         (run / LOG).unlink()
     with (run / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tacoskip.ablation.worker", str(run)],
+            [sys.executable, "-m", "tacoskip.ablation.worker", str(run), str(os.getpid())],
             env=os.environ | environment | {"OMP_NUM_THREADS": str(threads)},
             cwd=folder or None,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            close_fds=False,  # it inherits the lock of the ablation's folder
             start_new_session=True,  # Ctrl-C reaches the ablation, which passes it on once
         )
     on_start(process)

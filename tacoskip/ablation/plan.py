@@ -12,6 +12,8 @@ PLANNED, DONE, FAILED = "planned", "done", "failed"
 FILE, RESULT = "ablation.json", "result.json"
 JSON_BYTES = 50_000_000
 
+# Figures of `tacoskip.evaluation.voices.RUNGS`: word errors by a judge.
+LADDER = ("wer_recording", "wer_copy_synthesis", "wer_teacher_forced", "wer_by_asr")
 # What must be equal, besides the overrides, for runs to be comparable.
 TERMS = ("recipe", "baseline", "match", "margin", "looks")
 
@@ -34,7 +36,7 @@ class Plan:
     margin: a difference of this share of the baseline's mean counts as none, in %. looks: how often
     verdicts are looked at while seeds are added. refused: combinations that do not fit together,
     with the reason. matched: by variant, a `tacoskip.training.parameter_matching.ParameterMatch` as
-    a dict.
+    a dict. check: whether removing the stack hurts, in words; valid: it does, or was not asked for.
     """
 
     recipe: str
@@ -47,6 +49,8 @@ class Plan:
     looks: int = 1
     refused: dict[str, str] = field(default_factory=dict)
     matched: dict[str, dict[str, Any]] = field(default_factory=dict)
+    check: str = ""
+    valid: bool = True
     runs: list[PlannedRun] = field(default_factory=list)
 
     @classmethod
@@ -119,6 +123,7 @@ class Plan:
         self.blocks = list(dict.fromkeys([*earlier.blocks, *self.blocks]))
         self.refused = earlier.refused | self.refused
         self.matched = earlier.matched | self.matched
+        self.check, self.valid = earlier.check, earlier.valid
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

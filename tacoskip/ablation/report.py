@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from tacoskip.ablation import tables
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
-from tacoskip.ablation.plan import DONE
+from tacoskip.ablation.plan import DONE, LADDER
 from tacoskip.ablation.statistics import BETTER, CANNOT_TELL, SAME, UNSTABLE, WORSE
 from tacoskip.files import write_whole
 
@@ -40,7 +40,9 @@ STYLE: dict[Any, Any] = {
 
 
 def write_report(comparison: Comparison, path: Path) -> Path:
-    """Write the report and return its path. Raises OSError when the file cannot be written."""
+    """Write the report and return its path; beside it, forest.svg and forest.png show the main
+    figure. Raises OSError when a file cannot be written.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -53,6 +55,7 @@ def write_report(comparison: Comparison, path: Path) -> Path:
         text_columns=tables.TEXT,
         verdicts={name: tables.figure_table(comparison, name) for name in comparison.figures},
         costs=tables.costs(comparison),
+        ladder=tables.ladder(comparison) if LADDER[-1] in comparison.figures else None,
         unfinished=tables.Table(
             ["run", "variant", "state", "why"],
             [[run.name, run.variant, run.state, run.error] for run in comparison.unfinished],
@@ -64,13 +67,17 @@ def write_report(comparison: Comparison, path: Path) -> Path:
         },
     )
     write_whole(path, text)
+    if comparison.main and comparison.analyses[comparison.main].differences:
+        for form in ("svg", "png"):
+            picture = forest(comparison, comparison.main, form)
+            write_whole(path.with_name(f"forest.{form}"), picture)
     return path
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
     done = [run for run in comparison.runs if run.state == DONE]
     steps = [f"{run.steps:.0f}" for run in done if run.steps is not None]
-    return {
+    facts = {
         "folder": str(comparison.folder),
         "recipe": comparison.recipe or "-",
         "overrides": " ".join(comparison.overrides) or "none",
@@ -79,15 +86,26 @@ def _facts(comparison: Comparison) -> dict[str, str]:
         "steps": ", ".join(dict.fromkeys(steps)) or "-",
         "compared on": comparison.date,
     }
+    if comparison.check:
+        facts["check of the stack"] = comparison.check
+    if comparison.constants:
+        same = (f"{name} {value:.3g}" for name, value in comparison.constants.items())
+        facts["equal in all runs"] = ", ".join(same)
+    return facts
 
 
-def forest(comparison: Comparison, figure: str) -> bytes:
-    """Draw each variant's difference from its reference, its interval and the margin, as an SVG."""
+def forest(comparison: Comparison, figure: str, form: str = "svg") -> bytes:
+    """Draw each variant's difference from its reference, its interval and the margin.
+
+    form: svg, transparent, or png, on white.
+    """
     buffer = BytesIO()
-    with matplotlib.rc_context(STYLE):
-        drawing = _forest(comparison, figure)
+    options: dict[str, Any] = {"dpi": 150, "facecolor": "white"}
+    if form == "svg":
         no = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        drawing.savefig(buffer, format="svg", transparent=True, metadata=no)
+        options = {"transparent": True, "metadata": no}
+    with matplotlib.rc_context(STYLE):
+        _forest(comparison, figure).savefig(buffer, format=form, **options)
     return buffer.getvalue()
 
 

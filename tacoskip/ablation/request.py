@@ -13,7 +13,14 @@ from tacoskip.config_checks import ConfigError, field_kinds
 from tacoskip.messages import nearest
 
 MOST = 1000  # of seeds, jobs or percent: more is a slip
-LAUNCHERS = ("local", "ray", "slurm")
+# Arguments that take one of a few values.
+CHOICES = {
+    "launcher": ("local", "ray", "slurm"),
+    "check": ("none", "stack", "warn"),
+    "start": ("paper", "identity"),
+}
+# The baseline without its stack, which `check=` trains first.
+STACK_REMOVED = "without-stack"
 # Overrides that apply to every run, unless the recipe or the request sets them.
 DEFAULTS: dict[str, Any] = {"train.keep": 1, "train.sentences": [], "match": "params"}
 # Settings of a run that are axes here: setting -> argument.
@@ -51,6 +58,10 @@ class Request:
         baseline_seeds: runs of the baseline. 0: `seeds` times the root of the number of others.
         margin: a difference of this share of the baseline's mean counts as none, in %.
         aa: families that run again with other seeds (the A/A check). None: the baseline.
+        check: stack: first compare the baseline with the same network without its stack, and stop
+            unless removing it hurts beyond the margin; warn: the same, and go on; none.
+        start: paper: stacks start as published; identity: as near the identity as each family's
+            own means allow (`tacoskip.blocks.start`).
         launcher: where the runs are executed: local, ray or slurm.
         jobs: runs at a time. 0: as many as there is room for.
         overrides: `key=value` settings of all runs.
@@ -71,6 +82,8 @@ class Request:
     baseline_seeds: int = 0
     margin: float = 2.0
     aa: list[str] | None = None
+    check: str = "none"
+    start: str = "paper"
     launcher: str = "local"
     jobs: int = 0
     overrides: list[str] = field(default_factory=list)
@@ -82,7 +95,10 @@ class Request:
         _check_known("skip", self.skips, SKIPS)
         _check_known("topology", self.topologies, TOPOLOGIES)
         _check_known("part", self.without, PARTS)
-        _check_known("launcher", [self.launcher], LAUNCHERS)
+        for key, choices in CHOICES.items():
+            _check_known(key, [getattr(self, key)], choices)
+        if self.check != "none":
+            self.without = list(dict.fromkeys(["stack", *self.without]))
         least = {"seeds": 1, "most_seeds": 0, "jobs": 0, "baseline_seeds": 0, "margin": 0}
         for key, bound in least.items():
             if not bound <= (value := getattr(self, key)) <= MOST:  # false for NaN too
@@ -139,6 +155,8 @@ def resolve(request: Request) -> tuple[Request, Config]:
         raise ConfigError(
             f"recipe '{request.recipe}' has no budget for an ablation; give train.max_steps=N"
         )
+    if request.start != "paper":
+        defaults["block_options.start"] = request.start
     defaults.setdefault("train.max_minutes", 0)  # a budget of steps: the same batches for all
     pairs = [f"{key}={value}" for key, value in defaults.items() if key not in keys]
     request = replace(request, overrides=[*pairs, *request.overrides])

@@ -5,7 +5,9 @@ intervals wider than need be. Variances are moderated across variants (Smyth 200
 and empirical Bayes methods"): they come from a scaled inverse chi-squared distribution with `d0`
 degrees of freedom around `s0²`. Both are integrated out, so that few runs do not claim that all
 variants spread equally. Intervals are simultaneous, as Dunnett's (1955) for equal variances: the
-largest error of all differences is simulated. docs/explanation/statistics.md tests all this.
+largest error of all differences is simulated. Held-out clips are a second source of error: they
+are the same in all runs, so a difference has a value on each clip, whose standard error counts.
+docs/explanation/statistics.md tests all this.
 
 V variants, K comparisons, N draws.
 """
@@ -52,7 +54,8 @@ class Difference:
 
     low, high: the simultaneous interval. p: corrected for all comparisons of the figure; it is
     below the level exactly where the interval excludes 0. superiority: share of pairs of runs in
-    which the variant's is the better one. seeds_needed: of the variant, for a power of 0.8.
+    which the variant's is the better one. clip_error: standard error from the choice of held-out
+    clips. seeds_needed: of the variant, for a power of 0.8; None: clips are lacking, or too many.
     """
 
     reference: str
@@ -61,6 +64,7 @@ class Difference:
     high: float | None = None
     p: float | None = None
     superiority: float | None = None
+    clip_error: float = 0.0
     seeds_needed: int | None = None
     verdict: str = CANNOT_TELL
     reason: str = ""
@@ -81,7 +85,7 @@ class Analysis:
 
 
 class Interval(NamedTuple):
-    """A simultaneous interval, its p, and the standard deviation of a run behind it."""
+    """A simultaneous interval, its p, and the standard deviation of runs behind it."""
 
     low: float
     high: float
@@ -96,6 +100,7 @@ def analyse(
     margin_percent: float = 0.0,
     diverged: Mapping[str, int] | None = None,
     level: float = LEVEL,
+    clips: Mapping[str, Array] | None = None,
 ) -> Analysis:
     """Compare every variant with the baseline, and an A/A variant with the one it repeats.
 
@@ -106,8 +111,9 @@ def analyse(
         margin_percent: a smaller share of the baseline's mean counts as no difference.
         diverged: the number of runs that diverged, by variant; they have no value.
         level: the probability of any false verdict in the figure.
+        clips: a variant's values on the held-out clips, means over its runs.
     """
-    diverged = diverged or {}
+    diverged, clips = diverged or {}, clips or {}
     summaries = {name: summarize(list(own.values())) for name, own in values.items()}
     spreads = [one.sd for one in summaries.values() if one.sd is not None]
     margin = margin_percent / 100 * abs(summaries.get(baseline, Summary(0)).mean or 0.0)
@@ -116,7 +122,9 @@ def analyse(
         for name in [*values, *(name for name in diverged if name not in values)]
     }
     references = {a: b for a, b in references.items() if a != b and b in values}
-    intervals = simultaneous(summaries, {a: b for a, b in references.items() if a in values}, level)
+    compared = {a: b for a, b in references.items() if a in values}
+    clip_errors = {a: _clip_error(clips.get(a), clips.get(b)) for a, b in compared.items()}
+    intervals = simultaneous(summaries, compared, level, clip_errors)
     wide = _wide(summaries)
     differences = {}
     for name, reference in references.items():
@@ -125,13 +133,14 @@ def analyse(
         means = [summaries[one].mean or 0.0 for one in (name, reference) if one in summaries]
         mean = means[0] - means[1] if a else None
         low, high, p = found[:3] if found else (None, None, None)
-        effect = margin or abs(mean or 0.0)
-        needed = seeds_needed(found.sd, effect, len(references), level) if found else None
+        error, effect = clip_errors.get(name, 0.0), margin or abs(mean or 0.0)
+        needed = seeds_needed(found.sd, effect, len(references), level, error) if found else None
         needed = max(needed, len(a) + 1) if needed else None
         verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), name in wide)
         if verdict == CANNOT_TELL and found and direction:
             seeds = f"more than {MOST_SEEDS}" if needed is None else str(needed)
-            reason = f"{seeds} seeds needed for {'the margin' if margin else 'this difference'}"
+            what = "more clips" if needed is None and error > found.sd / 2 else f"{seeds} seeds"
+            reason = f"{what} needed for {'the margin' if margin else 'this difference'}"
         differences[name] = Difference(
             reference,
             mean,
@@ -139,6 +148,7 @@ def analyse(
             high,
             p,
             superiority=_superiority(a, b, direction) if a and direction else None,
+            clip_error=error,
             seeds_needed=needed,
             verdict=verdict,
             reason=reason,
@@ -156,9 +166,14 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def simultaneous(
-    summaries: Mapping[str, Summary], references: Mapping[str, str], level: float = LEVEL
+    summaries: Mapping[str, Summary],
+    references: Mapping[str, str],
+    level: float = LEVEL,
+    clip_errors: Mapping[str, float] | None = None,
 ) -> dict[str, Interval]:
     """Return the intervals of all differences, by variant; none where runs have no spread.
+
+    clip_errors: standard errors of differences from the choice of clips, counted as independent.
 
     Each error is a t of about `df` degrees of freedom; made normal, all of them are comparable, and
     one critical value holds for the largest.
@@ -172,16 +187,19 @@ def simultaneous(
     errors = random.standard_normal(variances.shape) * np.sqrt(variances)
     a = [names.index(name) for name in references]
     b = [names.index(name) for name in references.values()]
-    precision = 1 / (variances[:, a] + variances[:, b])  # (N, K)
+    of_clips = np.array([(clip_errors or {}).get(name, 0.0) for name in references])
+    of_seeds = variances[:, a] + variances[:, b]  # (N, K)
+    precision = 1 / (of_seeds + of_clips**2)
     scale = precision.mean(0) ** -0.5
     df = 2 * precision.mean(0) ** 2 / np.maximum(precision.var(0), 1e-6 * precision.mean(0) ** 2)
-    largest = np.sort(_normal((errors[:, a] - errors[:, b]) / scale, df).max(1))
+    errors = errors[:, a] - errors[:, b] + of_clips * random.standard_normal(precision.shape)
+    largest = np.sort(_normal(errors / scale, df).max(1))
     critical = largest[int((1 - level) * DRAWS)]
     half = scale * _student(critical, df)
     means = np.array([summaries[name].mean for name in names])
     mean = means[a] - means[b]
     p = 1 - np.searchsorted(largest, _normal(mean / scale, df)) / DRAWS
-    sd = scale / np.sqrt(1 / n[a] + 1 / n[b])
+    sd = (1 / of_seeds).mean(0) ** -0.5 / np.sqrt(1 / n[a] + 1 / n[b])
     columns = (column.tolist() for column in (mean - half, mean + half, p, sd))
     return {name: Interval(*row) for name, *row in zip(references, *columns, strict=True)}
 
@@ -221,9 +239,16 @@ def detectable(seeds: int, comparisons: int, level: float = LEVEL) -> float:
     return error * float(special.stdtrit(df, 1 - each / 2) + special.stdtrit(df, POWER))
 
 
-def seeds_needed(sd: float, effect: float, comparisons: int, level: float = LEVEL) -> int | None:
-    """Return the seeds of a variant for a power of 0.8; None where MOST_SEEDS do not suffice."""
+def seeds_needed(
+    sd: float, effect: float, comparisons: int, level: float = LEVEL, clip_error: float = 0.0
+) -> int | None:
+    """Return the seeds of a variant for a power of 0.8; None where MOST_SEEDS do not suffice, as
+    where the clips' own error hides the effect.
+    """
     counts = range(2, MOST_SEEDS + 1)
+    each = 1 - (1 - level) ** (1 / comparisons)
+    hidden = clip_error * float(special.ndtri(1 - each / 2) + special.ndtri(POWER))
+    effect = math.sqrt(max(effect**2 - hidden**2, 0.0))
     enough = bisect(counts, -effect, key=lambda n: -sd * detectable(n, comparisons, level))
     return counts[enough] if enough < len(counts) else None
 
@@ -255,6 +280,13 @@ def _wide(summaries: Mapping[str, Summary]) -> set[str]:
     spreads = {name: one.sd for name, one in summaries.items() if one.sd}
     limit = WIDE * float(np.median([*spreads.values()])) if len(spreads) > 2 else math.inf
     return {name for name, sd in spreads.items() if sd > limit}
+
+
+def _clip_error(a: Array | None, b: Array | None) -> float:
+    """Return the standard error of the mean difference over clips; 0 where it is not known."""
+    if a is None or b is None or len(a) != len(b) or len(a) < 2:
+        return 0.0
+    return float(np.std(a - b, ddof=1) / math.sqrt(len(a)))
 
 
 def _superiority(a: Mapping[int, float], b: Mapping[int, float], direction: int) -> float:

@@ -1,9 +1,11 @@
 """The tables of a comparison, for the terminal and the report alike."""
 
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
+from tacoskip.ablation.plan import LADDER
 from tacoskip.ablation.statistics import CANNOT_TELL, MOST_SEEDS, Difference, Summary
 from tacoskip.messages import printable
 
@@ -19,7 +21,7 @@ COSTS = {
     "initial_correlation": ("start corr", 2),
 }
 # Columns of text; all others hold numbers.
-TEXT = ("variant", "run", "verdict", "state", "why")
+TEXT = ("variant", "run", "verdict", "state", "why", "start")
 
 
 @dataclass
@@ -86,6 +88,8 @@ def overview(comparison: Comparison) -> "Group":
         table = figure_table(comparison, figure)
         rows = [row[:-1] for row in table.rows]  # the reasons are in the report
         parts += [Table(table.columns[:-1], rows), _text(comparison.precision(figure) + "\n")]
+    if LADDER[-1] in comparison.figures:
+        parts.append(ladder(comparison))
     return Group(_text(title), *parts, costs(comparison))
 
 
@@ -130,13 +134,34 @@ def _cells(comparison: Comparison, figure: str, one: Difference) -> list[str]:
     ]
 
 
+def ladder(comparison: Comparison) -> Table:
+    """Return the word errors of each rung from recordings to free-running speech, and on which of
+    them a variant differs from the baseline.
+    """
+    rows = []
+    for variant in comparison.variants:
+        runs, row = comparison.finished(variant.name), [variant.name]
+        for rung in LADDER:
+            values = [run.figures[rung] for run in runs if rung in run.figures]
+            analysis = comparison.analyses.get(rung)
+            one = analysis.differences.get(variant.name) if analysis else None
+            words = f" ({one.verdict})" if one and rung not in comparison.constants else ""
+            row.append(f"{100 * fmean(values):.1f} %{words}" if values else "-")
+        rows.append(row)
+    names = [rung.removeprefix("wer_").replace("_", "-") for rung in LADDER[:-1]]
+    return Table(["variant", *names, "free-running"], rows)
+
+
 def costs(comparison: Comparison) -> Table:
-    """Return what each variant costs, and how near the identity it starts: means over its runs."""
+    """Return what each variant costs, how near the identity it starts (means over its runs), and
+    how it was brought there.
+    """
     rows = []
     for variant in comparison.variants:
         known = [(variant.cost.get(name), digits) for name, (_, digits) in COSTS.items()]
         cells = ["-" if value is None else f"{value:,.{digits}f}" for value, digits in known]
         if variant.parameters_percent is not None:
             cells[0] += f" ({variant.parameters_percent:+.1f} %)"
-        rows.append([variant.name, *cells])
-    return Table(["variant", *(title for title, _ in COSTS.values())], rows)
+        start = next((run.start for run in comparison.finished(variant.name) if run.start), "-")
+        rows.append([variant.name, *cells, start])
+    return Table(["variant", *(title for title, _ in COSTS.values()), "start"], rows)

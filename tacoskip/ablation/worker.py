@@ -1,8 +1,9 @@
-"""One run of an ablation, in a process of its own: `python -m tacoskip.ablation.worker RUN`.
+"""One run of an ablation, in a process of its own: `python -m tacoskip.ablation.worker RUN PARENT`.
 
 RUN/request.json holds the config. The run trains as with `tacoskip train`, and resumes from its
-last checkpoint if it was interrupted. It leaves RUN/result.json: the figures of the last evaluation
-and the costs of the network. A failure's reason is the last line on standard error, "error: ...".
+last checkpoint if it was interrupted. It leaves RUN/result.json: the figures of the last
+evaluation, with a judge the word errors of a voice, and the costs of the network. A failure's
+reason is the last line on standard error, "error: ...".
 """
 
 import json
@@ -17,10 +18,13 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from torch import Tensor, nn
 
-from tacoskip.ablation.plan import RESULT, write_json
+from tacoskip.ablation.plan import LADDER, RESULT, write_json
 from tacoskip.blocks.cost import best_ms, initial_correlation, macs, parameters
 from tacoskip.config import Config, from_dict, with_block
+from tacoskip.evaluation import voices
+from tacoskip.evaluation.error_rates import over_mean_length, word_errors
 from tacoskip.kernels.accelerate import accelerate, plain
 from tacoskip.loading import load
 from tacoskip.models.cbhg import CBHG
@@ -31,6 +35,7 @@ from tacoskip.training import Progress, train
 from tacoskip.training.parameter_matching import CBHGS
 
 REQUEST = "request.json"
+JUDGED = 60  # test sentences that a judge transcribes
 PARENT_SECONDS = 0.5
 
 
@@ -48,10 +53,16 @@ def work(run: Path) -> None:
     model = load(checkpoints(run)[-1], device="cpu").model
     assert isinstance(model, Tacotron | Recognizer)
     cost = cost_of(model) | {"peak_memory_mb": _peak_memory_mb()}
-    cost["initial_correlation"] = correlation_of(config)
+    cost["initial_correlation"], start = start_of(config)
     cost |= {name: last[name] for name in last if name == "frames_per_second"}
+    figures, clips = dict(summary["last"]), dict(summary["clips"])
+    if config.train.judge:
+        words, clips["wer_by_asr"] = ladder_of(run, config)
+        figures |= words
     result = {
-        "figures": summary["last"],
+        "figures": figures,
+        "clips": clips,
+        "start": start,
         "cost": cost,
         "minutes": summary["minutes"],
         "steps": summary["step"],
@@ -85,13 +96,43 @@ def cost_of(model: Tacotron | Recognizer) -> dict[str, float]:
     }
 
 
-def correlation_of(config: Config) -> float:
-    """Return the mean of `initial_correlation` over the config's stacks."""
+def ladder_of(run: Path, config: Config) -> tuple[dict[str, float], list[float]]:
+    """Return the word errors of each rung of `voices.RUNGS` by the judge, and of each test clip's
+    free-running speech, over the mean number of words.
+    """
+    measured = voices.evaluate(
+        checkpoints(run)[-1], "test", JUDGED, judge=config.train.judge, device=config.train.device
+    )
+    words = {
+        name: float(measured["ladder"][rung]["wer"]["mean"])
+        for name, rung in zip(LADDER, voices.RUNGS, strict=True)
+    }
+    pairs = [(one["reference"], one[voices.RUNGS[-1]]) for one in measured["transcripts"]]
+    return words, over_mean_length([word_errors(*pair) for pair in pairs])
+
+
+class WithLinears(nn.Module):
+    """The stack of a CBHG, with the linear layers around it."""
+
+    def __init__(self, cbhg: CBHG):
+        super().__init__()
+        self.cbhg = cbhg
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        narrowed: Tensor = self.cbhg.narrow(self.cbhg.stack(self.cbhg.widen(x), mask))
+        return narrowed
+
+
+def start_of(config: Config) -> tuple[float, str]:
+    """Return the mean of `initial_correlation` over the config's stacks, and how they start."""
     torch.manual_seed(config.seed)
     settings = [with_block(getattr(config, section), config) for section in CBHGS[config.task]]
-    return fmean(
-        initial_correlation(CBHG(one.channels, one).stack, one.channels) for one in settings
-    )
+    cbhgs = [CBHG(one.channels, one) for one in settings]
+    correlations = [
+        initial_correlation(WithLinears(cbhg), one.channels)
+        for cbhg, one in zip(cbhgs, settings, strict=True)
+    ]
+    return fmean(correlations), cbhgs[0].stack.start
 
 
 def _peak_memory_mb() -> float:
@@ -102,9 +143,8 @@ def _peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def exit_with_parent() -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process when its parent has ended: another worker may start the same run."""
-    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -115,8 +155,11 @@ def exit_with_parent() -> None:
 
 
 def main() -> int:
-    """Execute the run that is the only argument; both output streams end in RUN/log.txt."""
-    exit_with_parent()
+    """Execute the run that is the first argument; both output streams end in RUN/log.txt.
+
+    The second argument is the process id of the parent, which may have ended by now.
+    """
+    exit_with_parent(int(sys.argv[2]))
     if hasattr(signal, "SIGUSR2"):  # Slurm warns all processes of a job; its launcher saves the run
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:

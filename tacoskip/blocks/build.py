@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tacoskip.blocks.contract import check_contract, randomize
 from tacoskip.blocks.external import entry_points, is_external, load_family
 from tacoskip.blocks.families import BLOCKS, PREFIXES, Family, known
+from tacoskip.blocks.start import PUBLISHED, STARTS, start_near_identity
 from tacoskip.blocks.topologies.base import Make, Topology
 
 
@@ -25,7 +26,13 @@ class WholeStack(Topology):
 
 
 def build_block(
-    name: str, channels: int, depth: int, skip: str = "", topology: str = "", **options: object
+    name: str,
+    channels: int,
+    depth: int,
+    skip: str = "",
+    topology: str = "",
+    start: str = "paper",
+    **options: object,
 ) -> Topology:
     """Build a stack of `depth` units of the family `name`, `channels` wide.
 
@@ -35,6 +42,7 @@ def build_block(
         depth: number of units.
         skip: in place of the family's own.
         topology: in place of the family's own.
+        start: as published, or `identity`: near it, see `tacoskip.blocks.start`.
         options: of the transform and the topology by their names, of the skip with `skip_` before
             them (`skip_gate_bias`).
 
@@ -42,6 +50,7 @@ def build_block(
         ValueError: for an unknown name or option, and for parts that do not fit together.
     """
     family = find_family(name)
+    known("start", start, dict.fromkeys(STARTS))
 
     def build(depth: int) -> Topology:
         if family.make is None:
@@ -55,7 +64,9 @@ def build_block(
 
     if is_external(name):
         _check_external(name, partial(build, min(depth, 2)), channels)
-    return build(depth)
+    stack = build(depth)
+    stack.start = start_near_identity(stack) if start == "identity" else PUBLISHED
+    return stack
 
 
 def find_family(name: str) -> Family:

@@ -47,10 +47,11 @@ _stdout: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
 
 @dataclass
 class Result:
-    """What a command found: `values` for --json, else `parts`, texts and tables."""
+    """What a command found: `values` for --json, else `parts`, texts and tables. failed: exit 1."""
 
     values: dict[str, Any]
     parts: "Sequence[RenderableType]" = ()
+    failed: bool = False
 
 
 def command(function: Callable[..., Result | None]) -> Callable[..., None]:
@@ -99,6 +100,8 @@ def _run(function: Callable[[], Result | None], as_json: bool, quiet: bool) -> N
             emit(json.dumps(plain_values(result.values), ensure_ascii=False))
         elif result:
             emit(*result.parts)
+        if result and result.failed:
+            raise typer.Exit(FAILED)
         sys.stdout.flush()  # a reader that has closed the pipe raises here
 
 

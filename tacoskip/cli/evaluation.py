@@ -90,8 +90,10 @@ def ablate(
     runs of each (3..12: more for the undecided). baseline=highway: what the others are compared
     with, with baseline_seeds=auto runs. margin=2: percent that count as no difference. aa=highway:
     blocks that run again with other seeds (none: no such runs). match=params: stacks as wide
-    as makes the networks equal in size (or macs, or none). launcher=local, ray or slurm. jobs=N:
-    runs at once. run=FOLDER: where they go.
+    as makes the networks equal in size (or macs, stack: the stacks alone, or none). check=stack:
+    first test whether removing the stack hurts, and stop unless it does (warn: go on).
+    start=identity: begin near the identity. launcher=local, ray or slurm. jobs=N: runs at once.
+    run=FOLDER: where they go.
 
     All variants of a seed train on the same batches, with equal initial weights outside the block.
     A run that fails is recorded and the others continue.
@@ -108,7 +110,9 @@ def ablate(
     require_corpus(base)
     with Bar("ablate") as bar:
         comparison = run_all(request, log, bar.show)
-    return _report(comparison)
+    result = _report(comparison)
+    result.failed = request.check == "stack" and not comparison.valid
+    return result
 
 
 @command

@@ -63,6 +63,12 @@ def wer(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     return sum(map(word_errors, references, hypotheses), NONE).rate
 
 
+def over_mean_length(errors: Sequence[Errors]) -> list[float]:
+    """Return each text's errors over the mean length: their mean is the rate of all texts."""
+    mean = sum(errors, NONE).length / max(len(errors), 1)
+    return [one.total / max(mean, 1) for one in errors]
+
+
 def interval(groups: Sequence[Sequence[Errors]], seed: int = 0) -> Figure:
     """Return the rate of all errors and its bootstrap over groups; n counts utterances."""
     sums = [sum(group, NONE) for group in groups]

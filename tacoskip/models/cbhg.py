@@ -77,6 +77,19 @@ class Pointwise(nn.Module):
         return clear_padding(self.linear(x), mask)
 
 
+def orthogonal_pair(channels: int, inner: int) -> tuple[nn.Linear, nn.Linear]:
+    """Return linear layers to `inner` channels and back, which start as a semi-orthogonal matrix
+    and its transpose: together as near the identity as the widths allow.
+    """
+    there, back = nn.Linear(channels, inner), nn.Linear(inner, channels)
+    nn.init.orthogonal_(there.weight)
+    with torch.no_grad():
+        back.weight.copy_(there.weight.T)
+    for layer in (there, back):
+        nn.init.zeros_(layer.bias)
+    return there, back
+
+
 class CBHG(nn.Module):
     """x (B, T, in_channels), mask (B, T) -> (B, T, 2 H), zero at padded frames.
 
@@ -87,13 +100,14 @@ class CBHG(nn.Module):
         └── residual     + x
             widen        a linear layer, where widths differ
             stack        `depth` units of any family of `tacoskip.blocks`; the paper's: highway
+            narrow       a linear layer, where the stack has a width of its own
             GRU          both directions, outputs side by side
     """
 
     def __init__(self, in_channels: int, settings: CBHGSettings):
         super().__init__()
         bank, inner = settings.bank_channels, settings.projection_channels
-        channels = settings.channels
+        channels, around = settings.stack_channels, settings.channels
         self.out_channels = 2 * settings.gru_channels
         self.residual = settings.residual
         # Parts are initialised independently: a change of one leaves the others as they were.
@@ -107,7 +121,7 @@ class CBHG(nn.Module):
         self.norm2 = MaskedBatchNorm1d(in_channels)
         with independent_init():
             same = in_channels == channels
-            self.widen = nn.Identity() if same else nn.Linear(in_channels, channels)
+            self.widen: nn.Module = nn.Identity() if same else nn.Linear(in_channels, channels)
         with independent_init():
             self.stack = build_block(
                 settings.block or "highway",
@@ -117,10 +131,14 @@ class CBHG(nn.Module):
                 settings.topology,
                 **settings.block_options,
             )
+            self.narrow: nn.Module = nn.Identity()
+            if channels != around:
+                there, self.narrow = orthogonal_pair(around, channels)
+                self.widen = there if in_channels == around else self.widen
         with independent_init():
             recurrent = BiGRU if settings.gru else Pointwise
             out = settings.gru_channels if settings.gru else self.out_channels
-            self.gru = recurrent(channels, out)
+            self.gru = recurrent(around, out)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = clear_padding(x, mask)
@@ -128,4 +146,4 @@ class CBHG(nn.Module):
         h = self.norm1(self.project1(h), mask)
         h = self.norm2(self.project2(h), mask)
         h = self.widen(x + h if self.residual else h)
-        return self.gru(self.stack(h, mask), mask)
+        return self.gru(self.narrow(self.stack(h, mask)), mask)

@@ -31,17 +31,24 @@ class CBHGSizes:
 class CBHGSettings(CBHGSizes):
     """One CBHG with its stack: the recipe's `block`, `skip`, `topology` and `block_options`.
 
-    skip, topology: "" is the family's own. bank, residual, gru: False takes that part out: without
-    the bank the projections read the input, a linear layer replaces the GRU.
+    skip, topology: "" is the family's own. width: of the stack over `channels`, to which a linear
+    layer leads back. bank, residual, gru: False takes that part out: without the bank the
+    projections read the input, a linear layer replaces the GRU.
     """
 
     block: str = "highway"
     skip: str = ""
     topology: str = ""
     block_options: dict[str, float | int | str | bool] = field(default_factory=dict)
+    width: float = 1.0
     bank: bool = True
     residual: bool = True
     gru: bool = True
+
+    @property
+    def stack_channels(self) -> int:
+        """Channels inside the stack."""
+        return max(2, round(self.channels * self.width))
 
 
 @dataclass

@@ -247,7 +247,7 @@ class Trainer:
             write_model_card(self.task, state)
         self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {run}")
         summary = {"run": run, "step": state.step, "minutes": round(state.minutes, 2)}
-        summary |= {"best": state.best, "last": state.last}
+        summary |= {"best": state.best, "last": state.last, "clips": self.task.clips}
         self.summary = self.processes.broadcast(summary)
 
     def _agree(self, interrupts: Interrupts) -> tuple[int, bool]:

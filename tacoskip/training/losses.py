@@ -71,23 +71,31 @@ def decoder_steps(mel_lengths: Tensor, reduction: int) -> Tensor:
     return torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
 
 
-def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
-    """CTC's negative log likelihood per token (Graves et al. 2006); token 0 is the blank.
+def ctc_losses(
+    log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor
+) -> Tensor:
+    """CTC's negative log likelihood of each utterance (Graves et al. 2006); token 0 is the blank.
 
-    log_probs (B, L, V), lengths (B,), symbols (B, S), symbol_lengths (B,) -> scalar. An utterance
-    too short for its text adds nothing; training names it at the start.
+    log_probs (B, L, V), lengths (B,), symbols (B, S), symbol_lengths (B,) -> (B,). It is 0 for an
+    utterance too short for its text; training names it at the start.
     """
-    count = symbol_lengths.sum().clamp(min=1)
     # One transfer: torch takes both lengths, and cuDNN the symbols, from the CPU.
     on_host = torch.cat([lengths[:, None], symbol_lengths[:, None], symbols], 1).cpu()
-    lengths, symbol_lengths, symbols = on_host[:, 0], on_host[:, 1], on_host[:, 2:]
+    lengths, on_cpu, symbols = on_host[:, 0], on_host[:, 1], on_host[:, 2:]
     if torch.are_deterministic_algorithms_enabled():
         log_probs = log_probs.cpu()  # CUDA's backward is not deterministic
     losses = functional.ctc_loss(
-        *(log_probs.transpose(0, 1), symbols, lengths, symbol_lengths),
+        *(log_probs.transpose(0, 1), symbols, lengths, on_cpu),
         reduction="none",
         zero_infinity=True,
     )
+    return losses
+
+
+def ctc_loss(log_probs: Tensor, lengths: Tensor, symbols: Tensor, symbol_lengths: Tensor) -> Tensor:
+    """Mean of `ctc_losses` over tokens: a scalar."""
+    losses = ctc_losses(log_probs, lengths, symbols, symbol_lengths)
+    count = symbol_lengths.sum().clamp(min=1)
     return losses.sum().to(count.device) / count
 
 

@@ -1,10 +1,14 @@
-"""Parameter matching: the stack widths at which a whole network costs what the baseline costs.
+"""Parameter matching: the stack widths at which a network costs what the baseline costs.
 
-Only the widths of the stacks change (`cbhg.channels`, `postnet.channels`) and, where a dense stack
-is still too large, its growth. Everything else keeps its settings. The GRU behind a wider stack has
-more inputs, and they count.
+match=stack: the stacks alone, with the linear layers around them. `block_options.width` changes;
+all else, the GRU's inputs too, stays as it is.
+match=params, macs: the whole network. `cbhg.channels` and `postnet.channels` change. The GRU behind
+a wider stack has more inputs, and they count.
+
+Where a dense stack is still too large, its growth changes, too.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,18 +21,21 @@ from tacoskip.blocks import build_block
 from tacoskip.blocks.build import topology_of
 from tacoskip.blocks.cost import macs, parameters
 from tacoskip.config import Config, with_block
+from tacoskip.models.cbhg import CBHG
 from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings
 
 # The sections of the config that hold a stack.
 CBHGS = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
-# Share of the baseline's cost by which a matched network may miss it.
-TOLERANCE = 0.02
+# Share of the baseline's cost by which a matched network may miss it, and a stack alone: a channel
+# more is up to 7 % of a narrow one.
+TOLERANCE, STACK_TOLERANCE = 0.02, 0.05
 # Widths tried on either side of one that a family cannot have: an odd one, or one that its groups
 # do not divide.
 REACH = 32
-# The widest stack that is tried, in widths of the baseline's, and steps of the search a width.
-WIDEST, STEPS = 64, 256
+# The narrowest and the widest stack that are tried, in widths of the baseline's, and steps of the
+# search a width.
+NARROWEST, WIDEST, STEPS = 0.25, 64, 256
 
 # Builds the network of a config. Its `example()` returns inputs of `forward` to count MACs with.
 Build = Callable[[Config], Any]
@@ -39,14 +46,15 @@ Widths = tuple[int, ...]  # of the stacks that are resized
 class ParameterMatch:
     """The result of parameter matching.
 
-    by: params | macs. reference, reached: the baseline's cost and the network's, in parameters or
-    in multiply-adds of the network's example. settings: what was solved, by dotted key.
+    by: stack | params | macs. reference, reached: the baseline's cost and the network's, in
+    parameters or in multiply-adds of the network's example. settings: what was solved, by dotted
+    key.
     """
 
     by: str
     reference: float
     reached: float
-    settings: dict[str, int]
+    settings: dict[str, float]
 
     @property
     def percent(self) -> float:
@@ -55,8 +63,9 @@ class ParameterMatch:
 
     @property
     def within(self) -> bool:
-        """Whether that is within TOLERANCE."""
-        return abs(self.percent) <= 100 * TOLERANCE
+        """Whether that is within the tolerance."""
+        tolerance = STACK_TOLERANCE if self.by == "stack" else TOLERANCE
+        return abs(self.percent) <= 100 * tolerance
 
     @property
     def warning(self) -> str:
@@ -74,11 +83,12 @@ def match_parameters(
 ) -> tuple[Config, ParameterMatch]:
     """Return the config with the stack widths that bring it nearest to the baseline's cost.
 
-    The cost may be missed where a family has only few widths, or cannot be small enough: see
-    `ParameterMatch.within`.
+    The cost may be missed where a family has only few widths, or cannot be small enough at a
+    quarter of the baseline's width: see `ParameterMatch.within`.
 
     Args:
-        config: its `match` says what to match: params | macs. It is none in the config returned.
+        config: its `match` says what to match: stack | params | macs. It is none in the config
+            returned.
         build: builds the network of a config.
         baseline: by default `baseline_of(config)`. A stack that equals the baseline's keeps its
             width.
@@ -88,18 +98,54 @@ def match_parameters(
     reference = cost(baseline)
     sections = [one for one in CBHGS[config.task] if _stack(config, one) != _stack(baseline, one)]
     widths = {section: getattr(baseline, section).channels for section in sections}
-    found = _resize(config, widths, cost, reference)
+
+    def resized(config: Config) -> Config:
+        if not sections:
+            return config
+        if config.match == "stack":
+            return _resize_inside(config, cost, reference)
+        return _resize(config, widths, cost, reference)
+
+    found = resized(config)
     while cost(found) > (1 + TOLERANCE) * reference:
         smaller = _halve_growth(config)
         if smaller == config:
             break
-        config = smaller
-        found = _resize(config, widths, cost, reference)
-    settings = {f"{section}.channels": getattr(found, section).channels for section in sections}
+        config, found = smaller, resized(smaller)
+    settings: dict[str, float] = {}
+    if sections and config.match == "stack":
+        settings["block_options.width"] = float(found.block_options["width"])
+    elif sections:
+        settings = {f"{section}.channels": getattr(found, section).channels for section in sections}
     if sections and found.block_options.get("growth"):
         settings["block_options.growth"] = int(found.block_options["growth"])
     match = ParameterMatch(config.match, reference, cost(found), settings)
     return replace(found, match="none"), match
+
+
+def _resize_inside(config: Config, cost: Callable[[Config], float], reference: float) -> Config:
+    """Return the config with the width inside its stacks that comes nearest to the reference."""
+
+    def at(step: int) -> Config:
+        return replace(config, block_options={**config.block_options, "width": step / STEPS})
+
+    @cache
+    def cost_at(step: int) -> float:
+        try:
+            return cost(at(step))
+        except ValueError:  # a width that the family cannot have
+            return math.nan
+
+    def next_cost(step: int) -> float:
+        own = cost_at(step)
+        return next_cost(step + 1) if math.isnan(own) and step < WIDEST * STEPS else own
+
+    least, high = round(NARROWEST * STEPS), STEPS
+    while next_cost(high) < reference and high < WIDEST * STEPS:
+        high *= 2
+    step = least + bisect_left(range(least, high), reference, key=next_cost)
+    near = [one for one in range(max(step - 8, least), step + 9) if not math.isnan(cost_at(one))]
+    return at(min(near, key=lambda one: abs(cost_at(one) - reference), default=step))
 
 
 def _resize(
@@ -110,8 +156,6 @@ def _resize(
     All of the baseline's widths are scaled by one factor first. Then one at a time changes, in
     smaller steps.
     """
-    if not baseline:
-        return config
     fits = [partial(_nearest_width, _stack(config, section), {}) for section in baseline]
 
     def with_widths(widths: Widths) -> Config:
@@ -132,15 +176,18 @@ def _resize(
     def error(widths: Widths) -> float:
         return abs(cost_at(widths) - reference)
 
-    high = STEPS
+    least, high = round(NARROWEST * STEPS), STEPS
     while cost_at(scaled(high)) < reference and high < WIDEST * STEPS:
         high *= 2
-    step = bisect_left(range(high), reference, key=lambda step: cost_at(scaled(step)))
-    best = min((scaled(step), scaled(max(step - 1, 0))), key=error)
-    for index, fit in enumerate(fits):
+    step = least + bisect_left(
+        range(least, high), reference, key=lambda step: cost_at(scaled(step))
+    )
+    best = min((scaled(step), scaled(max(step - 1, least))), key=error)
+    for index, (fit, width) in enumerate(zip(fits, baseline.values(), strict=True)):
         if error(best) < TOLERANCE / 4 * reference:
             break
-        near = {fit(best[index] + delta) for delta in range(-REACH, REACH + 1)}
+        bound = round(NARROWEST * width)
+        near = {fit(max(best[index] + delta, bound)) for delta in range(-REACH, REACH + 1)}
         changed = {(*best[:index], width, *best[index + 1 :]) for width in near}
         best = min({best, *changed}, key=error)
     return with_widths(best)
@@ -156,9 +203,13 @@ def _halve_growth(config: Config) -> Config:
 
 
 def _cost(by: str, build: Build, config: Config) -> float:
-    if by == "params":
+    if by in ("params", "stack"):
         with outline():
-            return parameters(build(config))
+            network = build(config)
+        if by == "params":
+            return parameters(network)
+        cbhgs = [module for module in network.modules() if isinstance(module, CBHG)]
+        return sum(parameters(part) for one in cbhgs for part in (one.widen, one.stack, one.narrow))
     with torch.random.fork_rng():
         network = build(config)
         return macs(network, *network.example())

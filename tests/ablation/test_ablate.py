@@ -56,11 +56,15 @@ def in_process(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs in this process end at once: losses of `plain` are far worse than all others."""
+    """Runs in this process end at once: losses of `plain` are far worse than all others, losses
+    without the stack are worse from 3 steps on.
+    """
 
     def result(run: Path) -> None:
         seed = int(run.name.removeprefix("seed-"))
-        loss = 1 + seed % 3 / 100 + (9 if run.parent.name == "plain" else 0)
+        steps = json.loads((run / "request.json").read_text())["train"]["max_steps"]
+        worse = {"plain": 9, "without-stack": 9 * (steps > 2)}
+        loss = 1 + seed % 3 / 100 + worse.get(run.parent.name, 0)
         (run / "result.json").write_text(json.dumps({"figures": {"loss": loss}}))
 
     monkeypatch.setitem(globals(), "work", result)
@@ -100,6 +104,7 @@ def test_runs_of_a_seed_share_data_and_initial_weights(
         assert {"loss", "alignment", "mcd_db", "stop_failures"} <= run.figures.keys()
         assert {"parameters", "macs_per_frame", "latency_ms", "peak_memory_mb"} <= run.cost.keys()
         assert 0 < run.cost["initial_correlation"] < 1
+        assert len(run.clips["loss"]) == 3 and run.start == "as published"
 
 
 @pytest.mark.usefixtures("without_training")
@@ -135,6 +140,37 @@ def test_undecided_variants_get_more_seeds(pairs: list[str]) -> None:
     assert comparison.level == pytest.approx(0.05 / 3)
     verdicts = {k: one.verdict for k, one in comparison.analyses["loss"].differences.items()}
     assert verdicts == {"plain": "worse", "residual": "cannot tell"}
+
+
+@pytest.mark.usefixtures("without_training")
+def test_budget_that_does_not_test_blocks_stops_at_the_check_of_the_stack(
+    pairs: list[str], in_process: list[str]
+) -> None:
+    asked = [*pairs, "blocks=plain", "seeds=2", "baseline_seeds=2", "aa=none", "match=none"]
+    both = [f"{name}/seed-{seed}" for seed in (0, 1) for name in ("highway", "without-stack")]
+    found = ablate([*asked, "check=stack"])
+    assert in_process == both
+    assert not found.valid and "this budget does not test blocks" in found.check
+    assert found.check in found.warnings
+    assert ablate([*asked, "check=stack"]).check == found.check and in_process == both
+    assert not ablate([*asked, "check=warn"]).valid
+    assert in_process == [*both, "plain/seed-0", "plain/seed-1"]
+    longer = [*asked, "train.max_steps=3", f"run={found.folder}-longer"]
+    found = ablate([*longer, "check=stack"])
+    assert found.valid and "removing the stack hurts" in found.check
+    assert in_process[6:] == [*both, "plain/seed-0", "plain/seed-1"]
+
+
+def test_variant_that_cannot_match_is_left_out(
+    pairs: list[str], in_process: list[str], without_training: None
+) -> None:
+    asked = [*pairs, "blocks=wide,residual", "depths=1,40", "seeds=1", "aa=none", "match=stack"]
+    found = ablate([*asked, "cbhg.channels=64", "postnet.channels=48"])
+    assert "wide,depth=40/seed-0" not in in_process and "residual/seed-0" in in_process
+    (warning,) = (one for one in found.warnings if one.startswith("left out: wide,depth=40"))
+    assert "misses the baseline's stack by +" in warning
+    config = json.loads((found.folder / "residual/seed-0/request.json").read_text())
+    assert config["block_options"]["width"] != 1 and config["cbhg"]["channels"] == 64
 
 
 @pytest.mark.usefixtures("without_training")
@@ -196,6 +232,17 @@ def test_error_says_how_a_worker_ended(
     code: str, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert words in execute(code, monkeypatch, tmp_path)[1]
+
+
+def test_worker_inherits_the_lock_of_the_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """So a folder stays locked when `ablate` is killed and its workers are not."""
+    with folder_lock(tmp_path) as lock:
+        os.set_inheritable(lock, True)
+        monkeypatch.setenv("LOCK", str(lock))
+        code = "import os; os.fstat(int(os.environ['LOCK']))"
+        assert "code 0" in execute(code, monkeypatch, tmp_path)[1]
 
 
 def test_plan_ignores_the_order_of_settings(tmp_path: Path) -> None:
@@ -260,9 +307,10 @@ def test_saved_plan_overrides_and_foreign_file_is_refused(tmp_path: Path) -> Non
 @pytest.mark.hostile
 def test_worker_ends_with_its_parent(tmp_path: Path) -> None:
     code = """
-import subprocess, sys
-inner = "from tacoskip.ablation import worker; worker.exit_with_parent(); print(1, flush=True);"
-subprocess.Popen([sys.executable, "-c", inner + "import time; time.sleep(600)"])
+import os, subprocess, sys
+inner = "import os, time; from tacoskip.ablation import worker; print(1, flush=True);"
+inner += f"worker.exit_with_parent({os.getpid()}); time.sleep(600)"
+subprocess.Popen([sys.executable, "-c", inner])
 input()
 """
     process = subprocess.Popen(
@@ -311,6 +359,29 @@ def test_interrupted_ablation_saves_the_runs_in_progress(
     assert process.returncode == 128 + number, output
     assert launchers.SAVING in output and "Traceback" not in output
     assert checkpoints(log.parent), "expected a checkpoint before one was due"
+
+
+@pytest.mark.faults
+def test_killed_ablation_is_resumed_once_its_workers_have_ended(
+    pairs: list[str], tmp_path: Path
+) -> None:
+    asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "jobs=2"]
+    asked += ["train.max_steps=60", "train.log_every=1", "train.threads=1"]
+    command = [sys.executable, "-m", "tacoskip.cli", "ablate", *asked]
+    logs = [tmp_path / f"ablation/{name}/seed-0/log.txt" for name in ("highway", "residual")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not any(log.is_file() and "step 1" in log.read_text() for log in logs):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    refused = 0
+    while (again := subprocess.run(command, capture_output=True, text=True)).returncode:
+        assert again.returncode == 2 and "is in use by" in again.stderr, again.stderr
+        refused += 1
+        assert refused < 20
+    assert {run.state for run in runs_of(tmp_path / "ablation")} == {DONE}
+    assert all(log.read_text().count("done: 60 steps") == 1 for log in logs)
 
 
 def _reset_signals() -> None:

@@ -119,6 +119,38 @@ def test_report_of_one_run(make_ablation: MakeAblation, tmp_path: Path) -> None:
     assert page.open == []
 
 
+def test_report_of_13_variants_at_two_depths_is_small(
+    make_ablation: MakeAblation, tmp_path: Path
+) -> None:
+    names = [
+        f"attention_residual-{number},depth={depth}" for number in range(13) for depth in (4, 16)
+    ]
+    random = np.random.default_rng(0)
+    figures = ("loss", "alignment", "mcd_db", "stop_failures", "cer_by_asr", "wer_by_asr")
+    many = {
+        name: [{figure: random.random() for figure in figures} for _ in range(4)]
+        for name in ["highway", *names]
+    }
+    path = write_report(compare(make_ablation(many)), tmp_path / "report.html")
+    assert path.stat().st_size < 1.5e6
+    assert (tmp_path / "forest.png").read_bytes().startswith(b"\x89PNG")
+    assert "attention_residual-12,depth=16" in texts((tmp_path / "forest.svg").read_bytes())
+
+
+def test_ladder_says_which_rung_a_block_moves(make_ablation: MakeAblation, tmp_path: Path) -> None:
+    def runs(*forced: float) -> list[dict[str, float] | None]:
+        own = {"wer_recording": 0.05, "wer_copy_synthesis": 0.06}
+        return [own | {"wer_teacher_forced": one, "wer_by_asr": one + 0.3} for one in forced]
+
+    found = compare(
+        make_ablation({"highway": runs(0.1, 0.11, 0.12), "plain": runs(0.6, 0.61, 0.62)})
+    )
+    assert found.constants == {"wer_recording": 0.05, "wer_copy_synthesis": 0.06}
+    page = read(write_report(found, tmp_path / "report.html"))
+    assert "61.0 % (worse)" in page.words and "5.0 %" in page.words
+    assert "equal in all runs" in page.words
+
+
 def texts(svg: bytes) -> list[str]:
     """Return the texts in a picture."""
     return [one.text or "" for one in ElementTree.fromstring(svg).iter() if one.tag[-4:] == "text"]

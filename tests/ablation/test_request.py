@@ -73,6 +73,7 @@ def test_combination_that_does_not_fit_is_refused_with_reason() -> None:
         (["recipe=smoke", "blocks=plain", "seeds=1000000000000"], "expected seeds of 1 to 1000"),
         (["recipe=smoke", "blocks=plain", "seeds=3..9999"], "expected most_seeds of 0 to 1000"),
         (["recipe=smoke", "blocks=plain", "launcher=slrum"], "did you mean 'slurm'?"),
+        (["recipe=smoke", "blocks=plain", "check=stak"], "did you mean 'stack'?"),
         (["recipe=smoke", "recipe=fsdd", "blocks=plain"], "expected recipe= once"),
         (["recipe=smoke", "blocks=plain", "without=grus"], "did you mean 'gru'?"),
         (["recipe=smoke", "blocks=plain", "aa=dense"], "expected a block that is among blocks="),
@@ -102,6 +103,14 @@ def test_resolved_overrides_are_the_recipe_s_then_the_user_s() -> None:
     request, base = resolve(Request("fsdd", ["plain"], overrides=["train.max_steps=7"]))
     assert (base.train.max_steps, base.train.max_minutes, base.match) == (7, 0, "params")
     assert base.run == "runs/fsdd-ablation"
+    assert resolve(request) == (request, base)
+
+
+def test_check_adds_the_baseline_without_its_stack_and_start_is_an_option_of_all() -> None:
+    found = names("blocks=plain", "aa=none", "check=stack", "without=stack")
+    assert found == ["highway", "plain", "without-stack"]
+    request, base = resolve(parse_request(["recipe=fsdd", "blocks=plain", "start=identity"]))
+    assert base.block_options == {"start": "identity"}
     assert resolve(request) == (request, base)
 
 

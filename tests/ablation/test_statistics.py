@@ -154,6 +154,22 @@ def test_cannot_tell_says_how_many_seeds_are_needed() -> None:
     assert found.reason == f"{found.seeds_needed} seeds needed for this difference"
 
 
+def test_clips_are_a_second_source_of_error() -> None:
+    values = {"base": by_seed(1.0, 1.001, 1.002), "other": by_seed(1.05, 1.051, 1.052)}
+    random = np.random.default_rng(0)
+    few, clip = random.normal(1, 0.5, 9), np.zeros(9)
+    assert analyse(values, "base", -1).differences["other"].verdict == WORSE
+    same = analyse(values, "base", -1, clips={"base": few, "other": few + 0.05}).differences
+    assert same["other"].verdict == WORSE and same["other"].clip_error < 1e-9
+    clip += random.normal(0.05, 0.5, 9)
+    other = analyse(values, "base", -1, 2.0, clips={"base": few, "other": few + clip})
+    one = other.differences["other"]
+    assert one.clip_error == pytest.approx(np.std(clip, ddof=1) / 3)
+    assert one.verdict == CANNOT_TELL and one.reason == "more clips needed for the margin"
+    assert one.high is not None and one.low is not None
+    assert one.high - one.low > 2 * 1.9 * one.clip_error
+
+
 def test_figure_without_spread_has_no_test() -> None:
     still = by_seed(0.0, 0.0, 0.0)
     for other in (still, by_seed(0.1, 0.1, 0.1), {1: 0.2}):

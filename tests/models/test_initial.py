@@ -28,6 +28,7 @@ def network(**changed: object) -> Tacotron:
         ({"block": "dense"}, "stack"),
         ({"depth": 7}, "stack"),
         ({"channels": 20}, "(stack|gru|widen)"),
+        ({"width": 0.5}, "(stack|widen|narrow)"),
         ({"bank": False}, "bank"),
         ({"gru": False}, "gru"),
         ({"residual": False}, "nothing"),

@@ -52,6 +52,30 @@ def test_families_get_the_macs_of_highway(name: str) -> None:
     assert own == pytest.approx(macs(highway, *highway.example()), rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "name", ["plain", "inverted", "nonlocal", "reversible", "dense", "wavenet"]
+)
+def test_stacks_match_and_all_else_stays(name: str) -> None:
+    found, match = match_parameters(settings(f"block={name}", "match=stack"), build)
+    assert match.within
+    torch.manual_seed(0)
+    own = build(found).state_dict()
+    torch.manual_seed(0)
+    highway = build(settings()).state_dict()
+    changed = {key.split(".")[1] for key in {*own} ^ {*highway} if "." in key}
+    assert changed <= {"stack", "narrow", "widen"}
+    rest = [key for key in highway if key.split(".")[1] not in ("stack", "widen")]
+    assert {"gru"} <= {key.split(".")[1] for key in rest}
+    for key in rest:
+        torch.testing.assert_close(own[key], highway[key], atol=0, rtol=0, msg=key)
+
+
+def test_stacks_are_at_least_a_quarter_as_wide() -> None:
+    config = settings("block=resnext", "cbhg.depth=40", "postnet.depth=40", "match=stack")
+    found, match = match_parameters(config, build, settings())
+    assert found.block_options["width"] == 0.25 and not match.within
+
+
 def test_deep_stack_can_match_a_shallow_baseline() -> None:
     config = settings("block=residual", "cbhg.depth=8", "postnet.depth=8", "match=params")
     found, match = match_parameters(config, build, settings())

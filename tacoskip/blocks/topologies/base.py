@@ -37,11 +37,13 @@ class Topology(Part, ABC):
     units: `BaseUnit`s in the order of their depth, which the probes watch.
     joins, joins_reason: the only skips that it can join with, and why; empty: every one.
     growth: channels that each unit adds by default; 0: a unit keeps the width of the stack.
+    start: how the first weights were brought near the identity.
     """
 
     joins: ClassVar[tuple[type[Skip], ...]] = ()
     joins_reason: ClassVar[str] = ""
     growth: ClassVar[int] = 0
+    start: str = ""
 
     def __init__(self, units: Iterable[BaseUnit] = ()) -> None:
         super().__init__()

@@ -11,14 +11,20 @@ from tacoskip.data.clip import Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.loading import Batch, clip_mels
 from tacoskip.data.prepared import PreparedCorpus
-from tacoskip.evaluation.error_rates import cer, wer
+from tacoskip.evaluation.error_rates import (
+    cer,
+    character_errors,
+    over_mean_length,
+    wer,
+    word_errors,
+)
 from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
 from tacoskip.models.speller import CTC_WEIGHT
 from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.text.letters import plain_words
 from tacoskip.text.subwords import Characters, Subwords, Vocabulary
 from tacoskip.training.board import Board, Panel, mel_panel
-from tacoskip.training.losses import ctc_loss, spelling_loss
+from tacoskip.training.losses import ctc_loss, ctc_losses, spelling_loss
 from tacoskip.training.tasks.base import Figures, Task
 
 NAMED = 5  # clips that a warning names
@@ -70,21 +76,27 @@ class RecognizerTask(Task):
         blank = output.log_probs.detach()[0, : int(output.lengths[0]), 0].exp().mean()
         return {"blank": float(blank)}
 
-    def validation_loss(self, model: Recognizer, batch: Batch) -> tuple[Tensor, RecognizerOutput]:
+    def validation_loss(
+        self, model: Recognizer, batch: Batch
+    ) -> tuple[Tensor, Tensor, RecognizerOutput]:
         """CTC's loss of unchanged clips."""
         batch = batch.to(next(model.parameters()).device)
         output = model(batch.mel, batch.mel_lengths)
-        loss = ctc_loss(output.log_probs, output.lengths, batch.symbols, batch.symbol_lengths)
-        return loss, output
+        counts = batch.symbol_lengths
+        losses = ctc_losses(output.log_probs, output.lengths, batch.symbols, counts)
+        losses = losses.to(counts.device)
+        return losses.sum() / counts.sum().clamp(min=1), losses / counts.clamp(min=1), output
 
     @torch.no_grad()
     def evaluate(self, model: Recognizer, board: Board, step: int) -> Figures:
         """Return loss, cer and wer of greedy decoding; write transcripts and peaks to `board`."""
         references, transcripts, total = list[str](), list[str](), 0.0
+        losses = list[float]()
         with board.probing(model, step):
             for batch in self.validation:
-                loss, output = self.validation_loss(model, batch)
+                loss, of_clips, output = self.validation_loss(model, batch)
                 total += float(loss)
+                losses += of_clips.tolist()
                 references += [plain_words(text, normalized=True) for text in batch.texts]
                 tokens = greedy_batch(output.log_probs, output.lengths)
                 transcripts += [" ".join(self.encoder.decode(ids).split()) for ids in tokens]
@@ -98,6 +110,10 @@ class RecognizerTask(Task):
         rows = [f"| {reference} | {transcript} |" for reference, transcript in pairs]
         table = "\n".join(["| reference | transcript |", "|---|---|", *rows])
         board.writer.add_text("validation/transcripts", table, step)
+        self.clips = {
+            name: over_mean_length([*map(count, references, transcripts)])
+            for name, count in (("wer", word_errors), ("cer", character_errors))
+        } | {"loss": losses}
         return {
             "loss": total / len(self.validation),
             "cer": cer(references, transcripts),

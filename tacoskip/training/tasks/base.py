@@ -23,8 +23,9 @@ class Task(ABC):
     """A network with its batches, losses and evaluation.
 
     encoder: turns texts into symbols; text_kind says what they are. vocabulary_model: a
-    recognizer's subwords, or "". log: reports a line. The loop sets config and model once the
-    network's widths are settled.
+    recognizer's subwords, or "". log: reports a line. clips: by figure, its value on each
+    validation clip at the last evaluation. The loop sets config and model once the network's widths
+    are settled.
     """
 
     model: Any
@@ -41,7 +42,7 @@ class Task(ABC):
     ) -> None:
         self.config, self.log, self.speakers = config, log, corpus.speakers
         self.front_end, self.encoder = FrontEnd(config.audio), encoder
-        self.n_symbols = len(encoder)
+        self.n_symbols, self.clips = len(encoder), dict[str, list[float]]()
         asr = config.task == "asr"
         common = config.data, self.front_end, encoder, corpus.speakers
         self.batches = TrainBatches(
@@ -100,8 +101,10 @@ class Task(ABC):
         """Return what else TensorBoard shows of a training step."""
 
     @abstractmethod
-    def validation_loss(self, model: Any, batch: Batch) -> tuple[Tensor, Any]:
-        """Return the loss by which networks are compared, and the network's output."""
+    def validation_loss(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor, Any]:
+        """Return the loss by which networks are compared, a scalar, that of each clip (B,), and the
+        network's output.
+        """
 
     @abstractmethod
     def evaluate(self, model: Any, board: Board, step: int) -> Figures:

@@ -45,15 +45,6 @@ STEPS_PER_SYMBOL = 1.25
 UNALIGNED_SCORE, STOP_FAILURES = 0.3, 0.5
 
 
-def teacher_forced_loss(model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
-    """Mel and linear loss of a batch in standardised features, a scalar, and the output."""
-    batch = batch.to(model.mel_mean.device)
-    mel, linear = model.standardize(batch.mel, batch.linear)
-    output = _run(model, replace(batch, mel=mel, linear=linear))
-    loss = masked_l1(output.mel, mel, batch.mel_lengths)
-    return loss + masked_l1(output.linear, linear, batch.mel_lengths), output
-
-
 def _run(model: nn.Module, batch: Batch) -> TacotronOutput:
     inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
     return model(*inputs) if batch.durations is None else model(*inputs, batch.durations)
@@ -152,8 +143,18 @@ class VoiceTask(Task):
             "frames_per_step": float(self.model.reduction),
         }
 
-    def validation_loss(self, model: Tacotron, batch: Batch) -> tuple[Tensor, TacotronOutput]:
-        return teacher_forced_loss(model, batch)
+    def validation_loss(
+        self, model: Tacotron, batch: Batch
+    ) -> tuple[Tensor, Tensor, TacotronOutput]:
+        """Mel and linear loss in standardised features, by teacher forcing."""
+        batch = batch.to(model.mel_mean.device)
+        mel, linear = model.standardize(batch.mel, batch.linear)
+        output = _run(model, replace(batch, mel=mel, linear=linear))
+        pairs, lengths = ((output.mel, mel), (output.linear, linear)), batch.mel_lengths
+        loss, of_clips = masked_l1(*pairs[0], lengths) + masked_l1(*pairs[1], lengths), []
+        for row in (slice(i, i + 1) for i in range(len(batch))):
+            of_clips.append(sum(masked_l1(x[row], y[row], lengths[row]) for x, y in pairs))
+        return loss, torch.stack(of_clips), output
 
     def evaluate(self, model: Tacotron, board: Board, step: int) -> Figures:
         """Return the teacher-forced loss, and alignment, mcd_db and stop_failures (a share) of
@@ -187,11 +188,13 @@ class VoiceTask(Task):
 
     @torch.no_grad()
     def _teacher_forced(self, board: Board, model: Tacotron, step: int) -> float:
-        total = 0.0
+        total, losses = 0.0, list[float]()
         with board.probing(model, step):
             for batch in self.validation:
-                loss, output = self.validation_loss(model, batch)
+                loss, of_clips, output = self.validation_loss(model, batch)
                 total += float(loss)
+                losses += of_clips.tolist()
+        self.clips = {"loss": losses}
         steps = int(decoder_steps(output.mel_lengths, model.reduction)[0])
         alignment = output.alignments[0, :steps, : int(batch.symbol_lengths[0])]
         panels = [_alignment_panel(alignment, "teacher forcing")]
