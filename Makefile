@@ -49,7 +49,7 @@ test: setup
 # Ray, for the cluster that loses a node; where it cannot be installed the rest is run without.
 test-faults: setup
 	-@$(MAKE) --no-print-directory setup EXTRAS=$(EXTRAS),ray
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "faults or hostile"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "faults or hostile" tests/faults tests
 
 test-load: setup
 	$(BIN)/python -m pytest -s -m load tests/faults

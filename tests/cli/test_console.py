@@ -115,6 +115,10 @@ def test_user_without_home_or_passwd_entry(tmp_path: Path, monkeypatch: pytest.M
         cache = Path(os.environ["XDG_CACHE_HOME"])
         assert cache.is_dir() and not list(cache.iterdir())
     assert not cache.exists()
+    unknown = "import pwd; pwd.getpwuid = {}.__getitem__; from tacoskip.cli import main; main()"
+    command = [sys.executable, "-c", unknown, "config", "recipe=fsdd", "block=residual"]
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.hostile
