@@ -98,3 +98,19 @@ def test_a_folder_behind_a_link_is_replaced(tmp_path: Path) -> None:
         (part / "new").touch()
     assert (tmp_path / "folder" / "new").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+def test_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    path, replace = tmp_path / "folder", os.replace
+    path.mkdir()
+    (path / "old").touch()
+
+    def fail(source, target):
+        if Path(source).suffix == ".part":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space left"), whole_folder(path) as part:
+        (part / "new").touch()
+    assert [one.name for one in tmp_path.rglob("*")] == ["folder", "old"]
