@@ -176,6 +176,10 @@ class OnnxRecognizer(nn.Module):
         output = self.graph({"mel": mel.numpy(), "lengths": mel_lengths.numpy()})
         with fitting(self.graph.path):
             log_probs = torch.from_numpy(output["log_probs"])
+            if abs(log_probs.shape[1] * self.subsampling - mel.shape[1]) > 2 * self.subsampling:
+                raise ValueError(
+                    f"another number of frames than with asr.subsampling={self.subsampling}"
+                )
             return RecognizerOutput(log_probs, torch.empty(0), torch.from_numpy(output["steps"]))
 
 

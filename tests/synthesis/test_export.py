@@ -93,6 +93,12 @@ def test_exported_recognizer_matches_its_run(tmp_path: Path) -> None:
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
     texts = [[t.text for t in one.transcribe_waves(waves)] for one in (ours, theirs)]
     assert texts[0] == texts[1] and any(texts[0])
+    path = tmp_path / "onnx" / "export.json"
+    values = json.loads(path.read_text())
+    values["config"]["asr"]["subsampling"] = 64
+    path.write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"expected graphs that fit export\.json.* frames"):
+        load_recognizer(tmp_path / "onnx").transcribe(waves[2])
 
 
 def test_closed_units_are_not_exported(tmp_path: Path) -> None:
