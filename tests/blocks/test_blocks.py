@@ -38,9 +38,12 @@ def randomized(block: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_fitting_combinations_keep_the_contract(transform: str, topology: str) -> None:
+    """Every skip in chains; in other topologies that take any, each with some transforms."""
     torch.manual_seed(0)
-    name = BY_TRANSFORM[transform]
-    for skip in TOPOLOGIES[topology].joins or SKIPS.values():
+    name, skips = BY_TRANSFORM[transform], list(SKIPS.values())
+    if topology != "chain":
+        skips = skips[list(TRANSFORMS).index(transform) % 4 :: 4]
+    for skip in TOPOLOGIES[topology].joins or skips:
         stack = build_block(name, 8, 3, skip.name, topology, **options(topology))
         check_contract(randomized(stack), 8)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-SHORT, LONG = 60, int(os.environ.get("TACOSKIP_FUZZ", "5000"))
+SHORT, LONG = 30, int(os.environ.get("TACOSKIP_FUZZ", "5000"))
 PROPERTY = "faults injected and survived"
 
 Fuzz = Callable[..., None]

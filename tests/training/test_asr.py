@@ -52,7 +52,7 @@ def test_run_folder_has_every_promised_file(settings: Config) -> None:
 def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
     """Augmented clips, SpecAugment and dropout included."""
     weights = {}
-    settings.train.max_steps, settings.train.log_every = 5, 1
+    settings.train.max_steps, settings.train.log_every = 4, 1
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
         if name == "resumed":

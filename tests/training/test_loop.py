@@ -68,7 +68,7 @@ def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> N
     """Driven by durations; with an attention and a loss scale see below."""
     weights = {}
     settings.tts.attention = "durations"
-    settings.train.max_steps, settings.train.log_every = 5, 1
+    settings.train.max_steps, settings.train.log_every, settings.train.sentences = 4, 1, []
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
         if name == "resumed":
@@ -97,7 +97,8 @@ def test_resume_restores_the_loss_scale(
 
     monkeypatch.setattr(processes, "Accelerator", Scaled)
     states = {}
-    settings.train.max_steps, settings.train.log_every = 6, 1
+    settings.train.max_steps, settings.train.log_every, settings.train.sentences = 6, 1, []
+    settings.train.evaluate_every = 6
     for name in ("whole", "resumed"):
         settings.run = str(tmp_path / name)
         if name == "resumed":
@@ -137,7 +138,7 @@ def test_events_after_the_last_checkpoint_are_not_logged_twice(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in the final analysis, in an evaluation, or in the first step: the same bits."""
-    settings.train.max_steps, settings.train.log_every = 4, 1
+    settings.train.max_steps, settings.train.log_every = 3, 1  # evaluated at the end alone
     settings.train.checkpoint_minutes = 1e-9
     settings.train.deterministic = True
     weights, moments = {}, ("", "analysis", "speech", "gradient_norms")
