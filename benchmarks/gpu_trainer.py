@@ -162,7 +162,7 @@ def resume(check: Check) -> None:
         if time.perf_counter() - began > check.seconds - 30:
             check.emit("rest", skipped=f"{len(cases) - number} cases: out of time")
             return
-        os.environ["TACOSKIP_CUDA_GRAPH"] = graph
+        os.environ |= {"TACOSKIP_CUDA_GRAPH": graph, "TACOSKIP_DEVICE_FEATURES": "1"}
         every = 2 if check.quick else 10
         own = [*data, *own, f"train.max_steps={steps}", f"train.log_every={every}"]
         ends = []

@@ -147,10 +147,10 @@ class Loader:
         }
 
     def _sample_tensors(self, utterances: Sequence[Utterance], key: str) -> dict[str, Tensor]:
-        waves = self._each(self._wave, utterances, key)
-        samples = pad_sequence([torch.from_numpy(wave) for wave in waves], batch_first=True)
-        if not any(self._changes(utterance, key) for utterance in utterances):
-            samples = (samples * FULL_SCALE).to(torch.int16)
+        changes = any(self._changes(utterance, key) for utterance in utterances)
+        load: Callable[..., NDArray[Any]] = self._wave if changes else self._pcm
+        waves = [torch.from_numpy(wave) for wave in self._each(load, utterances, key)]
+        samples = pad_sequence(waves, batch_first=True)
         lengths = torch.tensor([len(wave) for wave in waves])
         frames = 1 + lengths // self.front_end.settings.hop_length
         none = torch.empty(len(waves), int(frames.max()), 0)
@@ -201,29 +201,36 @@ class Loader:
     def _wave(
         self, utterance: Utterance, key: str, contents: Mapping[str, bytes]
     ) -> NDArray[np.float32]:
+        """The samples (N,) of an utterance as it comes in this epoch."""
         rate = self.front_end.settings.sample_rate
         keep = self.samples or self._changes(utterance, key)
-        waves = [
-            (start, self._clip(clip, contents.get(clip.id), keep))
-            for start, clip in utterance.parts
-        ]
+        waves = []
+        for start, clip in utterance.parts:
+            pcm = self._clip(clip, contents.get(clip.id), keep)
+            waves.append((start, pcm.astype(np.float32) / np.float32(FULL_SCALE)))
         wave = join_waves(waves, rate, utterance.id)
         if self.augment and key:
             wave = perturbed(wave, rate, self.augment, f"{key} {utterance.id}")
         return wave
 
-    def _clip(self, clip: Clip, content: bytes | None, keep: bool) -> NDArray[np.float32]:
+    def _pcm(
+        self, utterance: Utterance, key: str, contents: Mapping[str, bytes]
+    ) -> NDArray[np.int16]:
+        """The 16-bit samples (N,) of an utterance that is one clip, as it was prepared."""
+        ((_, clip),) = utterance.parts
+        return self._clip(clip, contents.get(clip.id), keep=True)
+
+    def _clip(self, clip: Clip, content: bytes | None, keep: bool) -> NDArray[np.int16]:
         cached = self._cache.get(clip.id)
         if isinstance(cached, np.ndarray):
-            return cached.astype(np.float32) / np.float32(FULL_SCALE)
+            return cached
         expected = self.front_end.settings.sample_rate
         if clip.sample_rate != expected:
             raise ValueError(f"expected {expected} Hz, got {clip.sample_rate} Hz")
-        wave = clip.load(content)
+        pcm: NDArray[np.int16] = np.round(clip.load(content) * FULL_SCALE).astype(np.int16)
         if keep:
-            pcm = np.round(wave * FULL_SCALE).astype(np.int16)
             self._keep(clip.id, pcm, pcm.nbytes)
-        return wave
+        return pcm
 
     def _keep(self, id: str, value: Any, size: int) -> None:
         with self._lock:
