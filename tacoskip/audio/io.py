@@ -6,13 +6,14 @@ any number of samples and any rate that a header names: they are checked.
 
 import os
 import re
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -196,6 +197,22 @@ def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) ->
     except (soundfile.SoundFileError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not writable as 16-bit audio ({_cause(error)})") from error
     write_whole(target, encoded.getvalue())
+
+
+def write_wav(waves: Iterable[NDArray[np.float32]], sample_rate: int, sink: BinaryIO) -> None:
+    """Write waves (N,) to a pipe as one mono wav of 16 bits whose header leaves the length open.
+
+    Nothing is written before the first samples: a text that is refused leaves the pipe empty.
+    """
+    rate, open_end = sample_rate, b"\xff\xff\xff\xff"
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    header = b"RIFF" + open_end + b"WAVE" + form + b"data" + open_end
+    for wave in waves:
+        if len(wave):
+            samples = np.round(np.clip(wave, -1.0, 1.0) * 32767).astype("<i2")
+            sink.write(header + samples.tobytes())
+            sink.flush()
+            header = b""
 
 
 @contextmanager

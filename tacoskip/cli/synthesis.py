@@ -195,10 +195,10 @@ def stream(
     delivery: Delivery,
 ) -> None:
     """Write a 16-bit wav to standard output while it is synthesized."""
-    from tacoskip.synthesis.stream import stream_texts, write_wav
+    from tacoskip.audio.io import write_wav
 
     speed, lexicon, *_ = delivery.controls()
-    waves = stream_texts(voice, texts, speaker, seed, speed, lexicon)
+    waves = voice.stream(texts, speaker, seed, speed, lexicon)
     write_wav(waves, voice.sample_rate, standard_output().buffer)
 
 

@@ -17,6 +17,7 @@ from tacoskip.timed_words import Word
 
 HIGHEST_PEAK = 0.99  # of a wave that is made louder
 LOWEST_LUFS = -70.0
+ATTENTION_LAG = 0.5  # steps; measured against forced alignment of the wave. Durations have none.
 
 Array = NDArray[np.float32]
 
@@ -54,17 +55,20 @@ class Speech:
 
 
 def spoken_words(
-    alignment: Array, symbols: Sequence[str], step_seconds: float, words: Sequence[str]
+    alignment: Array,
+    symbols: Sequence[str],
+    step_seconds: float,
+    words: Sequence[str],
+    lag_steps: float = ATTENTION_LAG,
 ) -> list[Word]:
     """Return the words of a sentence with their seconds, by the attention (L, S) to its symbols.
 
-    A symbol begins in the middle of the step in which attention first reaches it: measured against
-    forced alignment of the wave. words: how they are written; those that espeak speaks as one
-    ("in the") share its time by their letters.
+    A symbol begins `lag_steps` after the step in which attention first reaches it. words: how they
+    are written; those that espeak speaks as one ("in the") share its time by their letters.
     """
     path = monotonic_path(np.nan_to_num(alignment.astype(np.float64)))
     edges = np.arange(len(symbols) + 1)
-    starts = (np.searchsorted(path, edges) + 0.5) * step_seconds
+    starts = (np.searchsorted(path, edges) + lag_steps) * step_seconds
     gaps = [i for i, symbol in enumerate(symbols) if symbol == " "]
     spans = list(zip([0, *(i + 1 for i in gaps)], [*gaps, len(symbols) - 1], strict=True))
     if len(words) < len(spans):

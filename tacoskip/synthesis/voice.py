@@ -18,11 +18,19 @@ from torch.nn.utils.rnn import pad_sequence
 from tacoskip.audio import FrontEnd
 from tacoskip.config import Config
 from tacoskip.messages import nearest
+from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder.exported import OnnxTacotron
 from tacoskip.synthesis.alignment import alignment_warnings
-from tacoskip.synthesis.long_text import SENTENCE_BATCH, Script, read_script, silence
+from tacoskip.synthesis.long_text import (
+    SENTENCE_BATCH,
+    TEXT_PAUSE_SECONDS,
+    Script,
+    read_script,
+    silence,
+)
 from tacoskip.synthesis.speech import (
+    ATTENTION_LAG,
     LOWEST_LUFS,
     Speech,
     join_sentences,
@@ -64,6 +72,7 @@ class Voice:
         self.speakers = speakers
         self.frames_per_symbol = frames_per_symbol
         self.seen_symbols = frozenset(seen_symbols)
+        self.lag_steps = 0.0 if config.tts.attention == DURATIONS else ATTENTION_LAG
         self.device = model.mel_mean.device
         self.tokenizer = Tokenizer(config.text)
         self.front_end = FrontEnd(config.audio)
@@ -114,13 +123,14 @@ class Voice:
             join_sentences(one, script, [next(ready) for _ in script.sentences])
             for one, script in zip(texts, scripts, strict=True)
         ]
-        for speech in speeches if lufs is not None else ():
-            set_loudness(speech, lufs)
+        if lufs is not None:
+            for speech in speeches:
+                set_loudness(speech, lufs)
         return speeches[0] if isinstance(text, str) else speeches
 
     def stream(
         self,
-        text: str,
+        text: str | list[str],
         speaker: str | None = None,
         seed: int = 0,
         speed: float = 1.0,
@@ -128,16 +138,16 @@ class Voice:
     ) -> Iterator[NDArray[np.float32]]:
         """Yield waves (N,) of sentences and pauses as they are ready, see `synthesize`."""
         check_controls(speed)
-        script = read_script(text, lexicon)
-        sentences = zip(script.sentences, self._encode(script), script.pauses, strict=False)
-        for number, (one, ids, pause) in enumerate(sentences, 1):
-            if pause:
+        for position, one in enumerate([text] if isinstance(text, str) else text):
+            script = read_script(one, lexicon)
+            script.pauses[0] += TEXT_PAUSE_SECONDS if position else 0.0
+            sentences = zip(script.sentences, self._encode(script), script.pauses, strict=False)
+            for number, (sentence, ids, pause) in enumerate(sentences, 1):
                 yield silence(pause, self.sample_rate)
-            (sentence,), linear = self._run([one], [ids], speaker, speed)
-            for warning in sentence.warnings:
-                warnings.warn(f"sentence {number}: {warning}", stacklevel=2)
-            yield from self._invert(linear, seed)
-        if script.pauses[-1]:
+                (speech,), linear = self._run([sentence], [ids], speaker, speed)
+                for warning in speech.warnings:
+                    warnings.warn(f"sentence {number}: {warning}", stacklevel=2)
+                yield from self._invert(linear, seed)
             yield silence(script.pauses[-1], self.sample_rate)
 
     def _encode(self, script: Script) -> list[list[int]]:
@@ -171,21 +181,22 @@ class Voice:
         lengths = torch.tensor([len(one) for one in ids])
         second = self.config.audio.frames_per_second
         limits = (second + lengths * self.frames_per_symbol * LENGTH_FACTOR).long()
-        inputs = (
-            pad_sequence([torch.tensor(one) for one in ids], batch_first=True),
-            lengths,
-            torch.full_like(lengths, self._speaker_index(speaker)),
-            limits,
-        )
+        symbols = pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
+        speakers = torch.full_like(lengths, self._speaker_index(speaker))
         self.model.eval()
-        rest = round(REST_SECONDS * second)
-        output = self.model.infer(*(x.to(self.device) for x in inputs), rest)
+        output = self.model.infer(
+            symbols.to(self.device),
+            lengths.to(self.device),
+            speakers.to(self.device),
+            limits.to(self.device),
+            round(REST_SECONDS * second),
+        )
         mel, linear = self.model.restore(output.mel, output.linear)
         reduction, speeches, magnitudes = self.model.reduction, list[Speech](), list[Tensor]()
-        for row, (text, symbols) in enumerate(zip(sentences, ids, strict=True)):
+        for row, (text, one) in enumerate(zip(sentences, ids, strict=True)):
             frames, stopped = int(output.mel_lengths[row]), bool(output.stopped[row])
-            names = [self.tokenizer.symbols[i] for i in symbols]
-            alignment = output.alignments[row, : -(-frames // reduction), : len(symbols)]
+            names = [self.tokenizer.symbols[i] for i in one]
+            alignment = output.alignments[row, : -(-frames // reduction), : len(one)]
             weights = alignment.cpu().numpy()
             speech = Speech(
                 text=text,
@@ -198,7 +209,8 @@ class Voice:
                 warnings=alignment_warnings(weights, stopped),
             )
             words = self.tokenizer.spoken(text).split()
-            speech.words = spoken_words(weights, names, reduction / second / speed, words)
+            step = reduction / second / speed
+            speech.words = spoken_words(weights, names, step, words, self.lag_steps)
             speeches.append(speech)
             magnitudes.append(stretch(linear[row, :frames], speed).cpu())
         return speeches, magnitudes

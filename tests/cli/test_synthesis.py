@@ -62,9 +62,11 @@ class FakeVoice:
         ]
 
     def stream(
-        self, text: str, speaker: str | None = None, seed: int = 0, **controls: Any
+        self, texts: list[str], speaker: str | None = None, seed: int = 0, *controls: Any
     ) -> Iterator[NDArray[np.float32]]:
-        yield from np.array_split(self.tone(text, speaker, seed), 3)
+        for number, text in enumerate(texts):
+            yield np.zeros(round(0.4 * RATE) if number else 0, np.float32)
+            yield from np.array_split(self.tone(text, speaker, seed), 3)
 
 
 @pytest.fixture

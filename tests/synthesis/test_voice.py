@@ -128,6 +128,8 @@ def test_stream_is_as_long_as_the_speech(voice: Voice) -> None:
     text = "The first. And then the second one."
     streamed = np.concatenate(list(voice.stream(text)))
     assert len(streamed) == len(synthesize(voice, text).wave)
+    both = np.concatenate(list(voice.stream(["one", text])))
+    assert len(both) == len(synthesize(voice, "one").wave) + round(0.4 * 8000) + len(streamed)
 
 
 def test_unseen_symbols_are_named_once(voice: Voice) -> None:
@@ -208,6 +210,15 @@ def test_words_follow_the_attention(voice: Voice) -> None:
     assert [word.text for word in speech.words][:3] == ["Number", "two.", "And"]
     times = [at for word in speech.words for at in (word.start, word.end)]
     assert times == sorted(times) and times[-1] <= speech.seconds
+
+
+def test_words_of_durations_begin_with_a_step() -> None:
+    config = load_config("smoke", ["tts.attention=durations"])
+    model = build_tacotron(config, len(Tokenizer(config.text)), 1).eval()
+    speech = synthesize(Voice(model, config, ["a"], 4.0), "one two")
+    assert speech.words[0].start == 0
+    step = model.reduction / config.audio.frames_per_second
+    assert speech.words[1].start / step == pytest.approx(round(speech.words[1].start / step))
 
 
 def test_lexicon_respells_words(voice: Voice) -> None:
