@@ -123,7 +123,7 @@ def measure(files: list[Path], from_mel: bool) -> list[Row]:
     audio = AudioSettings(sample_rate=rate, n_mels=80 if rate > 8000 else 60)
     front_end = FrontEnd(audio)
     recordings = [read_audio(file, rate)[0] for file in files]
-    magnitudes = [front_end.magnitudes(wave) for wave in recordings]
+    magnitudes = [10 ** front_end.features(wave)[0] for wave in recordings]
     if from_mel:
         basis = front_end.mel_basis
         inverse = torch.linalg.pinv(basis)

@@ -83,7 +83,7 @@ def features(wave: Array, audio: AudioSettings) -> list[Contestant]:
 
 
 def inversions(wave: Array, audio: AudioSettings) -> list[Contestant]:
-    magnitude = FrontEnd(audio).magnitudes(torch.from_numpy(wave))
+    magnitude = 10 ** FrontEnd(audio).features(wave)[0]
     known = griffin_lim.methods(audio)
     names = [*(f"tacoskip {n}" for n in (30, 10, 5, 0)), "torchaudio 60", "librosa 60"]
     methods = {name: known[name] for name in names}

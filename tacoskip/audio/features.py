@@ -46,45 +46,29 @@ class FrontEnd:
         return FLOOR_DB / 20
 
     @torch.no_grad()
-    def magnitudes(self, wave: Tensor | ArrayLike) -> Tensor:
-        """Magnitudes (..., T, F) of pre-emphasised waves (..., N), without a gradient.
+    def features(self, wave: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
+        """Log10 magnitudes, linear (..., T, F) and mel (..., T, M), of waves (..., N), floored.
 
-        float64 for a float64 wave, else float32; computed in float64 either way, since 100 dB
-        below a loud bin float32 is wrong in the second digit.
+        Without a gradient. float64 for a float64 wave, else float32; computed in float64 either
+        way, since 100 dB below a loud bin float32 is wrong in the second digit.
         Raises ValueError when the wave is not of floating point.
         """
-        return self._analyse(wave, logs=False)[0]
-
-    @torch.no_grad()
-    def features(self, wave: Tensor | ArrayLike) -> tuple[Tensor, Tensor]:
-        """Log10 magnitudes, linear (..., T, F) and mel (..., T, M), of one STFT, floored."""
-        linear, mel = self._analyse(wave, logs=True)
-        assert mel is not None
-        return linear, mel
-
-    def _analyse(self, wave: Tensor | ArrayLike, logs: bool) -> tuple[Tensor, Tensor | None]:
-        """Magnitudes of waves, or with `logs` what `features` returns."""
         wave = torch.as_tensor(wave, device="cpu")
         if not wave.is_floating_point() or wave.ndim == 0:
             raise ValueError(
                 f"expected a floating point wave (..., N), got {wave.dtype} {tuple(wave.shape)}"
             )
-        s, smallest = self.settings, 10**self.floor
-        waves = wave.reshape(math.prod(wave.shape[:-1]), wave.shape[-1])
-        mel: Tensor | None = None
+        s, smallest, leading = self.settings, 10**self.floor, wave.shape[:-1]
+        waves = wave.reshape(math.prod(leading), wave.shape[-1])
         if spectra.transforms(wave, s.fft_length):
             window = torch.hann_window(s.window_length, dtype=torch.float64)
-            bands = (self._bands, smallest) if logs else None
             shape = s.fft_length, s.hop_length, s.preemphasis
-            linear, mel = spectra.features(waves, window, *shape, bands)
+            linear, mel = spectra.features(waves, window, *shape, self._bands, smallest)
         else:
             linear = self._transform(waves)
-            if logs:
-                mel = (linear @ self.mel_basis.to(linear)).clamp_min_(smallest).log10_()
-                linear.clamp_min_(smallest).log10_()
-        leading = wave.shape[:-1]
-        linear = linear.view(*leading, *linear.shape[1:])
-        return linear, mel if mel is None else mel.view(*leading, *mel.shape[1:])
+            mel = (linear @ self.mel_basis.to(linear)).clamp_min_(smallest).log10_()
+            linear.clamp_min_(smallest).log10_()
+        return linear.view(*leading, *linear.shape[1:]), mel.view(*leading, *mel.shape[1:])
 
     def _transform(self, waves: Tensor) -> Tensor:
         """Magnitudes (B, T, F) of waves (B, N) by torch."""

@@ -307,9 +307,8 @@ int64_t projection_size(void) { return sizeof(projection); }
 
 /* ---- features ---- */
 
-/* waves (rows, N); window (W rounded up to LANES), halved; linear (rows, T, F), mel (rows, T, M) or
- * NULL: then linear are magnitudes, else log10, floored. Bands meet at corners: between corner i
- * and i + 1 lie the bins from corners[i], which fade out of band i - 1 and into band i, with
+/* waves (rows, N); window (W rounded up to LANES), halved; linear (rows, T, F), mel (rows, T, M):
+ * log10 of magnitudes, floored. Bands meet at corners: between corner i and i + 1 lie the bins from corners[i], which fade out of band i - 1 and into band i, with
  * weights (F, 2). lead: samples of the first frame that lie before the wave.
  */
 typedef struct {
@@ -379,11 +378,6 @@ WORKER(feature_groups, count) {
             powers(g, x, (float *)columns + h * LANES / 2);
         }
         float *linear = g->linear + (row * g->frames + frame) * bins;
-        if (!g->mel) {
-            for (int64_t k = 0; k < bins; k++) columns[k] *= inverse_root(columns[k]);
-            given_back(columns, bins, linear, bins, left);
-            continue;
-        }
         bands[0] = (vector){0};
         for (int64_t band = 0; band <= g->bands; band++) {
             vector out = bands[band], in = {0};
@@ -404,7 +398,7 @@ WORKER(feature_groups, count) {
     }
 }
 
-/* Magnitudes, or log10 ones and mel; 0 where there was no memory. */
+/* Log10 magnitudes and mel; 0 where there was no memory. */
 int analyse(features *g, int64_t threads) {
     const int64_t reach = (LANES / 2 - 1) * g->hop + rounded(g->window, LANES);
     const int64_t more = LANES * (g->n + g->n / 2 + 1 + g->bands + 2) + 2 * reach;

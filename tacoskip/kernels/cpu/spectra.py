@@ -72,24 +72,22 @@ def features(
     n_fft: int,
     hop_length: int,
     preemphasis: float,
-    mel: tuple[Bands, float] | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Magnitudes (B, T, F) of waves (B, N), computed in double precision; with bands and a floor,
-    log10 ones of at least the floor's, and mel (B, T, M) as well. window (W,) of float64.
+    mel: Bands,
+    floor: float,
+) -> tuple[Tensor, Tensor]:
+    """Log10 magnitudes (B, T, F) and mel (B, T, M) of waves (B, N), computed in double precision,
+    at least log10 of the floor. window (W,) of float64.
     """
     batch, samples = waves.shape
     frames, length = 1 + samples // hop_length, len(window)
     waves, table = waves.contiguous(), _plan(n_fft)
     linear = waves.new_empty(batch, frames, n_fft // 2 + 1)
-    count = len(mel[0].corners) - 2 if mel else 0
-    logs = waves.new_empty(batch, frames, count) if mel else None
-    analysis = _padded(window / 2)
+    logs = waves.new_empty(batch, frames, len(mel.corners) - 2)
+    tensors = waves, _padded(window / 2), table.turns, table.pair_turns, table.pairs
     given = _Features(
-        *(n_fft, hop_length, length, batch, frames, samples, (length + 1) // 2, count),
-        *(pointer(x) for x in (waves, analysis, table.turns, table.pair_turns, table.pairs)),
-        *(pointer(mel[0].corners if mel else None), pointer(mel[0].weights if mel else None)),
-        *(pointer(linear), pointer(logs)),
-        *(preemphasis, mel[1] if mel else 0.0),
+        *(n_fft, hop_length, length, batch, frames, samples, (length + 1) // 2, logs.shape[2]),
+        *(pointer(x) for x in (*tensors, mel.corners, mel.weights, linear, logs)),
+        *(preemphasis, floor),
     )
     run("analyse", ctypes.byref(given), threads())
     return linear, logs
