@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     *("pyyaml", "jiwer", "rapidfuzz", "fsspec", "audioread"),
     *("soundfile", "cffi", "pycparser", "librosa", "soxr", "anyascii", "num2words"),
-    *("decorator", "pooch", "msgpack", "platformdirs"),
+    *("decorator", "pooch", "msgpack", "platformdirs", "packaging", "lazy-loader", "joblib"),
 ]
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)]
 PLATFORMS += ["manylinux2014_x86_64", "manylinux1_x86_64"]
