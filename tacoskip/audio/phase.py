@@ -44,15 +44,17 @@ def integrate_phase(magnitude: Float, phase: Float, frames: Frames) -> None:
     threshold = float(np.log(top * TOLERANCE))
     time_slope = hop_length * n_fft / (HANN * window_length**2)
     centre = -np.pi * window_length / n_fft
-    source = torch.from_numpy(np.ascontiguousarray(magnitude))
+    height = np.log(np.maximum(magnitude, np.float32(1e-10)))
     assert phase.flags.c_contiguous and phase.dtype == np.float32
-    if spectra.is_supported(source):
+    if spectra.is_supported(torch.from_numpy(phase)):
         levels = 2 + int(-np.log(TOLERANCE) * QUEUE_STEPS)
         slopes = threshold, time_slope, -1 / time_slope, centre
-        arrays = torch.from_numpy(phase), slopes, torch.from_numpy(advance)
-        spectra.integrate(source, *arrays, QUEUE_STEPS, levels)
+        # Slopes at an edge are one-sided along time, none along frequency.
+        height = np.pad(height, ((1, 1), (0, 0)), "reflect", reflect_type="odd")
+        height = np.pad(height, ((0, 0), (1, 1)), "reflect")
+        padded, out, turns = (torch.from_numpy(x) for x in (height, phase, advance))
+        spectra.integrate(padded, out, slopes, turns, QUEUE_STEPS, levels)
         return
-    height = np.log(np.maximum(magnitude, np.float32(1e-10)))
     across_bins, across_frames = np.zeros_like(height), np.zeros_like(height)
     across_bins[:, 1:-1] = (height[:, 2:] - height[:, :-2]) / 2
     if len(height) > 1:

@@ -17,7 +17,8 @@ class ChannelsLastConv1d(SameConv1d):
         left, right = self.context
         if left != right:
             x = functional.pad(x, (0, 0, left, right))
-        image, weight = x[:, None].permute(0, 3, 1, 2), self.weight[:, :, None]  # (B, C, 1, T)
+        image = x.contiguous()[:, None].permute(0, 3, 1, 2)  # (B, T, C) -> (B, C, 1, T)
+        weight = self.weight[:, :, None]
         padding, dilation = (0, left if left == right else 0), (1, self.dilation[0])
         out = functional.conv2d(image, weight, self.bias, 1, padding, dilation, self.groups)
         # Not out[:, :, 0], whose gradient is a copy in another order.

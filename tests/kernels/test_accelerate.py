@@ -284,15 +284,12 @@ def operations() -> Iterator[Any]:
     torch.manual_seed(0)
     grad = {"requires_grad": True}
     lengths = torch.tensor([4, 2])
-    mask = lengths_to_mask(lengths)
     x = torch.randn(2, 4, 16, **grad)
     yield "l1", (x, torch.randn(2, 4, 16))
-    ones = torch.rand(16, **grad), torch.rand(16, **grad)
-    yield "batch_norm", ([x], mask, *ones, 1e-5, True, True)
     weights = torch.randn(2, 48, 16, **grad), torch.randn(2, 48, **grad)
     yield (
         "gru",
-        (x, lengths, *weights, torch.randn(2, 48, 16, **grad), ones[0][None].expand(2, -1), True),
+        (x, lengths, *weights, torch.randn(2, 48, 16, **grad), torch.rand(2, 16, **grad), True),
     )
     shapes = [(48, 16), (48, 16), (16,), (16, 16), (16,), (16,), (16, 10), (16, 16)]
     loop = [torch.randn(shape, **grad) for shape in ((2, 3, 48), (2, 4, 16), (2, 4, 16))]

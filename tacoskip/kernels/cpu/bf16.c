@@ -55,17 +55,6 @@ INLINE vector sigmoid_of_minus(vector x) {
 INLINE vector sigmoid(vector x) { return sigmoid_of_minus(-x); }
 INLINE vector hyperbolic(vector x) { return 1.0f - 2.0f * sigmoid_of_minus(x + x); }
 
-/* A sigmoid to 6e-5, for sums of many. */
-INLINE vector sigmoid_of_many(vector x) {
-    const __m512 y = (__m512)(x * -1.44269504f), n = _mm512_roundscale_ps(y, 0);
-    const vector r = (vector)y - (vector)n;
-    vector p = r * 9.61812911e-3f + 5.55041087e-2f;
-    p = r * p + 2.40226507e-1f;
-    p = r * p + 6.93147181e-1f;
-    p = r * p + 1.0f;
-    return (vector)_mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps((__m512)p, n), _mm512_set1_ps(1)));
-}
-
 INLINE group load_group(const stored *at) { return (group)_mm512_loadu_si512(at); }
 
 INLINE group repeat(const stored *at) {

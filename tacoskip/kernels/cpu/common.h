@@ -22,16 +22,18 @@ typedef float vector __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* n, up to a multiple. */
+INLINE int64_t whole(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
+
 /* Memory to free, NULL if there is none. Much of it comes by large pages, where the system has them:
  * to be given 12 MB by small ones takes longer than to work through them.
  */
 static inline void *room(int64_t bytes) {
     const int64_t large = 1 << 21, align = bytes < large ? 64 : large;
     void *found = NULL;
-    bytes = (bytes + align - 1) / align * align;
-    if (posix_memalign(&found, (size_t)align, (size_t)bytes)) return NULL;
+    if (posix_memalign(&found, (size_t)align, (size_t)whole(bytes, align))) return NULL;
 #if defined(MADV_HUGEPAGE)
-    if (align == large) madvise(found, (size_t)bytes, MADV_HUGEPAGE);
+    if (align == large) madvise(found, (size_t)whole(bytes, align), MADV_HUGEPAGE);
 #endif
     return found;
 }

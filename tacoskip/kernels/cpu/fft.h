@@ -3,8 +3,7 @@
  * So no step moves numbers between lanes but the transposition on the way in and out, and a frame
  * is the same whoever its neighbours are. n samples are M = n / 2 complex numbers, of even and odd
  * samples (re, im, two vectors). Forward goes by decimation in frequency, radix 4, and leaves the
- * bins in the order of `plan`; backward takes them so and comes back by decimation in time. Samples
- * behind `filled` complex numbers are zero on the way in, and not wanted on the way out. Bins are
+ * bins in the order of `spectra.py`; backward takes them so and comes back by decimation in time. Bins are
  * neither scaled by 1/2 on the way in nor by 1 / (2 M) on the way out: the windows are.
  *
  * To include once with REAL, WHOLE (an integer as wide), WIDE and NAME(x).
@@ -48,9 +47,11 @@ INLINE void NAME(transpose)(NAME(lanes) *rows) {
     }
 }
 
-/* Frames `hop` samples apart, of `length` samples (a multiple of WIDE), times the window. */
+/* Frames `hop` samples apart, of `length` samples (a multiple of WIDE), times the window; zeros to n.
+ */
 static void NAME(take)(const REAL *samples, int64_t hop, int64_t length, const REAL *window,
-                       NAME(lanes) *x) {
+                       int64_t n_fft, NAME(lanes) *x) {
+    memset(x + length, 0, sizeof(*x) * (n_fft - length));
     for (int64_t n = 0; n < length; n += WIDE) {
         NAME(lanes) rows[WIDE];
 #pragma GCC unroll 16
@@ -69,38 +70,31 @@ INLINE void NAME(turn)(NAME(lanes) *re, NAME(lanes) *im, REAL c, REAL s) {
     *im = before * s + *im * c;
 }
 
-/* Columns of four, `quarter` apart, into four transforms; of each column `there` are not zero. */
-INLINE void NAME(apart)(NAME(lanes) *x, int64_t quarter, int64_t from, int64_t to,
-                        const REAL *turns, const int there, const int turned) {
-    for (int64_t j = from; j < to; j++) {
+/* Columns of four, `quarter` apart, into four transforms. */
+INLINE void NAME(apart)(NAME(lanes) *x, int64_t quarter, const REAL *turns, const int turned) {
+    for (int64_t j = 0; j < quarter; j++) {
         NAME(lanes) *a = x + 2 * j, *b = a + 2 * quarter, *c = b + 2 * quarter,
                     *d = c + 2 * quarter;
         const REAL *t = turns + 6 * j;
-        NAME(lanes) even_r = a[0], even_i = a[1], odd_r = a[0], odd_i = a[1];
-        NAME(lanes) sum_r = {0}, sum_i = {0}, far_r, far_i;
-        if (there > 2) even_r += c[0], even_i += c[1], odd_r -= c[0], odd_i -= c[1];
-        if (there > 1) sum_r = b[0], sum_i = b[1];
-        far_r = sum_r, far_i = sum_i;
-        if (there > 3) sum_r += d[0], sum_i += d[1], far_r -= d[0], far_i -= d[1];
-        NAME(lanes) r1 = odd_r + far_i, i1 = odd_i - far_r;
-        NAME(lanes) r2 = even_r - sum_r, i2 = even_i - sum_i;
-        NAME(lanes) r3 = odd_r - far_i, i3 = odd_i + far_r;
-        if (turned) {
-            NAME(turn)(&r1, &i1, t[0], t[1]);
-            NAME(turn)(&r2, &i2, t[2], t[3]);
-            NAME(turn)(&r3, &i3, t[4], t[5]);
-        }
+        const NAME(lanes) even_r = a[0] + c[0], even_i = a[1] + c[1];
+        const NAME(lanes) odd_r = a[0] - c[0], odd_i = a[1] - c[1];
+        const NAME(lanes) sum_r = b[0] + d[0], sum_i = b[1] + d[1];
+        const NAME(lanes) far_r = b[0] - d[0], far_i = b[1] - d[1];
         a[0] = even_r + sum_r, a[1] = even_i + sum_i;
-        b[0] = r1, b[1] = i1;
-        c[0] = r2, c[1] = i2;
-        d[0] = r3, d[1] = i3;
+        b[0] = odd_r + far_i, b[1] = odd_i - far_r;
+        c[0] = even_r - sum_r, c[1] = even_i - sum_i;
+        d[0] = odd_r - far_i, d[1] = odd_i + far_r;
+        if (turned) {
+            NAME(turn)(b, b + 1, t[0], t[1]);
+            NAME(turn)(c, c + 1, t[2], t[3]);
+            NAME(turn)(d, d + 1, t[4], t[5]);
+        }
     }
 }
 
-/* And back: four transforms into columns of four, of which `wanted` are. */
-INLINE void NAME(together)(NAME(lanes) *x, int64_t quarter, int64_t from, int64_t to,
-                           const REAL *turns, const int wanted, const int turned) {
-    for (int64_t j = from; j < to; j++) {
+/* And back: four transforms into columns of four. */
+INLINE void NAME(together)(NAME(lanes) *x, int64_t quarter, const REAL *turns, const int turned) {
+    for (int64_t j = 0; j < quarter; j++) {
         NAME(lanes) *a = x + 2 * j, *b = a + 2 * quarter, *c = b + 2 * quarter,
                     *d = c + 2 * quarter;
         const REAL *t = turns + 6 * j;
@@ -115,9 +109,9 @@ INLINE void NAME(together)(NAME(lanes) *x, int64_t quarter, int64_t from, int64_
         const NAME(lanes) sum_r = br + dr, sum_i = bi + di;
         const NAME(lanes) far_r = br - dr, far_i = bi - di;
         a[0] = even_r + sum_r, a[1] = even_i + sum_i;
-        if (wanted > 1) b[0] = odd_r - far_i, b[1] = odd_i + far_r;
-        if (wanted > 2) c[0] = even_r - sum_r, c[1] = even_i - sum_i;
-        if (wanted > 3) d[0] = odd_r + far_i, d[1] = odd_i - far_r;
+        b[0] = odd_r - far_i, b[1] = odd_i + far_r;
+        c[0] = even_r - sum_r, c[1] = even_i - sum_i;
+        d[0] = odd_r + far_i, d[1] = odd_i - far_r;
     }
 }
 
@@ -130,55 +124,25 @@ INLINE void NAME(two)(NAME(lanes) *x) {
 }
 
 /* Depth first: what a pass leaves is still in the cache when the next one comes. */
-static void NAME(parts)(NAME(lanes) *x, int64_t length, const REAL *turns) {
+static void NAME(forward)(NAME(lanes) *x, int64_t length, const REAL *turns) {
     const int64_t quarter = length / 4;
     if (length == 2) NAME(two)(x);
-    if (length == 4) NAME(apart)(x, 1, 0, 1, turns, 4, 0);
+    if (length == 4) NAME(apart)(x, 1, turns, 0);
     if (length <= 4) return;
-    NAME(apart)(x, quarter, 0, quarter, turns, 4, 1);
-    for (int i = 0; i < 4; i++) NAME(parts)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
+    NAME(apart)(x, quarter, turns, 1);
+    for (int i = 0; i < 4; i++) NAME(forward)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
 }
 
-static void NAME(whole_of)(NAME(lanes) *x, int64_t length, const REAL *turns) {
+static void NAME(backward)(NAME(lanes) *x, int64_t length, const REAL *turns) {
     const int64_t quarter = length / 4;
     if (length == 2) NAME(two)(x);
-    if (length == 4) NAME(together)(x, 1, 0, 1, turns, 4, 0);
+    if (length == 4) NAME(together)(x, 1, turns, 0);
     if (length <= 4) return;
-    for (int i = 0; i < 4; i++) NAME(whole_of)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
-    NAME(together)(x, quarter, 0, quarter, turns, 4, 1);
+    for (int i = 0; i < 4; i++) NAME(backward)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
+    NAME(together)(x, quarter, turns, 1);
 }
 
-/* How many of the first pass' columns have something `quarters` further down. */
-INLINE int64_t NAME(columns)(int64_t quarter, int64_t filled, int quarters) {
-    const int64_t left = filled - quarters * quarter;
-    return left < 0 ? 0 : left > quarter ? quarter : left;
-}
-
-static void NAME(forward)(NAME(lanes) *x, int64_t length, int64_t filled, const REAL *turns) {
-    const int64_t quarter = length / 4;
-    int64_t ends[5] = {0};
-    for (int i = 0; i < 4; i++) ends[i] = NAME(columns)(quarter, filled, 3 - i);
-    const NAME(lanes) none = {0};
-    for (int64_t j = ends[3]; j < quarter; j++) x[2 * j] = x[2 * j + 1] = none;
-    NAME(apart)(x, quarter, 0, ends[0], turns, 4, 1);
-    NAME(apart)(x, quarter, ends[0], ends[1], turns, 3, 1);
-    NAME(apart)(x, quarter, ends[1], ends[2], turns, 2, 1);
-    NAME(apart)(x, quarter, ends[2], quarter, turns, 1, 1);
-    for (int i = 0; i < 4; i++) NAME(parts)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
-}
-
-static void NAME(backward)(NAME(lanes) *x, int64_t length, int64_t filled, const REAL *turns) {
-    const int64_t quarter = length / 4;
-    int64_t ends[4];
-    for (int i = 0; i < 4; i++) ends[i] = NAME(columns)(quarter, filled, 3 - i);
-    for (int i = 0; i < 4; i++) NAME(whole_of)(x + 2 * i * quarter, quarter, turns + 6 * quarter);
-    NAME(together)(x, quarter, 0, ends[0], turns, 4, 1);
-    NAME(together)(x, quarter, ends[0], ends[1], turns, 3, 1);
-    NAME(together)(x, quarter, ends[1], ends[2], turns, 2, 1);
-    NAME(together)(x, quarter, ends[2], ends[3], turns, 1, 1);
-}
-
-/* Bins k (re, im of `here`) and M - k (`there`), 0 < k < M, of the numbers where `plan` has them;
+/* Bins k (re, im of `here`) and M - k (`there`), 0 < k < M, of the numbers where `spectra.py` has them;
  * (c, s) is e^(-2 pi i k / n).
  */
 INLINE void NAME(bins)(const NAME(lanes) *a, const NAME(lanes) *b, REAL c, REAL s,

@@ -14,7 +14,6 @@ INLINE void store(stored *at, vector x) { VECTOR(at) = x; }
 INLINE vector load_gate(const gate *at) { return VECTOR(at); }
 INLINE void store_gate(gate *at, vector x) { VECTOR(at) = x; }
 INLINE vector sigmoid(vector x) { return 1.0f / (1.0f + exponential(-x)); }
-INLINE vector sigmoid_of_many(vector x) { return sigmoid(x); }
 INLINE vector hyperbolic(vector x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
 INLINE group load_group(const stored *at) { return VECTOR(at); }
 INLINE group repeat(const stored *at) { return all(*at); }

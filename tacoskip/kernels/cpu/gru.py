@@ -27,7 +27,7 @@ from tacoskip.models.decoder import ResidualGRU
 
 FIELDS = (
     *("items", "frames", "directions", "channels"),
-    *("lengths", "inputs", "weights", "bias", "out", "before", "added", "gates"),
+    *("lengths", "inputs", "weights", "bias", "out", "added", "gates"),
     *("d_out", "of_state", "of_gates", "d_bias"),
 )
 
@@ -40,19 +40,18 @@ def _forward(
     state_weight: Tensor,
     state_bias: Tensor,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """X (B, T, C), lengths (B,), input_weight (D, 3 H, C), bias (D, 3 H), state_weight (D, 3 H, H),
     state_bias (D, H) -> states (B, T, D H), zero beyond the lengths. The second direction runs from
     each item's last frame back.
 
-    With keep also, for the gradient: the state before each frame (D, B, T, H), what it adds to n
-    (B, T, D, H), and the gates n, z, r (B, T, D, 3 H).
+    With keep also, for the gradient: what the state before adds to n (B, T, D, H), and the gates
+    n, z, r (B, T, D, 3 H).
     """
     (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
     weight = input_weight.to(x.dtype).flatten(0, 1)
     inputs = functional.linear(x.flatten(0, 1), weight, bias.to(x.dtype).flatten())
     out = x.new_empty(batch, frames, directions * channels)
-    before = x.new_empty((directions, batch, frames, channels) if keep else 0)
     added = x.new_empty((batch, frames, directions, channels) if keep else 0)
     gates = inputs.view(GATES[x.dtype]).view(batch, frames, directions, 3 * channels)
     given: dict[str, Argument] = {
@@ -60,32 +59,37 @@ def _forward(
         **{"lengths": lengths, "inputs": inputs, "bias": state_bias},
         "weights": packed(state_weight.transpose(1, 2), x.dtype),
     }
-    kept = {"before": before, "added": added, "gates": gates} if keep else {}
+    kept = {"added": added, "gates": gates} if keep else {}
     call("gru_forward", x.dtype, FIELDS, given, {"out": out, **kept})
-    return out, before, added, gates if keep else gates.new_empty(0)
+    return out, added, gates if keep else gates.new_empty(0)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, lengths, input_weight, _, state_weight, _, _ = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, lengths, input_weight, state_weight, *output[1:])
+    ctx.save_for_backward(x, lengths, input_weight, state_weight, *output)
 
 
 def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-    x, lengths, input_weight, state_weight, before, added, gates = ctx.saved_tensors
-    (directions, batch, frames, channels), dtype = before.shape, x.dtype
+    x, lengths, input_weight, state_weight, out, added, gates = ctx.saved_tensors
+    (batch, frames, directions, channels), dtype = added.shape, x.dtype
     of_state = x.new_empty(directions, batch, frames, 3 * channels)
     of_gates = x.new_empty(gates.shape)
     sums = x.new_zeros(batch, directions, 4 * channels, dtype=torch.float32)
     given = {
         **{"items": batch, "frames": frames, "directions": directions, "channels": channels},
         **{"lengths": lengths, "weights": packed(state_weight, dtype), "d_out": d_out.contiguous()},
-        **{"before": before, "added": added, "gates": gates},
+        **{"out": out, "added": added, "gates": gates},
     }
     results = {"of_state": of_state, "of_gates": of_gates, "d_bias": sums}
     call("gru_backward", dtype, FIELDS, given, results)
     flat, d_bias = of_gates.flatten(2).flatten(0, 1), sums.sum(0)
-    pairs = zip(of_state.flatten(1, 2), before.flatten(1, 2), strict=True)
+    state = out.view_as(added)
+    before = [functional.pad(state[:, :-1, 0], (0, 0, 1, 0))]  # the second direction runs back
+    before += [functional.pad(state[:, 1:, 1], (0, 0, 0, 1))] if directions == 2 else []
+    pairs = (
+        (d, last.flatten(0, 1)) for d, last in zip(of_state.flatten(1, 2), before, strict=True)
+    )
     d_input = outer(flat, x.flatten(0, 1)).to(input_weight.dtype)
     return (
         (flat @ input_weight.to(dtype).flatten(0, 1)).view_as(x),

@@ -83,6 +83,25 @@ static void store_row(stored *to, const float *from, int64_t n) {
     }
 }
 
+/* Weights (S) of logits (S), which lie in whole vectors and are lost. */
+static void softmax(int64_t symbols, float *restrict logits, float *restrict weights) {
+    float most = -INFINITY, sum = 0.0f;
+    for (int64_t s = symbols; s < whole(symbols, LANES); s++) logits[s] = -INFINITY;
+    for (int64_t s = 0; s < symbols; s++) most = logits[s] > most ? logits[s] : most;
+    for (int64_t s = 0; s < symbols; s += LANES) {
+        const vector x = VECTOR(logits + s) - most;
+        VECTOR(logits + s) = chosen(x < all(-87.0f), all(0.0f), exponential(x));
+    }
+    for (int64_t s = 0; s < symbols; s++) sum += logits[s];
+    for (int64_t s = 0; s < symbols; s++) weights[s] = logits[s] / sum;
+}
+
+/* The next numbers of a thread's own memory. */
+static void *piece(float **own, int64_t floats) {
+    *own += floats;
+    return *own - floats;
+}
+
 #define COPY(to, from, count) memcpy(to, from, sizeof(*(to)) * (count))
 #define CLEAR(to, count) memset(to, 0, sizeof(*(to)) * (count))
 
@@ -145,7 +164,7 @@ typedef struct {
     const stored *weights;  /* D times packed: (H, 3 H): n, z, r; backward (3 H, H) */
     const float *bias;      /* (D, H) of the state's n */
     stored *out;            /* (B, T, D, H), zero beyond the lengths */
-    stored *before, *added; /* (D, B, T, H) and (B, T, D, H), or NULL */
+    stored *added;          /* (B, T, D, H), or NULL */
     gate *gates;            /* (B, T, D, 3 H), may be where inputs are, or NULL */
     const stored *d_out;    /* (B, T, D, H) */
     stored *of_state;       /* (D, B, T, 3 H): n, z, r */
@@ -171,13 +190,10 @@ WORKER(gru_rows, rows) {
         for (int64_t i = 0; i < rows; i++) {
             const int64_t item = first + i, t = frame_of(g, direction, item, step);
             const int64_t at = (item * g->frames + t) * g->directions + direction;
-            const int64_t own_at = (direction * g->items + item) * g->frames + t;
             if (t >= g->lengths[item]) {
                 CLEAR(g->out + at * h, h);
-                if (g->before) CLEAR(g->before + own_at * h, h);
                 continue;
             }
-            if (g->before) COPY(g->before + own_at * h, last + i * h, h);
             for (int64_t j = 0; j < h; j += LANES) {
                 const vector next =
                     cell(h, g->inputs + at * 3 * h + j, NULL, of_state + i * 3 * h + j, bias + j,
@@ -209,11 +225,13 @@ WORKER(gru_back_rows, rows) {
                 CLEAR(of_state + i * 3 * h, 3 * h);
                 continue;
             }
+            const stored *before = g->out + (at + (direction ? 1 : -1) * g->directions) * h;
             for (int64_t j = 0; j < h; j += LANES) {
                 const vector d = load(g->d_out + at * h + j) + VECTOR(d_h + i * h + j);
+                const vector last = step ? load(before + j) : all(0.0f);
                 VECTOR(keep + i * h + j) =
-                    cell_back(h, d, g->gates + at * 3 * h + j, g->added + at * h + j,
-                              load(g->before + own_at * h + j), of_state + i * 3 * h + j,
+                    cell_back(h, d, g->gates + at * 3 * h + j, g->added + at * h + j, last,
+                              of_state + i * 3 * h + j,
                               g->of_gates + at * 3 * h + j,
                               g->d_bias + (item * g->directions + direction) * 4 * h + j);
             }
@@ -311,7 +329,7 @@ INLINE void energies(const loop *g, const int located, int64_t length, const sto
         for (int64_t j = 0; j < a; j += LANES) {
             vector x = load(keys + s * a + j) + VECTOR(query + j);
             if (located) x += VECTOR(mixed + s * a + j);
-            sum += sigmoid_of_many(x) * VECTOR(g->energy + j);
+            sum += sigmoid(x) * VECTOR(g->energy + j);
         }
         logits[s] = sum_of(sum);
     }
@@ -335,7 +353,7 @@ static void read_memory(const loop *g, const stored *memory, const float *weight
     const int64_t m = g->memory_channels;
     for (int64_t j = 0; j < m; j += 4 * LANES) {
         const int64_t count = m - j < 4 * LANES ? (m - j) / LANES : 4;
-        vector sums[4] = {all(0.0f), all(0.0f), all(0.0f), all(0.0f)};
+        vector sums[4] = {{0}};
         for (int64_t s = 0; s < length; s++)
             for (int64_t k = 0; k < count; k++)
                 sums[k] += weights[s] * load(memory + s * m + j + k * LANES);
@@ -451,7 +469,7 @@ INLINE void energies_back(const int located, int64_t length, const stored *keys,
     for (int64_t s = 0; s < length; s++) {
         vector x = load(keys + s * a + j) + own;
         if (located) x += VECTOR(mixed + s * a + j);
-        const vector e = sigmoid_of_many(x), of = d_logits[s] * e, inner = of - of * e;
+        const vector e = sigmoid(x), of = d_logits[s] * e, inner = of - of * e;
         energies += of;
         queries += inner;
         VECTOR(d_keys + s * a + j) += inner;
@@ -617,7 +635,7 @@ typedef struct {
     stored *out;                /* (B, T, C) */
     const stored *d_out;
     float *d_sums;              /* (B, 2 C): of the gradient, and of it times x - centre */
-    const float *offset, *linear, *factor; /* (C) */
+    const float *offset, *linear; /* (C) */
     stored *const *d_x;
 } norm;
 
@@ -711,7 +729,7 @@ INLINE void norm_back_item(const norm *g, int64_t item, float *carry, const int 
             const vector x = load(g->x[part] + row * g->width + c);
             if (write) {
                 d = x * VECTOR(g->linear + at) + (d - VECTOR(g->offset + at));
-                store(g->d_x[part] + row * g->width + c, d * VECTOR(g->factor + at));
+                store(g->d_x[part] + row * g->width + c, d * VECTOR(g->slope + at));
             } else {
                 VECTOR(sums + at) += d;
                 VECTOR(sums + channels + at) += d * (x - VECTOR(g->centre + at));

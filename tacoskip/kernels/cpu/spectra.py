@@ -5,6 +5,7 @@ frames (`audio/frames.py`).
 """
 
 import ctypes
+import math
 from functools import cache
 from typing import NamedTuple
 
@@ -24,8 +25,8 @@ _NUMBER, _PLACE = ctypes.c_int64, ctypes.c_void_p
 class _Projection(ctypes.Structure):
     _fields_ = (
         *((name, _NUMBER) for name in "n hop window frames length iterations".split()),
-        *((name, _PLACE) for name in "magnitude phase analysis synthesis scale".split()),
-        *((name, _PLACE) for name in "turns pair_turns pairs buffer".split()),
+        *((name, _PLACE) for name in "magnitude cosine sine analysis synthesis".split()),
+        *((name, _PLACE) for name in "scale turns pair_turns pairs buffer".split()),
         ("pull", ctypes.c_float),
         *((name, _NUMBER) for name in "step segment".split()),
         *((name, _PLACE) for name in "target previous even odd".split()),
@@ -34,10 +35,10 @@ class _Projection(ctypes.Structure):
 
 class _Features(ctypes.Structure):
     _fields_ = (
-        *((name, _NUMBER) for name in "n hop window rows frames samples lead bands".split()),
+        *((name, _NUMBER) for name in "n hop window rows frames samples bands".split()),
         *((name, _PLACE) for name in "waves analysis turns pair_turns pairs".split()),
         *((name, _PLACE) for name in "corners weights linear mel".split()),
-        *(("preemphasis", ctypes.c_double), ("floor", ctypes.c_float)),
+        ("floor", ctypes.c_float),
     )
 
 
@@ -79,15 +80,19 @@ def features(
     at least log10 of the floor. window (W,) of float64.
     """
     batch, samples = waves.shape
-    frames, length = 1 + samples // hop_length, len(window)
-    waves, table = waves.contiguous(), _plan(n_fft)
+    frames, length, table = 1 + samples // hop_length, len(window), _plan(n_fft)
+    analysis, lead = _padded(window / 2), (length + 1) // 2
+    whole = frames + -frames % int(_library().lanes())
+    emphasised = window.new_zeros(batch, lead + whole * hop_length + len(analysis))
+    wave = emphasised[:, lead : lead + samples].copy_(waves)
+    wave[:, 1:].sub_(waves[:, :-1], alpha=preemphasis)
     linear = waves.new_empty(batch, frames, n_fft // 2 + 1)
     logs = waves.new_empty(batch, frames, len(mel.corners) - 2)
-    tensors = waves, _padded(window / 2), table.turns, table.pair_turns, table.pairs
+    tensors = emphasised, analysis, table.turns, table.pair_turns, table.pairs
     given = _Features(
-        *(n_fft, hop_length, length, batch, frames, samples, (length + 1) // 2, logs.shape[2]),
+        *(n_fft, hop_length, length, batch, frames, emphasised.shape[1], logs.shape[2]),
         *(pointer(x) for x in (*tensors, mel.corners, mel.weights, linear, logs)),
-        *(preemphasis, floor),
+        floor,
     )
     run("analyse", ctypes.byref(given), threads())
     return linear, logs
@@ -108,7 +113,8 @@ def project(
     """
     table, buffer = _plan(n_fft), torch.empty_like(scale)
     tensors = (
-        *(magnitude.contiguous(), phase.contiguous(), _padded(window / 2), _padded(window / n_fft)),
+        *(magnitude.contiguous(), phase.cos().contiguous(), phase.sin().contiguous()),
+        *(_padded(window / 2), _padded(window / n_fft)),
         *(scale.contiguous(), table.turns.float(), table.pair_turns.float()),
         *(table.pairs, buffer),
     )
@@ -122,26 +128,39 @@ def project(
 
 
 def integrate(
-    magnitude: Tensor,
+    height: Tensor,
     phase: Tensor,
     slopes: tuple[float, float, float, float],
     advance: Tensor,
     steps: float,
     levels: int,
 ) -> None:
-    """Phase gradient heap integration, as `audio/phase.py` has it: magnitude, phase (T, F).
-    `slopes`: log threshold, of time, of frequency, of the window's centre; advance (F,); `steps` a
-    neper, of which there are `levels` at most.
+    """Phase gradient heap integration, as `audio/phase.py` has it.
+
+    Args:
+        height: log magnitudes (T + 2, F + 2), extended beyond the edges.
+        phase: (T, F).
+        slopes: log threshold, of time, of frequency, of the window's centre.
+        advance: (F,).
+        steps: levels a neper.
+        levels: the most of them.
     """
-    frames, bins = magnitude.shape
     run(
         "integrate",
-        *(_NUMBER(frames), _NUMBER(bins), pointer(magnitude), pointer(phase)),
-        *((ctypes.c_float * 4)(*slopes), pointer(advance), ctypes.c_float(steps), _NUMBER(levels)),
+        *(_NUMBER(size) for size in phase.shape),
+        *(pointer(height), pointer(phase), (ctypes.c_float * 4)(*slopes), pointer(advance)),
+        *(ctypes.c_float(steps), _NUMBER(levels)),
     )
 
 
 class _Plan(NamedTuple):
+    """What all transforms of n samples share.
+
+    turns: (cos, sin) of the passes' factors. pairs: bins k and M - k, M = n / 2, in the order in
+    which they are met: where both are, and k (M / 2 - 1, 3); at last where bin M / 2 is.
+    pair_turns: (cos, sin) of e^(-2 pi i k / n) of each pair.
+    """
+
     turns: Tensor
     pairs: Tensor
     pair_turns: Tensor
@@ -149,12 +168,32 @@ class _Plan(NamedTuple):
 
 @cache
 def _plan(n_fft: int) -> _Plan:
-    """What all transforms of a length share, see spectra.c."""
-    turns = torch.empty(2 * n_fft, dtype=torch.float64)
-    pairs = torch.empty(3 * n_fft // 4, dtype=torch.int32)
-    pair_turns = torch.empty(n_fft // 2, dtype=torch.float64)
-    run("plan", _NUMBER(n_fft), pointer(turns), pointer(pairs), pointer(pair_turns))
-    return _Plan(turns, pairs, pair_turns)
+    length = part = n_fft // 2
+    turns = list[Tensor]()
+    while part > 4:
+        turns.append(_turns(torch.outer(torch.arange(part // 4), torch.arange(1, 4)), part))
+        part //= 4
+    bins, index = _order(length), torch.arange(length)
+    places = bins.argsort()
+    other = places[(length - bins) % length]
+    pairs = torch.stack([index, other, bins], 1)[(index > 0) & (other > index)]
+    met = torch.cat([pairs.flatten(), places[length // 2, None]]).int()
+    return _Plan(torch.cat(turns), met, _turns(pairs[:, 2], n_fft))
+
+
+def _order(length: int) -> Tensor:
+    """Bins in the order that the transform leaves them in."""
+    if length == 1:
+        return torch.zeros(1, dtype=torch.long)
+    parts = min(length, 4)
+    inner = parts * _order(length // parts)
+    return torch.cat([first + inner for first in range(parts)])
+
+
+def _turns(steps: Tensor, whole: int) -> Tensor:
+    """(cos, sin) of so many steps of a turn, clockwise, in double precision."""
+    angle = steps.double() * (-2 * math.pi / whole)
+    return torch.stack([angle.cos(), angle.sin()], -1).flatten()
 
 
 def _padded(window: Tensor) -> Tensor:

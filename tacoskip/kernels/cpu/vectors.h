@@ -1,14 +1,16 @@
-/* What the networks' kernels share: elementwise functions of vectors, a softmax, scratch memory. */
-
-#ifndef TACOSKIP_VECTORS
-#define TACOSKIP_VECTORS
+/* Elementwise functions of vectors. */
 
 #include <math.h>
 
 #include "common.h"
-#include "elementwise.h"
 
 #define VECTOR(at) (*(vector *)(at))
+
+typedef int32_t numbers __attribute__((vector_size(4 * LANES)));
+
+INLINE vector chosen(numbers which, vector yes, vector no) {
+    return (vector)((which & (numbers)yes) | (~which & (numbers)no));
+}
 
 INLINE vector all(float x) { return (vector){0} + x; }
 
@@ -35,6 +37,34 @@ INLINE vector exponential(vector x) {
     return p * (vector)(((numbers)shifted - 0x4B400000 + 127) << 23);
 }
 
+/* 1 / sqrt(x): a first guess by its bits, and Newton's steps. Of 0 a number, of NaN nothing. */
+INLINE vector inverse_root(vector x) {
+    vector y = (vector)(0x5f3759df - ((numbers)x >> 1));
+    const vector half = 0.5f * x;
+    y = y * (1.5f - half * y * y);
+    y = y * (1.5f - half * y * y);
+    return y * (1.5f - half * y * y);
+}
+
+/* log10(x) of x > 0: its exponent, and a series in t fitted to (log(1 + t) - t + t^2 / 2) / t^3
+ * where 1 + t is within a factor sqrt(2) of 1. What is not finite becomes NaN.
+ */
+INLINE vector logarithm(vector x) {
+    const numbers exponent = ((numbers)x - 0x3f3504f3) >> 23;
+    const vector t = (vector)((numbers)x - (exponent << 23)) - 1.0f;
+    vector p = t * 0.0714975345f - 0.115712011f;
+    p = p * t + 0.116615114f;
+    p = p * t - 0.124110506f;
+    p = p * t + 0.142499365f;
+    p = p * t - 0.166684802f;
+    p = p * t + 0.200007075f;
+    p = p * t - 0.24999989f;
+    p = p * t + 0.333333312f;
+    p = t + t * t * (p * t - 0.5f);
+    const vector e = __builtin_convertvector(exponent, vector);
+    return p * 0.43429448f + e * 0.30102999f + (x - x);
+}
+
 INLINE float sum_of(vector x) {
     float sum = 0.0f;
     for (int64_t i = 0; i < LANES; i++) sum += x[i];
@@ -45,26 +75,3 @@ INLINE void add(int64_t count, float *restrict to, const float *from) {
 #pragma GCC ivdep
     for (int64_t j = 0; j < count; j++) to[j] += from[j];
 }
-
-INLINE int64_t whole(int64_t n, int64_t of) { return (n + of - 1) / of * of; }
-
-/* Weights (S) of logits (S), which lie in whole vectors and are lost. */
-static void softmax(int64_t symbols, float *restrict logits, float *restrict weights) {
-    float most = -INFINITY, sum = 0.0f;
-    for (int64_t s = symbols; s < whole(symbols, LANES); s++) logits[s] = -INFINITY;
-    for (int64_t s = 0; s < symbols; s++) most = logits[s] > most ? logits[s] : most;
-    for (int64_t s = 0; s < symbols; s += LANES) {
-        const vector x = VECTOR(logits + s) - most;
-        VECTOR(logits + s) = chosen(x < all(-87.0f), all(0.0f), exponential(x));
-    }
-    for (int64_t s = 0; s < symbols; s++) sum += logits[s];
-    for (int64_t s = 0; s < symbols; s++) weights[s] = logits[s] / sum;
-}
-
-/* The next numbers of a thread's own memory. */
-static void *piece(float **own, int64_t floats) {
-    *own += floats;
-    return *own - floats;
-}
-
-#endif

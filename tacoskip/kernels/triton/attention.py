@@ -26,7 +26,7 @@ from tacoskip.kernels.triton.energies import (
     windows,
     zeros,
 )
-from tacoskip.kernels.triton.gru import cell, dot_gates, dot_rows, state_gradients
+from tacoskip.kernels.triton.gru import cell, dot_gates, dot_rows, operator, state_gradients
 
 
 @triton.jit(do_not_specialize=["B", "L", "S"])
@@ -109,7 +109,20 @@ def _forward(
         tl.debug_barrier()
 
 
-@torch.library.custom_op("tacoskip::triton_attention", mutates_args=())
+def _empty(
+    inputs: Tensor, mixed: Tensor, keys: Tensor, parameters: list[Tensor], *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Results of the loop, not yet computed."""
+    rows, channels = inputs.shape[:2], parameters[0].shape[1]
+    return (
+        inputs.new_empty(*rows, channels),
+        inputs.new_empty(*rows, keys.shape[1], dtype=torch.float32),
+        inputs.new_empty(*rows, 4 * channels),
+        inputs.new_empty(*rows, keys.shape[2]),
+    )
+
+
+@operator("attention", _empty)
 def attention_loop(
     inputs: Tensor,
     mixed: Tensor,
@@ -138,7 +151,7 @@ def attention_loop(
     weight, bias, query, query_bias, energy, filters = parameters
     batch, steps, symbols = len(inputs), inputs.shape[1], keys.shape[1]
     channels = weight.shape[1]
-    results = _empty(inputs, keys, channels)
+    results = _empty(inputs, mixed, keys, parameters)
     totals, context = (results[1].new_zeros(batch, size) for size in (symbols, 3 * channels))
     sizes = sizes_of(keys, channels, filters, width)
     given = [inputs, mixed, keys, weight, bias, query.t(), query_bias, energy, filters, lengths]
@@ -148,24 +161,6 @@ def attention_loop(
         num_stages=3 if keys.element_size() == 2 else 1,
     )  # fmt: skip
     return results
-
-
-def _empty(inputs: Tensor, keys: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Results of the loop, not yet computed."""
-    rows = inputs.shape[:2]
-    return (
-        inputs.new_empty(*rows, channels),
-        inputs.new_empty(*rows, keys.shape[1], dtype=torch.float32),
-        inputs.new_empty(*rows, 4 * channels),
-        inputs.new_empty(*rows, keys.shape[2]),
-    )
-
-
-@attention_loop.register_fake
-def _(
-    inputs: Tensor, mixed: Tensor, keys: Tensor, parameters: list[Tensor], *_: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _empty(inputs, keys, parameters[0].shape[1])
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

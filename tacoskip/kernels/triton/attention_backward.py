@@ -23,7 +23,7 @@ from tacoskip.kernels.triton.energies import (
     windows,
     zeros,
 )
-from tacoskip.kernels.triton.gru import cell_backward, dot, dot_rows
+from tacoskip.kernels.triton.gru import cell_backward, dot, dot_rows, operator
 
 
 @triton.jit(do_not_specialize=["B", "L", "S"])
@@ -169,7 +169,14 @@ def _backward_keys(
         tl.store(place, d_mix, mask=(a < A)[:, None] & (j >= 0)[None, :])
 
 
-@torch.library.custom_op("tacoskip::triton_attention_backward", mutates_args=())
+def _empty(
+    d_hidden: Tensor, d_weights: Tensor, constants: list[Tensor], results: list[Tensor], *_: Any
+) -> tuple[Tensor, ...]:
+    likes = results[2], results[3], constants[1], constants[4], constants[5]
+    return tuple(torch.empty_like(x) for x in likes)
+
+
+@operator("attention_backward", _empty)
 def attention_backward(
     d_hidden: Tensor,
     d_weights: Tensor,
@@ -203,11 +210,3 @@ def attention_backward(
     )  # fmt: skip
     d_energy = d_energy.sum((0, 1)).to(energy.dtype)
     return d_gates, d_queries, d_keys, d_energy, d_filters.sum((0, 1)).to(energy.dtype)
-
-
-@attention_backward.register_fake
-def _(
-    d_hidden: Tensor, d_weights: Tensor, constants: list[Tensor], results: list[Tensor], *_: Any
-) -> tuple[Tensor, ...]:
-    keys, energy, filters = constants[1], constants[4], constants[5]
-    return tuple(torch.empty_like(x) for x in (results[2], results[3], keys, energy, filters))

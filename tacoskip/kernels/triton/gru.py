@@ -11,6 +11,7 @@ both as slices.
 
 # ruff: noqa: N803 (sizes keep their letters)
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,19 @@ from torch import Tensor
 ROWS = 16  # batch rows of a program: the least that a matrix unit takes
 # Triton's interpreter multiplies bfloat16 wrongly.
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+
+
+def operator(
+    name: str, fake: Callable[..., Any]
+) -> Callable[[Callable[..., Any]], torch.library.CustomOpDef]:
+    """Register a function with torch; fake: its results, not yet computed."""
+
+    def register(function: Callable[..., Any]) -> torch.library.CustomOpDef:
+        op = torch.library.custom_op(f"tacoskip::triton_{name}", function, mutates_args=())
+        op.register_fake(fake)
+        return op
+
+    return register
 
 
 @triton.jit
@@ -196,7 +210,12 @@ def _launch(kernel: Any, tensors: list[Tensor], batch: int, steps: int, w: Tenso
     )  # fmt: skip
 
 
-@torch.library.custom_op("tacoskip::triton_gru", mutates_args=())
+def _empty(gates: Tensor, weight: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+    shape, channels = gates.shape[:3], weight.shape[2]
+    return gates.new_empty(*shape, channels), gates.new_empty(*shape, 4 * channels)
+
+
+@operator("gru", _empty)
 def gru(gates: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Run a GRU along each direction from zeros; the second starts at each item's last step.
 
@@ -209,21 +228,13 @@ def gru(gates: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor) -> tuple[T
     Returns:
         States (B, T, D, H), zero beyond the lengths, and (B, T, D, 4 H) for the gradient.
     """
-    batch, steps, directions, channels = *gates.shape[:3], weight.shape[2]
-    hidden = gates.new_empty(batch, steps, directions, channels)
-    saved = gates.new_empty(batch, steps, directions, 4 * channels)
+    hidden, saved = _empty(gates, weight)
     tensors = [gates.contiguous(), weight.contiguous(), bias.contiguous(), lengths, hidden, saved]
-    _launch(_forward, tensors, batch, steps, weight)
+    _launch(_forward, tensors, gates.shape[0], gates.shape[1], weight)
     return hidden, saved
 
 
-@gru.register_fake
-def _(gates: Tensor, weight: Tensor, bias: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    shape, channels = gates.shape[:3], weight.shape[2]
-    return gates.new_empty(*shape, channels), gates.new_empty(*shape, 4 * channels)
-
-
-@torch.library.custom_op("tacoskip::triton_gru_backward", mutates_args=())
+@operator("gru_backward", lambda *tensors: torch.empty_like(tensors[-1]))
 def gru_backward(
     d_hidden: Tensor, weight: Tensor, lengths: Tensor, hidden: Tensor, saved: Tensor
 ) -> Tensor:
@@ -232,11 +243,6 @@ def gru_backward(
     tensors = [d_hidden.contiguous(), weight.contiguous(), lengths, hidden, saved, d_gates]
     _launch(_backward, tensors, hidden.shape[0], hidden.shape[1], weight)
     return d_gates
-
-
-@gru_backward.register_fake
-def _(d_hidden: Tensor, weight: Tensor, lengths: Tensor, hidden: Tensor, saved: Tensor) -> Tensor:
-    return torch.empty_like(saved)
 
 
 def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:

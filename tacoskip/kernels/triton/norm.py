@@ -14,9 +14,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-Reduce = Callable[[Tensor], Tensor]
+from tacoskip.kernels.norm import Passes
+from tacoskip.kernels.triton.gru import operator
 
 
 @triton.jit
@@ -157,9 +157,8 @@ def _grid(x: Tensor, reduces: bool) -> tuple[tuple[int, int], list[int], tuple[i
     return (programs, triton.cdiv(channels, block)), [rows, x.shape[1]], (channels, 64, block)
 
 
-@torch.library.custom_op("tacoskip::triton_norm_statistics", mutates_args=())
+@operator("norm_statistics", lambda x, mask: x.new_empty(2 * x.shape[2] + 1, dtype=torch.float64))
 def statistics(x: Tensor, mask: Tensor) -> Tensor:
-    """Sums (2 C + 1,) of x, of its squares, and of rows, in float64."""
     grid, (rows, _), sizes = _grid(x, True)
     partial = x.new_empty(grid[0], 3, x.shape[2], dtype=torch.float32)
     _statistics[grid](x, mask, partial, rows, *sizes)
@@ -168,100 +167,42 @@ def statistics(x: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([(count * mean).sum(0), squares.sum(0), count[:, :1].sum(0)])
 
 
-@statistics.register_fake
-def _(x: Tensor, mask: Tensor) -> Tensor:
-    return x.new_empty(2 * x.shape[2] + 1, dtype=torch.float64)
-
-
-@torch.library.custom_op("tacoskip::triton_norm_apply", mutates_args=())
+@operator("norm_apply", lambda x, *_: torch.empty_like(x))
 def apply(
     x: Tensor, mask: Tensor, slope: Tensor, shift: Tensor, rectify: bool, pool: bool
 ) -> Tensor:
-    """Return x * slope + shift, rectified and pooled if asked, zero at padded frames."""
     grid, rows, sizes = _grid(x, False)
     out = torch.empty_like(x)
     _apply[grid](x, mask, slope, shift, out, *rows, *sizes, rectify, pool)
     return out
 
 
-@apply.register_fake
-def _(x: Tensor, mask: Tensor, slope: Tensor, shift: Tensor, rectify: bool, pool: bool) -> Tensor:
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op("tacoskip::triton_norm_sums", mutates_args=())
+@operator("norm_sums", lambda x, *_: x.new_empty(2, x.shape[2], dtype=torch.float64))
 def gradient_sums(
     x: Tensor, mask: Tensor, affine: list[Tensor], d_out: Tensor, rectify: bool, pool: bool
 ) -> Tensor:
-    """Gradients (2, C) of shift and of slope; affine: slope, shift, centre."""
     grid, rows, sizes = _grid(x, True)
     partial = x.new_empty(grid[0], 2, x.shape[2], dtype=torch.float32)
     _sums[grid](x, mask, *affine, d_out, partial, *rows, *sizes, rectify, pool)
     return partial.double().sum(0)
 
 
-@gradient_sums.register_fake
-def _(
-    x: Tensor, mask: Tensor, affine: list[Tensor], d_out: Tensor, rectify: bool, pool: bool
-) -> Tensor:
-    return x.new_empty(2, x.shape[2], dtype=torch.float64)
-
-
-@torch.library.custom_op("tacoskip::triton_norm_backward", mutates_args=())
+@operator("norm_backward", lambda x, *_: torch.empty_like(x))
 def input_gradient(
     x: Tensor, mask: Tensor, affine: list[Tensor], d_out: Tensor, rectify: bool, pool: bool
 ) -> Tensor:
-    """Gradient of x. affine: slope, shift, offset, linear."""
     grid, rows, sizes = _grid(x, False)
     d_x = torch.empty_like(x)
     _backward[grid](x, mask, *affine, d_out, d_x, *rows, *sizes, rectify, pool)
     return d_x
 
 
-@input_gradient.register_fake
-def _(
-    x: Tensor, mask: Tensor, affine: list[Tensor], d_out: Tensor, rectify: bool, pool: bool
-) -> Tensor:
-    return torch.empty_like(x)
+def _of_one(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take the only part."""
+    return lambda parts, *rest: function(*parts, *rest)
 
 
-class MaskedNorm(torch.autograd.Function):
-    """Batch norm of x (B, T, C) over real frames; `reduce` adds sums up over processes.
-
-    Returns the output, and mean (C,), biased variance (C,) and number of frames in float64.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor,
-        eps: float, rectify: bool, pool: bool, reduce: Reduce | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-        x, mask = x.contiguous(), mask.contiguous()
-        sums = statistics(x, mask)
-        sums = reduce(sums) if reduce else sums
-        count = sums[-1].clamp(min=1)
-        mean, square = (sums[:-1] / count).chunk(2)
-        variance = (square - mean.square()).clamp(min=0)
-        centre, scale = mean.float(), torch.rsqrt(variance + eps).float()
-        slope = scale * weight
-        shift = bias - centre * slope
-        ctx.save_for_backward(x, mask, slope, shift, centre, scale, count)
-        ctx.options, ctx.reduce = (rectify or pool, pool), reduce
-        ctx.mark_non_differentiable(mean, variance, count)
-        return apply(x, mask, slope, shift, *ctx.options), mean, variance, count
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, mask, slope, shift, centre, scale, count = ctx.saved_tensors
-        d_out = grads[0].contiguous()
-        own = gradient_sums(x, mask, [slope, shift, centre], d_out, *ctx.options)
-        own[1] *= scale
-        d_bias, d_weight = own
-        total = ctx.reduce(own) if ctx.reduce else own
-        d_mean, d_scale = total / count
-        linear = -d_scale * scale
-        affine = [slope, shift, (d_mean + linear * centre).float(), linear.float()]
-        d_x = input_gradient(x, mask, affine, d_out, *ctx.options)
-        kind = slope.dtype
-        return d_x, None, d_weight.to(kind), d_bias.to(kind), None, None, None, None
+PASSES = Passes(
+    *(_of_one(each) for each in (statistics, apply, gradient_sums)),
+    lambda parts, *rest: [input_gradient(*parts, *rest)],
+)

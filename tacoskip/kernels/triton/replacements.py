@@ -1,15 +1,16 @@
 """The table's entries for an NVIDIA GPU."""
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, MaskedConv1d, SameConv1d
+from tacoskip.kernels.convolution import ChannelsLastConv1d, ChannelsLastMaskedConv1d
+from tacoskip.kernels.norm import normalize
 from tacoskip.kernels.table import Replacement
 from tacoskip.kernels.triton.attention import attention_loop
 from tacoskip.kernels.triton.gru import gru
-from tacoskip.kernels.triton.norm import MaskedNorm
-from tacoskip.masks import clear_padding
+from tacoskip.kernels.triton.norm import PASSES
 from tacoskip.models.attention import Bahdanau, Forward, LocationSensitive
 from tacoskip.models.attention_loop import AttentionLoop
 from tacoskip.models.cbhg import BiGRU, ConvBank
@@ -132,28 +133,13 @@ class TritonAttentionLoop(AttentionLoop):
         return functional.pad(combined.unflatten(1, (2, width)), (0, padded - width)).flatten(1)
 
 
-def normalize(norm: MaskedBatchNorm1d, x: Tensor, mask: Tensor, pool: bool) -> Tensor:
-    """Batch norm in training, its ReLU, and the max pool of each frame and the next."""
-    synced = norm.sync and distributed.is_available() and distributed.is_initialized()
-    out, mean, variance, count = MaskedNorm.apply(
-        x, mask, norm.weight, norm.bias, norm.eps, norm.relu, pool, _all_reduce if synced else None
-    )
-    norm.update(mean, variance * count / (count - 1).clamp(min=1))
-    return out
-
-
-def _all_reduce(sums: Tensor) -> Tensor:
-    distributed.all_reduce(sums)
-    return sums
-
-
 class TritonBatchNorm1d(MaskedBatchNorm1d):
     """Masked batch norm and its ReLU in three passes each way."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
         if not self.training or x.dtype not in DTYPES:
             return super().forward(x, mask)
-        return normalize(self, x, mask, pool=False)
+        return normalize(PASSES, self, [x], mask, pool=False)
 
 
 class TritonConvBank(ConvBank):
@@ -162,29 +148,9 @@ class TritonConvBank(ConvBank):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not self.training or compute_dtype(x) not in DTYPES:
             return super().forward(x, mask)
-        return normalize(self.norm, torch.cat([conv(x) for conv in self.convs], 2), mask, True)
-
-
-class ChannelsLastConv1d(SameConv1d):
-    """Convolution with channels innermost, as a two-dimensional one of height 1: no transposes."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = self.context
-        if left != right:
-            x = functional.pad(x, (0, 0, left, right))
-        x = x.contiguous().transpose(1, 2)[:, :, None]  # (B, T, C) -> (B, C, 1, T)
-        weight = self.weight[:, :, None].contiguous(memory_format=torch.channels_last)
-        padding = (0, left if left == right else 0)
-        dilation = 1, self.dilation[0]
-        y = functional.conv2d(x, weight, self.bias, 1, padding, dilation, self.groups)
-        return y[:, :, 0].transpose(1, 2)
-
-
-class ChannelsLastMaskedConv1d(MaskedConv1d):
-    """As `ChannelsLastConv1d`, of x whose padded frames count as zeros."""
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        return ChannelsLastConv1d.forward(self, clear_padding(x, mask))  # type: ignore[arg-type]
+        return normalize(
+            PASSES, self.norm, [torch.cat([conv(x) for conv in self.convs], 2)], mask, True
+        )
 
 
 def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:

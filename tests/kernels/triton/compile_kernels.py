@@ -19,6 +19,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from tacoskip.kernels.norm import MaskedNorm
 from tacoskip.kernels.triton import attention, attention_backward, gru, norm
 
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
@@ -115,7 +116,8 @@ def compile_attention(dtype: torch.dtype, batch: int, width: int, recursion: boo
 def compile_norm(dtype: torch.dtype, rectify: bool, pool: bool) -> None:
     x = torch.zeros(4, 100, 128, dtype=dtype, requires_grad=True)
     mask, weight = torch.ones(4, 100, dtype=torch.bool), torch.ones(128)
-    y, *_ = norm.MaskedNorm.apply(x, mask, weight, weight, 1e-5, rectify, pool, None)
+    options = 1e-5, (rectify, pool), None
+    y, *_ = MaskedNorm.apply(norm.PASSES, mask, weight, weight, *options, x)
     y.sum().backward()
 
 

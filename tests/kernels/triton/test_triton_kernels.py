@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tacoskip.kernels.norm import MaskedNorm
 from tacoskip.kernels.triton.attention import attention_loop
 from tacoskip.kernels.triton.gru import gru
-from tacoskip.kernels.triton.norm import MaskedNorm
+from tacoskip.kernels.triton.norm import PASSES
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -194,7 +195,9 @@ def test_norm_matches_float64(dtype: torch.dtype, rectify: bool, pool: bool) -> 
     weight, bias = (torch.randn(70, device=DEVICE, requires_grad=True) for _ in range(2))
     high = [each.detach().double().requires_grad_() for each in (x, weight, bias)]
     expected = expected_norm(high[0], mask, *high[1:], rectify, pool)
-    y, mean, variance, count = MaskedNorm.apply(x, mask, weight, bias, 1e-5, rectify, pool, None)
+    y, mean, variance, count = MaskedNorm.apply(
+        PASSES, mask, weight, bias, 1e-5, (rectify, pool), None, x
+    )
     gradient = torch.randn_like(y)
     y.backward(gradient)
     expected[0].backward(gradient.double())
@@ -219,12 +222,12 @@ def test_norm_adds_sums_of_processes() -> None:
         kept.append(sums)
         return sums
 
-    options = (weight, bias, 1e-5, False, False)
-    whole = MaskedNorm.apply(x, mask, *options, None)
+    options = weight, bias, 1e-5, (False, False)
+    whole = MaskedNorm.apply(PASSES, mask, *options, None, x)
     for half in (slice(2), slice(2, 4)):
-        MaskedNorm.apply(x[half], mask[half], *options, keep)
+        MaskedNorm.apply(PASSES, mask[half], *options, keep, x[half])
     total = kept[0] + kept[1]
-    first = MaskedNorm.apply(x[:2], mask[:2], *options, lambda sums: total)
+    first = MaskedNorm.apply(PASSES, mask[:2], *options, lambda sums: total, x[:2])
     assert torch.allclose(first[0], whole[0][:2], atol=1e-6)
     assert torch.allclose(first[2], whole[2])
 
