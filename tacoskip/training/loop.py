@@ -25,7 +25,7 @@ from tacoskip.training.device import check_device, replace_modules, set_tf32
 from tacoskip.training.evaluator import Evaluator
 from tacoskip.training.features import device_features
 from tacoskip.training.interrupts import Interrupts
-from tacoskip.training.memory import BatchSplitter, keep_memory
+from tacoskip.training.memory import keep_memory, memory_for, rehearsal
 from tacoskip.training.model_card import write_environment, write_model_card
 from tacoskip.training.parameter_matching import ParameterMatch, match_parameters
 from tacoskip.training.processes import Processes, one_line_errors, start_accelerator
@@ -124,9 +124,6 @@ class Trainer:
         self.graphs = graphed_gradients(
             network, device, processes.count, accelerator.mixed_precision, self.log
         )
-        self.splitter = BatchSplitter(
-            network, self.compute_gradients, device, processes.count > 1, self.log
-        )
         self.evaluator = Evaluator(task, state, reporter, self.checkpointer)
         # Mel frames, seconds, and seconds of them that waited for the batch, of the newest steps.
         self.costs: deque[tuple[float, float, float]] = deque(maxlen=50)
@@ -172,7 +169,9 @@ class Trainer:
         if self.graphs:
             self.graphs.eager = logged  # the board shows the network's output
         totals = self._totals(batch)
-        losses, output, parts = self.splitter.gradients(batch, totals)
+        with memory_for(batch):
+            state.model.zero_grad()
+            losses, output = self.compute_gradients(batch, totals)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         if not self._is_finite(losses["loss"], norm):
             self._skip(batch)
@@ -182,7 +181,6 @@ class Trainer:
 
         state.step += 1
         state.skipped_in_a_row = 0
-        state.batches_split += parts > 1
         seconds = time.monotonic() - began
         state.minutes += seconds / 60
         self.costs.append((totals["frames"], seconds, waited))
@@ -193,10 +191,10 @@ class Trainer:
     def compute_gradients(
         self, batch: Batch, totals: dict[str, float]
     ) -> tuple[dict[str, Tensor], Any]:
-        """Add the gradients of a batch, or a part of one; return its losses and output.
+        """Add the gradients of a batch; return its losses and output.
 
         Losses are means over frames, symbols or rows; each weighs its share of the `totals` of the
-        whole batch, over all parts and processes.
+        whole batch, over all processes.
         """
         counts = self.task.counts(batch)
         shares = {name: count / totals[name] for name, count in counts.items()}
@@ -271,8 +269,12 @@ class Trainer:
         """Compute the gradient of the longest batch at the reduction with the most steps."""
         self.task.begin_step(self.settings.max_steps)
         batch = self.state.batches.longest()
-        room = 0 if self.state.optimizer.state else 2
-        self.splitter.try_batch(batch, self._totals(batch), room)
+        model, averages = self.state.model, 0 if self.state.optimizer.state else 2
+        with memory_for(batch), rehearsal(model, self.processes.device):
+            # The optimizer's averages must fit beside it.
+            reserved = [torch.empty_like(p) for p in model.parameters() for _ in range(averages)]
+            self.compute_gradients(batch, self._totals(batch))
+            del reserved
 
     def _is_finite(self, loss: Tensor, norm: Tensor) -> bool:
         """Whether loss and gradient are finite in every process: the step's only wait for a GPU."""
@@ -319,7 +321,6 @@ class Trainer:
         state, board = self.state, self.reporter.board
         scalars = dict(zip(losses, sums, strict=True)) | self.task.scalars(output) | more
         scalars["steps_skipped"] = state.steps_skipped
-        scalars["batches_split"] = state.batches_split
         frames, seconds, waited = (sum(values) for values in zip(*self.costs, strict=True))
         scalars["frames_per_second"], scalars["loader_share"] = frames / seconds, waited / seconds
         self.reporter.scalars(scalars)

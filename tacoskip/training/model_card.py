@@ -2,6 +2,8 @@
 
 import json
 import platform
+import shutil
+import subprocess
 from dataclasses import asdict
 from importlib.metadata import distributions
 from pathlib import Path
@@ -65,32 +67,15 @@ def _version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The commit of the code: of the checkout's .git, else as pip recorded it, else None."""
-    try:
-        return _checked_out(Path(__file__).resolve().parents[2] / ".git")
-    except (OSError, StopIteration):
-        origins = [one.read_text("direct_url.json") for one in distributions(name="tacoskip")]
-        pip: dict[str, dict[str, str]] = json.loads(next(iter(origins), None) or "{}")
-        return pip.get("vcs_info", {}).get("commit_id")
-
-
-def _checked_out(git: Path) -> str:
-    """Read HEAD as git does, without git: in a worktree .git is a file that names the folder."""
-
-    def text(path: Path) -> str:
-        return path.read_text(encoding="utf-8").strip()
-
-    if git.is_file():
-        git = git.parent / text(git).removeprefix("gitdir: ")
-    head = text(git / "HEAD")
-    if not head.startswith("ref: "):
-        return head
-    name = head.removeprefix("ref: ")
-    common = git / text(git / "commondir") if (git / "commondir").is_file() else git
-    if (common / name).is_file():
-        return text(common / name)
-    packed = text(common / "packed-refs").splitlines()
-    return next(line.split()[0] for line in packed if line.endswith(f" {name}"))
+    """The commit of the code: of the checkout, by git, else as pip recorded it, else None."""
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / ".git").exists() and shutil.which("git"):
+        command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+        head = subprocess.run(command, capture_output=True, text=True, check=False)
+        return head.stdout.strip() or None
+    origins = [one.read_text("direct_url.json") for one in distributions(name="tacoskip")]
+    pip: dict[str, dict[str, str]] = json.loads(next(iter(origins), None) or "{}")
+    return pip.get("vcs_info", {}).get("commit_id")
 
 
 def write_model_card(task: Task, state: TrainingState) -> None:

@@ -51,17 +51,15 @@ class Counters:
     """Plain values that a checkpoint holds.
 
     minutes: training time over all resumes. steps_skipped: steps that were not finite, in all;
-    skipped_in_a_row: since the last good one. batches_split: batches that memory did not hold at
-    once. rate_factor: share of the learning rate left after roll-backs. best, last: figures of
-    evaluations. evaluated, analyzed: the steps of the last evaluation and of the final analysis.
-    started_from: what was taken from the run of `from=RUN`.
+    skipped_in_a_row: since the last good one. rate_factor: share of the learning rate left after
+    roll-backs. best, last: figures of evaluations. evaluated, analyzed: the steps of the last
+    evaluation and of the final analysis. started_from: what was taken from the run of `from=RUN`.
     """
 
     step: int = 0
     minutes: float = 0.0
     steps_skipped: int = 0
     skipped_in_a_row: int = 0
-    batches_split: int = 0
     rate_factor: float = 1.0
     best: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)

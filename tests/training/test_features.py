@@ -16,7 +16,6 @@ from tacoskip.run_folder import checkpoints, load_checkpoint
 from tacoskip.text import TextSettings, Tokenizer
 from tacoskip.training import train
 from tacoskip.training.features import DeviceFeatures, device_features
-from tacoskip.training.memory import rows_of
 
 from .conftest import Prepared
 
@@ -60,14 +59,6 @@ def test_features_of_samples_equal_the_loaders(
     torch.testing.assert_close(found.mel_lengths, expected.mel_lengths)
     torch.testing.assert_close(found.mel, expected.mel, atol=2e-5, rtol=0)
     torch.testing.assert_close(found.linear, expected.linear, atol=2e-5, rtol=0)
-
-
-def test_parts_of_a_batch_of_samples_are_parts_of_its_features(prepared: Prepared) -> None:
-    _, sent, features = both(prepared("smoke"))
-    found, expected = features(rows_of(sent, 1, 3)), rows_of(features(sent), 1, 3)
-    assert found.mel.shape == expected.mel.shape
-    torch.testing.assert_close(found.mel, expected.mel, atol=1e-6, rtol=0)
-    torch.testing.assert_close(found.linear, expected.linear, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("recipe", ["smoke", "smoke_asr"])

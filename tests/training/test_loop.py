@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,8 @@ from tacoskip.recipe_files import read_yaml
 from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
 from tacoskip.training import Progress, model_card, processes, schedule, train
 from tacoskip.training.board import Board
-from tacoskip.training.memory import BatchSplitter
+from tacoskip.training.loop import Trainer
+from tacoskip.training.memory import OutOfMemory
 from tacoskip.training.tasks.tts import VoiceTask
 
 from .conftest import Prepared, train_until
@@ -272,7 +272,7 @@ def test_trying_the_longest_batch_changes_no_bit(
         train(settings)
         newest = checkpoints(Path(settings.run))[-1]
         weights.append(load_checkpoint(newest))
-        monkeypatch.setattr(BatchSplitter, "try_batch", lambda *_: None)
+        monkeypatch.setattr(Trainer, "_try_longest_batch", lambda *_: None)
     for name in ("weights", "random"):
         torch.testing.assert_close(
             weights[0].training[name], weights[1].training[name], atol=0, rtol=0
@@ -280,24 +280,16 @@ def test_trying_the_longest_batch_changes_no_bit(
     torch.testing.assert_close(weights[0].weights, weights[1].weights, atol=0, rtol=0)
 
 
-def test_batches_too_large_for_memory_are_split_and_counted(
+def test_lack_of_memory_ends_a_run_before_its_first_step(
     settings: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, seen = VoiceTask.forward, list[Progress]()
-
     def forward(self: VoiceTask, model: Any, batch: Any) -> Any:
-        if len(batch) > 2:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return original(self, model, batch)
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(VoiceTask, "forward", forward)
-    settings.train.max_steps, settings.train.sentences, settings.train.log_every = 4, [], 1
-    train(settings, seen.append)
-    (warning,) = [p for p in seen if "no memory" in p.message]
-    assert warning.warning and warning.step == 0 and "split into 2 parts" in warning.message
-    halved = EventAccumulator(settings.run).Reload().Scalars("train/batches_split")
-    assert 1 <= halved[-1].value <= 4
-    assert [p.scalars["batches_split"] for p in seen if p.scalars] == [e.value for e in halved]
+    with pytest.raises(OutOfMemory, match=r"no memory for \d+ clips .*: lower data.batch_seconds"):
+        train(settings)
+    assert not checkpoints(Path(settings.run))
 
 
 def test_intelligible_voices_rank_above_close_ones() -> None:
@@ -330,18 +322,15 @@ def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
         train(settings)
 
 
-def test_environment_names_the_commit_without_git(
-    settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_commit_is_null_without_git_or_without_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = subprocess.run(
+    head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True
     ).stdout.strip()
-    monkeypatch.setenv("PATH", "")
-    assert model_card.commit() == (expected or None)
-    (tmp_path / ".git" / "refs" / "heads").mkdir(parents=True)
-    (tmp_path / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
-    (tmp_path / ".git" / "packed-refs").write_text("# pack-refs\nabc123 refs/heads/main\n")
+    assert model_card.commit() == (head or None)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")
+        assert model_card.commit() is None
     monkeypatch.setattr(model_card, "__file__", str(tmp_path / "tacoskip" / "training" / "a.py"))
-    assert model_card.commit() == "abc123"
-    shutil.rmtree(tmp_path / ".git")
     assert model_card.commit() is None

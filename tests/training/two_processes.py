@@ -16,7 +16,6 @@ from tacoskip.config import load_config
 from tacoskip.data.loading import Batch
 from tacoskip.run_folder import build_tacotron
 from tacoskip.training.loop import Trainer
-from tacoskip.training.memory import rows_of
 from tacoskip.training.processes import Processes, start_accelerator
 from tacoskip.training.tasks.tts import VoiceTask
 
@@ -55,7 +54,12 @@ def one_step(
     trainer.model = accelerator.prepare_model(task.model)
     batch = random_batch(config, rows)
     if rows >= processes.count:  # else every process takes all of them, see TrainBatches
-        batch = rows_of(batch, processes.rank, processes.count)
+        share: dict[str, Any] = {
+            name: value[processes.rank :: processes.count]
+            for name, value in vars(batch).items()
+            if value is not None
+        }
+        batch = Batch(**share)
     totals = trainer._totals(batch)
     torch.manual_seed(1)
     losses, _ = trainer.compute_gradients(batch, totals)
