@@ -14,7 +14,6 @@ from tacoskip.kernels import accelerate as module
 from tacoskip.kernels import cpu
 from tacoskip.kernels.accelerate import accelerate, describe, plain
 from tacoskip.kernels.cpu import networks
-from tacoskip.kernels.cpu.l1 import l1_norms
 from tacoskip.kernels.cpu.networks import has_kernels
 from tacoskip.kernels.cpu.replacements import REPLACEMENTS
 from tacoskip.kernels.reversible import REBUILT
@@ -240,20 +239,6 @@ def test_without_compiler_the_network_computes_in_torch(
     torch.testing.assert_close(model(*given, torch.tensor([0])).linear, expected)
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16])
-@pytest.mark.parametrize("channels", [5, 16, 41])
-def test_l1_norms_equal_torchs(dtype: torch.dtype, channels: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, channels).to(dtype).requires_grad_()
-    target, pull = torch.randn(2, 3, channels), torch.randn(2, 3)
-    target[0, 0, 0] = x[0, 0, 0].detach()
-    expected = torch.linalg.vector_norm(x - target, 1, dim=2)
-    found = l1_norms(x, target)
-    torch.testing.assert_close(found, expected)
-    grads = [torch.autograd.grad(norms, x, pull)[0] for norms in (found, expected)]
-    torch.testing.assert_close(*grads)
-
-
 def test_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for threads in (1, 2, 5):
@@ -285,7 +270,6 @@ def operations() -> Iterator[Any]:
     grad = {"requires_grad": True}
     lengths = torch.tensor([4, 2])
     x = torch.randn(2, 4, 16, **grad)
-    yield "l1", (x, torch.randn(2, 4, 16))
     weights = torch.randn(2, 48, 16, **grad), torch.randn(2, 48, **grad)
     yield (
         "gru",

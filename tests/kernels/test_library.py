@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tacoskip.kernels import cpu
-from tacoskip.kernels.cpu import attention_loop, batch_norm, gru, l1
+from tacoskip.kernels.cpu import attention_loop, batch_norm, gru
 from tacoskip.kernels.cpu.networks import PREFIX, has_kernels
 
 
@@ -19,7 +19,6 @@ def test_structures_have_the_fields_of_the_kernels(dtype: torch.dtype) -> None:
         "gru": gru.FIELDS,
         "loop": attention_loop.FIELDS,
         "norm": batch_norm.FIELDS,
-        "l1": l1.FIELDS,
     }
     for name, names in fields.items():
         assert getattr(cpu.library(), f"{PREFIX[dtype]}_{name}_size")() == 8 * len(names)

@@ -320,15 +320,15 @@ static void locate(const loop *g, const stored *past, int64_t length, location *
     product(length, to->features, f, g->mix, f, g->attention, to->mixed);
 }
 
-/* Logits of an item's symbols. */
-INLINE void energies(const loop *g, const int located, int64_t length, const stored *keys,
-                     const float *query, const float *mixed, float *logits) {
+/* Logits of an item's symbols. mixed (S, A): what their location adds, or zeros. */
+static void energies(const loop *g, int64_t length, const stored *keys, const float *query,
+                     const float *mixed, float *logits) {
     const int64_t a = g->attention;
     for (int64_t s = 0; s < length; s++) {
         vector sum = all(0.0f);
         for (int64_t j = 0; j < a; j += LANES) {
-            vector x = load(keys + s * a + j) + VECTOR(query + j);
-            if (located) x += VECTOR(mixed + s * a + j);
+            const vector x =
+                load(keys + s * a + j) + VECTOR(query + j) + VECTOR(mixed + s * a + j);
             sum += sigmoid(x) * VECTOR(g->energy + j);
         }
         logits[s] = sum_of(sum);
@@ -350,14 +350,11 @@ static void allow(const loop *g, const float *last, int64_t length, float *logit
 /* The context (M) of weights (S) over memory (S, M). */
 static void read_memory(const loop *g, const stored *memory, const float *weights, int64_t length,
                         stored *context) {
-    const int64_t m = g->memory_channels;
-    for (int64_t j = 0; j < m; j += 4 * LANES) {
-        const int64_t count = m - j < 4 * LANES ? (m - j) / LANES : 4;
-        vector sums[4] = {{0}};
+    for (int64_t j = 0; j < g->memory_channels; j += LANES) {
+        vector sum = all(0.0f);
         for (int64_t s = 0; s < length; s++)
-            for (int64_t k = 0; k < count; k++)
-                sums[k] += weights[s] * load(memory + s * m + j + k * LANES);
-        for (int64_t k = 0; k < count; k++) store(context + j + k * LANES, sums[k]);
+            sum += weights[s] * load(memory + s * g->memory_channels + j);
+        store(context + j, sum);
     }
 }
 
@@ -410,10 +407,8 @@ WORKER(loop_rows, rows) {
                 store_row(past + half, own_last, symbols);
                 store_row(past + padded + half, sums, symbols);
                 locate(g, past, length, &places);
-                energies(g, 1, length, keys, own_query, places.mixed, logits);
-            } else {
-                energies(g, 0, length, keys, own_query, NULL, logits);
             }
+            energies(g, length, keys, own_query, places.mixed, logits);
             if (g->forward) allow(g, own_last, length, logits);
             softmax(length, logits, weights);
             CLEAR(weights + length, symbols - length);
@@ -460,20 +455,19 @@ INLINE stored *packed_at(stored *packed, int64_t count, int64_t s, int64_t j) {
 /* A vector of attention channels, from j on, of an item's step: their sums over symbols; and of
  * each symbol, if it is located, the gradient of the sigmoid's sum.
  */
-INLINE void energies_back(const int located, int64_t length, const stored *keys, int64_t a,
-                          int64_t j, const float *query, const float *mixed, const float *d_logits,
+INLINE void energies_back(int64_t length, const stored *keys, int64_t a, int64_t j,
+                          const float *query, const float *mixed, const float *d_logits,
                           float *d_keys, vector *d_query, vector *d_energy,
                           const location_back *to) {
     const vector own = VECTOR(query + j);
     vector queries = all(0.0f), energies = queries, before = queries;
     for (int64_t s = 0; s < length; s++) {
-        vector x = load(keys + s * a + j) + own;
-        if (located) x += VECTOR(mixed + s * a + j);
+        const vector x = load(keys + s * a + j) + own + VECTOR(mixed + s * a + j);
         const vector e = sigmoid(x), of = d_logits[s] * e, inner = of - of * e;
         energies += of;
         queries += inner;
         VECTOR(d_keys + s * a + j) += inner;
-        if (located) {
+        if (to->rows) {
             store(to->rows + s * a + j, inner);
             if (s % 2)
                 store_pair(packed_at(to->packed, whole(length, 2), s - 1, j), PANEL, before, inner);
@@ -569,12 +563,8 @@ WORKER(loop_back_rows, rows) {
             for (int64_t j = 0; j < a; j += LANES) {
                 vector d_query, d_energy;
                 const float *query = g->queries + at * a;
-                if (g->width)
-                    energies_back(1, length, keys, a, j, query, places.mixed, d_logits, d_keys,
-                                  &d_query, &d_energy, &back);
-                else
-                    energies_back(0, length, keys, a, j, query, NULL, d_logits, d_keys, &d_query,
-                                  &d_energy, NULL);
+                energies_back(length, keys, a, j, query, places.mixed, d_logits, d_keys, &d_query,
+                              &d_energy, &back);
                 VECTOR(d_energies + j) += d_energy;
                 store(d_queries + i * a + j, d_query * VECTOR(g->energy + j));
             }
@@ -756,48 +746,3 @@ KERNEL(norm_apply, norm, norm_apply_rows, 1, g->items, 1, 0, 0)
 
 /* Sums of the gradient, or the gradient of x where there is a place for it. */
 KERNEL(norm_back, norm, norm_back_rows, 1, g->items, 1, 0, g->parts * g->width)
-
-/* ---- L1 norms ---- */
-
-typedef struct {
-    int64_t rows, channels;
-    const stored *x;      /* (N, C) */
-    const float *target;  /* (N, C) */
-    float *norms;         /* (N) of x - target */
-    stored *signs;        /* (N, C) of it */
-} l1;
-
-INLINE vector sign_of(vector x) {
-    const vector zero = all(0.0f);
-    return chosen(x > zero, all(1.0f), chosen(x < zero, all(-1.0f), zero));
-}
-
-WORKER(l1_rows, rows) {
-    const l1 *g = given;
-    const int64_t c = g->channels, vectors = c / LANES * LANES;
-    for (int64_t row = first; row < first + rows; row++) {
-        const stored *x = g->x + row * c;
-        const float *target = g->target + row * c;
-        stored *signs = g->signs + row * c;
-        vector sum = all(0.0f);
-        for (int64_t j = 0; j < vectors; j += LANES) {
-            const vector difference = load(x + j) - VECTOR(target + j), sign = sign_of(difference);
-            sum += difference * sign;
-            store(signs + j, sign);
-        }
-        if (vectors < c) { /* the rest of the row, and zeros */
-            stored some[LANES] = {0};
-            float others[LANES] = {0};
-            COPY(some, x + vectors, c - vectors);
-            COPY(others, target + vectors, c - vectors);
-            const vector difference = load(some) - VECTOR(others), sign = sign_of(difference);
-            sum += difference * sign;
-            store(some, sign);
-            COPY(signs + vectors, some, c - vectors);
-        }
-        g->norms[row] = sum_of(sum);
-    }
-}
-
-int64_t EXPORT(l1_size)(void) { return sizeof(l1); }
-KERNEL(l1_forward, l1, l1_rows, 1, g->rows, 64, 0, 0)

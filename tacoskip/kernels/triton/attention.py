@@ -18,14 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tacoskip.kernels.triton.attention_backward import attention_backward
-from tacoskip.kernels.triton.energies import (
-    LEAST,
-    hidden_energy,
-    previous,
-    sizes_of,
-    windows,
-    zeros,
-)
+from tacoskip.kernels.triton.energies import LEAST, hidden_energy, previous, sizes_of, windows
 from tacoskip.kernels.triton.gru import cell, dot_gates, dot_rows, operator, state_gradients
 
 
@@ -93,7 +86,8 @@ def _forward(
                 total = totals + row * S + whole
                 tl.store(total, tl.load(total, mask=whole < S, other=0.0) + e, mask=whole < S)
             tl.debug_barrier()
-            c_n, c_r, c_z = zeros(BH), zeros(BH), zeros(BH)
+            c_n = tl.zeros((BH,), tl.float32)
+            c_r, c_z = c_n, c_n
             for s0 in range(0, S, BS):
                 s = s0 + tl.arange(0, BS)
                 p = tl.load(weights + here * S + s, mask=s < S, other=0.0)[:, None]

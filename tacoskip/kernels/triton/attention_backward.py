@@ -15,14 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from tacoskip.kernels.triton.energies import (
-    LEAST,
-    hidden_energy,
-    previous,
-    sizes_of,
-    windows,
-    zeros,
-)
+from tacoskip.kernels.triton.energies import LEAST, hidden_energy, previous, sizes_of, windows
 from tacoskip.kernels.triton.gru import cell_backward, dot, dot_rows, operator
 
 
@@ -80,7 +73,7 @@ def _backward(
                 d_full += tl.where(reach >= LEAST, ahead / tl.maximum(reach, LEAST), 0.0)
                 tl.store(d_last + row * S + whole, d_full, mask=whole < S)
             q_row = tl.load(queries + here * A + a, mask=a < A, other=0.0).to(tl.float32)
-            d_q = zeros(BA)
+            d_q = tl.zeros((BA,), tl.float32)
             for s0 in range(0, S, BS):
                 s = s0 + tl.arange(0, BS)
                 seen = 0.0

@@ -17,11 +17,6 @@ LEAST = tl.constexpr(1e-12)  # weight from which a symbol counts as within reach
 
 
 @triton.jit
-def zeros(N: tl.constexpr):
-    return tl.zeros((N,), tl.float32)
-
-
-@triton.jit
 def previous(weights, here, t, s, S):
     """Weights of step t - 1 at symbols s; before the first step all lies on symbol 0."""
     ok = (s >= 0) & (s < S) & (t > 0)

@@ -1,5 +1,8 @@
 """The table's entries for an NVIDIA GPU."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -81,6 +84,19 @@ class TritonResidualGRU(ResidualGRU):
         return x + y, y[:, -1:].transpose(0, 1)
 
 
+def location_filters(attention: Bahdanau) -> tuple[Tensor, int]:
+    """Both layers of the location features as one (A, 2 P), P the width's next power of 2; and the
+    width: without filters 0.
+    """
+    if not isinstance(attention, LocationSensitive):
+        return attention.energy.weight.new_empty(attention.energy.in_features, 0), 0
+    width = int(attention.location.kernel_size[0])
+    combined = attention.location_out.weight @ attention.location.weight.flatten(1)
+    padded = max(16, 1 << (width - 1).bit_length())
+    filters = functional.pad(combined.unflatten(1, (2, width)), (0, padded - width))
+    return filters.flatten(1), width
+
+
 class TritonAttentionLoop(AttentionLoop):
     """All steps of teacher forcing in one kernel."""
 
@@ -93,6 +109,7 @@ class TritonAttentionLoop(AttentionLoop):
         with full_precision(memory):
             cell, attention = self.cell, self.attention
             assert isinstance(attention, Bahdanau)
+            filters, width = location_filters(attention)
             w, bias, state_bias = input_weights(cell.weight_ih, cell.bias_ih, cell.bias_hh, dtype)
             memory, split = memory.to(dtype), inputs.shape[2]
             parameters = [
@@ -101,7 +118,7 @@ class TritonAttentionLoop(AttentionLoop):
                 attention.query.weight,
                 attention.query.bias,
                 attention.energy.weight[0],
-                self.filters(),
+                filters,
             ]
             hidden, weights, _, _ = attention_loop(
                 functional.linear(inputs.to(dtype), w[:, :split], bias),
@@ -109,28 +126,10 @@ class TritonAttentionLoop(AttentionLoop):
                 functional.linear(memory, attention.memory.weight.to(dtype)),
                 [each.to(dtype) for each in parameters],
                 mask.sum(1),
-                self.width(),
+                width,
                 isinstance(attention, Forward),
             )
             return hidden, torch.bmm(weights.to(dtype), memory), weights
-
-    def width(self) -> int:
-        """Width of the location filters, 0 without."""
-        attention = self.attention
-        if not isinstance(attention, LocationSensitive):
-            return 0
-        return int(attention.location.kernel_size[0])
-
-    def filters(self) -> Tensor:
-        """Both layers of the location features as one: (A, 2 P), P the width's next power of 2."""
-        attention, width = self.attention, self.width()
-        assert isinstance(attention, Bahdanau)
-        if not width:
-            return attention.energy.weight.new_empty(attention.energy.in_features, 0)
-        assert isinstance(attention, LocationSensitive)
-        combined = attention.location_out.weight @ attention.location.weight.flatten(1)
-        padded = max(16, 1 << (width - 1).bit_length())
-        return functional.pad(combined.unflatten(1, (2, width)), (0, padded - width)).flatten(1)
 
 
 class TritonBatchNorm1d(MaskedBatchNorm1d):
@@ -153,37 +152,33 @@ class TritonConvBank(ConvBank):
         )
 
 
-def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether sizes, device and dtype suit the kernels."""
-    widths = {
-        BiGRU: lambda m: m.ahead.hidden_size,
-        ResidualGRU: lambda m: m.hidden_size,
-        AttentionLoop: lambda m: m.cell.hidden_size,
-    }
-    if device.type != "cuda" or dtype not in DTYPES:
+def is_additive(loop: AttentionLoop) -> bool:
+    """Whether the kernel has the attention of a loop, in its sizes."""
+    attention: Any = loop.attention
+    if type(attention) not in (Bahdanau, LocationSensitive, Forward):
         return False
-    plain = PLAIN_IN_FLOAT32 if dtype == torch.float32 else ()
-    if isinstance(module, plain):
-        return False
-    if isinstance(module, AttentionLoop):
-        additive = type(module.attention) in (Bahdanau, LocationSensitive, Forward)
-        if not additive or isinstance(module.attention, plain):
-            return False
-        if module.attention.get_parameter("query.weight").shape[0] > WIDEST:
-            return False
-    width = widths.get(type(module))
-    return width is None or width(module) <= WIDEST
+    return max(loop.cell.hidden_size, attention.query.out_features) <= WIDEST
+
+
+def entry(
+    plain: type[nn.Module], fast: type[nn.Module], suits: Callable[[Any], bool] = lambda _: True
+) -> Replacement:
+    """An entry in Triton; suits: whether the sizes of a module suit it."""
+
+    def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+        kind = type(getattr(module, "attention", module))
+        is_slow = dtype == torch.float32 and issubclass(kind, PLAIN_IN_FLOAT32)
+        return device.type == "cuda" and dtype in DTYPES and not is_slow and suits(module)
+
+    return Replacement(plain, fast, is_supported, fast.__doc__ or "")
 
 
 REPLACEMENTS = [
-    Replacement(plain, fast, is_supported, fast.__doc__ or "")
-    for plain, fast in (
-        (BiGRU, TritonBiGRU),
-        (ResidualGRU, TritonResidualGRU),
-        (AttentionLoop, TritonAttentionLoop),
-        (MaskedBatchNorm1d, TritonBatchNorm1d),
-        (ConvBank, TritonConvBank),
-        (SameConv1d, ChannelsLastConv1d),
-        (MaskedConv1d, ChannelsLastMaskedConv1d),
-    )
+    entry(BiGRU, TritonBiGRU, lambda gru: gru.ahead.hidden_size <= WIDEST),
+    entry(ResidualGRU, TritonResidualGRU, lambda gru: gru.hidden_size <= WIDEST),
+    entry(AttentionLoop, TritonAttentionLoop, is_additive),
+    entry(MaskedBatchNorm1d, TritonBatchNorm1d),
+    entry(ConvBank, TritonConvBank),
+    entry(SameConv1d, ChannelsLastConv1d),
+    entry(MaskedConv1d, ChannelsLastMaskedConv1d),
 ]
