@@ -169,7 +169,7 @@ def gradients(
         value = loss(model.train(), batch)
     value.backward()
     found = {n: p.grad.double().cpu() for n, p in model.named_parameters() if p.grad is not None}
-    return float(value), found
+    return float(value.detach()), found
 
 
 def environment(check: Check) -> None:
