@@ -144,12 +144,10 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 def _lists(values: object) -> dict[str, list[float]]:
     """Return the lists of finite numbers of a mapping."""
-    lists = values.items() if isinstance(values, dict) else []
-    return {
-        str(k): [*_numbers(dict(enumerate(v)), f"{RESULT}: clips").values()]
-        for k, v in lists
-        if isinstance(v, list)
-    }
+    if not isinstance(values, dict):
+        return {}
+    lists = {str(k): dict(enumerate(v)) for k, v in values.items() if isinstance(v, list)}
+    return {name: [*_numbers(one, f"{RESULT}: clips").values()] for name, one in lists.items()}
 
 
 def _numbers(values: object, what: str) -> dict[str, float]:

@@ -30,7 +30,6 @@ AA = "@aa"
 
 DRAWS = 4000
 PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0, equally likely
-TRUST = 0.7  # share of d0 that counts: spreads need not follow the prior
 # A variant whose sd is this many times the median is judged by its own spread, or is unstable.
 WIDE = 8.0
 MOST_SEEDS = 999
@@ -221,7 +220,7 @@ def draw_variances(summaries: Mapping[str, Summary], random: np.random.Generator
     weights = np.exp(density.sum(0) - density.sum(0).max()).ravel()
     steps = (np.arange(DRAWS) + 0.5) / DRAWS
     chosen = random.permutation(np.searchsorted(weights.cumsum() / weights.sum(), steps))
-    d0 = np.where(wide, 0, TRUST * PRIOR_DF[chosen // len(grid)][:, None])
+    d0 = np.where(wide, 0, PRIOR_DF[chosen // len(grid)][:, None])
     s0 = np.exp(grid[chosen % len(grid)])[:, None]
     return np.asarray((d0 * s0 + df * squares) / (2 * random.standard_gamma((d0 + df) / 2)))
 

@@ -140,7 +140,10 @@ def test_report_of_13_variants_at_two_depths_is_small(
 def test_ladder_says_which_rung_a_block_moves(make_ablation: MakeAblation, tmp_path: Path) -> None:
     def runs(*forced: float) -> list[dict[str, float] | None]:
         own = {"wer_recording": 0.05, "wer_copy_synthesis": 0.06}
-        return [own | {"wer_teacher_forced": one, "wer_by_asr": one + 0.3} for one in forced]
+        moved = [
+            {"loss": one, "wer_teacher_forced": one, "wer_by_asr": one + 0.3} for one in forced
+        ]
+        return [own | one for one in moved]
 
     found = compare(
         make_ablation({"highway": runs(0.1, 0.11, 0.12), "plain": runs(0.6, 0.61, 0.62)})

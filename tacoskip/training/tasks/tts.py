@@ -150,11 +150,11 @@ class VoiceTask(Task):
         batch = batch.to(model.mel_mean.device)
         mel, linear = model.standardize(batch.mel, batch.linear)
         output = _run(model, replace(batch, mel=mel, linear=linear))
-        pairs, lengths = ((output.mel, mel), (output.linear, linear)), batch.mel_lengths
-        loss, of_clips = masked_l1(*pairs[0], lengths) + masked_l1(*pairs[1], lengths), []
-        for row in (slice(i, i + 1) for i in range(len(batch))):
-            of_clips.append(sum(masked_l1(x[row], y[row], lengths[row]) for x, y in pairs))
-        return loss, torch.stack(of_clips), output
+        lengths, losses = batch.mel_lengths, list[Tensor]()
+        for rows in (slice(None), *(slice(i, i + 1) for i in range(len(batch)))):
+            loss = masked_l1(output.mel[rows], mel[rows], lengths[rows])
+            losses.append(loss + masked_l1(output.linear[rows], linear[rows], lengths[rows]))
+        return losses[0], torch.stack(losses[1:]), output
 
     def evaluate(self, model: Tacotron, board: Board, step: int) -> Figures:
         """Return the teacher-forced loss, and alignment, mcd_db and stop_failures (a share) of
