@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -281,6 +282,20 @@ def test_second_ablation_of_a_folder_is_refused(pairs: list[str], in_process: li
     with folder_lock(folder), pytest.raises(FolderInUse, match="is in use by process"):
         ablate([*pairs, "blocks=plain"])
     assert in_process == []
+
+
+@pytest.mark.hostile
+def test_log_of_a_worker_is_written_through_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, precious = tmp_path / "run", tmp_path / "precious"
+    run.mkdir()
+    precious.write_text("precious")
+    (run / "request.json").touch()
+    (run / "log.txt").symlink_to(precious)
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    assert "ended with code 0" in launchers.run_worker(run, 1, "", {})
+    assert precious.read_text() == "precious" and not (run / "log.txt").is_symlink()
 
 
 @pytest.mark.hostile
