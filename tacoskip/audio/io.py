@@ -226,7 +226,7 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except OSError as error:
-        raise ValueError(f"{path}: not readable as audio ({_cause(error)})") from error
+        raise ValueError(f"{path}: {error.strerror}") from error
     if size == 0:
         raise ValueError(f"{path}: the file is empty")
     if cut:
