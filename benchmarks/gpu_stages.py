@@ -25,7 +25,7 @@ from tacoskip.blocks import BLOCKS
 from tacoskip.config import load_config
 from tacoskip.data.loading import Batch
 from tacoskip.kernels.accelerate import accelerate
-from tacoskip.models.attention import ATTENTIONS
+from tacoskip.models.attention import ATTENTIONS, StepwiseMonotonic
 from tacoskip.models.durations import DurationDecoder
 from tacoskip.run_folder import build_network
 from tacoskip.training import losses
@@ -261,8 +261,11 @@ def agreement(check: Check) -> None:
             check.emit("rest", skipped=f"{len(cases) - i} cases: out of time")
             return
         model = build(check, task, [*NO_DROPOUT[task], *overrides])
-        for dropout in (each for each in model.modules() if isinstance(each, nn.Dropout)):
-            dropout.p = 0.0
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            if isinstance(module, StepwiseMonotonic):
+                module.noise = 0.0
         size = (2, 8, 12) if check.quick else (4, 70, 100)
         torch.manual_seed(1)
         batch = random_batch(*size, ragged=True)
