@@ -208,8 +208,9 @@ int project(projection *g, int64_t threads) {
 /* ---- features ---- */
 
 /* waves (rows, N), with room for whole groups of frames; window (W rounded up to LANES), halved;
- * linear (rows, T, F), mel (rows, T, M): log10 of magnitudes, floored. Bands meet at corners: between corner i and i + 1 lie the bins from corners[i], which fade out of
- * band i - 1 and into band i, with weights (F, 2).
+ * linear (rows, T, F), mel (rows, T, M): log10 of magnitudes, floored. Bands meet at corners:
+ * between corner i and i + 1 lie the bins from corners[i], which fade out of band i - 1 and into
+ * band i, with weights (F, 2).
  */
 typedef struct {
     int64_t n, hop, window, rows, frames, samples, bands;
