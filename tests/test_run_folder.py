@@ -52,6 +52,12 @@ def test_best_is_preferred_to_newest_and_a_file_to_both(tmp_path: Path) -> None:
     assert find_checkpoint(folder / "step-00000009.pt").name == "step-00000009.pt"
 
 
+@pytest.mark.hostile
+def test_errors_hold_no_token_of_an_address() -> None:
+    with pytest.raises(RunError, match="no run folder or checkpoint 'https://h/x'"):
+        find_checkpoint("https://me:hidden@h/x?token=hidden")
+
+
 def test_missing_runs_are_named_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "ljspeech" / "checkpoints").mkdir(parents=True)
     with pytest.raises(RunError, match=r"did you mean '.*ljspeech'"):
@@ -251,6 +257,7 @@ def test_safetensors_whose_headers_lie(
         ({"speakers": ["a"] * 1000}, "made by another version"),
         ({"config": {"cbhg": {"channels": 60_000}}}, "made by another version"),
         ({"config": {"cbhg": {"channels": 10**9}}}, "at most 65536"),
+        ({"config": {"task": "asr", "asr": {"subsampling": 65536}}}, "at most 64"),
     ],
 )
 @pytest.mark.hostile

@@ -5,6 +5,7 @@ and the package that it names. A server that does not answer is asked again, wit
 double.
 """
 
+import re
 import time
 import warnings
 from functools import cache
@@ -62,6 +63,8 @@ def read(source: str, offset: int = 0, size: int | None = None, largest: int = L
                 content = file.read(most + 1 if size is None else size)
     except (OSError, ValueError, ImportError) as error:
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())
+        for part in filter(None, re.split("[?#;]", source)[1:]):  # fsspec names the whole address
+            cause = cause.replace(part, "...")
         raise CorpusError(f"cannot read {name}: {cause}") from error
     if len(content) > most:
         raise CorpusError(f"{name}: expected at most {most:,} bytes, got more")

@@ -110,7 +110,9 @@ class RecognizerSettings:
     decoder_channels: int = size(
         256, "Channels of the second decoder's GRU; its attention has half as many."
     )
-    subsampling: int = size(2, "Mel frames to an encoder frame: a power of two.")
+    subsampling: int = setting(
+        2, "Mel frames to an encoder frame: a power of two.", least=1, most=64
+    )
     channels: int = size(128, "Channels between the layers.")
     layers: int = size(1, "CBHGs one behind the other.")
     dropout: float = setting(0.1, "Dropout behind each CBHG.", below=1)

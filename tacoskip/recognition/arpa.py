@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
+from functools import partial
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -12,6 +13,7 @@ SPACE = "|"  # how lexicon, tokens and language models of characters write a spa
 MARKS = ("<s>", "</s>", "<unk>")
 HIGHEST_ORDER = 6  # KenLM's
 LONGEST_WORD = 1000
+LONGEST_LINE = 10_000
 ARPA_BYTES = 20_000_000_000
 
 
@@ -23,7 +25,11 @@ def arpa_words(path: str | Path) -> list[str]:
     """
     with TextIOWrapper(open_regular(path, ARPA_BYTES), "utf-8", newline="\n") as file:
         try:
-            return _read(file)
+            words = _read(iter(partial(file.readline, LONGEST_LINE), ""))
+            rest = file.read(100)
+            if rest.strip() or len(rest) == 100:  # KenLM takes memory for it
+                raise _NotArpaError("got more behind its end")
+            return words
         except UnicodeDecodeError:
             raise ValueError(f"{path}: expected an ARPA language model of text") from None
         except ValueError as error:

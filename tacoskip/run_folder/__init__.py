@@ -27,7 +27,7 @@ from torch import Tensor
 
 from tacoskip.config import Config, from_dict, with_block
 from tacoskip.files import open_regular, whole_file
-from tacoskip.messages import nearest_name
+from tacoskip.messages import nearest_name, without_secrets
 from tacoskip.models.initial import outline
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
@@ -234,7 +234,7 @@ def find_checkpoint(run: str | Path) -> Path:
 
     Raises RunError when there is none, naming the nearest run folder, or those inside.
     """
-    run = Path(run)
+    shown, run = without_secrets(str(run)), Path(run)
     if run.is_file():
         return run
     if not run.is_dir():
@@ -242,7 +242,7 @@ def find_checkpoint(run: str | Path) -> Path:
         near = nearest_name(run.name, [path.name for path in runs_in(folder)])
         meant = folder / near if near else Path("runs") / run
         hint = f"; did you mean '{meant}'?" if meant.is_dir() else ""
-        raise RunError(f"no run folder or checkpoint '{run}'{hint}")
+        raise RunError(f"no run folder or checkpoint '{shown}'{hint}")
     if (best := run / "checkpoints" / "best.pt").is_file():
         return best
     if found := checkpoints(run):

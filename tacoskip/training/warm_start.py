@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from tacoskip.config import Config
+from tacoskip.messages import without_secrets
 from tacoskip.run_folder import Checkpoint, RunError, config_of, not_finite, open_run
 from tacoskip.text import Tokenizer
 from tacoskip.text.subwords import vocabulary_from
@@ -25,15 +26,16 @@ NAMED = 6  # tensors that the line names
 
 def load_start(config: Config) -> Checkpoint:
     """Load the checkpoint of `from=RUN`. Raises RunError, in one line, where none can be used."""
+    start = without_secrets(config.from_run)
     try:
         path, checkpoint = open_run(config.from_run)
         other = config_of(checkpoint, path).task
     except RunError as error:
-        raise RunError(f"from={config.from_run}: {error}") from None
+        raise RunError(f"from={start}: {error}") from None
     if other != config.task:
-        raise RunError(f"from={config.from_run}: expected task={config.task}, got task={other}")
+        raise RunError(f"from={start}: expected task={config.task}, got task={other}")
     if not_finite(checkpoint.weights):
-        raise RunError(f"from={config.from_run}: its weights are not finite")
+        raise RunError(f"from={start}: its weights are not finite")
     return checkpoint
 
 

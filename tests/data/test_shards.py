@@ -321,6 +321,13 @@ def test_damaged_shard_is_named_with_its_clip(copy, serve, remote):
 
 
 @pytest.mark.hostile
+def test_errors_of_a_storage_hold_no_token(tmp_path):
+    with pytest.raises(CorpusError, match="cannot read file://") as refused:
+        storage.read(f"file://{tmp_path}/none?token=hidden")
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.hostile
 def test_files_beside_shards_are_not_deleted(house, tmp_path):
     mine = tmp_path / "audio.backup.tar"
     mine.write_text("mine")

@@ -47,6 +47,7 @@ def test_a_sound_model_is_read_whole(model: Path) -> None:
         (lambda t: t.replace("-0.", "-1e999", 1), "in line"),
         (lambda t: t.replace("\t", " "), "in line"),
         (lambda t: t.replace("the cat", "the cat sat"), "the cat sat"),
+        (lambda t: t + "\0" * 10_000, "got more behind its end"),
     ],
 )
 def test_invalid_arpa_file_is_refused(
