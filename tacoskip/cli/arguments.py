@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -122,6 +123,6 @@ def _file_and_weight(lm: str) -> tuple[str, float]:
     """Read FILE or FILE:WEIGHT."""
     file, colon, weight = lm.rpartition(":")
     try:
-        return (file, float(weight)) if colon else (lm, 1.0)
+        return (file, float(weight)) if colon and isfinite(float(weight)) else (lm, 1.0)
     except ValueError:
         return lm, 1.0

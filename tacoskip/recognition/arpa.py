@@ -28,7 +28,7 @@ def arpa_words(path: str | Path) -> list[str]:
             words = _read(iter(partial(file.readline, LONGEST_LINE), ""))
             rest = file.read(100)
             if rest.strip() or len(rest) == 100:  # KenLM takes memory for it
-                raise _NotArpaError("got more behind its end")
+                raise ValueError("got more behind its end")
             return words
         except UnicodeDecodeError:
             raise ValueError(f"{path}: expected an ARPA language model of text") from None

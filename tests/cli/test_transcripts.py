@@ -155,6 +155,7 @@ def test_evaluate_writes_figures_of_clips_and_of_strings(folder: Path) -> None:
         (["evaluate", "RUN", "--judge", "RUN"], "expected --judge and --mos with a voice"),
         (["evaluate", "RUN", "--join", "7-3"], "expected --join LOW-HIGH"),
         (["ngram", "none.txt"], "none.txt: No such file"),
+        (["transcribe", "RUN", "a.wav", "--beam", "2", "--lm", "x:nan"], "x:nan"),
         (["blocks", "plain", "--channels", "2048", "--depth", "999"], "expected fewer --channels"),
     ],
 )
