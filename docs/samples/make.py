@@ -1,11 +1,11 @@
 """Write the samples of this folder.
 
-    python docs/samples/make.py RUN CLIP_ID [--demo RUN] [--readers RUN] [--blocks RUN --blocks RUN ...]
+    python docs/samples/make.py RUN CLIP_ID [--demo RUN] [--readers RUN] [--blocks RUN]...
 
 RUN: a voice; CLIP_ID: a clip of its test split. Written are the recording, its copy-synthesis (the
 recording's magnitudes through Griffin-Lim) and the voice's own reading of the text. `--demo`: the
-README's sentence by that voice. `--readers`: the clip's text by each speaker of that voice, one after
-another. `--blocks`: the README's sentence by each of these voices, one after another.
+README's sentence by that voice. `--readers`: the clip's text by each speaker of that voice, one
+after another. `--blocks`: the README's sentence by each of these voices, one after another.
 """
 
 from collections.abc import Iterable
