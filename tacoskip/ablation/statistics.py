@@ -131,7 +131,6 @@ def analyse(
         found = intervals.get(name)
         means = [summaries[one].mean or 0.0 for one in (name, reference) if one in summaries]
         mean = means[0] - means[1] if a else None
-        low, high, p = found[:3] if found else (None, None, None)
         error, effect = clip_errors.get(name, 0.0), margin or abs(mean or 0.0)
         needed = seeds_needed(found.sd, effect, len(references), level, error) if found else None
         needed = max(needed, len(a) + 1) if needed else None
@@ -143,9 +142,7 @@ def analyse(
         differences[name] = Difference(
             reference,
             mean,
-            low,
-            high,
-            p,
+            *(found[:3] if found else (None, None, None)),
             superiority=_superiority(a, b, direction) if a and direction else None,
             clip_error=error,
             seeds_needed=needed,

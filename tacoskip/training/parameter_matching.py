@@ -144,7 +144,8 @@ def _resize_inside(config: Config, cost: Callable[[Config], float], reference: f
     while next_cost(high) < reference and high < WIDEST * STEPS:
         high *= 2
     step = least + bisect_left(range(least, high), reference, key=next_cost)
-    near = [one for one in range(max(step - 8, least), step + 9) if not math.isnan(cost_at(one))]
+    around = range(max(step - REACH, least), step + REACH)
+    near = [one for one in around if not math.isnan(cost_at(one))]
     return at(min(near, key=lambda one: abs(cost_at(one) - reference), default=step))
 
 
