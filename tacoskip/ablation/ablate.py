@@ -96,8 +96,8 @@ def _ablate(
         pair = {request.baseline: request.seeds, STACK_REMOVED: request.seeds}
         _add_runs(plan, base.seed, pair)
         execute([variant for variant in chosen if variant.name in pair], base.train.threads)
-        seeds = range(base.seed, base.seed + request.seeds)
-        plan.valid, plan.check = stack_matters(folder, request.baseline, STACK_REMOVED, seeds)
+        checked = range(base.seed, base.seed + request.seeds)
+        plan.valid, plan.check = stack_matters(folder, request.baseline, STACK_REMOVED, checked)
         plan.save(folder)
         log(f"check={request.check}: {plan.check}")
         if not plan.valid and request.check == "stack":

@@ -136,13 +136,14 @@ def analyse(
         needed = max(needed, len(a) + 1) if needed else None
         verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), name in wide)
         if verdict == CANNOT_TELL and found and direction:
-            seeds = f"more than {MOST_SEEDS}" if needed is None else str(needed)
-            what = "more clips" if needed is None and error > found.sd / 2 else f"{seeds} seeds"
-            reason = f"{what} needed for {'the margin' if margin else 'this difference'}"
+            what = "the margin" if margin else "this difference"
+            reason = f"{_missing(needed, error, found.sd)} needed for {what}"
         differences[name] = Difference(
             reference,
             mean,
-            *(found[:3] if found else (None, None, None)),
+            found.low if found else None,
+            found.high if found else None,
+            found.p if found else None,
             superiority=_superiority(a, b, direction) if a and direction else None,
             clip_error=error,
             seeds_needed=needed,
@@ -150,6 +151,13 @@ def analyse(
             reason=reason,
         )
     return Analysis(summaries, differences, float(np.median(spreads)) if spreads else None, margin)
+
+
+def _missing(needed: int | None, clip_error: float, sd: float) -> str:
+    """Name what would tell a difference."""
+    if needed is None and clip_error > sd / 2:
+        return "more clips"
+    return f"{'more than ' + str(MOST_SEEDS) if needed is None else needed} seeds"
 
 
 def summarize(values: Sequence[float]) -> Summary:

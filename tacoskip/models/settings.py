@@ -3,6 +3,7 @@ torch.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tacoskip.settings import LARGEST_SIZE, setting, size
 
@@ -39,7 +40,7 @@ class CBHGSettings(CBHGSizes):
     block: str = "highway"
     skip: str = ""
     topology: str = ""
-    block_options: dict[str, float | int | str | bool] = field(default_factory=dict)
+    block_options: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
     bank: bool = True
     residual: bool = True

@@ -24,12 +24,10 @@ ROWS = 16  # batch rows of a program: the least that a matrix unit takes
 INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
-def operator(
-    name: str, fake: Callable[..., Any]
-) -> Callable[[Callable[..., Any]], torch.library.CustomOpDef]:
+def operator(name: str, fake: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     """Register a function with torch; fake: its results, not yet computed."""
 
-    def register(function: Callable[..., Any]) -> torch.library.CustomOpDef:
+    def register(function: Callable[..., Any]) -> Any:
         op = torch.library.custom_op(f"tacoskip::triton_{name}", function, mutates_args=())
         op.register_fake(fake)
         return op

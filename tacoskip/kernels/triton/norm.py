@@ -203,6 +203,8 @@ def _of_one(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PASSES = Passes(
-    *(_of_one(each) for each in (statistics, apply, gradient_sums)),
+    _of_one(statistics),
+    _of_one(apply),
+    _of_one(gradient_sums),
     lambda parts, *rest: [input_gradient(*parts, *rest)],
 )
