@@ -54,10 +54,11 @@ def flatten(
     """Yield (dotted key, value) down to the fields; a field that is a dict stays whole."""
     for name, value in layer.items():
         key = f"{prefix}{name}"
-        is_section = bool(value) or is_dataclass(kinds.get(key))  # `unknown: {}` is none
-        if isinstance(value, dict) and is_section and get_origin(kinds.get(key)) is not dict:
+        kind = kinds.get(key)
+        filled = isinstance(value, dict) and (bool(value) or is_dataclass(kind))
+        if filled and get_origin(kind) is not dict:  # `unknown: {}` is no section
             yield from flatten(value, kinds, f"{key}.")
-        elif value is not None or not is_dataclass(kinds.get(key)):  # `train:` and no line below
+        elif value is not None or not is_dataclass(kind):  # `train:` and no line below
             yield key, value
 
 

@@ -121,7 +121,14 @@ def backward(loss: Tensor) -> None:
         call = node.apply if hasattr(node, "_forward_cls") else node
         results = call(*inputs)
         results = results if isinstance(results, tuple) else (results,)
-        for (following, index), result in zip(node.next_functions, results, strict=False):
+        if len(results) > len(node.next_functions):  # only tensors have a next function
+            results = [
+                r for r, needed in zip(results, node.needs_input_grad, strict=True) if needed
+            ]
+            edges = [edge for edge in node.next_functions if edge[0] is not None]
+        else:
+            edges = node.next_functions
+        for (following, index), result in zip(edges, results, strict=False):
             if following is None:
                 continue
             if result is not None:

@@ -36,6 +36,7 @@ def integrate_phase(magnitude: Float, phase: Float, frames: Frames) -> None:
 
     Bins under `TOLERANCE` times the loudest stay as they are: noise, preferably.
     """
+    magnitude = np.ascontiguousarray(magnitude)
     top = max(float(magnitude.max(initial=0.0)), 1e-9)
     n_fft, hop_length, window_length = frames.n_fft, frames.hop_length, frames.window_length
     bins = np.arange(magnitude.shape[1])

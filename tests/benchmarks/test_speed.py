@@ -32,9 +32,9 @@ def test_script_measures_and_names_absent_peers(
     name: str, script: Import, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module, timing, saved = script(f"speed_{name}"), script("timing"), tmp_path / "speed.json"
-    arguments = ["--quick", "--save", str(saved), "--precision", "fp32"]
+    arguments = ["--quick", "--save", str(saved)]
     if name == "training":
-        arguments += ["--reductions", "5"]
+        arguments += ["--precision", "fp32", "--reductions", "5"]
     options = getattr(module, "OPTIONS", {})
     assert timing.main(module.__doc__, module.comparisons, arguments=arguments, **options) == 0
     assert "not measured: coqui-tts (pip install" in capsys.readouterr().err
