@@ -34,7 +34,7 @@ _Loader.add_implicit_resolver(
 
 
 def known_recipes() -> list[str]:
-    """Names that `recipe=` takes; recipes/base/ holds what only other recipes stand on."""
+    """Names that `recipe=` accepts; recipes/base/ holds what only other recipes stand on."""
     return sorted({path.stem for folder in _recipe_folders() for path in folder.glob("*.yaml")})
 
 

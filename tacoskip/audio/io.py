@@ -270,8 +270,8 @@ def _open(
 
 
 def _cause(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or getattr(error, "error_string", error)
-    text = " ".join(str(said).split())
+    reason = getattr(error, "strerror", None) or getattr(error, "error_string", error)
+    text = " ".join(str(reason).split())
     if text.startswith("File does not exist"):  # libsndfile's words for an mp3 without a frame
         return "nothing in it can be decoded"
     return text.rstrip(".") or type(error).__name__

@@ -18,7 +18,7 @@ def check_device(settings: TrainSettings) -> tuple[bool, str]:
     if settings.device == "cuda" and not cuda:
         raise ValueError("train.device=cuda, but torch finds no GPU here (see: tacoskip doctor)")
     if settings.precision == "fp16" and not cuda:
-        raise ValueError("train.precision=fp16 needs a GPU; a CPU takes bf16 or fp32")
+        raise ValueError("train.precision=fp16 needs a GPU; a CPU supports bf16 and fp32")
     names = {"auto": "bf16" if cuda else "no", "fp32": "no", "tf32": "no"}
     return cuda, names.get(settings.precision, settings.precision)
 

@@ -14,7 +14,7 @@ from tacoskip.training.reporter import Reporter
 from tacoskip.training.state import TrainingState
 from tacoskip.training.tasks import Task
 
-ANALYZED = 2  # validation batches that the final analysis takes
+ANALYZED = 2  # validation batches of the final analysis
 ADVICE_STEPS = 2000  # a run that has learned nothing by then gets advice
 
 

@@ -75,8 +75,8 @@ def start_from(task: Task, state: TrainingState, checkpoint: Checkpoint) -> None
 
 def _shared_rows(own: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[int]]:
     """Return the rows of the names that both have."""
-    places = {name: row for row, name in enumerate(other)}
-    pairs = [(row, places[name]) for row, name in enumerate(own) if name in places]
+    rows_by_name = {name: row for row, name in enumerate(other)}
+    pairs = [(row, rows_by_name[name]) for row, name in enumerate(own) if name in rows_by_name]
     return [row for row, _ in pairs], [place for _, place in pairs]
 
 

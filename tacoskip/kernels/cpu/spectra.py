@@ -174,10 +174,10 @@ def _plan(n_fft: int) -> _Plan:
         turns.append(_turns(torch.outer(torch.arange(part // 4), torch.arange(1, 4)), part))
         part //= 4
     bins, index = _order(length), torch.arange(length)
-    places = bins.argsort()
-    other = places[(length - bins) % length]
+    positions = bins.argsort()
+    other = positions[(length - bins) % length]
     pairs = torch.stack([index, other, bins], 1)[(index > 0) & (other > index)]
-    met = torch.cat([pairs.flatten(), places[length // 2, None]]).int()
+    met = torch.cat([pairs.flatten(), positions[length // 2, None]]).int()
     return _Plan(torch.cat(turns), met, _turns(pairs[:, 2], n_fft))
 
 
