@@ -4,13 +4,14 @@ import errno
 import fcntl
 import math
 import os
+import re
 import shutil
 import socket
 import stat
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -59,6 +60,39 @@ def folder_lock(folder: str | Path) -> Iterator[int]:
             yield file.fileno()
         finally:
             file.truncate(0)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Wait until no other process changes a file of a folder; where locks exist."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def lock_holder(folder: str | Path) -> str:
+    """Return the process, machine and time of who holds a folder, "" for nobody.
+
+    It reads what `folder_lock` wrote and takes no lock, so a process that ended without a chance to
+    clean up is still named if it was on another machine.
+    """
+    try:
+        holder = read_regular(Path(folder) / LOCK, 1000).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    found = re.match(r"process (\d+) on (\S+) since ", holder)
+    if found and found[2] == socket.gethostname():
+        try:
+            os.kill(int(found[1]), 0)  # sends nothing
+        except ProcessLookupError:
+            return ""
+        except PermissionError:  # of another user
+            pass
+    return holder
 
 
 def raised_limit(limit: int) -> int:

@@ -159,7 +159,8 @@ def _execute(
     log(f"{len(plan.runs)} runs, {len(runs)} remain")
     by_path = {folder / run.run: run for run in runs}
     ended = 0
-    with closing(launch(request.launcher, list(by_path), request.jobs, threads, log)) as events:
+    where = (request.launcher, list(by_path), request.jobs, threads, log, request.runs_per_job)
+    with closing(launch(*where)) as events:
         for path, error in events:
             if path is not None:
                 run = by_path[path]

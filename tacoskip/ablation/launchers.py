@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -57,16 +59,19 @@ def check_launcher(launcher: str) -> None:
 
 
 def launch(
-    launcher: str, runs: list[Path], jobs: int, threads: int, log: Log
+    launcher: str, runs: list[Path], jobs: int, threads: int, log: Log, runs_per_job: int = 1
 ) -> Generator[Ended, None, None]:
     """Execute all runs, at most `jobs` at a time (0: as many as there is room for).
+
+    runs_per_job: so many runs follow one another in each job of Slurm.
 
     Yields (folder, error) as each run ends, with the error "" for one that is done, and (None, "")
     about once a second. SIGINT, SIGTERM and SIGHUP end it with KeyboardInterrupt after the runs in
     progress have been saved. Raises ValueError when a cluster cannot be reached.
     """
     check_launcher(launcher)
-    execute = {"local": _local, "ray": _ray, "slurm": _slurm}[launcher]
+    slurm = partial(_slurm, runs_per_job=runs_per_job)
+    execute = {"local": _local, "ray": _ray, "slurm": slurm}[launcher]
     if not runs:
         return
     with _signals_interrupt(), execute(runs, jobs, max(1, threads), log) as futures:
@@ -165,7 +170,9 @@ def _in_threads(
 
 
 @contextmanager
-def _slurm(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Sequence[Any]]:
+def _slurm(
+    runs: list[Path], jobs: int, threads: int, log: Log, runs_per_job: int
+) -> Iterator[Sequence[Any]]:
     """Submit a job array; SBATCH_PARTITION, SBATCH_GPUS_PER_NODE and the like apply."""
     import submitit
 
@@ -178,34 +185,64 @@ def _slurm(runs: list[Path], jobs: int, threads: int, log: Log) -> Iterator[Sequ
         slurm_array_parallelism=jobs or len(runs),
     )
     task = SlurmTask(threads, os.getcwd(), _environment())
-    submitted = executor.map_array(task, [run.resolve() for run in runs])
-    log(f"Slurm: submitted {len(runs)} jobs; their logs are in {folder}")
+    paths = [run.resolve() for run in runs]
+    groups = [paths[first : first + runs_per_job] for first in range(0, len(runs), runs_per_job)]
+    submitted = executor.map_array(task, groups)
+    log(f"Slurm: submitted {len(groups)} jobs; their logs are in {folder}")
     try:
-        yield submitted
+        yield [
+            RunOfJob(job, number)
+            for job, group in zip(submitted, groups, strict=True)
+            for number in range(len(group))
+        ]
     finally:
         for job in submitted:
             if not job.done():
                 job.cancel()
 
 
+@dataclass
+class RunOfJob:
+    """The future of a run in a job of several; it is done when the job is."""
+
+    job: Any
+    number: int
+
+    def done(self) -> bool:
+        return bool(self.job.done())
+
+    def exception(self) -> BaseException | None:
+        failure: BaseException | None = self.job.exception()
+        return failure
+
+    def result(self) -> str:
+        return str(self.job.result()[self.number])
+
+
 class SlurmTask:
-    """One run as a Slurm job; submitit queues it again when it is preempted or out of time."""
+    """Runs as a Slurm job; submitit queues it again when it is preempted or out of time."""
 
     def __init__(self, threads: int, folder: str, environment: dict[str, str]) -> None:
         self.arguments = threads, folder, environment
         self.workers: list[subprocess.Popen[bytes]] = []
 
-    def __call__(self, run: Path) -> str:
-        return run_worker(run, *self.arguments, self.workers.append)
+    def __call__(self, runs: list[Path]) -> list[str]:
+        """Execute the runs one after the other; returns why each failed, or ""."""
+        return [
+            ""
+            if (run / RESULT).is_file()
+            else run_worker(run, *self.arguments, self.workers.append)
+            for run in runs
+        ]
 
-    def checkpoint(self, run: Path) -> Any:
-        """Save the run; called by submitit before the job is queued again."""
+    def checkpoint(self, runs: list[Path]) -> Any:
+        """Save the run in progress; called by submitit before the job is queued again."""
         from submitit.helpers import DelayedSubmission
 
         for worker in self.workers:
             worker.terminate()
             worker.wait()
-        return DelayedSubmission(SlurmTask(*self.arguments), run)
+        return DelayedSubmission(SlurmTask(*self.arguments), runs)
 
 
 def run_worker(

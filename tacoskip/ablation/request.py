@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from tacoskip.ablation.statistics import AA
@@ -64,6 +65,7 @@ class Request:
             own means allow (`tacoskip.blocks.start`).
         launcher: where the runs are executed: local, ray or slurm.
         jobs: runs at a time. 0: as many as there is room for.
+        runs_per_job: runs that follow one another in a job of Slurm.
         overrides: `key=value` settings of all runs.
 
     Raises:
@@ -86,6 +88,7 @@ class Request:
     start: str = "paper"
     launcher: str = "local"
     jobs: int = 0
+    runs_per_job: int = 1
     overrides: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,9 +103,14 @@ class Request:
         if self.check != "none":
             self.without = list(dict.fromkeys(["stack", *self.without]))
         least = {"seeds": 1, "most_seeds": 0, "jobs": 0, "baseline_seeds": 0, "margin": 0}
+        least["runs_per_job"] = 1
         for key, bound in least.items():
             if not bound <= (value := getattr(self, key)) <= MOST:  # false for NaN too
                 raise ConfigError(f"expected {key} of {bound} to {MOST}, got {value}")
+        if self.runs_per_job > 1 and self.launcher != "slurm":
+            raise ConfigError(
+                f"runs_per_job={self.runs_per_job} needs launcher=slurm, got {self.launcher}"
+            )
 
     @property
     def schedule(self) -> list[int]:
@@ -141,6 +149,12 @@ def parse_request(pairs: Sequence[str]) -> Request:
         if not arguments.get(key):
             raise ConfigError(f"expected {key}=..., e.g. {key}={example}")
     return Request(**arguments, overrides=overrides)
+
+
+def folder_of(pairs: Sequence[str]) -> Path:
+    """Return the folder of an ablation: run=FOLDER, or that of a whole request."""
+    named = [pair.removeprefix("run=") for pair in pairs if pair.startswith("run=")]
+    return Path(named[-1] if named else resolve(parse_request(pairs))[1].run)
 
 
 def resolve(request: Request) -> tuple[Request, Config]:

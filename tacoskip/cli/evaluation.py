@@ -82,6 +82,9 @@ def ablate(
             show_default=False,
         ),
     ] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say how far it is; run=FOLDER is enough.")
+    ] = False,
 ) -> Result:
     """Train variants of a recipe side by side, then compare them.
 
@@ -93,13 +96,15 @@ def ablate(
     as makes the networks equal in size (or macs, stack: the stacks alone, or none). check=stack:
     first test whether removing the stack hurts, and stop unless it does (warn: go on).
     start=identity: begin near the identity. launcher=local, ray or slurm. jobs=N: runs at once.
-    run=FOLDER: where they go.
+    runs_per_job=N: runs in a job of Slurm. run=FOLDER: where they go.
 
     All variants of a seed train on the same batches, with equal initial weights outside the block.
     A run that fails is recorded and the others continue.
     """
-    from tacoskip.ablation.request import parse_request, resolve
+    from tacoskip.ablation.request import folder_of, parse_request, resolve
 
+    if status:
+        return _status(folder_of(settings or []))
     request = parse_request(settings or [])
     from tacoskip.ablation.ablate import ablate as run_all
     from tacoskip.ablation.launchers import check_launcher
@@ -142,6 +147,15 @@ def _low_high(text: str) -> tuple[int, int]:
     if not 1 <= bounds[0] <= bounds[1]:
         raise ValueError(f"expected --join LOW-HIGH, such as 3-7, got '{text}'")
     return bounds
+
+
+def _status(folder: Path) -> Result:
+    from tacoskip.ablation.status import status, summary
+
+    require_runs(str(folder))
+    values, tables = status(folder)
+    log(f"{folder}: {summary(values)}")
+    return Result(values, tables)
 
 
 def _report(comparison: "Comparison") -> Result:

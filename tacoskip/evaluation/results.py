@@ -13,7 +13,7 @@ from tacoskip.config import Config
 from tacoskip.data.clip import Clip, JoinedClips, joined_clips
 from tacoskip.data.prepared import PreparedCorpus, is_prepared, prepared_dir
 from tacoskip.data.storage import is_remote
-from tacoskip.files import read_regular, write_whole
+from tacoskip.files import one_at_a_time, read_regular, write_whole
 from tacoskip.messages import nearest, plain_values
 
 SPLITS = ("train", "validation", "test")
@@ -113,11 +113,12 @@ def write_metrics(
 ) -> None:
     """Add `{name: figures}` to the metrics file, whole or not at all."""
     path = metrics_path(checkpoint)
-    try:
-        known = json.loads(read_regular(path, JSON_BYTES))
-    except (OSError, ValueError):
-        known = {}
-    known = (known if isinstance(known, dict) else {}) | {name: plain_values(figures)}
-    write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    with one_at_a_time(path.parent):
+        try:
+            known = json.loads(read_regular(path, JSON_BYTES))
+        except (OSError, ValueError):
+            known = {}
+        known = (known if isinstance(known, dict) else {}) | {name: plain_values(figures)}
+        write_whole(path, json.dumps(known, indent=2, ensure_ascii=False) + "\n")
     if progress:
         progress(1.0, f"wrote {path}")

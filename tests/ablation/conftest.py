@@ -1,4 +1,6 @@
-"""Run folders as `tacoskip ablate` and `tacoskip train` leave them, without any training."""
+"""Ablations of the tiny corpus, and run folders as `tacoskip ablate` and `tacoskip train` leave
+them, without any training.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,6 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import tacoskip
+from tacoskip.ablation import launchers, worker
+from tacoskip.ablation.collect import Run, collect
+from tacoskip.ablation.compare import Comparison
+from tacoskip.ablation.request import parse_request, resolve
+from tacoskip.data.prepare import prepare
 
 MakeRun = Callable[..., Path]
 MakeAblation = Callable[..., Path]
@@ -68,3 +77,57 @@ def make_ablation(tmp_path: Path) -> MakeAblation:
         return folder
 
     return make
+
+
+@pytest.fixture
+def pairs(tiny_corpus: Path, tmp_path: Path) -> list[str]:
+    return [
+        *("recipe=smoke", f"data.root={tiny_corpus}", f"data.dir={tmp_path / 'data'}"),
+        *("data.validation=3", "data.test=2", "train.device=cpu", "train.max_steps=2"),
+        f"run={tmp_path / 'ablation'}",
+    ]
+
+
+@pytest.fixture
+def in_process(undrawn: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Execute runs in this process; returns the names of those executed."""
+    ran: list[str] = []
+
+    def run(launcher: str, runs: list[Path], *_: object) -> launchers.Iterator[launchers.Ended]:
+        for path in runs:
+            ran.append(f"{path.parent.name}/{path.name}")
+            try:
+                worker.work(path)
+            except Exception as error:
+                yield path, str(error)
+            else:
+                yield path, ""
+
+    monkeypatch.setattr("tacoskip.ablation.ablate.launch", run)
+    return ran
+
+
+@pytest.fixture
+def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process end at once: losses of `plain` are far worse than all others, losses
+    without the stack are worse from 3 steps on.
+    """
+
+    def result(run: Path) -> None:
+        seed = int(run.name.removeprefix("seed-"))
+        steps = json.loads((run / "request.json").read_text())["train"]["max_steps"]
+        worse = {"plain": 9, "without-stack": 9 * (steps > 2)}
+        loss = 1 + seed % 3 / 100 + worse.get(run.parent.name, 0)
+        (run / "result.json").write_text(json.dumps({"figures": {"loss": loss}}))
+
+    monkeypatch.setattr(worker, "work", result)
+
+
+def ablate(pairs: list[str]) -> Comparison:
+    request, base = resolve(parse_request(pairs))
+    prepare(base)
+    return tacoskip.ablate(request, log=lambda _: None)
+
+
+def runs_of(folder: Path) -> list[Run]:
+    return collect(folder)[1]

@@ -73,6 +73,7 @@ def test_combination_that_does_not_fit_is_refused_with_reason() -> None:
         (["recipe=smoke", "blocks=plain", "seeds=1000000000000"], "expected seeds of 1 to 1000"),
         (["recipe=smoke", "blocks=plain", "seeds=3..9999"], "expected most_seeds of 0 to 1000"),
         (["recipe=smoke", "blocks=plain", "launcher=slrum"], "did you mean 'slurm'?"),
+        (["recipe=smoke", "blocks=plain", "runs_per_job=2"], "needs launcher=slurm, got local"),
         (["recipe=smoke", "blocks=plain", "check=stak"], "did you mean 'stack'?"),
         (["recipe=smoke", "recipe=fsdd", "blocks=plain"], "expected recipe= once"),
         (["recipe=smoke", "blocks=plain", "without=grus"], "did you mean 'gru'?"),

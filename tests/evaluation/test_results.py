@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,3 +81,13 @@ def test_interval_is_that_of_scipy() -> None:
     found = summarize([*values, math.nan])
     assert found["n"] == 60 and found["mean"] == pytest.approx(values.mean())
     assert (found["low"], found["high"]) == pytest.approx(tuple(expected), abs=0.05)
+
+
+@pytest.mark.hostile
+def test_metrics_of_evaluations_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001.pt"
+    checkpoint.parent.mkdir(parents=True)
+    names = [f"test {number}" for number in range(16)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: write_metrics(checkpoint, name, {"wer": 0.1}), names))
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()).keys() == set(names)
