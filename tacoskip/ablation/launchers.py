@@ -201,7 +201,7 @@ def _slurm(
                 job.cancel()
 
 
-@dataclass
+@dataclass(eq=False)
 class RunOfJob:
     """The future of a run in a job of several; it is done when the job is."""
 
