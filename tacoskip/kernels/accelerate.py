@@ -72,7 +72,7 @@ def accelerate(
 
 
 def plain(model: Model) -> Model:
-    """Put the plain modules back, in place; for export, tracing and probes."""
+    """Put the plain modules back, in place; for export and for counting operations."""
     for module in model.modules():
         if _is_fast(type(module)):
             module.__class__ = type(module).__mro__[1]

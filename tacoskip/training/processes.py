@@ -139,6 +139,6 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and broken):
             raise ProcessLost(
                 "another process of this run has ended or cannot be reached; its own last line "
-                "says why. Run the same command again to resume (docs/several-machines.md)"
+                "says why. Run the same command again to resume (docs/how-to/several-machines.md)"
             ) from error
         raise
