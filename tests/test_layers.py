@@ -1,4 +1,4 @@
-"""Who may import whom: the table of docs/explanation/architecture.md, held over every import statement.
+"""Who may import whom: the table of docs/explanation/architecture.md, held over every import.
 
 An import inside a function counts as well, and so does one for the type checker alone.
 """

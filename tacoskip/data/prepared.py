@@ -241,7 +241,8 @@ def write_shards(
         with folder_lock(folder):
             if others := [one.name for one in folder.iterdir() if not OWN.fullmatch(one.name)]:
                 raise CorpusError(f"expected no other files in {folder}, got {others[0]!r}")
-            for path in (folder / "report.json", *folder.glob("audio.*.tar")):
+            old = (*folder.glob("audio.*.tar"), *folder.glob("*.part"))  # .part: of a killed writer
+            for path in (folder / "report.json", *old):
                 path.unlink(missing_ok=True)
             while len(spans) < len(clips):
                 number = len(shards)

@@ -145,20 +145,24 @@ def _header(
     present = [delimiter for delimiter in "|\t;," if delimiter in first]
     for delimiter in present:
         cells = _cells(table, lines, delimiter, notes)
-        header = [names.get(column.lower(), column.lower()) for column in next(cells)[1]]
+        header = [names.get(column.lower(), column.lower()) for column in _first_row(cells)]
         if "text" in header and ("path" in header or "id" in header):
             return header, cells
     for delimiter in present if not names else []:
         some = islice(_cells(table, lines, delimiter, Notes()), LOOKED_AT)
         if delimiter == "|" or any(os.path.exists(find_audio(root, row[0])) for _, row in some):
             return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
-    columns = next(_cells(table, lines, "\t" if "\t" in present else ",", notes))[1]
+    columns = _first_row(_cells(table, lines, "\t" if "\t" in present else ",", notes))
     missing = [column for column in names if column not in map(str.lower, columns)]
     wanted = f"no column '{missing[0]}'" if missing else "expected the columns path and text"
+    found = " ".join(", ".join(columns).split())[:200] or "none"  # a quoted cell may hold lines
     raise LayoutError(
-        f"{table}: {wanted}, found {', '.join(columns)[:200]}; name them: "
-        'data.columns="path=COLUMN,text=COLUMN"'
+        f'{table}: {wanted}, found {found}; name them: data.columns="path=COLUMN,text=COLUMN"'
     )
+
+
+def _first_row(cells: Cells) -> list[str]:
+    return next(cells, (0, list[str]()))[1]
 
 
 def _cells(table: Path, lines: list[str], delimiter: str, notes: Notes) -> Cells:
@@ -191,7 +195,7 @@ def _utterances(
             notes.drop(row[0][:80], table, "bad_row", detail)
             continue
         # Without an id it is the path in the folder, without the suffix.
-        inside = Path(name.removeprefix(f"{root}/")).with_suffix("").as_posix()
+        inside = os.path.splitext(Path(name.removeprefix(f"{root}/")).as_posix())[0]
         by, normalized = fields.get("speaker") or speaker, fields.get("normalized") or None
         path = find_audio(root, name)
         yield Utterance(fields.get("id") or inside, path, fields["text"], by, normalized)

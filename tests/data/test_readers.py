@@ -62,6 +62,8 @@ def test_rows_of_a_wrong_shape_are_noted(tmp_path):
         ("", "bad_row"),
     ]
     assert "line 3" in notes.dropped[0].detail and "got 4" in notes.dropped[1].detail
+    (tmp_path / "metadata.csv").write_text(".|a dot\n")
+    assert read("folder", tmp_path)[0]["."].text == "a dot"
 
 
 @pytest.mark.parametrize("id", ["../../etc/passwd", "/etc/passwd", "a/../../../x"])
@@ -145,6 +147,8 @@ def test_text_over_two_lines(tmp_path):
             {"metadata.csv": "a,one\n"},
             r"columns path and text, found a, one; name them: data\.columns=",
         ),
+        ({"metadata.csv": "|\n"}, "expected clips in"),
+        ({"metadata.csv": ",\n"}, "columns path and text, found none"),
         ({"a.csv": "path,text\n", "b.csv": "path,text\n"}, r"found a\.csv, b\.csv"),
     ],
 )

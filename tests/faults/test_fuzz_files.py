@@ -21,10 +21,9 @@ from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.prepare import prepare
+from tacoskip.data.prepare import prepare, read_utterances
 from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.data.settings import DataSettings
-from tacoskip.data.utterance import Notes
 from tacoskip.loading import load
 from tacoskip.recognition.arpa import arpa_words
 from tacoskip.recognition.beam import BeamDecoder, BeamSettings
@@ -143,9 +142,8 @@ def test_metadata(fuzz: Fuzz, tmp_path: Path) -> None:
         for old in tmp_path.iterdir():
             old.unlink()
         (tmp_path / f"metadata.{suffix}").write_bytes(content)
-        notes = Notes()
         try:
-            found = list(find_corpus(corpus).read(tmp_path.resolve(), DataSettings(), notes))
+            found, _ = read_utterances(find_corpus(corpus), tmp_path.resolve(), DataSettings())
         except CorpusError as error:
             one_line(error)
             return
