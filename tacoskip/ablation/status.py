@@ -19,7 +19,7 @@ def status(folder: Path) -> tuple[dict[str, Any], list[Table]]:
 
     holder: who works on it, "" for nobody. variants: of each, the number of runs in each state.
     running: the step of the last checkpoint, 0 before the first, of each run in progress. failed:
-    the reason of each. minutes_left: of one job, None before the first run is done.
+    the reason of each. minutes_left: of training, None before the first run is done.
 
     Raises ValueError where there are no runs.
     """
@@ -65,4 +65,4 @@ def summary(values: dict[str, Any]) -> str:
     """Say in one line who works on an ablation, and for how long still."""
     who = f"in use by {values['holder']}" if values["holder"] else "nobody works on it"
     left = values["minutes_left"]
-    return f"{who}; {human_duration(60 * left)} of one job remain" if left else who
+    return f"{who}; {human_duration(60 * left)} of training remain" if left else who

@@ -31,7 +31,7 @@ def test_status_says_what_runs_and_what_failed(make_ablation: MakeAblation) -> N
         assert values["running"] == {"plain/seed-3": 20}
         assert values["failed"] == {"plain/seed-2": "loss is not finite"}
         assert summary(values).startswith("in use by process ")
-        assert summary(values).endswith("; 3.0 min of one job remain")
+        assert summary(values).endswith("; 3.0 min of training remain")
         shown = CliRunner().invoke(app, ["ablate", f"run={folder}", "--status"])
         assert shown.exit_code == 0 and "plain/seed-3" in shown.stdout
     values, _ = status(folder)
