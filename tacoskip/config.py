@@ -43,6 +43,7 @@ from tacoskip.training.settings import TrainSettings
 
 PATHS = ("run", "from_run", "data.root", "data.dir", "data.shards", "train.judge")
 PARTS = ("bank", "stack", "gru", "residual")  # of CBHG
+CBHGS = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}  # sections of the CBHGs of a task's network
 LONGEST_TEXT = 10_000  # characters of a setting that holds another
 
 
@@ -118,6 +119,11 @@ def with_block(sizes: CBHGSizes, config: Config) -> CBHGSettings:
         width=float(width),
         **{part: part not in without for part in ("bank", "residual", "gru")},
     )
+
+
+def cbhgs_of(config: Config) -> list[CBHGSettings]:
+    """Return the settings of the CBHGs that a network of the config's task has."""
+    return [with_block(getattr(config, section), config) for section in CBHGS[config.task]]
 
 
 def load_config(recipe: str, overrides: list[str] | None = None) -> Config:
@@ -217,7 +223,7 @@ def public_dict(config: Config) -> dict[str, Any]:
 
 
 def _check(config: Config) -> None:
-    check_values(config, [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)])
+    check_values(config, cbhgs_of(config))
 
 
 def _parse_override(pair: str) -> dict[str, Any]:

@@ -10,13 +10,13 @@ import yaml
 from tacoskip.config import (
     Config,
     ConfigError,
+    cbhgs_of,
     from_dict,
     load_arguments,
     load_config,
     save_config,
     to_dict,
     to_yaml,
-    with_block,
 )
 from tacoskip.data.settings import DataSettings
 from tacoskip.messages import without_secrets
@@ -449,9 +449,17 @@ def test_block_that_cannot_be_built_is_refused(overrides: list[str], message: st
         load_config("smoke", overrides)
 
 
+def test_block_must_fit_the_cbhgs_of_the_task_only() -> None:
+    """A width of 70 in the recognizer would be 93 in the post-net that it does not have."""
+    wide = ["block=reversible", "cbhg.channels=96", "block_options.width=0.7265625"]
+    (settings,) = cbhgs_of(load_config("smoke_asr", wide))
+    assert settings.stack_channels == 70
+    with pytest.raises(ConfigError, match="even width"):
+        load_config("smoke", [*wide, "postnet.channels=128"])
+
+
 def test_without_removes_parts_of_both_cbhgs() -> None:
     config = load_config("smoke", ["block=bottleneck", "skip=gated", "without=[gru, stack]"])
-    for sizes in (config.cbhg, config.postnet):
-        settings = with_block(sizes, config)
+    for settings in cbhgs_of(config):
         assert (settings.block, settings.skip, settings.depth) == ("bottleneck", "gated", 0)
         assert (settings.bank, settings.residual, settings.gru) == (True, True, False)

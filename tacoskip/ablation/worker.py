@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tacoskip.ablation.plan import LADDER, RESULT, write_json
 from tacoskip.blocks.cost import best_ms, initial_correlation, macs, parameters
-from tacoskip.config import Config, from_dict, with_block
+from tacoskip.config import Config, cbhgs_of, from_dict
 from tacoskip.evaluation import voices
 from tacoskip.evaluation.error_rates import over_mean_length, word_errors
 from tacoskip.kernels.accelerate import accelerate, plain
@@ -32,7 +32,6 @@ from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import checkpoints
 from tacoskip.training import Progress, train
-from tacoskip.training.parameter_matching import CBHGS
 
 REQUEST = "request.json"
 JUDGED = 60  # test sentences that a judge transcribes
@@ -126,7 +125,7 @@ class WithLinears(nn.Module):
 def start_of(config: Config) -> tuple[float, str]:
     """Return the mean of `initial_correlation` over the config's stacks, and how they start."""
     torch.manual_seed(config.seed)
-    settings = [with_block(getattr(config, section), config) for section in CBHGS[config.task]]
+    settings = cbhgs_of(config)
     cbhgs = [CBHG(one.channels, one) for one in settings]
     correlations = [
         initial_correlation(WithLinears(cbhg), one.channels)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tacoskip.config import Config, from_dict, with_block
+from tacoskip.config import Config, cbhgs_of, from_dict
 from tacoskip.files import open_regular, whole_file
 from tacoskip.messages import nearest_name, without_secrets
 from tacoskip.models.initial import outline
@@ -63,16 +63,16 @@ class Checkpoint:
 
 def build_tacotron(config: Config, n_symbols: int, n_speakers: int) -> Tacotron:
     """Build the voice a config describes, freshly initialised."""
-    cbhgs = [with_block(sizes, config) for sizes in (config.cbhg, config.postnet)]
     audio = config.audio
-    return Tacotron(n_symbols, audio.n_mels, audio.n_bins, n_speakers, config.tts, *cbhgs)
+    sizes = (n_symbols, audio.n_mels, audio.n_bins, n_speakers)
+    return Tacotron(*sizes, config.tts, *cbhgs_of(config))
 
 
 def build_recognizer(config: Config, n_tokens: int) -> Recognizer:
     """Build the recognizer a config describes, freshly initialised."""
-    audio, cbhg = config.audio, with_block(config.cbhg, config)
+    audio = config.audio
     frame_rate = audio.sample_rate / audio.hop_length
-    return Recognizer(audio.n_mels, n_tokens, frame_rate, config.asr, cbhg)
+    return Recognizer(audio.n_mels, n_tokens, frame_rate, config.asr, *cbhgs_of(config))
 
 
 def build_network(config: Config, n_symbols: int, n_speakers: int) -> Tacotron | Recognizer:

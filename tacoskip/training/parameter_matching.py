@@ -20,13 +20,11 @@ import torch
 from tacoskip.blocks import build_block
 from tacoskip.blocks.build import topology_of
 from tacoskip.blocks.cost import macs, parameters
-from tacoskip.config import Config, with_block
+from tacoskip.config import CBHGS, Config, with_block
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.initial import outline
 from tacoskip.models.settings import CBHGSettings
 
-# The sections of the config that hold a stack.
-CBHGS = {"tts": ("cbhg", "postnet"), "asr": ("cbhg",)}
 # Share of the baseline's cost by which a matched network may miss it, and a stack alone: a channel
 # more is up to 7 % of a narrow one.
 TOLERANCE, STACK_TOLERANCE = 0.02, 0.05
