@@ -33,9 +33,11 @@ SCENARIOS = {
     "unequal": "each variant's sd is 1 or 2",
     "baseline": "the baseline's sd is 2, all others' 1",
     "wide": "one variant's sd is 20, all others' 1",
+    "shared": "runs of a seed share an error of sd 3; one variant is worse, as above",
     "missing": "each run is missing with probability 1/4",
     "diverged": "one variant never trains, of another one run diverges",
 }
+EFFECTS = ("effect", "shared")  # scenarios with a true difference
 CENTER, FAR = 100.0, 500.0  # of trained and of untrained variants, in sds
 
 
@@ -44,8 +46,9 @@ def draw(
 ) -> tuple[Values, NDArray[np.float64], dict[str, int]]:
     """Return values, true differences (comparisons + 1,), and numbers of diverged runs."""
     true, sd = np.zeros(comparisons + 1), np.ones(comparisons + 1)
-    if scenario == "effect":
+    if scenario in EFFECTS:
         true[1] = detectable(seeds, comparisons)
+    of_seed = random.normal(0, 3 if scenario == "shared" else 0, 99)
     if scenario == "unequal":
         sd = random.choice([1.0, 2.0], comparisons + 1)
     if scenario == "baseline":
@@ -61,7 +64,8 @@ def draw(
         kept = random.random(n) >= (0.25 if scenario == "missing" else 0.0)
         kept[0] = True  # a variant without any run is not compared
         kept[-1] &= not (scenario == "diverged" and i == 2)
-        values[f"v{i}"] = dict(enumerate((CENTER + true[i] + sd[i] * noise)[kept]))
+        runs = CENTER + true[i] + of_seed[:n] + sd[i] * noise
+        values[f"v{i}"] = {seed: runs[seed] for seed in np.flatnonzero(kept).tolist()}
     return values, true, {"v2": 1} if scenario == "diverged" else {}
 
 
@@ -87,7 +91,7 @@ def simulate(scenario: str, comparisons: int, seeds: int, rounds: int) -> dict[s
         trained = [one.verdict for name, one in found.items() if name not in odd]
         counts["unstable"] += trained.count(UNSTABLE) / len(trained)
         counts["untrained"] += found["v1"].verdict in (WORSE, UNSTABLE)
-        if scenario == "effect":
+        if scenario in EFFECTS:
             counts["power"] += found["v1"].verdict == WORSE
             groups = [np.array([*own.values()]) for own in values.values()]
             critical = critical or dunnett(groups, quantile=True)
@@ -122,7 +126,7 @@ def main() -> None:
     for scenario in options.only.split(","):
         for seeds in map(int, options.seeds.split(",")):
             one = simulate(scenario, options.comparisons, seeds, options.rounds)
-            power = f"{one['power']:.1f} ({one['dunnett']:.1f})" if scenario == "effect" else ""
+            power = f"{one['power']:.1f} ({one['dunnett']:.1f})" if scenario in EFFECTS else ""
             untrained = f"{one['untrained']:.1f}" if scenario == "diverged" else ""
             print(
                 f"| {SCENARIOS[scenario]} | {seeds} | {one['error']:.1f} | {one['covered']:.1f} "

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -71,10 +71,11 @@ def launch(
     """
     check_launcher(launcher)
     slurm = partial(_slurm, runs_per_job=runs_per_job)
-    execute = {"local": _local, "ray": _ray, "slurm": slurm}[launcher]
+    executors: dict[str, Callable[..., AbstractContextManager[Sequence[Any]]]]
+    executors = {"local": _local, "ray": _ray, "slurm": slurm}
     if not runs:
         return
-    with _signals_interrupt(), execute(runs, jobs, max(1, threads), log) as futures:
+    with _signals_interrupt(), executors[launcher](runs, jobs, max(1, threads), log) as futures:
         running = dict(zip(futures, runs, strict=True))
         try:
             while running:

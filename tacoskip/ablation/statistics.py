@@ -1,13 +1,13 @@
 """What seeds can tell: one error model for p, interval and verdict of every comparison.
 
-A variant has one value a run. Runs count as independent; what runs of one seed share can only make
-intervals wider than need be. Variances are moderated across variants (Smyth 2004, "Linear models
-and empirical Bayes methods"): they come from a scaled inverse chi-squared distribution with `d0`
-degrees of freedom around `s0²`. Both are integrated out, so that few runs do not claim that all
-variants spread equally. Intervals are simultaneous, as Dunnett's (1955) for equal variances: the
-largest error of all differences is simulated. Held-out clips are a second source of error: they
-are the same in all runs, so a difference has a value on each clip, whose standard error counts.
-docs/explanation/statistics.md tests all this.
+A variant has one value a run. Where the runs of a seed resemble each other, what they share is
+subtracted first (`seed_effects`); then runs are independent. Variances are moderated across
+variants (Smyth 2004, "Linear models and empirical Bayes methods"): they come from a scaled inverse
+chi-squared distribution with `d0` degrees of freedom around `s0²`. Both are integrated out, so that
+few runs do not claim that all variants spread equally. Intervals are simultaneous, as Dunnett's
+(1955) for equal variances: the largest error of all differences is simulated. Held-out clips are a
+second source of error: they are the same in all runs, so a difference has a value on each clip,
+whose standard error counts. docs/explanation/statistics.md tests all this.
 
 V variants, K comparisons, N draws.
 """
@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from tacoskip.ablation.seed_effects import Values, less_seed_effects
+
 LEVEL, POWER = 0.05, 0.8
 BETTER, WORSE, SAME, CANNOT_TELL, UNSTABLE = "better", "worse", "same", "cannot tell", "unstable"
 
@@ -31,10 +33,9 @@ AA = "@aa"
 DRAWS = 4000
 PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0, equally likely
 # A variant whose sd is this many times the median is judged by its own spread, or is unstable.
-WIDE = 8.0
+WIDE = 5.0
 MOST_SEEDS = 999
 
-Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value
 Array = NDArray[np.float64]
 
 
@@ -114,7 +115,12 @@ def analyse(
     """
     diverged, clips = diverged or {}, clips or {}
     summaries = {name: summarize(list(own.values())) for name, own in values.items()}
-    spreads = [one.sd for one in summaries.values() if one.sd is not None]
+    repeated = {name for name in values if name.endswith(AA)}  # they have seeds of their own
+    less, share = less_seed_effects(values, _wide(summaries) | repeated)
+    if baseline not in less:
+        less, share = values, 1.0
+    paired = {name: summarize(list(own.values())) for name, own in less.items()}
+    spreads = [one.sd for one in paired.values() if one.sd is not None]
     margin = margin_percent / 100 * abs(summaries.get(baseline, Summary(0)).mean or 0.0)
     references = {
         name: name.removesuffix(AA) if name.endswith(AA) else baseline
@@ -123,18 +129,22 @@ def analyse(
     references = {a: b for a, b in references.items() if a != b and b in values}
     compared = {a: b for a, b in references.items() if a in values}
     clip_errors = {a: _clip_error(clips.get(a), clips.get(b)) for a, b in compared.items()}
-    intervals = simultaneous(summaries, compared, level, clip_errors)
-    wide = _wide(summaries)
+    intervals = dict[str, Interval]()
+    for group, of, left in ((values.keys() - less, summaries, 1.0), (less, paired, share)):
+        pairs = {a: b for a, b in compared.items() if a in group}
+        intervals |= simultaneous(of, pairs, level, clip_errors, left)
     differences = {}
     for name, reference in references.items():
         a, b = values.get(name, {}), values[reference]
         found = intervals.get(name)
-        means = [summaries[one].mean or 0.0 for one in (name, reference) if one in summaries]
+        of = paired if name in less else summaries
+        means = [of[one].mean or 0.0 for one in (name, reference) if one in of]
         mean = means[0] - means[1] if a else None
         error, effect = clip_errors.get(name, 0.0), margin or abs(mean or 0.0)
         needed = seeds_needed(found.sd, effect, len(references), level, error) if found else None
         needed = max(needed, len(a) + 1) if needed else None
-        verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), name in wide)
+        wide = name in _wide(of)
+        verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), wide)
         if verdict == CANNOT_TELL and found and direction:
             what = "the margin" if margin else "this difference"
             reason = f"{_missing(needed, error, found.sd)} needed for {what}"
@@ -150,7 +160,8 @@ def analyse(
             verdict=verdict,
             reason=reason,
         )
-    return Analysis(summaries, differences, float(np.median(spreads)) if spreads else None, margin)
+    sd = float(np.median(spreads)) / math.sqrt(share) if spreads else None
+    return Analysis(summaries, differences, sd, margin)
 
 
 def _missing(needed: int | None, clip_error: float, sd: float) -> str:
@@ -174,10 +185,12 @@ def simultaneous(
     references: Mapping[str, str],
     level: float = LEVEL,
     clip_errors: Mapping[str, float] | None = None,
+    share: float = 1.0,
 ) -> dict[str, Interval]:
     """Return the intervals of all differences, by variant; none where runs have no spread.
 
     clip_errors: standard errors of differences from the choice of clips, counted as independent.
+    share: of the degrees of freedom, what seed effects left.
 
     Each error is a t of about `df` degrees of freedom; made normal, all of them are comparable, and
     one critical value holds for the largest.
@@ -187,7 +200,7 @@ def simultaneous(
         return {}
     random = np.random.default_rng(0)
     n = np.array([summaries[name].n for name in names])
-    variances = draw_variances(summaries, random) / n  # (N, V), of means
+    variances = draw_variances(summaries, random, share) / n  # (N, V), of means
     errors = random.standard_normal(variances.shape) * np.sqrt(variances)
     a = [names.index(name) for name in references]
     b = [names.index(name) for name in references.values()]
@@ -208,11 +221,13 @@ def simultaneous(
     return {name: Interval(*row) for name, *row in zip(references, *columns, strict=True)}
 
 
-def draw_variances(summaries: Mapping[str, Summary], random: np.random.Generator) -> Array:
+def draw_variances(
+    summaries: Mapping[str, Summary], random: np.random.Generator, share: float = 1.0
+) -> Array:
     """Draw every variant's variance from its distribution given all runs: (N, V)."""
     wide = np.array([name in _wide(summaries) for name in summaries])
-    df = np.array([one.n - 1 for one in summaries.values()])
-    squares = np.array([one.sd or 0.0 for one in summaries.values()]) ** 2
+    df = share * np.array([one.n - 1 for one in summaries.values()])
+    squares = np.array([one.sd or 0.0 for one in summaries.values()]) ** 2 / share
     squares = np.maximum(squares, 0.01 * np.median(squares[squares > 0]))
     usual = (df > 0) & ~wide if ((df > 0) & ~wide).any() else df > 0
     logs = np.log(squares[usual])

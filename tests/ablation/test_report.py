@@ -161,7 +161,7 @@ def texts(svg: bytes) -> list[str]:
 
 def test_numbers_in_pictures_are_rounded_not_cut(make_ablation: MakeAblation) -> None:
     many = {"highway": [{"loss": 1.0}, {"loss": 1.01}, {"loss": 0.99}]}
-    many["concat"] = [{"loss": 1.0779}, {"loss": 1.0883}, {"loss": 1.0681}]
+    many["concat"] = [{"loss": 1.0779}, {"loss": 1.0681}, {"loss": 1.0883}]
     found = compare(make_ablation(many))
     expected = found.text("loss", 0.0781, "+")
     assert expected == "+0.078"
