@@ -13,6 +13,16 @@ if not Path("/dev/nvidia0").exists():  # Triton's kernels run in its interpreter
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def refusal(recipe: str, *overrides: str) -> str:
+    """Return the one line that refuses a recipe with overrides."""
+    from tacoskip.config import ConfigError, load_config
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(recipe, list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 @pytest.fixture(scope="session")
 def recordings() -> Path:
     """The folder of real recordings: TACOSKIP_DATA, or shared/data beside the checkout."""

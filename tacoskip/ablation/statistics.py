@@ -16,6 +16,7 @@ import math
 from bisect import bisect_left as bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -87,12 +88,15 @@ class Analysis:
 
 
 class Interval(NamedTuple):
-    """A simultaneous interval, its p, and the standard deviation of runs behind it."""
+    """A simultaneous interval, its p, the standard deviation of runs behind it, and whether that of
+    the variant is far above the others'.
+    """
 
     low: float
     high: float
     p: float
     sd: float
+    wide: bool
 
 
 def analyse(
@@ -117,36 +121,22 @@ def analyse(
     """
     diverged, clips = diverged or {}, clips or {}
     summaries = {name: summarize(list(own.values())) for name, own in values.items()}
-    repeated = {name for name in values if name.endswith(AA)}  # they have seeds of their own
-    less, share = less_seed_effects(values, _wide(summaries) | repeated)
-    if baseline not in less:
-        less, share = values, 1.0
-    paired = {name: summarize(list(own.values())) for name, own in less.items()}
-    spreads = [one.sd for one in paired.values() if one.sd is not None]
     margin = margin_percent / 100 * abs(summaries.get(baseline, Summary(0)).mean or 0.0)
-    references = {
-        name: name.removesuffix(AA) if name.endswith(AA) else baseline
-        for name in [*values, *(name for name in diverged if name not in values)]
+    references = _references(values, diverged, baseline)
+    clip_errors = {
+        a: _clip_error(clips.get(a), clips.get(b)) for a, b in references.items() if a in values
     }
-    references = {a: b for a, b in references.items() if a != b and b in values}
-    compared = {a: b for a, b in references.items() if a in values}
-    clip_errors = {a: _clip_error(clips.get(a), clips.get(b)) for a, b in compared.items()}
-    intervals = dict[str, Interval]()
-    for group, of, left in ((values.keys() - less, summaries, 1.0), (less, paired, share)):
-        pairs = {a: b for a, b in compared.items() if a in group}
-        intervals |= simultaneous(of, pairs, level, clip_errors, left)
+    intervals, sd = _intervals(values, summaries, references, level, clip_errors)
     differences = {}
     for name, reference in references.items():
         a, b = values.get(name, {}), values[reference]
         found = intervals.get(name)
-        of = paired if name in less else summaries
-        means = [of[one].mean or 0.0 for one in (name, reference) if one in of]
-        mean = means[0] - means[1] if a else None
+        mean = fmean(a.values()) - fmean(b.values()) if a and b else None
+        mean = (found.low + found.high) / 2 if found else mean
         error, effect = clip_errors.get(name, 0.0), margin or abs(mean or 0.0)
         needed = seeds_needed(found.sd, effect, len(references), level, error) if found else None
         needed = max(needed, len(a) + 1) if needed else None
-        wide = name in _wide(of)
-        verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0), wide)
+        verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0))
         if verdict == CANNOT_TELL and found and direction:
             what = "the margin" if margin else "this difference"
             reason = f"{_missing(needed, error, found.sd)} needed for {what}"
@@ -162,8 +152,38 @@ def analyse(
             verdict=verdict,
             reason=reason,
         )
-    sd = float(np.median(spreads)) / math.sqrt(share) if spreads else None
     return Analysis(summaries, differences, sd, margin)
+
+
+def _references(values: Values, diverged: Mapping[str, int], baseline: str) -> dict[str, str]:
+    """Return what each variant is compared with."""
+    names = [*values, *(name for name in diverged if name not in values)]
+    found = {name: name.removesuffix(AA) if name.endswith(AA) else baseline for name in names}
+    return {a: b for a, b in found.items() if a != b and b in values}
+
+
+def _intervals(
+    values: Values,
+    summaries: Mapping[str, Summary],
+    references: Mapping[str, str],
+    level: float,
+    clip_errors: Mapping[str, float],
+) -> tuple[dict[str, Interval], float | None]:
+    """Return the interval of each difference, and the median standard deviation of variants.
+
+    What runs of a seed share is subtracted, but not from A/A runs, which have seeds of their own.
+    """
+    own_seeds = {name for name in values if name.endswith(AA)}
+    less, share = less_seed_effects(values, _wide(summaries) | own_seeds)
+    if any(b not in less for a, b in references.items() if a in less):
+        less, share = values, 1.0
+    used = {name: summarize(list(own.values())) for name, own in less.items()}
+    intervals = dict[str, Interval]()
+    for group, of, left in ((values.keys() - less, summaries, 1.0), (less, used, share)):
+        pairs = {a: b for a, b in references.items() if a in group}
+        intervals |= simultaneous(of, pairs, level, clip_errors, left)
+    spreads = [one.sd for one in used.values() if one.sd is not None]
+    return intervals, float(np.median(spreads)) / math.sqrt(share) if spreads else None
 
 
 def _missing(needed: int | None, clip_error: float, sd: float) -> str:
@@ -219,8 +239,10 @@ def simultaneous(
     mean = means[a] - means[b]
     p = 1 - np.searchsorted(largest, _normal(mean / scale, df)) / DRAWS
     sd = (1 / of_seeds).mean(0) ** -0.5 / np.sqrt(1 / n[a] + 1 / n[b])
-    columns = (column.tolist() for column in (mean - half, mean + half, p, sd))
-    return {name: Interval(*row) for name, *row in zip(references, *columns, strict=True)}
+    columns = [column.tolist() for column in (mean - half, mean + half, p, sd)]
+    wide = _wide(summaries)
+    rows = zip(*columns, [name in wide for name in references], strict=True)
+    return {name: Interval(*row) for name, row in zip(references, rows, strict=True)}
 
 
 def draw_variances(
@@ -280,7 +302,7 @@ def baseline_seeds(seeds: int, comparisons: int) -> int:
 
 
 def _verdict(
-    found: Interval | None, direction: int, margin: float, diverged: int, wide: bool
+    found: Interval | None, direction: int, margin: float, diverged: int
 ) -> tuple[str, str]:
     if diverged:
         return UNSTABLE, f"{diverged} runs diverged"
@@ -292,7 +314,7 @@ def _verdict(
         return SAME, "the interval lies within the margin"
     if found.low > 0 or found.high < 0:
         return (BETTER if found.low * direction > 0 else WORSE), "the interval excludes 0"
-    if wide:
+    if found.wide:
         return UNSTABLE, f"its runs spread over {WIDE:.0f} times as far as the others'"
     return CANNOT_TELL, ""
 

@@ -86,10 +86,7 @@ def test_batch_holds_padded_features_and_symbols(house, make):
 def test_epochs_are_whole_and_within_limits(house, join, workers):
     batches = train(house, join=join, workers=workers)
     epochs: list[list[Batch]] = [[], [], []]
-    while True:
-        batch = next(batches)
-        if batches.epoch == 3:
-            break
+    while (batch := next(batches)) and batches.epoch < 3:
         epochs[batches.epoch].append(batch)
     batches.close()
     expected = {clip.id for clip in house.corpus.train}

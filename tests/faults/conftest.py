@@ -12,12 +12,58 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+
+from tacoskip.config import Config, field_kinds
 
 SHORT, LONG = 30, int(os.environ.get("TACOSKIP_FUZZ", "5000"))
 PROPERTY = "faults injected and survived"
 
 Fuzz = Callable[..., None]
+KEYS = st.sampled_from(sorted(field_kinds(Config)))
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.binary(max_size=4)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=6,
+)
+
+
+def one_line(error: BaseException, named: object = "") -> None:
+    """An error's words are one line that names something."""
+    assert str(error) and "\n" not in str(error) and str(named) in str(error)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, wholes: list[bytes]) -> bytes:
+    """One of the files with bytes changed, cut out, put in, or cut off."""
+    content = bytearray(draw(st.sampled_from(wholes)))
+    for _ in range(draw(st.integers(1, 4))):
+        # Headers are where it hurts: half of the changes are in the first or last 100 bytes.
+        place = draw(
+            st.integers(0, len(content))
+            | st.integers(0, min(100, len(content)))
+            | st.integers(max(0, len(content) - 100), len(content))
+        )
+        few = draw(st.binary(max_size=8) | st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff"]))
+        how = draw(st.integers(0, 4))
+        if how <= 1:
+            content[place : place + len(few)] = few
+        elif how == 2:
+            content[place:place] = few
+        elif how == 3:
+            del content[place : place + draw(st.integers(0, 200))]
+        else:
+            del content[place:]
+    return bytes(content)
 
 
 class Ledger:

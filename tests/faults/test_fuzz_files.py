@@ -16,7 +16,7 @@ import torch
 from hypothesis import strategies as st
 
 from tacoskip.audio import AudioSettings, read_audio, stream_audio
-from tacoskip.config import Config, ConfigError, field_kinds, load_config, to_dict
+from tacoskip.config import Config, load_config, to_dict
 from tacoskip.data.checks import Rejected, prepare_clip
 from tacoskip.data.corpora import find_corpus
 from tacoskip.data.download import unpack
@@ -37,50 +37,7 @@ from tacoskip.run_folder import (
 )
 from tacoskip.text.subwords import Characters
 
-from .conftest import Fuzz
-
-SCALARS = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.binary(max_size=4)
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner),
-    max_leaves=8,
-)
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
-    max_leaves=6,
-)
-
-
-def one_line(error: BaseException, named: object = "") -> None:
-    """An error's words are one line that names something."""
-    assert str(error) and "\n" not in str(error) and str(named) in str(error)
-
-
-@st.composite
-def damaged(draw: st.DrawFn, wholes: list[bytes]) -> bytes:
-    """One of the files with bytes changed, cut out, put in, or cut off."""
-    content = bytearray(draw(st.sampled_from(wholes)))
-    for _ in range(draw(st.integers(1, 4))):
-        # Headers are where it hurts: half of the changes are in the first or last 100 bytes.
-        place = draw(
-            st.integers(0, len(content))
-            | st.integers(0, min(100, len(content)))
-            | st.integers(max(0, len(content) - 100), len(content))
-        )
-        few = draw(st.binary(max_size=8) | st.sampled_from([b"\0" * 4, b"\xff" * 4, b"\x7f\xff"]))
-        how = draw(st.integers(0, 4))
-        if how <= 1:
-            content[place : place + len(few)] = few
-        elif how == 2:
-            content[place:place] = few
-        elif how == 3:
-            del content[place : place + draw(st.integers(0, 200))]
-        else:
-            del content[place:]
-    return bytes(content)
+from .conftest import KEYS, PLAIN, VALUES, Fuzz, damaged, one_line
 
 
 def encoded(kind: str, subtype: str | None = None, channels: int = 1, rate: int = 8000) -> bytes:
@@ -153,77 +110,6 @@ def test_metadata(fuzz: Fuzz, tmp_path: Path) -> None:
 
     corpora, suffixes = st.sampled_from(["folder", "ljspeech"]), st.sampled_from(["csv", "tsv"])
     fuzz("metadata", check, st.tuples(corpora, suffixes | st.just("jsonl"), TABLES))
-
-
-def write_yaml(value: Any) -> str:
-    """JSON is yaml; what JSON has no word for is written as yaml does."""
-    return json.dumps(value, default=lambda each: each.hex(), ensure_ascii=False)
-
-
-KEYS = st.sampled_from(sorted(field_kinds(Config)))
-NESTED = st.lists(st.tuples(KEYS, VALUES), max_size=3).map(
-    lambda pairs: "\n".join(f"{write_yaml(key)}: {write_yaml(value)}" for key, value in pairs)
-)
-SYNTAX = st.lists(
-    st.sampled_from(
-        [
-            *(
-                "\n",
-                " ",
-                "\n  ",
-                "\t",
-                "\\",
-                "a",
-                "b",
-                "&a",
-                "*a",
-                "[",
-                "]",
-                "{",
-                "}",
-                ":",
-                ",",
-                "- ",
-            ),
-            *("?", "!", "!!python/object:os.system", "<<", "|", ">", "#", "%", "'", '"', "${a}"),
-            *("train: ", "seed: ", "1", "1e9", ".nan", "~", "=", "---", "..."),
-        ]
-    ),
-    max_size=20,
-).map("".join)
-
-
-def test_recipes(fuzz: Fuzz, tmp_path: Path) -> None:
-    path = tmp_path / "r.yaml"
-
-    def check(content: bytes) -> None:
-        path.write_bytes(content)
-        try:
-            config = load_config(str(path))
-        except ConfigError as error:
-            one_line(error)
-            return
-        assert isinstance(config, Config)
-
-    shipped = [p.read_bytes() for p in sorted(Path("recipes").glob("*.yaml"))]
-    texts = st.one_of(NESTED, SYNTAX, st.text(max_size=30)).map(
-        lambda text: text.encode("utf-8", "surrogatepass")
-    )
-    fuzz("recipes", check, texts | damaged(shipped or [b"base: smoke\n"]), share=0.2)
-
-
-def test_overrides(fuzz: Fuzz) -> None:
-    def check(pair: str) -> None:
-        try:
-            config = load_config("smoke", [pair])
-        except ConfigError as error:
-            one_line(error)
-            return
-        assert isinstance(config, Config)
-
-    values = st.one_of(VALUES.map(write_yaml), st.text(max_size=10), SYNTAX)
-    known = st.builds(lambda key, value: f"{key}={value}", KEYS, values)
-    fuzz("overrides", check, known | st.text(max_size=20), share=0.2)
 
 
 @pytest.fixture(scope="module")
