@@ -96,10 +96,7 @@ def _ablate(
         pair = {request.baseline: request.seeds, STACK_REMOVED: request.seeds}
         _add_runs(plan, base.seed, pair)
         execute([variant for variant in chosen if variant.name in pair], base.train.threads)
-        checked = range(base.seed, base.seed + request.seeds)
-        plan.valid, plan.check = stack_matters(folder, request.baseline, STACK_REMOVED, checked)
-        plan.save(folder)
-        log(f"check={request.check}: {plan.check}")
+        _check_stack(plan, folder, log)
         if not plan.valid and request.check == "stack":
             log("stopped; check=warn goes on all the same")
             return compare(folder)
@@ -116,7 +113,19 @@ def _ablate(
         if not undecided:
             break
         undecided = [request.baseline, *(name for name in undecided if name in plan.blocks)]
-    return comparison
+    if request.check == "none":
+        return comparison
+    _check_stack(
+        plan, folder, log
+    )  # all runs together know the seeds' effects and the noise better
+    return compare(folder)
+
+
+def _check_stack(plan: Plan, folder: Path, log: Log) -> None:
+    """Note in the plan whether removing the baseline's stack hurts."""
+    plan.valid, plan.check = stack_matters(folder, plan.baseline, STACK_REMOVED)
+    plan.save(folder)
+    log(f"check of the stack: {plan.check}")
 
 
 def _power(seeds: int, others: int, plan: Plan) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -178,17 +178,14 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     )
 
 
-def stack_matters(
-    folder: Path, baseline: str, removed: str, seeds: Collection[int]
-) -> tuple[bool, str]:
+def stack_matters(folder: Path, baseline: str, removed: str) -> tuple[bool, str]:
     """Return, in words, whether the baseline is worse beyond the margin without its stack.
 
-    removed: the variant without it. The whole interval over these seeds must lie beyond the margin.
+    removed: the variant without it. Its whole interval must lie beyond the margin.
     """
     plan, runs = collect(folder)
     assert plan is not None
-    pair = [run for run in runs if run.variant in (baseline, removed) and run.seed in seeds]
-    analysis = _analysis(plan.figure, pair, baseline, plan.margin, LEVEL)
+    analysis = _analysis(plan.figure, runs, baseline, plan.margin, LEVEL)
     one = analysis.differences.get(removed)
     if one is None or one.low is None or one.mean is None or one.high is None:
         return False, "whether the stack matters is not known: it needs two seeds that differ"
