@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tacoskip.ablation.request import parse_request, resolve, variants
+from tacoskip.ablation.request import folder_of, parse_request, resolve, variants
 from tacoskip.cli import app
 from tacoskip.config import load_arguments
 
@@ -84,7 +84,9 @@ def _fault_of_tacoskip(words: list[str]) -> str | None:
         return f"no command {words[0]}"
     try:
         context = command.make_context(words[0], list(words[1:]))
-        if words[0] == "ablate":
+        if context.params.get("status"):
+            folder_of(context.params["settings"] or [])
+        elif words[0] == "ablate":
             variants(*resolve(parse_request(context.params["settings"] or [])))
         elif "settings" in context.params:
             load_arguments(context.params["settings"] or [])

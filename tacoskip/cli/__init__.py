@@ -47,7 +47,6 @@ tacoskip evaluate runs/fsdd --judge runs/fsdd_asr
 tacoskip evaluate runs/fsdd_asr --split validation --limit 100
 tacoskip ablate recipe=fsdd blocks=plain,residual,dense seeds=3
 tacoskip ablate recipe=fsdd blocks=all match=params launcher=ray run=runs/all
-tacoskip ablate --status run=runs/all
 tacoskip compare runs/fsdd-ablation
 tacoskip compare runs/fsdd-ablation --figure mcd_db --json
 tacoskip board
