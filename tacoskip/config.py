@@ -21,6 +21,7 @@ from tacoskip.config_checks import (
     SECTIONS,
     ConfigError,
     check_key,
+    check_stack,
     check_values,
     convert,
     field_kinds,
@@ -223,7 +224,9 @@ def public_dict(config: Config) -> dict[str, Any]:
 
 
 def _check(config: Config) -> None:
-    check_values(config, cbhgs_of(config))
+    check_values(config)
+    for settings in cbhgs_of(config):
+        check_stack(settings)
 
 
 def _parse_override(pair: str) -> dict[str, Any]:

@@ -119,11 +119,8 @@ def _nearest_key(key: str, kinds: dict[str, Any]) -> str:
     return f"; did you mean '{near}'?" if near else f" (sections: {sections})"
 
 
-def check_values(config: "Config", cbhgs: list[CBHGSettings]) -> None:
-    """Raise ConfigError for a value of the right type that no run can have.
-
-    cbhgs: the network's CBHGs with their stacks; each stack is built once, without memory.
-    """
+def check_values(config: "Config") -> None:
+    """Raise ConfigError for a value of the right type that no run can have."""
     try:
         check(config)
         for name, section in vars(config).items():
@@ -134,8 +131,6 @@ def check_values(config: "Config", cbhgs: list[CBHGSettings]) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     _check_task(config)
-    for settings in cbhgs:
-        _check_stack(settings)
 
 
 def _check_task(config: "Config") -> None:
@@ -161,7 +156,8 @@ def _check_task(config: "Config") -> None:
         raise ConfigError(f"expected text.symbols=characters, got {config.text.symbols}")
 
 
-def _check_stack(settings: CBHGSettings) -> None:
+def check_stack(settings: CBHGSettings) -> None:
+    """Raise ConfigError for a stack that cannot be built; it is built once, without memory."""
     import torch
 
     from tacoskip.blocks import build_block

@@ -126,6 +126,7 @@ def test_override_without_equals_is_refused(pair: str) -> None:
     ("pair", "near"),
     [
         ("block=highwy", "highway"),
+        ("task=ts", "tts"),
         ("text.symbols=phoneme", "phonemes"),
         ("train.precision=bf61", "bf16"),
         ("train.select=mcd", "mcd_db"),
