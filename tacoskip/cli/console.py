@@ -218,7 +218,8 @@ class Bar:
         from rich.console import Console
 
         self._label, self._began = label, time.monotonic()
-        self._logged, self._first = self._began, 0.0
+        self._logged = self._since = self._began
+        self._first = self._share = 1.0  # a resumed run begins behind 0
         console = Console(stderr=True)
         self._live = progress.Progress(
             *progress.Progress.get_default_columns(),
@@ -242,13 +243,16 @@ class Bar:
         completed = {} if share is None else {"completed": share, "total": 1.0}
         self._live.update(self._task, note=printable(note), **completed)  # type: ignore[arg-type]
         now = time.monotonic()
-        self._first = self._first or share or 0.0  # a resumed run begins behind 0
+        if share is not None:
+            if share < self._share:  # the first share, or that of another phase
+                self._since, self._first = now, share
+            self._share = share
         if self._live.disable and now - self._logged >= LOG_EVERY_SECONDS:
             self._logged = now
             percent = "" if share is None else f" {share:4.0%}"
             times = f"{human_duration(now - self._began)} elapsed"
             if share and share > self._first:
-                left = (now - self._began) * (1 - share) / (share - self._first)
+                left = (now - self._since) * (1 - share) / (share - self._first)
                 times += f", {human_duration(left)} left"
             log(f"{self._label}{percent} {note} ({times})")
 
