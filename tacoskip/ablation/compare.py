@@ -103,6 +103,7 @@ class Comparison:
             return f"{figure}: no spread between runs is known, it needs two seeds that differ"
         found = analysis.sd * detectable(max(seeds), len(seeds), self.level)
         margin = f"; margin {self.text(figure, analysis.margin)}" if analysis.margin else ""
+        margin += "; what runs of a seed share is subtracted" if analysis.paired else ""
         return (
             f"{figure}: sd of a variant {self.text(figure, analysis.sd)}; {max(seeds)} seeds find "
             f"a difference of {self.text(figure, found)} with power 0.8{margin}"

@@ -78,13 +78,14 @@ class Analysis:
     """One figure over all variants.
 
     sd: the median standard deviation of variants, None where none has two runs. margin: what counts
-    as no difference, 0 where none was set.
+    as no difference, 0 where none was set. paired: what runs of a seed share was subtracted.
     """
 
     summaries: dict[str, Summary]
     differences: dict[str, Difference]
     sd: float | None
     margin: float
+    paired: bool = False
 
 
 class Interval(NamedTuple):
@@ -126,7 +127,7 @@ def analyse(
     clip_errors = {
         a: _clip_error(clips.get(a), clips.get(b)) for a, b in references.items() if a in values
     }
-    intervals, sd = _intervals(values, summaries, references, level, clip_errors)
+    intervals, sd, paired = _intervals(values, summaries, references, level, clip_errors)
     differences = {}
     for name, reference in references.items():
         a, b = values.get(name, {}), values[reference]
@@ -152,7 +153,7 @@ def analyse(
             verdict=verdict,
             reason=reason,
         )
-    return Analysis(summaries, differences, sd, margin)
+    return Analysis(summaries, differences, sd, margin, paired)
 
 
 def _references(values: Values, diverged: Mapping[str, int], baseline: str) -> dict[str, str]:
@@ -168,10 +169,9 @@ def _intervals(
     references: Mapping[str, str],
     level: float,
     clip_errors: Mapping[str, float],
-) -> tuple[dict[str, Interval], float | None]:
-    """Return the interval of each difference, and the median standard deviation of variants.
-
-    What runs of a seed share is subtracted, but not from A/A runs, which have seeds of their own.
+) -> tuple[dict[str, Interval], float | None, bool]:
+    """Return the interval of each difference, the median standard deviation of variants, and
+    whether what runs of a seed share was subtracted; not from A/A runs, whose seeds are their own.
     """
     own_seeds = {name for name in values if name.endswith(AA)}
     less, share = less_seed_effects(values, _wide(summaries) | own_seeds)
@@ -183,7 +183,8 @@ def _intervals(
         pairs = {a: b for a, b in references.items() if a in group}
         intervals |= simultaneous(of, pairs, level, clip_errors, left)
     spreads = [one.sd for one in used.values() if one.sd is not None]
-    return intervals, float(np.median(spreads)) / math.sqrt(share) if spreads else None
+    sd = float(np.median(spreads)) / math.sqrt(share) if spreads else None
+    return intervals, sd, share < 1.0
 
 
 def _missing(needed: int | None, clip_error: float, sd: float) -> str:

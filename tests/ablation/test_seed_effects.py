@@ -60,12 +60,13 @@ def test_difference_that_seeds_hide_is_found() -> None:
     values["v0@aa"] = {1000: 11.0, 1001: 9.5, 1002: 10.4}
     found = analyse(values, "v0", -1)
     one, again = found.differences["v1"], found.differences["v0@aa"]
-    assert one.verdict == WORSE and one.low is not None and 0 < one.low < 0.5
+    assert found.paired and one.verdict == WORSE and one.low is not None and 0 < one.low < 0.5
     assert one.mean == pytest.approx(0.5, abs=0.2)
     assert found.sd == pytest.approx(0.1, rel=0.5)
     assert again.verdict == CANNOT_TELL and again.low is not None and again.low < -0.5
     shifted = {k: {seed + 10 * int(k[1]): y for seed, y in v.items()} for k, v in values.items()}
-    assert analyse(shifted, "v0", -1).differences["v1"].verdict == CANNOT_TELL
+    alone = analyse(shifted, "v0", -1)
+    assert not alone.paired and alone.differences["v1"].verdict == CANNOT_TELL
 
 
 def test_variant_that_never_trains_does_not_hide_seed_effects() -> None:
