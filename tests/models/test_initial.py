@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tacoskip.models.cbhg import CBHG
-from tacoskip.models.initial import outline
+from tacoskip.models.initial import outline, start_gru
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.models.tacotron import Tacotron
 
@@ -76,3 +76,14 @@ def test_an_outline_does_without_torchs_compiler() -> None:
         "sys.exit('torch._dynamo' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_gru_starts_orthogonal_gate_by_gate() -> None:
+    gru = nn.GRU(6, 5)
+    start_gru(gru)
+    for gate in gru.weight_hh_l0.chunk(3):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(5))
+    assert gru.weight_ih_l0.abs().max() <= (6 / (6 + 5)) ** 0.5
+    assert not gru.bias_ih_l0.any() and not gru.bias_hh_l0.any()
+    with outline():
+        start_gru(nn.GRU(6, 5))
