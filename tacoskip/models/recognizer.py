@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
 from tacoskip.masks import clear_padding, lengths_to_mask
-from tacoskip.models.cbhg import CBHG
+from tacoskip.models.cbhg import CBHG, BiGRU
 from tacoskip.models.initial import start_gru
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 from tacoskip.models.speller import Speller
@@ -152,8 +152,9 @@ class Recognizer(nn.Module):
         width = 2 * cbhg.gru_channels
         widths = [settings.channels, *([width] * (settings.layers - 1))]
         self.layers = nn.ModuleList(CBHG(one, cbhg) for one in widths)
-        for layer in self.layers if cbhg.gru else ():
-            start_gru(layer.gru)
+        for module in self.layers.modules():
+            if isinstance(module, BiGRU):
+                start_gru(module)
         self.dropout = nn.Dropout(settings.dropout)
         self.output = nn.Linear(width, n_tokens)
         spells = settings.decoder == "attention"
