@@ -116,7 +116,9 @@ def test_beam_search_with_an_ngram_model(folder: Path, tmp_path: Path) -> None:
     assert json.loads(made.stdout)["sentences"] == 6
     result = tacoskip("transcribe", folder / "run", folder / "a.wav", "--beam", "20", "--lm", lm)
     assert result.exit_code == 0, result.stderr
-    assert set(result.stdout.split()) <= {"one", "two", "three", "four", "five"}
+    known = {"one", "two", "three", "four", "five"}
+    *words, last = result.stdout.split()  # the recording may end within a word
+    assert set(words) <= known and any(word.startswith(last) for word in known)
 
 
 def test_alignment_as_json_and_textgrid(folder: Path) -> None:
