@@ -182,11 +182,12 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
 def stack_matters(folder: Path, baseline: str, removed: str) -> tuple[bool, str]:
     """Return, in words, whether the baseline is worse beyond the margin without its stack.
 
-    removed: the variant without it. Its whole interval must lie beyond the margin.
+    removed: the variant without it. The whole interval of this one comparison must lie beyond the
+    margin.
     """
     plan, runs = collect(folder)
     assert plan is not None
-    analysis = _analysis(plan.figure, runs, baseline, plan.margin, LEVEL)
+    analysis = _analysis(plan.figure, runs, baseline, plan.margin, LEVEL, removed)
     one = analysis.differences.get(removed)
     if one is None or one.low is None or one.mean is None or one.high is None:
         return False, "whether the stack matters is not known: it needs two seeds that differ"
@@ -197,7 +198,9 @@ def stack_matters(folder: Path, baseline: str, removed: str) -> tuple[bool, str]
     return False, text + "this budget does not test blocks; train longer or on a harder task"
 
 
-def _analysis(figure: str, runs: list[Run], baseline: str, margin: float, level: float) -> Analysis:
+def _analysis(
+    figure: str, runs: list[Run], baseline: str, margin: float, level: float, only: str = ""
+) -> Analysis:
     """Analyse one figure of the finished runs."""
     values: dict[str, dict[int, float]] = {}
     clips: dict[str, list[list[float]]] = {}
@@ -207,7 +210,8 @@ def _analysis(figure: str, runs: list[Run], baseline: str, margin: float, level:
             clips.setdefault(run.variant, []).append(run.clips.get(figure, []))
     diverged = Counter(run.variant for run in runs if run.diverged)
     direction = DIRECTIONS.get(figure, 0)
-    return analyse(values, baseline, direction, margin, diverged, level, _clip_means(clips))
+    means = _clip_means(clips)
+    return analyse(values, baseline, direction, margin, diverged, level, means, only)
 
 
 def _clip_means(clips: dict[str, list[list[float]]]) -> dict[str, NDArray[np.float64]]:

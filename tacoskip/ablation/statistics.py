@@ -58,7 +58,7 @@ class Difference:
     low, high: the simultaneous interval. p: corrected for all comparisons of the figure; it is
     below the level exactly where the interval excludes 0. superiority: share of pairs of runs in
     which the variant's is the better one. clip_error: standard error from the choice of held-out
-    clips. seeds_needed: of the variant, for a power of 0.8; None: clips are lacking, or too many.
+    clips. needed: what would tell a difference with a power of 0.8: seeds of the variant, or clips.
     """
 
     reference: str
@@ -68,7 +68,7 @@ class Difference:
     p: float | None = None
     superiority: float | None = None
     clip_error: float = 0.0
-    seeds_needed: int | None = None
+    needed: str = ""
     verdict: str = CANNOT_TELL
     reason: str = ""
 
@@ -108,6 +108,7 @@ def analyse(
     diverged: Mapping[str, int] | None = None,
     level: float = LEVEL,
     clips: Mapping[str, Array] | None = None,
+    only: str = "",
 ) -> Analysis:
     """Compare every variant with the baseline, and an A/A variant with the one it repeats.
 
@@ -119,11 +120,13 @@ def analyse(
         diverged: the number of runs that diverged, by variant; they have no value.
         level: the probability of any false verdict in the figure.
         clips: a variant's values on the held-out clips, means over its runs.
+        only: the one variant to compare; the others' runs tell the spread all the same. Empty: all.
     """
     diverged, clips = diverged or {}, clips or {}
     summaries = {name: summarize(list(own.values())) for name, own in values.items()}
     margin = margin_percent / 100 * abs(summaries.get(baseline, Summary(0)).mean or 0.0)
     references = _references(values, diverged, baseline)
+    references = {a: b for a, b in references.items() if only in ("", a)}
     clip_errors = {
         a: _clip_error(clips.get(a), clips.get(b)) for a, b in references.items() if a in values
     }
@@ -135,12 +138,12 @@ def analyse(
         mean = fmean(a.values()) - fmean(b.values()) if a and b else None
         mean = (found.low + found.high) / 2 if found else mean
         error, effect = clip_errors.get(name, 0.0), margin or abs(mean or 0.0)
-        needed = seeds_needed(found.sd, effect, len(references), level, error) if found else None
-        needed = max(needed, len(a) + 1) if needed else None
         verdict, reason = _verdict(found, direction, margin, diverged.get(name, 0))
+        needed = ""
         if verdict == CANNOT_TELL and found and direction:
-            what = "the margin" if margin else "this difference"
-            reason = f"{_missing(needed, error, found.sd)} needed for {what}"
+            seeds = seeds_needed(found.sd, effect, len(references), level, error)
+            needed = _missing(seeds and max(seeds, len(a) + 1), error, found.sd)
+            reason = f"{needed} needed for {'the margin' if margin else 'this difference'}"
         differences[name] = Difference(
             reference,
             mean,
@@ -149,7 +152,7 @@ def analyse(
             found.p if found else None,
             superiority=_superiority(a, b, direction) if a and direction else None,
             clip_error=error,
-            seeds_needed=needed,
+            needed=needed,
             verdict=verdict,
             reason=reason,
         )
@@ -258,9 +261,7 @@ def draw_variances(
     logs = np.log(squares[usual])
     grid = np.linspace(logs.min() - 2, logs.max() + 2, 60)  # of log s0²
     half, prior = df[usual][:, None, None] / 2, PRIOR_DF[:, None] / 2
-    ratio = (
-        np.exp(logs[:, None] - grid)[:, None, :] * half / prior
-    )  # s² / s0² has an F distribution
+    ratio = np.exp(logs[:, None] - grid)[:, None, :] * half / prior  # s² / s0², F-distributed
     density = half * np.log(ratio) - (half + prior) * np.log1p(ratio) - special.betaln(half, prior)
     weights = np.exp(density.sum(0) - density.sum(0).max()).ravel()
     steps = (np.arange(DRAWS) + 0.5) / DRAWS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
 from tacoskip.ablation.plan import LADDER
-from tacoskip.ablation.statistics import CANNOT_TELL, MOST_SEEDS, Difference, Summary
+from tacoskip.ablation.statistics import Difference, Summary
 from tacoskip.messages import printable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COSTS = {
     "initial_correlation": ("start corr", 2),
 }
 # Columns of text; all others hold numbers.
-TEXT = ("variant", "run", "verdict", "state", "why", "start")
+TEXT = ("variant", "run", "verdict", "needed", "state", "why", "start")
 
 
 @dataclass
@@ -113,7 +113,7 @@ def figure_table(comparison: Comparison, figure: str) -> Table:
         f"{100 - 100 * comparison.level:.3g} % interval",
         "p",
         "P(better)",
-        "seeds needed",
+        "needed",
         "why",
     ]
     return Table(["variant", "seeds", *titles], rows)
@@ -122,14 +122,13 @@ def figure_table(comparison: Comparison, figure: str) -> Table:
 def _cells(comparison: Comparison, figure: str, one: Difference) -> list[str]:
     low, high, mean = (comparison.text(figure, x, "+") for x in (one.low, one.high, one.mean))
     p = "-" if one.p is None else "< 0.001" if one.p < 0.001 else f"{one.p:.3f}"
-    needed = "" if one.low is None else str(one.seeds_needed or f"> {MOST_SEEDS}")
     return [
         mean,
         one.verdict,
         "-" if one.low is None else f"{low} to {high}",
         p,
         "-" if one.superiority is None else f"{one.superiority:.2f}",
-        needed if one.verdict == CANNOT_TELL else "",
+        one.needed,
         one.reason,
     ]
 

@@ -4,6 +4,7 @@
 """
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -151,7 +152,8 @@ def test_seeds_needed_reach_the_power_they_promise() -> None:
 def test_cannot_tell_says_how_many_seeds_are_needed() -> None:
     found = one(base=by_seed(1.0, 2.0, 4.0), other=by_seed(1.0, 2.5, 4.2))
     assert found.verdict == CANNOT_TELL
-    assert found.reason == f"{found.seeds_needed} seeds needed for this difference"
+    assert re.fullmatch(r"\d+ seeds", found.needed)
+    assert found.reason == f"{found.needed} needed for this difference"
 
 
 def test_clips_are_a_second_source_of_error() -> None:
@@ -168,6 +170,16 @@ def test_clips_are_a_second_source_of_error() -> None:
     assert one.verdict == CANNOT_TELL and one.reason == "more clips needed for the margin"
     assert one.high is not None and one.low is not None
     assert one.high - one.low > 2 * 1.9 * one.clip_error
+
+
+def test_a_single_planned_comparison_is_not_corrected_for_the_others() -> None:
+    random = np.random.default_rng(0)
+    values = {f"v{i}": by_seed(*random.normal(1, 0.1, 3)) for i in range(12)}
+    all_of, single = (analyse(values, "v0", -1, only=only).differences for only in ("", "v5"))
+    assert [*single] == ["v5"]
+    widths = [one.high - one.low for one in (all_of["v5"], single["v5"])]  # type: ignore[operator]
+    assert single["v5"].mean == pytest.approx(all_of["v5"].mean)
+    assert widths[1] < 0.85 * widths[0]
 
 
 def test_figure_without_spread_has_no_test() -> None:
