@@ -14,8 +14,9 @@ from pathlib import Path
 from tacoskip.ablation.compare import Comparison, compare, stack_matters
 from tacoskip.ablation.launchers import check_launcher, launch
 from tacoskip.ablation.plan import DONE, FAILED, PLANNED, Plan, PlannedRun, write_json
+from tacoskip.ablation.power import LEVEL, baseline_seeds, detectable
 from tacoskip.ablation.request import STACK_REMOVED, Request, Variant, resolve, variants
-from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, baseline_seeds, detectable
+from tacoskip.ablation.statistics import AA, CANNOT_TELL
 from tacoskip.ablation.worker import REQUEST
 from tacoskip.config import Config, load_config, public_dict, to_dict
 from tacoskip.config_checks import ConfigError

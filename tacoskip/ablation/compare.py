@@ -10,11 +10,11 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tacoskip.ablation.collect import Run, collect
 from tacoskip.ablation.plan import DONE, LADDER, PLANNED
-from tacoskip.ablation.statistics import AA, CANNOT_TELL, LEVEL, SAME, Analysis, analyse, detectable
+from tacoskip.ablation.power import LEVEL, detectable
+from tacoskip.ablation.statistics import AA, CANNOT_TELL, SAME, Analysis, analyse
 from tacoskip.messages import nearest
 
 # Which way a figure is better: 1 higher, -1 lower.
@@ -210,17 +210,12 @@ def _analysis(
             clips.setdefault(run.variant, []).append(run.clips.get(figure, []))
     diverged = Counter(run.variant for run in runs if run.diverged)
     direction = DIRECTIONS.get(figure, 0)
-    means = _clip_means(clips)
-    return analyse(values, baseline, direction, margin, diverged, level, means, only)
-
-
-def _clip_means(clips: dict[str, list[list[float]]]) -> dict[str, NDArray[np.float64]]:
-    """Return each variant's value of every clip, the mean over its runs, where all have them."""
-    return {
-        name: np.mean(rows, 0)
+    whole = {
+        name: np.array(rows)  # (runs, clips), where all runs have them
         for name, rows in clips.items()
         if rows[0] and len({len(row) for row in rows}) == 1
     }
+    return analyse(values, baseline, direction, margin, diverged, level, whole, only)
 
 
 def _constants(done: list[Run], names: Iterable[str]) -> dict[str, float]:

@@ -6,14 +6,13 @@ variants (Smyth 2004, "Linear models and empirical Bayes methods"): they come fr
 chi-squared distribution with `d0` degrees of freedom around `s0²`. Both are integrated out, so that
 few runs do not claim that all variants spread equally. Intervals are simultaneous, as Dunnett's
 (1955) for equal variances: the largest error of all differences is simulated. Held-out clips are a
-second source of error: they are the same in all runs, so a difference has a value on each clip,
-whose standard error counts. docs/explanation/statistics.md tests all this.
+second source of error: they are the same in all runs, so a difference has a value on each clip, and
+how far these vary beyond the runs' own noise counts. docs/explanation/statistics.md tests all this.
 
 V variants, K comparisons, N draws.
 """
 
 import math
-from bisect import bisect_left as bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -23,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from tacoskip.ablation.power import LEVEL, MOST_SEEDS, seeds_needed
 from tacoskip.ablation.seed_effects import Values, less_seed_effects
 
-LEVEL, POWER = 0.05, 0.8
 BETTER, WORSE, SAME, CANNOT_TELL, UNSTABLE = "better", "worse", "same", "cannot tell", "unstable"
 
 # The suffix of a variant that repeats another one with other seeds: there is no true difference.
@@ -37,7 +36,6 @@ PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0,
 TRUST = 0.85
 # A variant whose sd is this many times the median is judged by its own spread, or is unstable.
 WIDE = 5.0
-MOST_SEEDS = 999
 
 Array = NDArray[np.float64]
 
@@ -119,7 +117,7 @@ def analyse(
         margin_percent: a smaller share of the baseline's mean counts as no difference.
         diverged: the number of runs that diverged, by variant; they have no value.
         level: the probability of any false verdict in the figure.
-        clips: a variant's values on the held-out clips, means over its runs.
+        clips: a variant's values on the held-out clips, (runs, clips).
         only: the one variant to compare; the others' runs tell the spread all the same. Empty: all.
     """
     diverged, clips = diverged or {}, clips or {}
@@ -271,38 +269,6 @@ def draw_variances(
     return np.asarray((d0 * s0 + df * squares) / (2 * random.standard_gamma((d0 + df) / 2)))
 
 
-def detectable(seeds: int, comparisons: int, level: float = LEVEL) -> float:
-    """Return the difference that is found with a power of 0.8, in standard deviations of a run.
-
-    As by Dunnett's test, with half its degrees of freedom: what moderated variances cost.
-    """
-    df = (comparisons + 1) * (seeds - 1) / 2
-    if not df:
-        return math.inf
-    error = math.sqrt(1 / seeds + 1 / baseline_seeds(seeds, comparisons))
-    each = 1 - (1 - level) ** (1 / comparisons)
-    return error * float(special.stdtrit(df, 1 - each / 2) + special.stdtrit(df, POWER))
-
-
-def seeds_needed(
-    sd: float, effect: float, comparisons: int, level: float = LEVEL, clip_error: float = 0.0
-) -> int | None:
-    """Return the seeds of a variant for a power of 0.8; None where MOST_SEEDS do not suffice, as
-    where the clips' own error hides the effect.
-    """
-    counts = range(2, MOST_SEEDS + 1)
-    each = 1 - (1 - level) ** (1 / comparisons)
-    hidden = clip_error * float(special.ndtri(1 - each / 2) + special.ndtri(POWER))
-    effect = math.sqrt(max(effect**2 - hidden**2, 0.0))
-    enough = bisect(counts, -effect, key=lambda n: -sd * detectable(n, comparisons, level))
-    return counts[enough] if enough < len(counts) else None
-
-
-def baseline_seeds(seeds: int, comparisons: int) -> int:
-    """Return the runs of a baseline that serve all comparisons best (Dunnett 1955)."""
-    return max(seeds, round(seeds * math.sqrt(comparisons)))
-
-
 def _verdict(
     found: Interval | None, direction: int, margin: float, diverged: int
 ) -> tuple[str, str]:
@@ -328,10 +294,20 @@ def _wide(summaries: Mapping[str, Summary]) -> set[str]:
 
 
 def _clip_error(a: Array | None, b: Array | None) -> float:
-    """Return the standard error of the mean difference over clips; 0 where it is not known."""
-    if a is None or b is None or len(a) != len(b) or len(a) < 2:
+    """Return the standard error of the mean difference from the choice of clips, without what runs
+    add on each clip, since their spread is counted already; 0 where it is not known.
+    """
+    if a is None or b is None or a.shape[1] != b.shape[1] or a.shape[1] < 2:
         return 0.0
-    return float(np.std(a - b, ddof=1) / math.sqrt(len(a)))
+    variance = float(np.var(a.mean(0) - b.mean(0), ddof=1)) - _noise(a) - _noise(b)
+    return math.sqrt(max(variance, 0.0) / a.shape[1])
+
+
+def _noise(clips: Array) -> float:
+    """Return the variance of the runs' mean on a clip, beyond what is of the clip or of the run."""
+    n, count = clips.shape
+    own = clips - clips.mean(0) - clips.mean(1, keepdims=True) + clips.mean()
+    return float((own**2).sum()) / ((n - 1) * (count - 1) * n) if n > 1 else 0.0
 
 
 def _superiority(a: Mapping[int, float], b: Mapping[int, float], direction: int) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tacoskip.ablation.power import baseline_seeds, detectable, seeds_needed
 from tacoskip.ablation.statistics import (
     BETTER,
     CANNOT_TELL,
@@ -19,9 +20,6 @@ from tacoskip.ablation.statistics import (
     Difference,
     Summary,
     analyse,
-    baseline_seeds,
-    detectable,
-    seeds_needed,
     simultaneous,
     summarize,
 )
@@ -159,17 +157,27 @@ def test_cannot_tell_says_how_many_seeds_are_needed() -> None:
 def test_clips_are_a_second_source_of_error() -> None:
     values = {"base": by_seed(1.0, 1.001, 1.002), "other": by_seed(1.05, 1.051, 1.052)}
     random = np.random.default_rng(0)
-    few, clip = random.normal(1, 0.5, 9), np.zeros(9)
+    few, clip = random.normal(1, 0.5, (1, 9)), np.zeros((1, 9))
     assert analyse(values, "base", -1).differences["other"].verdict == WORSE
     same = analyse(values, "base", -1, clips={"base": few, "other": few + 0.05}).differences
     assert same["other"].verdict == WORSE and same["other"].clip_error < 1e-9
-    clip += random.normal(0.05, 0.5, 9)
+    clip += random.normal(0.05, 0.5, (1, 9))
     other = analyse(values, "base", -1, 2.0, clips={"base": few, "other": few + clip})
     one = other.differences["other"]
     assert one.clip_error == pytest.approx(np.std(clip, ddof=1) / 3)
     assert one.verdict == CANNOT_TELL and one.reason == "more clips needed for the margin"
     assert one.high is not None and one.low is not None
     assert one.high - one.low > 2 * 1.9 * one.clip_error
+
+
+def test_noise_of_runs_on_clips_is_not_counted_twice() -> None:
+    random = np.random.default_rng(0)
+    values = {name: by_seed(*random.normal(1, 0.1, 3)) for name in ("base", "other")}
+    for of_clips in (0.0, 1.0):
+        means = random.normal(0, of_clips, (2, 1, 400)) + random.normal(0, 1, 400)
+        runs = dict(zip(values, means + random.normal(0, 2, (2, 3, 400)), strict=True))
+        error = analyse(values, "base", -1, clips=runs).differences["other"].clip_error
+        assert error == pytest.approx(of_clips * math.sqrt(2 / 400), abs=0.03)
 
 
 def test_a_single_planned_comparison_is_not_corrected_for_the_others() -> None:
