@@ -192,7 +192,7 @@ def variants(request: Request, base: Config) -> tuple[list[Variant], dict[str, s
         request.topologies or [""],
         request.depths or [base.cbhg.depth],
     ):
-        variant = _variant(*point, usual_depth=base.cbhg.depth)
+        variant = _variant(*point, base)
         if variant in chosen:
             continue
         try:
@@ -216,12 +216,13 @@ def variants(request: Request, base: Config) -> tuple[list[Variant], dict[str, s
     return chosen, refused
 
 
-def _variant(block: str, skip: str, topology: str, depth: int, usual_depth: int) -> Variant:
+def _variant(block: str, skip: str, topology: str, depth: int, base: Config) -> Variant:
     pairs = [f"{key}={value}" for key, value in (("skip", skip), ("topology", topology)) if value]
     name, overrides = [block, *pairs], [f"block={block}", *pairs]
-    if depth != usual_depth:
+    if depth != base.cbhg.depth:
         name.append(f"depth={depth}")
-        overrides += [f"cbhg.depth={depth}", f"postnet.depth={depth}"]
+        overrides.append(f"cbhg.depth={depth}")
+        overrides += [f"postnet.depth={depth}"] if base.task == "tts" else []
     return Variant(",".join(name), tuple(overrides))
 
 

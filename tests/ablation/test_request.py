@@ -33,6 +33,13 @@ def test_axes_multiply_and_names_list_what_differs() -> None:
     )
 
 
+def test_depths_of_a_recognizer_are_those_of_its_only_stacks() -> None:
+    request = parse_request(["recipe=smoke_asr", "blocks=plain", "depths=3", "aa=none"])
+    _, variant = variants(request, load_config("smoke_asr"))[0]
+    assert variant.overrides == ("block=plain", "cbhg.depth=3")
+    assert load_config("smoke_asr", list(variant.overrides)).cbhg.depth == 3
+
+
 def test_without_removes_one_part_per_variant() -> None:
     request = parse_request(["recipe=smoke", "blocks=plain", "without=bank,stack,gru,residual"])
     found = {one.name: one for one in variants(request, load_config("smoke"))[0]}
