@@ -27,7 +27,7 @@ SCENARIOS = {
     "shared": "runs of a seed share an error of sd 3; one variant is worse, as above",
     "missing": "each run is missing with probability 1/4",
     "diverged": "one variant never trains, of another one run diverges",
-    "clips": "60 clips suit each variant differently, which errs a difference by sd 1",
+    "clips": "the choice of 60 clips moves each difference by sd 1",
 }
 EFFECTS = ("effect", "shared")  # scenarios with a true difference
 CENTER, FAR = 100.0, 500.0  # of trained and of untrained variants, in sds
@@ -35,7 +35,7 @@ CENTER, FAR = 100.0, 500.0  # of trained and of untrained variants, in sds
 
 def draw(
     scenario: str, comparisons: int, seeds: int, random: np.random.Generator
-) -> tuple[Values, NDArray[np.float64], dict[str, int]]:
+) -> tuple[dict[str, dict[int, float]], NDArray[np.float64], dict[str, int]]:
     """Return values, true differences (comparisons + 1,), and numbers of diverged runs."""
     true, sd = np.zeros(comparisons + 1), np.ones(comparisons + 1)
     if scenario in EFFECTS:
@@ -62,13 +62,11 @@ def draw(
 
 
 def on_clips(values: Values, random: np.random.Generator) -> dict[str, NDArray[np.float64]]:
-    """Return runs' values on 60 clips, with 0.6 of a run's variance; a run is now their mean."""
+    """Return runs' values on 60 clips, (runs, clips); noise on clips is 0.6 of a run's variance."""
     clips = {}
     for name, runs in values.items():
         own = np.sqrt(0.4) * (np.array([*runs.values()]) - CENTER)[:, None] + CENTER
-        noise = random.normal(0, np.sqrt(60 * 0.6), (len(runs), 60))
-        clips[name] = own + noise + random.normal(0, np.sqrt(60 / 2), 60)
-        runs |= dict(zip(runs, clips[name].mean(1).tolist(), strict=True))  # type: ignore[operator]
+        clips[name] = own + random.normal(0, 6, (len(runs), 60)) + random.normal(0, 30**0.5, 60)
     return clips
 
 
@@ -80,7 +78,9 @@ def simulate(scenario: str, comparisons: int, seeds: int, rounds: int) -> dict[s
     critical = 0.0
     for _ in range(rounds):
         values, true, diverged = draw(scenario, comparisons, seeds, random)
-        clips = on_clips(values, random) if scenario == "clips" else None
+        clips = on_clips(values, random) if scenario == "clips" else {}
+        for name, rows in clips.items():
+            values[name] = dict(zip(values[name], rows.mean(1).tolist(), strict=True))
         found = analyse(values, "v0", -1, margin, diverged, clips=clips).differences
         truth = {f"v{i}": difference for i, difference in enumerate(true)}
         counts["error"] += any(

@@ -116,9 +116,8 @@ def _ablate(
         undecided = [request.baseline, *(name for name in undecided if name in plan.blocks)]
     if request.check == "none":
         return comparison
-    _check_stack(
-        plan, folder, log
-    )  # all runs together know the seeds' effects and the noise better
+    # All runs together tell the seeds' effects and the noise better.
+    _check_stack(plan, folder, log)
     return compare(folder)
 
 

@@ -304,7 +304,7 @@ def _clip_error(a: Array | None, b: Array | None) -> float:
 
 
 def _noise(clips: Array) -> float:
-    """Return the variance of the runs' mean on a clip, beyond what is of the clip or of the run."""
+    """Return the variance that single runs' noise gives their mean on one clip; 0 for one run."""
     n, count = clips.shape
     own = clips - clips.mean(0) - clips.mean(1, keepdims=True) + clips.mean()
     return float((own**2).sum()) / ((n - 1) * (count - 1) * n) if n > 1 else 0.0

@@ -110,7 +110,7 @@ def test_interrupted_ablation_saves_the_runs_in_progress(
     launcher: str, number: int, pairs: list[str], tmp_path: Path
 ) -> None:
     if launcher == "ray":
-        pytest.importorskip("ray")
+        pytest.importorskip("ray", reason="the ray extra is not installed")
     asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "jobs=1"]
     asked += ["train.max_steps=100000", "train.log_every=1", "train.threads=1"]
     command = [sys.executable, "-m", "tacoskip.cli", "ablate", *asked, f"launcher={launcher}"]
@@ -193,7 +193,8 @@ def results(comparison: Comparison) -> dict[str, dict[str, float]]:
 def test_launchers_give_the_results_of_this_process(
     launcher: str, pairs: list[str], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip({"slurm": "submitit"}.get(launcher, launcher))
+    module = {"slurm": "submitit"}.get(launcher, launcher)
+    pytest.importorskip(module, reason=f"the {launcher} extra is not installed")
     monkeypatch.setattr(launchers, "SLURM_EXECUTOR", "local")
     asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
     other = [f"{pair}-{launcher}" if pair.startswith("run=") else pair for pair in asked]
@@ -204,7 +205,7 @@ def test_launchers_give_the_results_of_this_process(
 
 
 def test_failed_slurm_job_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="the slurm extra is not installed")
     monkeypatch.setattr(launchers, "SLURM_EXECUTOR", "debug")
     monkeypatch.setattr(launchers, "POLL_SECONDS", 0.02)
     ended = [one for one in launchers.launch("slurm", [tmp_path / "gone"], 1, 1, print) if one[0]]
@@ -215,7 +216,7 @@ def test_failed_slurm_job_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_preempted_slurm_job_saves_and_resumes(
     pairs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("submitit")
+    pytest.importorskip("submitit", reason="the slurm extra is not installed")
     monkeypatch.setattr("tacoskip.ablation.ablate.launch", lambda *_: (_ for _ in ()))  # plan only
     asked = [*pairs, "blocks=residual", "seeds=1", "aa=none", "match=none", "train.threads=1"]
     asked += ["train.max_steps=40", "train.evaluate_every=2"]

@@ -33,7 +33,7 @@ def test_axes_multiply_and_names_list_what_differs() -> None:
     )
 
 
-def test_depths_of_a_recognizer_are_those_of_its_only_stacks() -> None:
+def test_depths_of_a_recognizer_leave_the_postnet_alone() -> None:
     request = parse_request(["recipe=smoke_asr", "blocks=plain", "depths=3", "aa=none"])
     _, variant = variants(request, load_config("smoke_asr"))[0]
     assert variant.overrides == ("block=plain", "cbhg.depth=3")

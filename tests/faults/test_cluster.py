@@ -31,7 +31,7 @@ def test_runs_of_a_killed_node_resume_elsewhere(
     tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inject: Ledger
 ) -> None:
     """Two nodes with a run each; one is killed after both runs have saved something."""
-    pytest.importorskip("ray")
+    pytest.importorskip("ray", reason="the ray extra is not installed")
     import psutil
     from ray.cluster_utils import Cluster
 

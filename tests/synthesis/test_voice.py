@@ -151,7 +151,7 @@ def test_plot_is_a_png_that_names_the_symbols(voice: Voice, tmp_path: Path) -> N
 
 def test_lone_sign_with_an_espeak_name_has_a_wave() -> None:
     """A snowman alone once gave an empty batch."""
-    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("espeakng_loader", reason="the espeak extra is not installed")
     config = load_config("smoke", ["text.symbols=phonemes"])
     tokenizer = Tokenizer(config.text)
     model = build_tacotron(config, len(tokenizer), 1)
