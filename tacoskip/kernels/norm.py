@@ -74,14 +74,13 @@ class MaskedNorm(torch.autograd.Function):
         d_out = grads[0].contiguous()
         local = ctx.passes.gradient_sums(parts, mask, [slope, shift, centre], d_out, *ctx.options)
         local[1] *= scale
-        d_bias, d_weight = local
+        d_bias, d_weight = local.to(slope.dtype)  # copies: reduce works in place
         total = ctx.reduce(local) if ctx.reduce else local
         d_mean, d_scale = total / count
         linear = -d_scale * scale
         affine = [slope, shift, (d_mean + linear * centre).float(), linear.float()]
         d_parts = ctx.passes.input_gradient(parts, mask, affine, d_out, *ctx.options)
-        kind = slope.dtype
-        return None, None, d_weight.to(kind), d_bias.to(kind), None, None, None, *d_parts
+        return None, None, d_weight, d_bias, None, None, None, *d_parts
 
 
 def _all_reduce(sums: Tensor) -> Tensor:

@@ -188,6 +188,18 @@ def test_running_statistics_keep_no_autograd_graph() -> None:
     assert not any(statistics.requires_grad for statistics in bank.norm.running())
 
 
+def test_several_processes_leave_weight_gradients_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes with the same rows, so that sums double and statistics stay."""
+    if not has_kernels(FLOAT32):
+        pytest.skip(cpu.missing())
+    model, inputs = accelerate(MaskedBatchNorm1d(32)), frames(32)(PADDED)
+    expected = outcome(copy.deepcopy(model), inputs, FLOAT32)[:4]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.mul_(2))
+    model.sync = True
+    torch.testing.assert_close(outcome(model, inputs, FLOAT32)[:4], expected)
+
+
 def test_description_counts_and_gives_reasons() -> None:
     if not has_kernels(FLOAT32):
         pytest.skip(cpu.missing())
