@@ -244,7 +244,7 @@ class Bar:
         self._live.update(self._task, note=printable(note), **completed)  # type: ignore[arg-type]
         now = time.monotonic()
         if share is not None:
-            if share < self._share:  # the first share, or that of another phase
+            if share < self._share or share == self._first:  # nothing yet, or another phase
                 self._since, self._first = now, share
             self._share = share
         if self._live.disable and now - self._logged >= LOG_EVERY_SECONDS:

@@ -62,15 +62,16 @@ def test_piped_progress_has_elapsed_and_remaining_time(
 ) -> None:
     import rich.progress  # noqa: F401 (it takes the clock that it finds when it is imported)
 
-    clock = iter([0.0, 0.0, 60.0, 60.0, 120.0])
+    clock = iter([0.0, 0.0, 9.0, 69.0, 69.0, 129.0])
     monkeypatch.setattr("tacoskip.cli.console.time.monotonic", lambda: next(clock))
     bar = Bar("train")  # of a run that resumes at a half
+    bar.show(0.5, "aligning texts and recordings")
     bar.show(0.5, "step 50")
     bar.show(0.75, "step 75")
-    assert capsys.readouterr().err == "train  75% step 75 (1.0 min elapsed, 1.0 min left)\n"
+    assert capsys.readouterr().err == "train  75% step 75 (1.1 min elapsed, 1.0 min left)\n"
     bar.show(0.0, "another phase")
     bar.show(0.5, "step 5")
-    assert capsys.readouterr().err == "train  50% step 5 (2.0 min elapsed, 1.0 min left)\n"
+    assert capsys.readouterr().err == "train  50% step 5 (2.1 min elapsed, 1.0 min left)\n"
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
