@@ -18,7 +18,8 @@ from tacoskip.cli import app
 from tacoskip.config import load_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+OUTSIDE = [*sorted(ROOT.glob("*.md")), ROOT / "data" / "README.md"]  # of the site
+PAGES = [*OUTSIDE, *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = ("sh", "bash", "shell", "console")
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^ *```", re.M | re.S)
 SEPARATORS = {"|", "||", "&", "&&", ";"}
@@ -125,6 +126,12 @@ def test_python_of_a_page_finds_what_it_imports(page: Path) -> None:
                 if node.value.id in tops and not hasattr(tops[node.value.id], node.attr):
                     missing.append(f"tacoskip.{node.attr}")
     assert missing == []
+
+
+@pytest.mark.parametrize("page", OUTSIDE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_a_page_outside_the_site_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_the_readme_shows_the_two_commands_and_the_way() -> None:
