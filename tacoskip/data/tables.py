@@ -5,7 +5,6 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from tacoskip.audio.io import SUFFIXES
@@ -17,7 +16,6 @@ TABLES = ("metadata.csv", "metadata.tsv")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
 LARGEST_TABLE = 1 << 30  # bytes
-LOOKED_AT = 20  # rows of a table without header whose recordings are looked for
 
 Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
 
@@ -139,7 +137,7 @@ def _header(
 ) -> tuple[list[str], Cells]:
     """Return the header, as our fields, and the rows of a csv or tsv.
 
-    The delimiter is the first with which the header has known columns or the rows known files.
+    The delimiter is the first with which the header has known columns or the first row a file.
     """
     first = next(filter(str.strip, lines))
     present = [delimiter for delimiter in "|\t;," if delimiter in first]
@@ -149,8 +147,8 @@ def _header(
         if "text" in header and ("path" in header or "id" in header):
             return header, cells
     for delimiter in present if not names else []:
-        some = islice(_cells(table, lines, delimiter, Notes()), LOOKED_AT)
-        if delimiter == "|" or any(os.path.exists(find_audio(root, row[0])) for _, row in some):
+        ids = _first_row(_cells(table, lines, delimiter, Notes()))[:1]  # or an unknown header
+        if delimiter == "|" or any(os.path.exists(find_audio(root, id)) for id in ids):
             return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
     columns = _first_row(_cells(table, lines, "\t" if "\t" in present else ",", notes))
     missing = [column for column in names if column not in map(str.lower, columns)]

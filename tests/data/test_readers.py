@@ -169,6 +169,13 @@ def test_table_without_header(tmp_path, delimiter):
     assert [u.path.name for u in found.values()] == ["a.wav", "b.wav", "gone.wav"]
 
 
+def test_unknown_header_is_no_row_of_a_table_without_header(tmp_path):
+    touch(tmp_path, "a.wav", "b.wav")
+    (tmp_path / "list.csv").write_text("file,sentence,who\na.wav,one,ann\nb.wav,two,bob\n")
+    with pytest.raises(CorpusError, match="found file, sentence, who; name them"):
+        read("folder", tmp_path)  # who is no normalized text
+
+
 def test_semicolons_and_commas_in_the_text_of_another_delimiter(tmp_path):
     touch(tmp_path, "wavs/a.wav")
     (tmp_path / "metadata.csv").write_text("a\tone; two, three\n")
