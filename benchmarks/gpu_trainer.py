@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from accelerate.state import AcceleratorState
 from gpu_stages import ROOT, SMALL, Check
 from torch import Tensor
 
@@ -87,7 +86,6 @@ def run_trainer(check: Check, run: Path, settings: list[str], stop: int = 0) -> 
             interrupted = True
             os.kill(os.getpid(), signal.SIGINT)
 
-    AcceleratorState._reset_state(reset_partial_state=True)  # several precisions in one process
     if stop:
         with contextlib.suppress(KeyboardInterrupt):
             train(config, note)

@@ -216,10 +216,10 @@ def to_dict(config: Config) -> dict[str, Any]:
 def public_dict(config: Config) -> dict[str, Any]:
     """Return `to_dict` without the secrets in addresses: for files and the screen."""
     values = to_dict(config)
-    for section in (values, values["data"], values["train"]):
-        for key in ("run", "root", "dir", "shards", "judge"):
-            if key in section:
-                section[key] = without_secrets(section[key])
+    for key in PATHS:
+        section, _, name = key.rpartition(".")
+        place = values[section] if section else values
+        place[name] = without_secrets(place[name])
     return values
 
 

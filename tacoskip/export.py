@@ -31,15 +31,7 @@ from tacoskip.models.durations import DurationDecoder
 from tacoskip.models.recognizer import Recognizer
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder import EXPORT, RunError
-from tacoskip.run_folder.exported import (
-    NEXT,
-    STATE,
-    ExportManifest,
-    OnnxGraph,
-    OnnxRecognizer,
-    OnnxTacotron,
-    graph_hash,
-)
+from tacoskip.run_folder.exported import NEXT, STATE, ExportManifest, OnnxGraph, graph_hash
 from tacoskip.synthesis.voice import Voice
 
 OPSET = 17
@@ -124,7 +116,7 @@ def export(run: str | Path, folder: Path) -> dict[str, Any]:
     return {"run": str(run), "out": str(folder), "graphs": figures}
 
 
-def graphs_of(model: Tacotron | Recognizer | OnnxTacotron | OnnxRecognizer) -> list[Graph]:
+def graphs_of(model: nn.Module) -> list[Graph]:
     """Return a network's graphs; RunError for a network that cannot be exported."""
     if isinstance(model, Tacotron):
         if isinstance(model.decoder, DurationDecoder):

@@ -12,7 +12,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -216,8 +215,7 @@ def decode_text(raw: bytes, name: str | Path) -> str:
         raise ValueError(f"{name}: expected UTF-8 text, got {byte}") from None
 
 
-def save_figure(figure: "Figure", path: str | Path, dpi: int = 110) -> None:
+def save_figure(figure: "Figure", path: str | Path) -> None:
     """Write a matplotlib figure as png, atomically."""
-    picture = BytesIO()
-    figure.savefig(picture, dpi=dpi, format="png")
-    write_whole(path, picture.getvalue())
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")

@@ -8,12 +8,11 @@ import torch
 from tacoskip.blocks import prune
 from tacoskip.kernels.accelerate import accelerate
 from tacoskip.recognition.recognizer import SpeechRecognizer
-from tacoskip.run_folder import Checkpoint, RunError, build_trained, open_run
+from tacoskip.run_folder import EXPORT, Checkpoint, RunError, build_trained, open_run
 from tacoskip.run_folder.exported import (
     ExportManifest,
     OnnxRecognizer,
     OnnxTacotron,
-    is_exported,
     read_manifest,
 )
 from tacoskip.synthesis.voice import Voice
@@ -28,7 +27,7 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
     """
     source: ExportManifest | Checkpoint
     model: Any
-    if is_exported(run):
+    if (Path(run) / EXPORT).is_file():
         path = Path(run)
         source, config = read_manifest(path)
         symbols = len(source.symbols)
@@ -42,22 +41,20 @@ def load(run: str | Path, device: str = "auto") -> Voice | SpeechRecognizer:
         model, config = build_trained(source, path)
         prune(model)
         accelerate(model.to(device))
+    loaded: Voice | SpeechRecognizer
     if config.task == "tts":
         texts = source.speakers, source.frames_per_symbol, source.seen_symbols
-        voice = Voice(model, config, *texts)
-        _check_symbols(path, len(voice.tokenizer), symbols)
-        return voice
-    try:
-        vocabulary = vocabulary_from(source.vocabulary)
-    except ValueError as error:
-        raise RunError(f"{path}: damaged ({error})") from None
-    _check_symbols(path, len(vocabulary), symbols)
-    return SpeechRecognizer(model, config, vocabulary)
-
-
-def _check_symbols(path: Path, expected: int, got: int) -> None:
-    if got != expected:
-        raise RunError(f"{path}: expected weights for {expected} symbols or tokens, got {got}")
+        loaded = Voice(model, config, *texts)
+        expected = len(loaded.tokenizer)
+    else:
+        try:
+            vocabulary = vocabulary_from(source.vocabulary)
+        except ValueError as error:
+            raise RunError(f"{path}: damaged ({error})") from None
+        loaded, expected = SpeechRecognizer(model, config, vocabulary), len(vocabulary)
+    if symbols != expected:
+        raise RunError(f"{path}: expected weights for {expected} symbols or tokens, got {symbols}")
+    return loaded
 
 
 def load_voice(run: str | Path, device: str = "auto") -> Voice:

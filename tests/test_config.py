@@ -253,7 +253,8 @@ def test_damaged_saved_config_is_refused(tmp_path: Path, text: str, message: str
 @pytest.mark.hostile
 def test_secrets_of_an_address_are_not_stored(tmp_path: Path) -> None:
     address = "https://ann:hidden@example.org/a/b?token=hidden"
-    config = load_config("smoke", [f"data.root={address}", "data.shards=s3://key:hidden@bucket/a"])
+    pairs = [f"data.root={address}", "data.shards=s3://key:hidden@bucket/a", f"from={address}"]
+    config = load_config("smoke", pairs)
     assert config.data.root == address, "as given, for this process"
     save_config(config, tmp_path / "config.yaml")
     stored = load_saved(tmp_path / "config.yaml")

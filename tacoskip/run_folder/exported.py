@@ -64,11 +64,6 @@ class ExportManifest:
     format: int = FORMAT
 
 
-def is_exported(folder: str | Path) -> bool:
-    """Whether a path is a folder that `tacoskip export` wrote."""
-    return (Path(folder) / EXPORT).is_file()
-
-
 def graph_hash(path: Path) -> str:
     """Return the SHA-256 of a graph's file, "" where there is none."""
     return hashlib.sha256(read_regular(path, GRAPH_BYTES)).hexdigest() if path.exists() else ""
@@ -208,43 +203,33 @@ class OnnxTacotron(nn.Module):
     ) -> TacotronOutput:
         """Synthesize as `Tacotron.infer` does: the same arguments, the same rules to stop."""
         with fitting(self.folder):
-            return self._infer(symbols, symbol_lengths, speakers, max_frames, rest_frames)
-
-    def _infer(
-        self,
-        symbols: Tensor,
-        symbol_lengths: Tensor,
-        speakers: Tensor,
-        max_frames: Tensor,
-        rest_frames: int,
-    ) -> TacotronOutput:
-        lengths = symbol_lengths.numpy()
-        values = {"symbols": symbols.numpy(), "lengths": lengths, "speakers": speakers.numpy()}
-        values |= self.graphs["encoder"](values)
-        if "spectrogram" in self.graphs:
-            return self._by_durations(values, max_frames)
-        values["frame"] = np.zeros((len(lengths), self.n_mels), np.float32)
-        limits = np.maximum(-(-max_frames.numpy() // self.reduction), 1).tolist()
-        ends = StopTracker(limits, (lengths - 1).tolist(), -(-rest_frames // self.reduction))
-        mels, stops, alignments = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
-        while not ends.all_stopped:
-            output = self.graphs["step"](values)
-            values |= {name.removeprefix(NEXT): value for name, value in output.items()}
-            values["frame"] = output["mel"][:, -1]
-            if output["mel"].shape[1] != self.reduction:
-                raise ValueError(f"{output['mel'].shape[1]} frames a step for {self.reduction}")
-            mels.append(output["mel"])
-            stops.append(output["stop"])
-            alignments.append(values["attention0"])
-            ends.update([stops[-1].tolist()], [alignments[-1].argmax(1).tolist()])
-        frames = np.array(ends.steps) * self.reduction
-        output = self.graphs["postnet"]({"mel": np.concatenate(mels, 1), "lengths": frames})
-        arrays = (
-            *(output["log_mel"], output["log_linear"]),
-            *(np.stack(stops, 1), np.stack(alignments, 1)),
-            *(frames, np.array(ends.stopped)),
-        )
-        return TacotronOutput(*map(torch.from_numpy, arrays))
+            lengths = symbol_lengths.numpy()
+            values = {"symbols": symbols.numpy(), "lengths": lengths, "speakers": speakers.numpy()}
+            values |= self.graphs["encoder"](values)
+            if "spectrogram" in self.graphs:
+                return self._by_durations(values, max_frames)
+            values["frame"] = np.zeros((len(lengths), self.n_mels), np.float32)
+            limits = np.maximum(-(-max_frames.numpy() // self.reduction), 1).tolist()
+            ends = StopTracker(limits, (lengths - 1).tolist(), -(-rest_frames // self.reduction))
+            mels, stops, alignments = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
+            while not ends.all_stopped:
+                output = self.graphs["step"](values)
+                values |= {name.removeprefix(NEXT): value for name, value in output.items()}
+                values["frame"] = output["mel"][:, -1]
+                if output["mel"].shape[1] != self.reduction:
+                    raise ValueError(f"{output['mel'].shape[1]} frames a step for {self.reduction}")
+                mels.append(output["mel"])
+                stops.append(output["stop"])
+                alignments.append(values["attention0"])
+                ends.update([stops[-1].tolist()], [alignments[-1].argmax(1).tolist()])
+            frames = np.array(ends.steps) * self.reduction
+            output = self.graphs["postnet"]({"mel": np.concatenate(mels, 1), "lengths": frames})
+            arrays = (
+                *(output["log_mel"], output["log_linear"]),
+                *(np.stack(stops, 1), np.stack(alignments, 1)),
+                *(frames, np.array(ends.stopped)),
+            )
+            return TacotronOutput(*map(torch.from_numpy, arrays))
 
     def _by_durations(self, values: Arrays, max_frames: Tensor) -> TacotronOutput:
         log_durations = torch.from_numpy(values["log_durations"])

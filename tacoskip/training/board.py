@@ -113,7 +113,6 @@ class Board:
 
     def analysis(self, model: nn.Module, losses: Sequence[Callable[[], Tensor]], step: int) -> None:
         """Measure lesions of a trained network; losses: of a few batches."""
-        model.eval()
         increase = lesions(model, losses)
         self.probes({place: {"lesion": rise} for place, rise in increase.items()}, step)
         for place, rise in increase.items():

@@ -61,7 +61,10 @@ class Checkpointer:
         return time.monotonic() - self.saved_at > 60 * self.config.train.checkpoint_minutes
 
     def save(self, events: dict[str, int] | None) -> None:
-        """Write a numbered checkpoint and delete the oldest beyond `train.keep`."""
+        """Write a numbered checkpoint and delete the oldest beyond `train.keep`.
+
+        Later ones, which could not be read, do not count.
+        """
         state = self.state
         training = {
             "weights": state.model.state_dict(),
@@ -73,8 +76,9 @@ class Checkpointer:
             "events": events,
         }
         if self.processes.main:
-            self._save(f"step-{state.step:08d}", training)
-            for old in checkpoints(self.run)[: -self.config.train.keep]:
+            path = self._save(f"step-{state.step:08d}", training)
+            own = [one for one in checkpoints(self.run) if one <= path]
+            for old in own[: -self.config.train.keep]:
                 old.unlink()
         self.saved_at = time.monotonic()
 
@@ -82,8 +86,8 @@ class Checkpointer:
         """Write best.pt: the averaged weights without the state of training."""
         self._save("best", {})
 
-    def _save(self, name: str, training: dict[str, Any]) -> None:
-        task = self.task
+    def _save(self, name: str, training: dict[str, Any]) -> Path:
+        task, path = self.task, self.run / "checkpoints" / f"{name}.pt"
         checkpoint = Checkpoint(
             config=public_dict(self.config),
             speakers=task.speakers,
@@ -95,7 +99,8 @@ class Checkpointer:
             vocabulary=task.vocabulary_model,
             seen_symbols=task.seen_symbols,
         )
-        save_checkpoint(checkpoint, self.run / "checkpoints" / f"{name}.pt")
+        save_checkpoint(checkpoint, path)
+        return path
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint that can be read; return whether there is one.

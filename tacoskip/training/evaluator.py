@@ -37,7 +37,7 @@ class Evaluator:
         better = not state.best or task.rank(figures) > task.rank(state.best)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         reporter.log(f"step {state.step}: {line}" + (" (best so far)" if better else ""))
-        state.last = figures
+        state.last, state.clips = figures, task.clips
         if better:
             state.best = figures
             self.checkpointer.save_best()

@@ -130,7 +130,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        return self.state.progress(self.settings) >= 1.0
+        return schedule.progress(self.settings, self.state.step, self.state.minutes) >= 1.0
 
     def run(self) -> int:
         """Train to the end, or to where a signal stops it; return the signal, or 0."""
@@ -231,21 +231,21 @@ class Trainer:
         self.checkpointer.save(self.reporter.board.save() if self.processes.main else None)
 
     def finish(self) -> None:
-        """Evaluate a last time, save, analyze the network, and set the summary."""
+        """Evaluate a last time, analyze the network, and set the summary."""
         state, run = self.state, self.task.config.run
+        self.save()  # an interrupt may end what follows
         if state.evaluated != state.step:
             self.evaluate()
-        self.save()
         if state.analyzed != state.step:
             if self.processes.main:
                 self.evaluator.analyze()
             state.analyzed = state.step
-            self.save()
+        self.save()
         if self.processes.main:
             write_model_card(self.task, state)
         self.log(f"done: {state.step} steps in {state.minutes:.1f} minutes, {run}")
         summary = {"run": run, "step": state.step, "minutes": round(state.minutes, 2)}
-        summary |= {"best": state.best, "last": state.last, "clips": self.task.clips}
+        summary |= {"best": state.best, "last": state.last, "clips": state.clips}
         self.summary = self.processes.broadcast(summary)
 
     def _agree(self, interrupts: Interrupts) -> tuple[int, bool]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import Tensor, distributed, nn
 
@@ -52,6 +53,8 @@ def start_accelerator(precision: str, cpu: bool) -> Accelerator:
         # Batch statistics are the same in every process; some blocks leave parameters unused.
         DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True),
     ]
+    if reset := getattr(AcceleratorState, "_reset_state", None):  # not documented
+        reset(reset_partial_state=True)  # an earlier run may have had another device or precision
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu, kwargs_handlers=handlers)
     if accelerator.distributed_type not in SUPPORTED:
         raise ValueError(
@@ -79,10 +82,8 @@ class Processes:
     def gather(self, *values: float) -> Tensor:
         """The values of every process: (processes, values), double, on the CPU."""
         local = torch.tensor(values, dtype=torch.float64)
-        gathered = [torch.empty_like(local) for _ in range(self.count)]
-        if self.count == 1:
-            gathered = [local]
-        else:
+        gathered = [local.clone() for _ in range(self.count)]
+        if self.count > 1:
             distributed.all_gather(gathered, local, group=self._group)
         return torch.stack(gathered)
 

@@ -1,12 +1,12 @@
 """What a run reports: progress for the caller, events for TensorBoard."""
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tacoskip.config import Config
+from tacoskip.training import schedule
 from tacoskip.training.board import Board
 from tacoskip.training.state import TrainingState
 
@@ -15,18 +15,16 @@ from tacoskip.training.state import TrainingState
 class Progress:
     """State of a run: every `train.log_every` steps, and with every `message`.
 
-    share: of the run that is done, 0..1. minutes: of training, over all resumes. elapsed_seconds:
-    since this process began; remaining_seconds: estimated from it, None before the first step.
+    share: of the run that is done, 0..1, None until it is known where the run begins. minutes: of
+    training, over all resumes.
     """
 
     step: int = 0
-    share: float = 0.0
+    share: float | None = None
     minutes: float = 0.0
     scalars: dict[str, float] = field(default_factory=dict)
     message: str = ""
     warning: bool = False
-    elapsed_seconds: float = 0.0
-    remaining_seconds: float | None = None
 
 
 class Reporter:
@@ -40,14 +38,11 @@ class Reporter:
     ) -> None:
         self.settings, self.run, self.main = config.train, Path(config.run), main
         self.on_progress, self.stack = on_progress if main else None, ExitStack()
-        self._started, self._first_share = time.monotonic(), 0.0
         self.close = self.stack.close
 
     def open(self, state: TrainingState, resumed: bool, events: dict[str, int] | None) -> None:
         """Begin to report a state, also after a roll-back; events: see `Checkpointer`."""
-        if self.state is None:
-            self._started, self._first_share = time.monotonic(), state.progress(self.settings)
-        elif self.main:
+        if self.state and self.main:
             self.board.close()
         self.state = state
         if self.main:
@@ -65,12 +60,8 @@ class Reporter:
         self._progress(Progress(scalars=scalars))
 
     def _progress(self, progress: Progress) -> None:
-        progress.elapsed_seconds = time.monotonic() - self._started
         if state := self.state:
             progress.step, progress.minutes = state.step, state.minutes
-            progress.share = state.progress(self.settings)
-            done = progress.share - self._first_share
-            if done > 0:
-                progress.remaining_seconds = progress.elapsed_seconds * (1 - progress.share) / done
+            progress.share = schedule.progress(self.settings, state.step, state.minutes)
         if self.on_progress:
             self.on_progress(progress)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from tacoskip.data.batches import TrainBatches
-from tacoskip.training import schedule
 from tacoskip.training.settings import TrainSettings
 
 WEIGHT_DECAY = 1e-6
@@ -52,8 +51,9 @@ class Counters:
 
     minutes: training time over all resumes. steps_skipped: steps that were not finite, in all;
     skipped_in_a_row: since the last good one. rate_factor: share of the learning rate left after
-    roll-backs. best, last: figures of evaluations. evaluated, analyzed: the steps of the last
-    evaluation and of the final analysis. started_from: what was taken from the run of `from=RUN`.
+    roll-backs. best, last: figures of evaluations; clips: the last of each clip. evaluated,
+    analyzed: the steps of the last evaluation and of the final analysis. started_from: what was
+    taken from the run of `from=RUN`.
     """
 
     step: int = 0
@@ -63,6 +63,7 @@ class Counters:
     rate_factor: float = 1.0
     best: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
+    clips: dict[str, list[float]] = field(default_factory=dict)
     evaluated: int = -1
     analyzed: int = -1
     started_from: str = ""
@@ -78,17 +79,13 @@ class TrainingState(Counters):
     batches: TrainBatches
     scaler: torch.amp.GradScaler | None
 
-    def progress(self, settings: TrainSettings) -> float:
-        """Share of the run that is done, 0..1."""
-        return schedule.progress(settings, self.step, self.minutes)
-
     def counters(self) -> dict[str, Any]:
         return {each.name: getattr(self, each.name) for each in fields(Counters)}
 
     def set_counters(self, counters: dict[str, Any]) -> None:
-        """Restore what `counters` returned; raises KeyError when one is missing."""
+        """Restore what `counters` returned; one that an older version lacks stays."""
         for name, value in self.counters().items():
-            setattr(self, name, type(value)(counters[name]))
+            setattr(self, name, type(value)(counters.get(name, value)))
 
 
 def new_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -63,21 +63,15 @@ def start_from(task: Task, state: TrainingState, checkpoint: Checkpoint) -> None
         if rows is None:
             value.copy_(saved)
             continue
-        own, other = _shared_rows(*rows)
-        value[own] = saved[other].to(value)
+        other = {name: row for row, name in enumerate(rows[1])}
+        own = [row for row, name in enumerate(rows[0]) if name in other]
+        value[own] = saved[[other[rows[0][row]] for row in own]].to(value)
         if missing := len(rows[0]) - len(own):
             anew.append(f"{missing} rows of {name}")
     named = ", ".join(anew[:NAMED]) + (", ..." if len(anew) > NAMED else "")
     line = f"started from {task.config.from_run} at step {checkpoint.step}: {copied} tensors"
     state.started_from = line + (f"; {len(anew)} start anew: {named}" if anew else "")
     state.average.load(weights)
-
-
-def _shared_rows(own: Sequence[str], other: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Return the rows of the names that both have."""
-    rows_by_name = {name: row for row, name in enumerate(other)}
-    pairs = [(row, rows_by_name[name]) for row, name in enumerate(own) if name in rows_by_name]
-    return [row for row, _ in pairs], [place for _, place in pairs]
 
 
 def _symbols(checkpoint: Checkpoint) -> Sequence[str]:

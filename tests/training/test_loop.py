@@ -59,9 +59,6 @@ def test_run_folder_has_every_promised_file(settings: Config) -> None:
     for part in ("| block | highway |", "4 steps", f"tacoskip synthesize {settings.run}"):
         assert part in card
     assert f"| mcd_db | {summary['best']['mcd_db']:.3f} |" in card
-    second = next(p for p in seen if p.step == 2 and p.scalars)  # half of the steps
-    assert second.elapsed_seconds > 0
-    assert second.remaining_seconds == pytest.approx(second.elapsed_seconds, rel=1e-6)
 
 
 def test_resume_matches_uninterrupted_run(settings: Config, tmp_path: Path) -> None:
@@ -122,7 +119,7 @@ def test_finished_run_started_again_logs_nothing_twice(settings: Config) -> None
         first = train(settings)
         once = curves(settings.run)
         assert len(once["validation/loss"]) == 2 and any("lesion" in tag for tag in once)
-        assert train(settings)["last"] == first["last"]
+        assert train(settings) == first
         assert curves(settings.run) == once
         newest = checkpoints(Path(settings.run))[-1]
         newest.write_bytes(newest.read_bytes()[:1000])
@@ -249,6 +246,30 @@ def test_diverging_run_rolls_back_with_a_lower_rate(
     assert all(value.isfinite().all() for value in weights.values())
 
 
+def test_interrupt_of_the_last_evaluation_loses_no_step(
+    settings: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    settings.train.max_steps, settings.train.evaluate_every = 2, 100
+    monkeypatch.setattr(VoiceTask, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(settings)
+    assert [load_checkpoint(path).step for path in checkpoints(Path(settings.run))] == [2]
+
+
+@pytest.mark.hostile
+def test_damaged_later_checkpoints_displace_no_good_one(settings: Config) -> None:
+    settings.train.max_steps, settings.train.keep, settings.train.sentences = 2, 1, []
+    folder = Path(settings.run) / "checkpoints"
+    folder.mkdir(parents=True)
+    for step in (3, 4):
+        (folder / f"step-{step:08d}.pt").write_bytes(b"damaged")
+    train(settings)
+    assert load_checkpoint(folder / "step-00000002.pt").step == 2
+
+
 @pytest.mark.hostile
 def test_weights_that_are_not_finite_are_not_resumed(settings: Config) -> None:
     settings.train.max_steps, settings.train.sentences, settings.train.evaluate_every = 1, [], 100
@@ -310,11 +331,12 @@ def test_intelligible_voices_rank_above_close_ones() -> None:
 
 
 def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
-    settings.train.max_steps, settings.train.sentences, seen = 1, [], list[str]()
+    settings.train.max_steps, settings.train.sentences, seen = 1, [], list[Progress]()
     train(settings)
     settings.train.max_steps, settings.train.learning_rate = 2, 5e-4
-    train(settings, lambda p: seen.append(p.message))
-    (line,) = [message for message in seen if message.startswith("changed settings")]
+    train(settings, seen.append)
+    assert next(p.share for p in seen if p.share is not None) > 0  # so the time left is right
+    (line,) = [p.message for p in seen if p.message.startswith("changed settings")]
     assert line == "changed settings: train.max_steps: 1 -> 2, train.learning_rate: 0.001 -> 0.0005"
     assert from_dict(read_yaml(Path(settings.run) / "config.yaml")) == settings
     settings.cbhg.channels = 10

@@ -43,6 +43,14 @@ def test_two_processes_compute_the_losses_and_gradients_of_one(
             torch.testing.assert_close(result["buffers"], one["buffers"], rtol=1e-6, atol=1e-8)
 
 
+def test_runs_of_one_process_have_their_own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate keeps its state; how to clear it is not documented."""
+    for precision in ("bf16", "no"):
+        assert start_accelerator(precision, cpu=True).mixed_precision == precision
+    monkeypatch.delattr(module.AcceleratorState, "_reset_state")
+    assert start_accelerator("no", cpu=True).mixed_precision == "no"
+
+
 def test_a_lost_connection_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.signal, "signal", lambda *_: None)
     monkeypatch.setenv("WORLD_SIZE", "2")
