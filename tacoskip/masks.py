@@ -22,6 +22,11 @@ def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
     return torch.arange(max_length, device=lengths.device) < lengths[:, None]
 
 
+def subsampled(lengths: Tensor, factor: int) -> Tensor:
+    """Return what is left of `lengths` (B,): T / factor, rounded up."""
+    return torch.div(lengths + factor - 1, factor, rounding_mode="floor")
+
+
 def clear_padding(x: Tensor, mask: Tensor) -> Tensor:
     """Return x (B, T, C) with zeros, whatever stood there, where mask (B, T) is False."""
     return torch.where(mask[:, :, None], x, 0.0)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -22,6 +22,14 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return "; did you mean 'X'?", or "" when no known name is near."""
     near = nearest_name(name, known, cutoff)
     return f"; did you mean '{near}'?" if near else ""
+
+
+def known(kind: str, name: str, among: Collection[str]) -> str:
+    """Return the name; ValueError with the nearest one unless it is `among` those known."""
+    if name in among:
+        return name
+    hint = f"{nearest(name, among)} (known: {', '.join(among)})"
+    raise ValueError(f"unknown {kind} '{name}'{hint}")
 
 
 def nearest_path(path: str | Path) -> str:

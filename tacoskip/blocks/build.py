@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from tacoskip.blocks.contract import check_contract, randomize
 from tacoskip.blocks.external import entry_points, is_external, load_family
-from tacoskip.blocks.families import BLOCKS, PREFIXES, Family, known
+from tacoskip.blocks.families import BLOCKS, PREFIXES, Family
 from tacoskip.blocks.start import PUBLISHED, STARTS, start_near_identity
 from tacoskip.blocks.topologies.base import Make, Topology
+from tacoskip.messages import known
 
 
 class WholeStack(Topology):
@@ -50,7 +51,7 @@ def build_block(
         ValueError: for an unknown name or option, and for parts that do not fit together.
     """
     family = find_family(name)
-    known("start", start, dict.fromkeys(STARTS))
+    known("start", start, STARTS)
 
     def build(depth: int) -> Topology:
         if family.make is None:
@@ -73,7 +74,7 @@ def find_family(name: str) -> Family:
     """Return the family of a name; ValueError for one that is unknown or cannot be loaded."""
     if is_external(name):
         return load_family(name)
-    return BLOCKS[known("block", name, {**BLOCKS, **entry_points()})]
+    return BLOCKS[known("block", name, sorted([*BLOCKS, *entry_points()]))]
 
 
 def topology_of(name: str, topology: str = "") -> type[Topology] | None:

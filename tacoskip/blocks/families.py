@@ -13,7 +13,7 @@ from tacoskip.blocks.topologies import TOPOLOGIES
 from tacoskip.blocks.topologies.base import Topology
 from tacoskip.blocks.transforms import TRANSFORMS
 from tacoskip.blocks.transforms.base import Transform
-from tacoskip.messages import nearest
+from tacoskip.messages import known
 
 AXES: dict[str, Mapping[str, type[Any]]] = {
     "transform": TRANSFORMS,
@@ -68,14 +68,6 @@ class Family:
         for axis, part in self.parts().items():
             options |= {f"{PREFIXES[axis]}{one}": value for one, value in part.defaults().items()}
         return {**options, **self.options}
-
-
-def known(kind: str, name: str, among: Mapping[str, object]) -> str:
-    """Return the name; ValueError with the nearest one unless it is `among` those known."""
-    if name in among:
-        return name
-    hint = f"{nearest(name, among)} (known: {', '.join(sorted(among))})"
-    raise ValueError(f"unknown {kind} '{name}'{hint}")
 
 
 BLOCKS: dict[str, Family] = {

@@ -18,7 +18,7 @@ from tacoskip.kernels.table import Replacement
 
 
 class RebuiltReversible(Reversible):
-    """`Reversible` whose couplings are one autograd function."""
+    """Activations rebuilt in backward: memory that does not grow with depth."""
 
     def couple(self, x1: Tensor, x2: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if not (torch.is_grad_enabled() and len(self.units)):
@@ -43,7 +43,7 @@ class _Rebuilt(torch.autograd.Function):
             "cache_enabled": False,
         }
         ctx.units, ctx.random = units, []
-        random_g = None
+        random_g = list[Tensor]()
         for unit in units:
             random_f = _random_state(x1.device, random_g)
             x1 = x1 + branch(unit.f, x2, mask)
@@ -69,16 +69,13 @@ class _Rebuilt(torch.autograd.Function):
         return d1, d2, None, None, *of_parameters
 
 
-RandomState = tuple[Tensor, Tensor | None]
-
-
 def _undo(
     transform: Transform,
     streams: tuple[Tensor, Tensor],
     grads: tuple[Tensor, Tensor],
     mask: Tensor,
     autocast: dict[str, Any],
-    random: RandomState,
+    random: list[Tensor],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
     """Take y = before + transform(x) back.
 
@@ -102,8 +99,8 @@ def _undo(
         torch.enable_grad(),
     ):
         torch.set_rng_state(random[0])
-        if random[1] is not None:
-            torch.cuda.set_rng_state(random[1], x.device)
+        for state in random[1:]:
+            torch.cuda.set_rng_state(state, x.device)
         h = branch(transform, x, mask)
     through, *rest = torch.autograd.grad(h, [x, *trained], grads[1], allow_unused=True)
     by_parameter = dict(zip(trained, rest, strict=True))
@@ -111,15 +108,12 @@ def _undo(
     return y - h.detach(), grads[0] + through, of_parameters
 
 
-def _random_state(device: torch.device, before: RandomState | None) -> RandomState:
+def _random_state(device: torch.device, before: list[Tensor]) -> list[Tensor]:
     """Return the state of the generators: `before` itself, kept once, where nothing was drawn."""
-    on_gpu = device.type == "cuda"
-    now = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
-    if before is None or not torch.equal(before[0], now[0]):
-        return now
-    if before[1] is not None and now[1] is not None and not torch.equal(before[1], now[1]):
-        return now
-    return before
+    now = [torch.get_rng_state()]
+    if device.type == "cuda":
+        now.append(torch.cuda.get_rng_state(device))
+    return before if before and all(map(torch.equal, before, now)) else now
 
 
 @contextmanager
@@ -138,9 +132,4 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
                 norm.num_batches_tracked -= 1
 
 
-REBUILT = Replacement(
-    Reversible,
-    RebuiltReversible,
-    lambda module, device, dtype: True,
-    "activations rebuilt in backward: memory that does not grow with depth",
-)
+REBUILT = Replacement(Reversible, RebuiltReversible)

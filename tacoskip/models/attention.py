@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.messages import nearest
 from tacoskip.precision import at_least_float32
 
 State = tuple[Tensor, ...]
@@ -279,13 +278,3 @@ ATTENTIONS: dict[str, Callable[[int, int, int], Attention]] = {
 
 # These never move on by more than one symbol a step, so a step must not be longer than a symbol.
 ONE_SYMBOL_A_STEP = ("forward", "stepwise_monotonic")
-
-
-def build_attention(
-    name: str, query_channels: int, memory_channels: int, channels: int
-) -> Attention:
-    """Build the attention `name` of `ATTENTIONS`; ValueError for an unknown name."""
-    if name not in ATTENTIONS:
-        hint = f"{nearest(name, ATTENTIONS)} (known: {', '.join(ATTENTIONS)})"
-        raise ValueError(f"unknown attention '{name}'{hint}")
-    return ATTENTIONS[name](query_channels, memory_channels, channels)

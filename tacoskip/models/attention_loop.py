@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tacoskip.models.attention import State, build_attention
+from tacoskip.messages import known
+from tacoskip.models.attention import ATTENTIONS, State
 from tacoskip.precision import at_least_float32, full_precision
 
 
@@ -50,7 +51,8 @@ class AttentionLoop(nn.Module):
     ):
         super().__init__()
         self.cell = nn.GRUCell(in_channels + memory_channels, channels)
-        self.attention = build_attention(attention, channels, memory_channels, attention_channels)
+        build = ATTENTIONS[known("attention", attention, ATTENTIONS)]
+        self.attention = build(channels, memory_channels, attention_channels)
 
     def start(self, memory: Tensor, mask: Tensor) -> LoopState:
         """Return the state before the first step: zeros, and the attention's start."""

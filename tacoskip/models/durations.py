@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import SameConv1d
-from tacoskip.masks import clear_padding, lengths_to_mask
+from tacoskip.masks import clear_padding, lengths_to_mask, subsampled
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.settings import CBHGSettings, TacotronSettings
 from tacoskip.precision import full_precision
@@ -45,8 +45,7 @@ class DurationPredictor(nn.Module):
         x = memory.detach()
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = self.dropout(norm(torch.relu(conv(clear_padding(x, mask)))))
-        out: Tensor = self.out(x)[:, :, 0]
-        return out
+        return self.out(x)[:, :, 0]
 
 
 def upsampling_weights(durations: Tensor, steps: int, reduction: int) -> Tensor:
@@ -99,8 +98,7 @@ class DurationDecoder(nn.Module):
         self, memory: Tensor, weights: Tensor, mel_lengths: Tensor, reduction: int
     ) -> Tensor:
         """weights: of `upsampling_weights`. mel_lengths (B,): the sums of the durations."""
-        step_lengths = torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
-        mask = lengths_to_mask(step_lengths, weights.shape[1])
+        mask = lengths_to_mask(subsampled(mel_lengths, reduction), weights.shape[1])
         x = self.cbhg(torch.bmm(weights.to(memory.dtype), memory), mask)
         mel = self.frames(x)[:, :, : reduction * self.n_mels]
         return mel.reshape(mel.shape[0], -1, self.n_mels)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tacoskip.blocks.layers import MaskedBatchNorm1d, masked_mean
-from tacoskip.masks import clear_padding, lengths_to_mask
+from tacoskip.masks import clear_padding, lengths_to_mask, subsampled
 from tacoskip.models.cbhg import CBHG, BiGRU
 from tacoskip.models.initial import start_gru
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
@@ -44,11 +44,6 @@ class RecognizerOutput:
     memory: Tensor
     lengths: Tensor
     spelled: Tensor | None = None
-
-
-def subsampled(lengths: Tensor, factor: int) -> Tensor:
-    """Frames that are left of `lengths` (B,): T / factor, rounded up."""
-    return torch.div(lengths + factor - 1, factor, rounding_mode="floor")
 
 
 def normalize(mel: Tensor, mask: Tensor, mean: Tensor, std: Tensor, prior: float) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tacoskip.masks import clear_padding, lengths_to_mask
+from tacoskip.masks import clear_padding, lengths_to_mask, subsampled
 from tacoskip.models.cbhg import CBHG
 from tacoskip.models.decoder import Decoder, PreNet
 from tacoskip.models.durations import (
@@ -243,9 +243,7 @@ class Tacotron(nn.Module):
                 mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, frames))
                 stop_logits = mel.new_zeros(len(mel), 0)
                 return TacotronOutput(mel, linear, stop_logits, alignments, lengths, stopped)
-            max_steps = torch.div(
-                max_frames + reduction - 1, reduction, rounding_mode="floor"
-            ).clamp(min=1)
+            max_steps = subsampled(max_frames, reduction).clamp(min=1)
             mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
                 memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)
             )

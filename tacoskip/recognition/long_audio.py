@@ -49,8 +49,7 @@ def windows(
             yield Window(buffer[: (lead + step + margin) * frame_samples], lead, lead + step)
             buffer = buffer[(lead + step - margin) * frame_samples :]
             lead = margin
-    if len(buffer) > lead * frame_samples or not lead:
-        yield Window(buffer, lead, None)
+    yield Window(buffer, lead, None)
 
 
 class Segmenter:
@@ -87,7 +86,7 @@ class Segmenter:
         """Return the middle of the longest run without a letter where a segment may end."""
         best = rows[self.shortest : self.longest, : self.n_tokens].argmax(1)
         middle, longest, run = self.longest - self.shortest, 0, 0
-        for frame, is_silent in enumerate([*torch.isin(best, self.silent).tolist(), False]):
+        for frame, is_silent in enumerate(torch.isin(best, self.silent).tolist()):
             run = run + 1 if is_silent else 0
             if run > longest:
                 middle, longest = frame + 1 - (run + 1) // 2, run

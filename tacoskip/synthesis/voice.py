@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tacoskip.audio import FrontEnd
 from tacoskip.config import Config
-from tacoskip.messages import nearest
+from tacoskip.messages import known
 from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron
 from tacoskip.run_folder.exported import OnnxTacotron
@@ -163,14 +163,6 @@ class Voice:
             )
         return sentences
 
-    def _speaker_index(self, speaker: str | None) -> int:
-        if speaker is None:
-            return 0
-        if speaker not in self.speakers:
-            hint = f"{nearest(speaker, self.speakers)} (known: {', '.join(self.speakers)})"
-            raise ValueError(f"unknown speaker '{speaker}'{hint}")
-        return self.speakers.index(speaker)
-
     def _run(
         self, sentences: list[str], ids: list[list[int]], speaker: str | None, speed: float
     ) -> tuple[list[Speech], list[Tensor]]:
@@ -182,7 +174,10 @@ class Voice:
         second = self.config.audio.frames_per_second
         limits = (second + lengths * self.frames_per_symbol * LENGTH_FACTOR).long()
         symbols = pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
-        speakers = torch.full_like(lengths, self._speaker_index(speaker))
+        index = 0
+        if speaker is not None:
+            index = self.speakers.index(known("speaker", speaker, self.speakers))
+        speakers = torch.full_like(lengths, index)
         self.model.eval()
         output = self.model.infer(
             symbols.to(self.device),

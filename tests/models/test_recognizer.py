@@ -5,14 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tacoskip.masks import lengths_to_mask
-from tacoskip.models.recognizer import (
-    Recognizer,
-    RecognizerOutput,
-    SpecAugment,
-    normalize,
-    subsampled,
-)
+from tacoskip.masks import lengths_to_mask, subsampled
+from tacoskip.models.recognizer import Recognizer, RecognizerOutput, SpecAugment, normalize
 from tacoskip.models.settings import CBHGSettings, RecognizerSettings
 
 LENGTHS = torch.tensor([17, 10, 3])

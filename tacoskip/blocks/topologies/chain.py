@@ -17,11 +17,9 @@ class Chain(Topology):
     name = "chain"
 
     def __init__(self, channels: int, depth: int, make: Make, *, stages: int = 0):
-        super().__init__()
         stages = stages or (2 if make.widens else 1)
         widths = [channels, *(channels * 2 ** (i * stages // depth) for i in range(depth))]
-        for a, b in pairwise(widths):
-            self.units.append(Unit(make.transform(a, b), make.skip(a, b)))
+        super().__init__(Unit(make.transform(*w), make.skip(*w)) for w in pairwise(widths))
         self.narrow = nn.Linear(widths[-1], channels) if widths[-1] != channels else None
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -16,10 +16,8 @@ class DenseFormer(Mixing):
     name = "denseformer"
 
     def __init__(self, channels: int, depth: int, make: Make):
-        super().__init__()
-        for _ in range(depth):
-            transform = make.transform(channels, channels)
-            self.units.append(Unit(transform, make.skip(channels, channels)))
+        size = channels, channels
+        super().__init__(Unit(make.transform(*size), make.skip(*size)) for _ in range(depth))
         last = torch.eye(depth + 1)
         self.weights = nn.ParameterList(last[i, : i + 1] for i in range(1, depth + 1))
 

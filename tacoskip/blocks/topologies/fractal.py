@@ -15,7 +15,7 @@ class Fractal(Topology):
     Larsson et al. 2017.
 
     Fractals of `columns` at most, 2^columns - 1 units each, stand one behind the other. Drop-path
-    in training, drawn for each example: half of them keep one column in all joins, the others drop
+    in training, drawn for each example: half of them keep one column of a fractal, the others drop
     each input of a join with probability `drop` (the paper's 0.15), one at least is kept.
     Departure: what is dropped is computed and counts in batch statistics.
     """

@@ -48,12 +48,12 @@ class Reversible(Topology):
     joins, joins_reason = (Add,), "only a sum can be taken back to rebuild what went in"
 
     def __init__(self, channels: int, depth: int, make: Make):
-        super().__init__()
         if channels % 2:
             raise ValueError(f"reversible expects an even width to halve, got {channels}")
-        half = channels // 2
-        for _ in range(depth):
-            self.units.append(Coupling(make.transform(half, half), make.transform(half, half)))
+        half = channels // 2, channels // 2
+        super().__init__(
+            Coupling(make.transform(*half), make.transform(*half)) for _ in range(depth)
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x1, x2 = clear_padding(x, mask).double().chunk(2, dim=2)

@@ -23,11 +23,10 @@ class UNet(Topology):
     joins, joins_reason = (NoSkip, Add, Concat), "its long skips join outputs of one width"
 
     def __init__(self, channels: int, depth: int, make: Make, *, levels: int = 4):
-        super().__init__()
+        size = channels, channels
+        super().__init__(Unit(make.transform(*size), NoSkip(*size)) for _ in range(depth))
         self.levels = min(levels, depth // 2)
-        for _ in range(depth):
-            self.units.append(Unit(make.transform(channels, channels), NoSkip(channels, channels)))
-        self.joins_up = nn.ModuleList(make.skip(channels, channels) for _ in range(self.levels))
+        self.joins_up = nn.ModuleList(make.skip(*size) for _ in range(self.levels))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = clear_padding(x, mask)

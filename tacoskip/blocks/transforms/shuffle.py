@@ -42,9 +42,7 @@ class Shuffle(Transform):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         h = torch.relu(self.norm1(self.conv1(x, mask), mask))
-        batch, frames, inner = h.shape
         # Channel c of group g goes to place c * groups + g.
-        h = h.view(batch, frames, self.groups, inner // self.groups).transpose(2, 3)
-        h = h.reshape(batch, frames, inner)
+        h = h.unflatten(2, (self.groups, -1)).transpose(2, 3).flatten(2)
         h = self.norm2(self.conv2(h, mask), mask)
         return self.norm3(self.conv3(h, mask), mask)

@@ -129,10 +129,10 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     call("loop_backward", memory.dtype, FIELDS, given, results)
     of_gates, d_queries, energy = results["of_gates"], results["d_queries"], weights[5]
     d_weights = [
-        _weight(of_gates, _before(context)),
-        _weight(results["of_state_rows"], _before(hidden)),
+        outer(of_gates, _before(context)).float(),
+        outer(results["of_state_rows"], _before(hidden)).float(),
         results["d_bias"].sum(0)[: hidden.shape[2]],
-        _weight(d_queries, hidden),
+        outer(d_queries, hidden).float(),
         d_queries.sum((0, 1), dtype=torch.float32),
         results["d_energy"].sum(0),
     ]
@@ -172,11 +172,6 @@ attention_loop = operator("attention_loop", _forward, _save, _backward)
 def _before(x: Tensor) -> Tensor:
     """Each step's predecessor: x (B, L, C), zeros first."""
     return functional.pad(x[:, :-1], (0, 0, 1, 0))
-
-
-def _weight(grads: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (O, I) of float32 weights: grads (B, L, O), inputs (B, L, I)."""
-    return outer(grads.flatten(0, 1), inputs.flatten(0, 1)).float()
 
 
 class CompiledState(NamedTuple):

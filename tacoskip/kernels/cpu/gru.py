@@ -50,7 +50,7 @@ def _forward(
     """
     (batch, frames, _), (directions, channels) = x.shape, state_bias.shape
     weight = input_weight.to(x.dtype).flatten(0, 1)
-    inputs = functional.linear(x.flatten(0, 1), weight, bias.to(x.dtype).flatten())
+    inputs = functional.linear(x, weight, bias.to(x.dtype).flatten())
     out = x.new_empty(batch, frames, directions * channels)
     added = x.new_empty((batch, frames, directions, channels) if keep else 0)
     gates = inputs.view(GATES[x.dtype]).view(batch, frames, directions, 3 * channels)
@@ -83,20 +83,17 @@ def _backward(ctx: Any, d_out: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     }
     results = {"of_state": of_state, "of_gates": of_gates, "d_bias": sums}
     call("gru_backward", dtype, FIELDS, given, results)
-    flat, d_bias = of_gates.flatten(2).flatten(0, 1), sums.sum(0)
+    flat, d_bias = of_gates.flatten(2), sums.sum(0)
     state = out.view_as(added)
     before = [functional.pad(state[:, :-1, 0], (0, 0, 1, 0))]  # the second direction runs back
     before += [functional.pad(state[:, 1:, 1], (0, 0, 0, 1))] if directions == 2 else []
-    pairs = (
-        (d, last.flatten(0, 1)) for d, last in zip(of_state.flatten(1, 2), before, strict=True)
-    )
-    d_input = outer(flat, x.flatten(0, 1)).to(input_weight.dtype)
+    d_state = torch.stack([outer(*pair) for pair in zip(of_state, before, strict=True)])
     return (
-        (flat @ input_weight.to(dtype).flatten(0, 1)).view_as(x),
+        flat @ input_weight.to(dtype).flatten(0, 1),
         None,
-        d_input.view_as(input_weight),
+        outer(flat, x).to(input_weight.dtype).view_as(input_weight),
         d_bias[:, channels:],
-        torch.stack([outer(*pair) for pair in pairs]).to(state_weight.dtype),
+        d_state.to(state_weight.dtype),
         d_bias[:, :channels],
         None,
     )
@@ -110,8 +107,7 @@ def run_gru(x: Tensor, lengths: Tensor, layers: list[nn.GRU], dtype: torch.dtype
     each = [cell_weights(*layer.parameters()) for layer in layers]
     weights = [torch.stack(alike) for alike in zip(*each, strict=True)]
     x = x.to(dtype).contiguous()
-    out: Tensor = gru(x, lengths, *weights, torch.is_grad_enabled())[0]
-    return out
+    return gru(x, lengths, *weights, torch.is_grad_enabled())[0]
 
 
 class CompiledBiGRU(BiGRU):

@@ -58,8 +58,7 @@ def operator(
     torch.library.impl(full, "CPU")(function)
     torch.library.register_fake(full)(function)
     torch.library.register_autograd(full, backward, setup_context=save)
-    overload: Callable[..., Any] = getattr(torch.ops.tacoskip, name).default
-    return overload
+    return getattr(torch.ops.tacoskip, name).default
 
 
 def _run_kernel(
@@ -156,7 +155,8 @@ def packed(weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def outer(grads: Tensor, inputs: Tensor) -> Tensor:
-    """Gradient (M, K) of weights from grads (N, M) and inputs (N, K)."""
+    """Gradient (M, K) of weights from grads (B, T, M) and inputs (B, T, K)."""
+    grads, inputs = grads.flatten(0, 1), inputs.flatten(0, 1)
     wide = grads.shape[1] > inputs.shape[1] and grads.shape[1] % 32 == 0
     # In bfloat16 oneDNN is faster with the wider operand second, in whole vectors.
     if grads.dtype == torch.bfloat16 and wide:

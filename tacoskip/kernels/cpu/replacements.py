@@ -26,17 +26,12 @@ def compiled(
     def is_supported(module: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
         return device.type == "cpu" and has_kernels(dtype) and suits(module)
 
-    return Replacement(plain, fast, is_supported, fast.__doc__ or "")
+    return Replacement(plain, fast, is_supported)
 
 
 REPLACEMENTS = [
-    *(
-        Replacement(plain, fast, lambda module, device, dtype: True, fast.__doc__ or "")
-        for plain, fast in (
-            (SameConv1d, ChannelsLastConv1d),
-            (MaskedConv1d, ChannelsLastMaskedConv1d),
-        )
-    ),
+    Replacement(SameConv1d, ChannelsLastConv1d),
+    Replacement(MaskedConv1d, ChannelsLastMaskedConv1d),
     compiled(MaskedBatchNorm1d, CompiledBatchNorm1d, lambda norm: fits(norm.num_features)),
     compiled(ConvBank, CompiledConvBank, lambda bank: fits(bank.convs[0].out_channels)),
     compiled(BiGRU, CompiledBiGRU, lambda gru: fits(gru.ahead.hidden_size)),

@@ -170,7 +170,7 @@ def entry(
         is_slow = dtype == torch.float32 and issubclass(kind, PLAIN_IN_FLOAT32)
         return device.type == "cuda" and dtype in DTYPES and not is_slow and suits(module)
 
-    return Replacement(plain, fast, is_supported, fast.__doc__ or "")
+    return Replacement(plain, fast, is_supported)
 
 
 REPLACEMENTS = [

@@ -18,7 +18,8 @@ from tacoskip.evaluation.error_rates import (
     wer,
     word_errors,
 )
-from tacoskip.models.recognizer import Recognizer, RecognizerOutput, subsampled
+from tacoskip.masks import subsampled
+from tacoskip.models.recognizer import Recognizer, RecognizerOutput
 from tacoskip.models.speller import CTC_WEIGHT
 from tacoskip.recognition.decode import frames_needed, greedy_batch
 from tacoskip.text.letters import plain_words
