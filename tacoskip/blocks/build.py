@@ -112,8 +112,7 @@ def _compose(
             has = ", ".join(known_options) or "none"
             raise ValueError(f"block '{name}' has no option '{option}' (it has: {has})")
     make = Make(parts["transform"], parts["skip"], chosen["skip"].widens)
-    build: Callable[..., Topology] = parts["topology"]
-    stack = build(channels, depth, make)
+    stack: Topology = parts["topology"](channels, depth, make)
     for layer, unit in enumerate(stack.units, 1):
         for one in (*unit.transforms, *([unit.skip] if unit.skip else [])):
             one.set_position(layer, depth)

@@ -12,7 +12,6 @@ from tacoskip.blocks.part import Part
 
 
 def parameters(module: nn.Module) -> int:
-    """Return the number of parameters."""
     return sum(p.numel() for p in module.parameters())
 
 

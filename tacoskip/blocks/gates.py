@@ -30,7 +30,7 @@ def prune(model: nn.Module) -> int:
     removed = 0
     for parent in list(model.modules()):
         for name, unit in list(parent.named_children()):
-            if isinstance(unit, Unit) and unit.closed:
+            if isinstance(unit, Unit) and unit.skip.closed:
                 setattr(parent, name, PrunedUnit(unit.transform.after))
                 removed += 1
     return removed

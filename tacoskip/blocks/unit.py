@@ -34,11 +34,6 @@ class BaseUnit(nn.Module, ABC):
         """Return what the unit would give without its transforms, in place of `output`."""
 
     @property
-    def closed(self) -> bool:
-        """Whether the unit's transform never runs in evaluation."""
-        return self.skip is not None and self.skip.closed
-
-    @property
     def changes_width(self) -> bool:
         """Whether the unit's output is not as wide as its input, so that it has no bypass."""
         return self.skip is not None and self.skip.in_channels != self.skip.out_channels

@@ -51,15 +51,10 @@ def missing_for_triton() -> str:
 def accelerate(
     model: Model, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Model:
-    """Replace plain modules of a network, in place, by faster ones that serve them.
+    """Replace plain modules of a network, in place, by faster ones that serve them; return it.
 
-    Args:
-        model: the network, on its device.
-        device: where it runs; by default where its parameters are.
-        dtype: what it computes in: float32, or the dtype of autocast.
-
-    Returns:
-        The same network.
+    device: where it runs; by default where its parameters are. dtype: what it computes in: float32,
+    or the dtype of autocast.
     """
     plain(model)
     device = device or next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -77,18 +77,10 @@ def _undo(
     autocast: dict[str, Any],
     random: list[Tensor],
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """Take y = before + transform(x) back.
+    """Take y = before + transform(x) back, with autocast and generators as they were before it.
 
-    Args:
-        transform: F or G.
-        streams: x and y.
-        grads: of x, without its part through the transform, and of y.
-        mask: of the batch.
-        autocast: arguments of torch.autocast in forward.
-        random: state of the generators before the transform ran in forward.
-
-    Returns: before, the whole gradient of x, and the gradients of the transform's parameters, None
-        for one that is frozen.
+    streams: x and y. grads: of x, without its part through the transform, and of y. Returns before,
+    the whole gradient of x, and those of the transform's parameters, None for one that is frozen.
     """
     trained = [p for p in transform.parameters() if p.requires_grad]
     x, y = streams[0].detach().requires_grad_(), streams[1]

@@ -79,21 +79,14 @@ class LocationSensitive(Bahdanau):
     """Additive with the past in view: + U f, f = conv(last weights, summed weights) (Chorowski et
     al. 2015).
 
-    Departure: the summed weights are seen beside the last ones, as in Tacotron 2 (Shen et al.
-    2018).
+    Departure: the summed weights are seen beside the last ones, by 32 filters 31 long, as in
+    Tacotron 2 (Shen et al. 2018).
     """
 
-    def __init__(
-        self,
-        query_channels: int,
-        memory_channels: int,
-        channels: int,
-        filters: int = 32,
-        kernel_size: int = 31,
-    ):
+    def __init__(self, query_channels: int, memory_channels: int, channels: int):
         super().__init__(query_channels, memory_channels, channels)
-        self.location = nn.Conv1d(2, filters, kernel_size, padding=kernel_size // 2, bias=False)
-        self.location_out = nn.Linear(filters, channels, bias=False)
+        self.location = nn.Conv1d(2, 32, 31, padding=15, bias=False)
+        self.location_out = nn.Linear(32, channels, bias=False)
 
     def start(self, keys: Tensor) -> State:
         first = one_hot_start(keys)
@@ -146,13 +139,12 @@ class StepwiseMonotonic(Bahdanau):
     stay (3.5), as in the paper; weights stay soft in inference.
     """
 
-    def __init__(
-        self, query_channels: int, memory_channels: int, channels: int, noise: float = 2.0
-    ):
+    noise = 2.0  # its standard deviation
+
+    def __init__(self, query_channels: int, memory_channels: int, channels: int):
         super().__init__(query_channels, memory_channels, channels)
         self.energy = nn.utils.parametrizations.weight_norm(nn.Linear(channels, 1, bias=False))
         self.stay_bias = nn.Parameter(torch.tensor(3.5))
-        self.noise = noise
 
     def start(self, keys: Tensor) -> State:
         return (one_hot_start(keys),)
@@ -178,16 +170,15 @@ class GMM(Attention):
     densities and need not sum to one.
     """
 
-    def __init__(
-        self, query_channels: int, memory_channels: int, channels: int, components: int = 5
-    ):
+    components = 5
+
+    def __init__(self, query_channels: int, memory_channels: int, channels: int):
         super().__init__()
         self.hidden = nn.Linear(query_channels, channels)
-        self.out = nn.Linear(channels, 3 * components)
-        self.components = components
-        with torch.no_grad():
-            self.out.bias[components : 2 * components] = math.log(math.expm1(1.0))
-            self.out.bias[2 * components :] = math.log(math.expm1(10.0))
+        self.out = nn.Linear(channels, 3 * self.components)
+        _, step, width = self.out.bias.data.chunk(3)
+        nn.init.constant_(step, math.log(math.expm1(1.0)))
+        nn.init.constant_(width, math.log(math.expm1(10.0)))
 
     def start(self, keys: Tensor) -> State:
         return keys.new_zeros(keys.shape[:2]), keys.new_zeros(keys.shape[0], self.components)
@@ -215,38 +206,29 @@ class DynamicConvolution(Attention):
     step on average. Filters and lengths are the paper's: 8 static and 8 dynamic, 21 long.
     """
 
+    filters, length = 8, 21
     prior: Tensor
 
-    def __init__(
-        self,
-        query_channels: int,
-        memory_channels: int,
-        channels: int,
-        filters: int = 8,
-        kernel_size: int = 21,
-        prior_length: int = 11,
-    ):
+    def __init__(self, query_channels: int, memory_channels: int, channels: int):
         super().__init__()
-        self.filters, self.kernel_size, self.prior_length = filters, kernel_size, prior_length
-        self.static = nn.Conv1d(1, filters, kernel_size, padding=kernel_size // 2, bias=False)
-        self.static_out = nn.Linear(filters, channels, bias=False)
+        self.static = nn.Conv1d(1, self.filters, self.length, padding=10, bias=False)
+        self.static_out = nn.Linear(self.filters, channels, bias=False)
         self.hidden = nn.Linear(query_channels, channels)
-        self.dynamic = nn.Linear(channels, filters * kernel_size, bias=False)
-        self.dynamic_out = nn.Linear(filters, channels)
+        self.dynamic = nn.Linear(channels, self.filters * self.length, bias=False)
+        self.dynamic_out = nn.Linear(self.filters, channels)
         self.energy = nn.Linear(channels, 1, bias=False)
-        self.register_buffer("prior", _beta_binomial(prior_length, 0.1, 0.9).flip(0)[None, None])
+        self.register_buffer("prior", _beta_binomial(11, 0.1, 0.9).flip(0)[None, None])
 
     def forward(self, query: Tensor, keys: Tensor, mask: Tensor, state: State) -> Step:
         last = state[0]
         batch, symbols = last.shape
-        before = functional.pad(last[:, None], (self.prior_length - 1, 0))
+        before = functional.pad(last[:, None], (self.prior.shape[2] - 1, 0))
         prior = functional.conv1d(before, self.prior)
         static = self.static(last[:, None]).transpose(1, 2)  # (B, C, S) -> (B, S, C)
-        kernels = self.dynamic(torch.tanh(self.hidden(query))).view(-1, 1, self.kernel_size)
+        kernels = self.dynamic(torch.tanh(self.hidden(query))).view(-1, 1, self.length)
         # Each item is convolved with its own kernels: items become groups.
-        dynamic = functional.conv1d(
-            last[None].to(kernels.dtype), kernels, padding=self.kernel_size // 2, groups=batch
-        )
+        past = last[None].to(kernels.dtype)
+        dynamic = functional.conv1d(past, kernels, padding=self.length // 2, groups=batch)
         dynamic = dynamic.view(batch, self.filters, symbols).transpose(1, 2)
         hidden = torch.tanh(self.static_out(static) + self.dynamic_out(dynamic))
         energies = self.energy(hidden)[:, :, 0]

@@ -31,14 +31,13 @@ def start_gru(gru: nn.Module) -> None:
     """
     with independent_init():
         for name, weights in gru.named_parameters():
-            recurrent, bias = "weight_hh" in name, "bias" in name
             for gate in weights.data.chunk(3):
-                if bias:
+                if "bias" in name:
                     nn.init.zeros_(gate)
-                elif recurrent and not gate.is_meta:
-                    nn.init.orthogonal_(gate)
-                elif not recurrent:
+                elif "weight_ih" in name:
                     nn.init.xavier_uniform_(gate)
+                elif not gate.is_meta:
+                    nn.init.orthogonal_(gate)
 
 
 @contextmanager

@@ -48,7 +48,6 @@ class CBHGSettings(CBHGSizes):
 
     @property
     def stack_channels(self) -> int:
-        """Channels inside the stack."""
         return max(2, round(self.channels * self.width))
 
 

@@ -1,7 +1,7 @@
 """Prefix beam search with an n-gram language model, by torchaudio's flashlight-text.
 
-Score of a text: log P(tokens | audio) + lm_weight * log P(text) (Hannun et al. 2014). The words of
-a word model are the lexicon; a character model leaves spelling free.
+Score of a text: ln P(tokens | audio) + lm_weight * log10 P(text) (after Hannun et al. 2014). The
+words of a word model are the lexicon; a character model leaves spelling free.
 
 L encoder frames, V tokens of the vocabulary, C channels.
 """

@@ -73,7 +73,6 @@ class Segmenter:
             yield self._take(self._cut(self.rows))
 
     def flush(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield the rest."""
         if len(self.rows):
             yield self._take(len(self.rows))
 

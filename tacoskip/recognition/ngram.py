@@ -33,20 +33,15 @@ class NGram:
     def __init__(self, sentences: Iterable[Iterable[str]], order: int) -> None:
         if order < 1:
             raise ValueError(f"expected an order of at least 1, got {order}")
-        self.order = order
         counts = _counts(sentences, order)
-        vocabulary = sorted({gram[0] for gram in counts[0]} - {START})
-        if len(vocabulary) < 2:
+        counts[0].pop((START,), None)  # never predicted
+        if len(counts[0]) < 2:
             raise ValueError("expected a text with words, got none")
         self.probability: list[dict[Gram, float]] = []
         self.backoff: dict[Gram, float] = {}
-        self._estimate(counts, [*vocabulary, UNKNOWN])
-
-    def _estimate(self, counts: list[Counter[Gram]], vocabulary: list[str]) -> None:
         below: dict[Gram, float] = {}
-        uniform = 1 / len(vocabulary)
+        uniform = 1 / (len(counts[0]) + 1)
         for n, grams in enumerate(counts, 1):
-            grams.pop((START,), None)  # never predicted
             discounts = _discounts(grams)
             total: defaultdict[Gram, int] = defaultdict(int)
             taken: defaultdict[Gram, float] = defaultdict(float)
@@ -79,7 +74,7 @@ class NGram:
                     chance = level[gram]
                     log = math.log10(chance) if chance > 0 else -99.0
                     line = f"{log:.6f}\t{' '.join(gram)}"
-                    if gram in self.backoff and n < self.order:
+                    if gram in self.backoff:
                         line += f"\t{math.log10(max(self.backoff[gram], 1e-30)):.6f}"
                     file.write(line + "\n")
             file.write("\n\\end\\\n")

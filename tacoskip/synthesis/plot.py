@@ -23,13 +23,10 @@ def plot_speech(speech: Speech, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, height_ratios=[3.2, height - 3.2])
     title = speech.text if len(speech.text) <= 90 else speech.text[:87] + "..."
-    image = top.imshow(
-        speech.mel.T,
-        origin="lower",
-        aspect="auto",
-        extent=(0, speech.seconds, 0, speech.mel.shape[1]),
-    )
-    top.set(title=title, xlabel="seconds", ylabel="mel band")
+    seconds = sum(one.end - one.start for one in speech.sentences)  # the mel has no pauses
+    extent = 0, seconds, 0, speech.mel.shape[1]
+    image = top.imshow(speech.mel.T, origin="lower", aspect="auto", extent=extent)
+    top.set(title=title, xlabel="seconds of speech", ylabel="mel band")
     figure.colorbar(image, ax=top, label="log10 magnitude")
     bottom.set(title="attention to the text", xlabel="decoder step", ylabel="symbol")
     if len(speech.symbols) > DRAWN_SYMBOLS:  # the matrix grows with their square

@@ -151,7 +151,6 @@ class Voice:
             yield silence(script.pauses[-1], self.sample_rate)
 
     def _encode(self, script: Script) -> list[list[int]]:
-        """Return the symbols of each sentence."""
         sentences = self.tokenizer.encode_many(script.sentences)
         unseen = {i for ids in sentences for i in ids} - self.seen_symbols
         if self.seen_symbols and unseen:

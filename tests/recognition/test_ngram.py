@@ -21,7 +21,7 @@ def prob(model: NGram, word: str, context: tuple[str, ...] = ()) -> float:
     """p(word | context) by the back-off rule of ARPA files."""
     if (word,) not in model.probability[0]:
         word = UNKNOWN
-    weight, context = 1.0, context[max(0, len(context) - model.order + 1) :]
+    weight, context = 1.0, context[max(0, len(context) - len(model.probability) + 1) :]
     while (*context, word) not in model.probability[len(context)]:
         weight *= model.backoff.get(context, 1.0)
         context = context[1:]

@@ -149,6 +149,16 @@ def test_plot_is_a_png_that_names_the_symbols(voice: Voice, tmp_path: Path) -> N
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_plot_gives_the_mel_its_own_seconds(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of the text has samples, and no frames."""
+    figures = list[Any]()
+    monkeypatch.setattr("tacoskip.synthesis.plot.save_figure", lambda *args: figures.append(args))
+    speech = synthesize(voice, "one [pause 5s] two")
+    plot_speech(speech, "a.png")
+    (picture,) = figures[0][0].axes[0].images
+    assert picture.get_extent()[1] == pytest.approx(speech.seconds - 5, abs=1e-3)
+
+
 def test_lone_sign_with_an_espeak_name_has_a_wave() -> None:
     """A snowman alone once gave an empty batch."""
     pytest.importorskip("espeakng_loader", reason="the espeak extra is not installed")

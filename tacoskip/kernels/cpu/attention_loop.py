@@ -242,8 +242,7 @@ class CompiledAttentionLoop(AttentionLoop):
         first[:, 0] = float(len(weights) > 6)
         outputs = _outputs(memory.new_zeros(batch, 1, len(bias)), memory, weights)
         kernel = PreparedCall(
-            "loop_forward",
-            torch.float32,
+            "float32_loop_forward",
             FIELDS,
             {
                 **_arguments(memory, weights, backward=False),

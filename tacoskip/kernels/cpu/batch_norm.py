@@ -25,13 +25,16 @@ def _call(
     kernel: str,
     parts: list[Tensor],
     mask: Tensor,
-    inputs: dict[str, Argument],
+    inputs: dict[str, Tensor],
     outputs: dict[str, Tensor | list[Tensor]],
+    relu: bool = False,
+    pool: bool = False,
 ) -> None:
     items, frames, width = parts[0].shape
-    sizes = {"items": items, "frames": frames, "parts": len(parts), "width": width, "block": BLOCK}
-    inputs = {**sizes, "x": list(parts), "real": mask, **inputs}
-    call(kernel, parts[0].dtype, FIELDS, inputs, outputs)
+    given: dict[str, Argument] = {"items": items, "frames": frames, "parts": len(parts)}
+    given |= {"width": width, "block": BLOCK, "relu": int(relu), "pool": int(pool)}
+    given |= {"x": list(parts), "real": mask, **inputs}
+    call(kernel, parts[0].dtype, FIELDS, given, outputs)
 
 
 def statistics(parts: list[Tensor], mask: Tensor) -> Tensor:
@@ -49,30 +52,27 @@ def apply(
     parts: list[Tensor], mask: Tensor, slope: Tensor, shift: Tensor, relu: bool, pool: bool
 ) -> Tensor:
     out = parts[0].new_empty(*mask.shape, len(slope))
-    given: dict[str, Argument] = {"slope": slope, "shift": shift}
-    given |= {"relu": int(relu), "pool": int(pool)}
-    _call("norm_apply", parts, mask, given, {"out": out})
+    _call("norm_apply", parts, mask, {"slope": slope, "shift": shift}, {"out": out}, relu, pool)
     return out
 
 
 def gradient_sums(
     parts: list[Tensor], mask: Tensor, affine: list[Tensor], d_out: Tensor, relu: bool, pool: bool
 ) -> Tensor:
-    given: dict[str, Argument] = dict(zip(("slope", "shift", "centre"), affine, strict=True))
-    given |= {"d_out": d_out, "relu": int(relu), "pool": int(pool)}
+    names = "slope", "shift", "centre", "d_out"
+    given = dict(zip(names, [*affine, d_out], strict=True))
     sums = affine[0].new_empty(len(mask), 2, len(affine[0]))
-    _call("norm_back", parts, mask, given, {"d_sums": sums})
+    _call("norm_back", parts, mask, given, {"d_sums": sums}, relu, pool)
     return sums.double().sum(0)
 
 
 def input_gradient(
     parts: list[Tensor], mask: Tensor, affine: list[Tensor], d_out: Tensor, relu: bool, pool: bool
 ) -> list[Tensor]:
-    names = "slope", "shift", "offset", "linear"
-    given: dict[str, Argument] = dict(zip(names, affine, strict=True))
-    given |= {"d_out": d_out, "relu": int(relu), "pool": int(pool)}
+    names = "slope", "shift", "offset", "linear", "d_out"
+    given = dict(zip(names, [*affine, d_out], strict=True))
     d_parts = [torch.empty_like(part) for part in parts]
-    _call("norm_back", parts, mask, given, {"d_x": d_parts})
+    _call("norm_back", parts, mask, given, {"d_x": d_parts}, relu, pool)
     return d_parts
 
 

@@ -121,14 +121,8 @@ class PreparedCall:
     running only, which nobody traces.
     """
 
-    def __init__(
-        self,
-        kernel: str,
-        dtype: torch.dtype,
-        fields: Sequence[str],
-        constant: Mapping[str, Tensor | int],
-    ) -> None:
-        self.kernel, self.constant = f"{PREFIX[dtype]}_{kernel}", constant  # kept alive
+    def __init__(self, kernel: str, fields: Sequence[str], constant: Mapping[str, Tensor | int]):
+        self.kernel, self.constant = kernel, constant  # kept alive
         self.indices = {name: number for number, name in enumerate(fields)}
         self.structure = (ctypes.c_int64 * len(fields))()
         for name, value in constant.items():
