@@ -94,6 +94,19 @@ def lock_holder(folder: str | Path) -> str:
     return holder
 
 
+def user_cache() -> Path:
+    """Return a folder that only this user can write; raises OSError where there is none."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tacoskip"
+    except RuntimeError:  # a user without HOME and without an entry in passwd
+        raise OSError("no home folder to keep it in: set XDG_CACHE_HOME") from None
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
+        raise OSError(f"{folder} can be written by others: chmod 700 it")
+    return folder
+
+
 def raised_limit(limit: int) -> int:
     """Return a limit times the environment variable TACOSKIP_LIMITS, a factor (default 1)."""
     text = os.environ.get("TACOSKIP_LIMITS", "1")

@@ -9,8 +9,12 @@ T frames, M mels, S symbols, N states of a text, D features.
 """
 
 import unicodedata
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from tacoskip.audio.phase import compiled
 from tacoskip.data.clip import Clip
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.loading import Loader, spread
+from tacoskip.files import user_cache, whole_file
 from tacoskip.text import Tokenizer
 
 Float = NDArray[np.float32]
@@ -41,30 +46,51 @@ def symbol_durations(
     """Return the frames (S,) of each symbol of each clip's text by the clip's id; they sum to T.
 
     Silence before the first symbol counts to it. A clip with more states than frames is divided
-    evenly.
+    evenly. They are kept in the user's cache, in a file named by all that they follow from: the
+    runs of an ablation align the same clips.
     """
-    models = Models(tokenizer.symbols)
     texts = tokenizer.encode_many([clip.normalized for clip in clips], normalized=True)
-    symbols = {clip.id: ids for clip, ids in zip(clips, texts, strict=True)}
+    lengths = [len(ids) for ids in texts]
+    digest = sha256(repr((loader.front_end.settings, tokenizer.symbols)).encode())
+    for source in (Path(__file__), *sorted(Path(__file__).parents[1].glob("audio/*.py"))):
+        digest.update(source.read_bytes())
+    for clip, ids in zip(clips, texts, strict=True):
+        recording = clip.span or zlib.crc32(clip.content())
+        digest.update(repr((clip.id, clip.speaker, ids, recording)).encode())
+    name = f"durations-{digest.hexdigest()[:16]}.npy"
+    try:
+        frames = np.load(user_cache() / name)
+    except (OSError, ValueError, EOFError):
+        frames = np.concatenate(_align(clips, texts, loader, tokenizer.symbols))
+        with suppress(OSError), whole_file(user_cache() / name) as part, part.open("wb") as file:
+            np.save(file, frames)
+    parts = torch.from_numpy(frames).split(lengths)
+    return {clip.id: part for clip, part in zip(clips, parts, strict=True)}
+
+
+def _align(
+    clips: Sequence[Clip], texts: list[list[int]], loader: Loader, symbols: Sequence[str]
+) -> list[NDArray[np.int64]]:
+    """Estimate the models on some of the clips, and find the frames (S,) of each text's symbols."""
+    models = Models(symbols)
+    of = {clip.id: (clip.speaker, ids) for clip, ids in zip(clips, texts, strict=True)}
     fitted = {clip.id: _features(mel) for clip, mel in _mels(spread(clips, FITTED_CLIPS), loader)}
-    speaker = {clip.id: clip.speaker for clip in clips}
     groups = defaultdict[str, list[Float]](list)
     for id, features in fitted.items():
-        groups[speaker[id]].append(features)
+        groups[of[id][0]].append(features)
     moments = {name: _moments(several) for name, several in groups.items()}
     whole = _moments(list(fitted.values()))
 
     def scaled(id: str, features: Float) -> Float:
         """Give a speaker's features mean 0 and deviation 1."""
-        mean, deviation = moments.get(speaker[id], whole)
+        mean, deviation = moments.get(of[id][0], whole)
         return (features - mean) / deviation
 
-    models.fit([(scaled(id, features), symbols[id]) for id, features in fitted.items()])
-    durations = {}
-    for clip, mel in _mels(clips, loader):
-        features = scaled(clip.id, fitted.get(clip.id, _features(mel)))
-        durations[clip.id] = torch.from_numpy(models.durations(features, symbols[clip.id]))
-    return durations
+    models.fit([(scaled(id, features), of[id][1]) for id, features in fitted.items()])
+    return [
+        models.durations(scaled(clip.id, fitted.get(clip.id, _features(mel))), of[clip.id][1])
+        for clip, mel in _mels(clips, loader)
+    ]
 
 
 def _mels(clips: Sequence[Clip], loader: Loader) -> Iterable[tuple[Clip, Float]]:

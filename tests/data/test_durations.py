@@ -1,5 +1,7 @@
 """Forced alignment finds the symbols that made-up spectra were built of."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,13 @@ from tacoskip.data.durations import Models, symbol_durations
 from tacoskip.data.errors import CorpusError
 from tacoskip.text import Tokenizer
 
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "tacoskip"
+
+
 WORDS = "sun moon star tree rain wind".split()
 
 
@@ -19,6 +28,7 @@ class Built:
     def __init__(self, count: int) -> None:
         self.random = np.random.default_rng(0)
         self.tokenizer = Tokenizer()
+        self.front_end = SimpleNamespace(settings="of spectra")
         self.spectra = self.random.normal(0, 1, (len(self.tokenizer), 20))
         self.clips = [self.clip(number) for number in range(count)]
 
@@ -36,7 +46,7 @@ class Built:
         ]
 
         class Clip:
-            id, speaker, normalized = f"clip {number}", "one", text
+            id, speaker, normalized, span = f"clip {number}", "one", text, (number, 1, 1)
             mel = torch.from_numpy(np.concatenate(frames).astype(np.float32))
             truth = np.array(lengths)
 
@@ -70,3 +80,26 @@ def test_texts_longer_than_all_recordings_are_named() -> None:
         clip.mel = clip.mel[:3]
     with pytest.raises(CorpusError, match="expected clips longer than their texts"):
         symbol_durations(built.clips, built, built.tokenizer)  # type: ignore[arg-type]
+
+
+def test_second_run_finds_the_durations_of_the_first(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def align(built: Built) -> dict[str, list[int]]:
+        found = symbol_durations(built.clips, built, built.tokenizer)  # type: ignore[arg-type]
+        return {id: frames.tolist() for id, frames in found.items()}
+
+    built = Built(20)
+    first = align(built)
+    (kept,) = cache.glob("durations-*.npy")
+    monkeypatch.setattr(Models, "fit", None)
+    assert align(built) == first
+    built.clips[0].span = (7, 7, 7)
+    with pytest.raises(TypeError):  # another recording
+        align(built)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
+    built.clips[0].span = (0, 1, 1)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    assert align(built) == first
+    assert len(np.load(kept)) == sum(map(len, first.values()))

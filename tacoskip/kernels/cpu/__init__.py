@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tacoskip.files import user_cache
+
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 # NaN and infinity keep their meaning: a loss that is not finite must be seen.
@@ -88,7 +90,7 @@ def _compile(compiler: str) -> Path:
     sources = [path.read_bytes() for path in (*SOURCES, *HEADERS)]
     parts = [*sources, repr((FLAGS, LINK, TUNED, OPENMP)).encode(), version, _processor()]
     shared = (OPENMP,) if b"Free Software Foundation" in version and sys.platform == "linux" else ()
-    name, folder = f"kernels-{_digest(*parts)}", _cache()
+    name, folder = f"kernels-{_digest(*parts)}", user_cache()
     for found in folder.glob(f"{name}-*.so"):
         if found.stem == f"{name}-{_digest(found.read_bytes())}":
             return found
@@ -107,19 +109,6 @@ def _compile(compiler: str) -> Path:
 
 def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def _cache() -> Path:
-    """A folder that only this user can write: its contents are executed."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tacoskip"
-    except RuntimeError:  # a user without HOME and without an entry in passwd
-        raise OSError("no home folder to keep it in: set XDG_CACHE_HOME") from None
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    status = folder.stat()
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-        raise OSError(f"{folder} can be written by others: chmod 700 it")
-    return folder
 
 
 def _processor() -> bytes:
