@@ -6,9 +6,8 @@ size.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from tacoskip.ablation.compare import Comparison, compare, stack_matters
@@ -53,171 +52,169 @@ def ablate(request: Request, log: Log = print, progress: Progress | None = None)
         ConfigError: the request cannot be met.
         ValueError: the folder holds another ablation, or the launcher is not available.
     """
+    request, base = checked(request)
+    with folder_lock(base.run) as lock:
+        os.set_inheritable(lock, True)  # workers hold the folder until they have ended
+        return Ablation(request, base, log, progress).run()
+
+
+def checked(request: Request) -> tuple[Request, Config]:
+    """Return the request and its recipe, see `resolve`; raises as `ablate`, before any work."""
     check_launcher(request.launcher)
     request, base = resolve(request)
-    progress = progress or (lambda share, note: None)
-    folder = Path(base.run)
-    if (folder / "checkpoints").is_dir():
-        raise ConfigError(f"{folder} is the folder of a run; choose another run=")
+    if Path(base.run, "checkpoints").is_dir():
+        raise ConfigError(f"{base.run} is the folder of a run; choose another run=")
     if public_dict(base) != to_dict(base):
         raise ConfigError(
             "expected an address without user, password and query, which the folder of an ablation "
             "would keep; put the whole address into TACOSKIP_ADDRESS"
         )
-    with folder_lock(folder) as lock:
-        os.set_inheritable(lock, True)  # workers hold the folder until they have ended
-        return _ablate(request, base, folder, log, progress)
+    Ablation(request, base)
+    return request, base
 
 
-def _ablate(
-    request: Request, base: Config, folder: Path, log: Log, progress: Progress
-) -> Comparison:
-    """Do what `ablate` says in a folder that is locked."""
-    chosen, refused = variants(request, base)
-    plan = Plan(
-        recipe=request.recipe,
-        baseline=request.baseline,
-        figure=FIGURE,
-        blocks=[variant.name for variant in chosen],
-        match=base.match,
-        overrides=[pair for pair in request.overrides if not pair.startswith("run=")],
-        margin=request.margin,
-        looks=len(request.schedule),
-        refused=refused,
-    )
-    plan.merge(folder)
-    if base.match != "none":
-        _match(base, chosen, plan, request, progress)
-        chosen = [variant for variant in chosen if variant.name not in plan.refused]
-        plan.blocks = [name for name in plan.blocks if name not in plan.refused]
-    for name, reason in plan.refused.items():
-        log(f"left out: {name}: {reason}")
-    execute = partial(_execute, plan, folder=folder, request=request, log=log, progress=progress)
-    if request.check != "none":
-        pair = {request.baseline: request.seeds, STACK_REMOVED: request.seeds}
-        _add_runs(plan, base.seed, pair)
-        execute([variant for variant in chosen if variant.name in pair], base.train.threads)
-        _check_stack(plan, folder, log)
-        if not plan.valid and request.check == "stack":
-            log("stopped; check=warn goes on all the same")
-            return compare(folder)
-    undecided = [variant.name for variant in chosen]
-    for seeds in request.schedule:
-        of_baseline = request.baseline_seeds or baseline_seeds(seeds, len(plan.blocks) - 1)
-        wanted = {name: of_baseline if name == request.baseline else seeds for name in undecided}
-        _add_runs(plan, base.seed, wanted)
-        log(_power(seeds, len(chosen) - 1, plan))
-        execute(chosen, base.train.threads)
-        comparison = compare(folder)
-        differences = comparison.analyses[comparison.main].differences if comparison.main else {}
-        undecided = [name for name, one in differences.items() if one.verdict == CANNOT_TELL]
-        if not undecided:
-            break
-        undecided = [request.baseline, *(name for name in undecided if name in plan.blocks)]
-    if request.check == "none":
-        return comparison
-    # All runs together tell the seeds' effects and the noise better.
-    _check_stack(plan, folder, log)
-    return compare(folder)
+class Ablation:
+    """The runs of a request in their folder: those of its plan, and those that it lacks."""
 
-
-def _check_stack(plan: Plan, folder: Path, log: Log) -> None:
-    """Note in the plan whether removing the baseline's stack hurts."""
-    plan.valid, plan.check = stack_matters(folder, plan.baseline, STACK_REMOVED)
-    plan.save(folder)
-    log(f"check of the stack: {plan.check}")
-
-
-def _power(seeds: int, others: int, plan: Plan) -> str:
-    """Say what so many seeds can find."""
-    if seeds < 2:
-        return "one seed a variant: no difference can be tested"
-    found = detectable(seeds, others, LEVEL / plan.looks)
-    text = f"{seeds} seeds find a difference of {found:.1f} sd between runs with power 0.8"
-    if plan.margin:
-        text += f": the margin of {plan.margin:g} % where it is below {plan.margin / found:.2g} %"
-    return text
-
-
-def _add_runs(plan: Plan, first: int, wanted: dict[str, int]) -> None:
-    """Add what variants lack of so many runs, seed by seed: half an ablation is comparable."""
-    known = {run.run for run in plan.runs}
-    for number in range(max(wanted.values())):
-        for name in (name for name, seeds in wanted.items() if number < seeds):
-            seed = first + number + (AA_SEEDS if name.endswith(AA) else 0)
-            run = PlannedRun(f"{name}/seed-{seed}", name, seed)
-            if run.run not in known:
-                plan.runs.append(run)
-
-
-def _execute(
-    plan: Plan,
-    chosen: list[Variant],
-    threads: int,
-    folder: Path,
-    request: Request,
-    log: Log,
-    progress: Progress,
-) -> None:
-    """Execute the runs; the plan has each one's state as soon as it ends."""
-    by_name = {variant.name: variant for variant in chosen}
-    runs = [run for run in plan.runs if run.state == PLANNED and run.variant in by_name]
-    plan.save(folder)
-    for run in runs:
-        _write_request(folder, run, by_name[run.variant], plan, request)
-    log(f"{len(plan.runs)} runs, {len(runs)} remain")
-    by_path = {folder / run.run: run for run in runs}
-    ended = 0
-    where = (request.launcher, list(by_path), request.jobs, threads, log, request.runs_per_job)
-    with closing(launch(*where)) as events:
-        for path, error in events:
-            if path is not None:
-                run = by_path[path]
-                run.state, run.error = (FAILED, error) if error else (DONE, "")
-                plan.save(folder)
-                ended += 1
-                log(f"{run.run}: {error or 'done'} ({ended} of {len(runs)})")
-            progress(ended / len(runs), f"{len(runs) - ended} runs remain")
-
-
-def _match(
-    base: Config, chosen: list[Variant], plan: Plan, request: Request, progress: Progress
-) -> None:
-    """Add to the plan the settings that give each variant the baseline's size; those that cannot
-    have it are refused.
-    """
-    speakers = len(PreparedCorpus.of(base).speakers)
-    if base.task == "tts":
-        symbols = len(Tokenizer(base.text))
-    else:
-        symbols = base.asr.bpe_size if base.asr.tokens == "bpe" else len(Characters())
-
-    def config_of(variant: Variant) -> Config:
-        return load_config(request.recipe, [*request.overrides, *variant.overrides])
-
-    resized = [one for one in chosen if one.resized and one.name not in plan.matched]
-    for number, variant in enumerate(resized, 1):
-        progress(None, f"parameter matching: {variant.name} ({number} of {len(resized)})")
-        _, match = match_parameters(
-            config_of(variant),
-            lambda config: build_network(config, symbols, speakers),
-            config_of(chosen[0]),
+    def __init__(
+        self, request: Request, base: Config, log: Log = print, progress: Progress | None = None
+    ) -> None:
+        self.request, self.base, self.folder = request, base, Path(base.run)
+        self.log, self.progress = log, progress or (lambda share, note: None)
+        self.chosen, refused = variants(request, base)
+        self.plan = Plan(
+            recipe=request.recipe,
+            baseline=request.baseline,
+            figure=FIGURE,
+            blocks=[variant.name for variant in self.chosen],
+            match=base.match,
+            overrides=[pair for pair in request.overrides if not pair.startswith("run=")],
+            margin=request.margin,
+            looks=len(request.schedule),
+            refused=refused,
         )
-        outcome = {"percent": match.percent, "within": match.within}
-        plan.matched[variant.name] = vars(match) | outcome
-        if not match.within:
-            what = f"the baseline's {MATCHED[base.match]} by {match.percent:+.1f} %"
-            plan.refused[variant.name] = f"misses {what}, not comparable"
+        self.plan.merge(self.folder)
 
+    def run(self) -> Comparison:
+        """Execute the runs and compare them; more seeds of the undecided follow."""
+        request, plan = self.request, self.plan
+        if self.base.match != "none":
+            self._match()
+        for name, reason in plan.refused.items():
+            self.log(f"left out: {name}: {reason}")
+        if request.check != "none":
+            pair = {request.baseline: request.seeds, STACK_REMOVED: request.seeds}
+            self._execute(self._planned(pair))
+            self._check_stack()
+            if not plan.valid and request.check == "stack":
+                self.log("stopped; check=warn goes on all the same")
+                return compare(self.folder)
+        undecided = [variant.name for variant in self.chosen]
+        for seeds in request.schedule:
+            of_baseline = request.baseline_seeds or baseline_seeds(seeds, len(plan.blocks) - 1)
+            self._planned(dict.fromkeys(undecided, seeds) | {request.baseline: of_baseline})
+            self.log(self._power(seeds))
+            self._execute(plan.runs)
+            comparison = compare(self.folder)
+            main = comparison.analyses.get(comparison.main)
+            differences = main.differences if main else {}
+            undecided = [name for name, one in differences.items() if one.verdict == CANNOT_TELL]
+            if not undecided:
+                break
+            undecided = [request.baseline, *(name for name in undecided if name in plan.blocks)]
+        if request.check == "none":
+            return comparison
+        # All runs together tell the seeds' effects and the noise better.
+        self._check_stack()
+        return compare(self.folder)
 
-def _write_request(
-    folder: Path, run: PlannedRun, variant: Variant, plan: Plan, request: Request
-) -> None:
-    solved = plan.matched.get(run.variant, {}).get("settings", {})
-    pairs = [
-        *(*request.overrides, *variant.overrides, "match=none"),
-        *(f"{key}={value}" for key, value in solved.items()),
-        *(f"seed={run.seed}", f"run={folder / run.run}"),
-    ]
-    (folder / run.run).mkdir(parents=True, exist_ok=True)
-    write_json(folder / run.run / REQUEST, to_dict(load_config(request.recipe, pairs)))
+    def _check_stack(self) -> None:
+        """Note in the plan whether removing the baseline's stack hurts."""
+        plan = self.plan
+        plan.valid, plan.check = stack_matters(self.folder, plan.baseline, STACK_REMOVED)
+        plan.save(self.folder)
+        self.log(f"check of the stack: {plan.check}")
+
+    def _power(self, seeds: int) -> str:
+        """Say what so many seeds can find."""
+        if seeds < 2:
+            return "one seed a variant: no difference can be tested"
+        found = detectable(seeds, len(self.chosen) - 1, LEVEL / self.plan.looks)
+        text = f"{seeds} seeds find a difference of {found:.1f} sd between runs with power 0.8"
+        if margin := self.plan.margin:
+            text += f": the margin of {margin:g} % where it is below {margin / found:.2g} %"
+        return text
+
+    def _planned(self, wanted: dict[str, int]) -> list[PlannedRun]:
+        """Return so many runs of each variant, seed by seed: half an ablation is comparable. Those
+        that the plan lacks are added to it.
+        """
+        known, runs = {run.run: run for run in self.plan.runs}, list[PlannedRun]()
+        for number in range(max(wanted.values())):
+            for name in (name for name, seeds in wanted.items() if number < seeds):
+                seed = self.base.seed + number + (AA_SEEDS if name.endswith(AA) else 0)
+                run = f"{name}/seed-{seed}"
+                runs.append(known.get(run) or PlannedRun(run, name, seed))
+        self.plan.runs += [run for run in runs if run.run not in known]
+        return runs
+
+    def _execute(self, runs: list[PlannedRun]) -> None:
+        """Execute what remains of runs; the plan has each one's state as soon as it ends."""
+        plan, folder, request = self.plan, self.folder, self.request
+        by_name = {variant.name: variant for variant in self.chosen}
+        runs = [run for run in runs if run.state == PLANNED and run.variant in by_name]
+        plan.save(folder)
+        for run in runs:
+            self._write_request(run, by_name[run.variant])
+        self.log(f"{len(plan.runs)} runs, {len(runs)} remain")
+        by_path, ended = {folder / run.run: run for run in runs}, 0
+        jobs, threads = request.jobs, self.base.train.threads
+        where = (request.launcher, list(by_path), jobs, threads, self.log, request.runs_per_job)
+        with closing(launch(*where)) as events:
+            for path, error in events:
+                if path is not None:
+                    run = by_path[path]
+                    run.state, run.error = (FAILED, error) if error else (DONE, "")
+                    plan.save(folder)
+                    ended += 1
+                    self.log(f"{run.run}: {error or 'done'} ({ended} of {len(runs)})")
+                self.progress(ended / len(runs), f"{len(runs) - ended} runs remain")
+
+    def _match(self) -> None:
+        """Add to the plan the settings that give each variant the baseline's size; those that
+        cannot have it are refused.
+        """
+        base, plan = self.base, self.plan
+        speakers = len(PreparedCorpus.of(base).speakers)
+        if base.task == "tts":
+            symbols = len(Tokenizer(base.text))
+        else:
+            symbols = base.asr.bpe_size if base.asr.tokens == "bpe" else len(Characters())
+        resized = [one for one in self.chosen if one.resized and one.name not in plan.matched]
+        for number, variant in enumerate(resized, 1):
+            self.progress(None, f"parameter matching: {variant.name} ({number} of {len(resized)})")
+            _, match = match_parameters(
+                self._config(variant.overrides),
+                lambda config: build_network(config, symbols, speakers),
+                self._config(self.chosen[0].overrides),
+            )
+            within = match.within
+            plan.matched[variant.name] = {**vars(match), "percent": match.percent, "within": within}
+            if not within:
+                what = f"the baseline's {MATCHED[base.match]} by {match.percent:+.1f} %"
+                plan.refused[variant.name] = f"misses {what}, not comparable"
+        self.chosen = [variant for variant in self.chosen if variant.name not in plan.refused]
+        plan.blocks = [name for name in plan.blocks if name not in plan.refused]
+
+    def _config(self, pairs: Iterable[str]) -> Config:
+        return load_config(self.request.recipe, [*self.request.overrides, *pairs])
+
+    def _write_request(self, run: PlannedRun, variant: Variant) -> None:
+        solved = self.plan.matched.get(run.variant, {}).get("settings", {})
+        path = self.folder / run.run
+        path.mkdir(parents=True, exist_ok=True)
+        pairs = [f"{key}={value}" for key, value in solved.items()]
+        config = self._config(
+            [*variant.overrides, "match=none", *pairs, f"seed={run.seed}", f"run={path}"]
+        )
+        write_json(path / REQUEST, to_dict(config))

@@ -53,8 +53,8 @@ class Run:
         return self.state == FAILED and "finite" in self.error
 
 
-def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
-    """Return the plan of a folder (None without ablation.json) and its runs.
+def collect(folder: Path) -> tuple[Plan, list[Run]]:
+    """Return the plan of a folder (one without runs where it has no ablation.json) and its runs.
 
     A run that is broken or has not ended is among them, with the reason. Raises ValueError when
     there is no run, ablation.json cannot be read, or the runs are of several recipes.
@@ -83,12 +83,14 @@ def collect(folder: Path) -> tuple[Plan | None, list[Run]]:
             f"expected runs of one recipe in '{folder}', got {', '.join(recipes)}; "
             "put the runs to compare into a folder of their own"
         )
-    if not plan:  # a block names its only run; else folders do
-        blocks = {run.name: str(run.config.get("block", run.name)) for run in runs}
-        counts = Counter(blocks.values())
-        for run in runs:
-            run.variant = run.name if counts[blocks[run.name]] > 1 else blocks[run.name]
-    return plan, runs
+    if plan:
+        return plan, runs
+    # A block names its only run; else folders do.
+    blocks = {run.name: str(run.config.get("block", run.name)) for run in runs}
+    counts = Counter(blocks.values())
+    for run in runs:
+        run.variant = run.name if counts[blocks[run.name]] > 1 else blocks[run.name]
+    return Plan("".join(recipes), "highway", "", [], "none", []), runs
 
 
 def _read(run: Run, planned: bool) -> None:

@@ -139,13 +139,12 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     done = [run for run in runs if run.state == DONE]
     names = list(dict.fromkeys(run.variant for run in runs if run.variant))
     measured = list(dict.fromkeys(name for run in done for name in run.figures))
-    defaults = (plan.baseline, plan.figure) if plan else ("highway", "")
-    baseline = _select("baseline", baseline, [defaults[0], "highway"], names)
-    main = _select("figure", figure, [defaults[1], *MAIN], measured)
+    baseline = _select("baseline", baseline, [plan.baseline, "highway"], names)
+    main = _select("figure", figure, [plan.figure, *MAIN], measured)
     constants = _constants(done, set(measured) - {main})
     figures = sorted((name for name in measured if name not in constants), key=main.__ne__)
-    margin, level = (plan.margin, LEVEL / plan.looks) if plan else (0.0, LEVEL)
-    analyses = {name: _analysis(name, runs, baseline, margin, level) for name in figures}
+    level = LEVEL / plan.looks
+    analyses = {name: _analysis(name, runs, baseline, plan.margin, level) for name in figures}
     reference = _mean_cost([run for run in done if run.variant == baseline]).get("parameters")
     variants = [_variant(name, runs, reference) for name in names]
 
@@ -159,8 +158,8 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     return Comparison(
         folder=folder,
         date=date.today().isoformat(),
-        recipe=plan.recipe if plan else str(done[0].config.get("recipe", "")) if done else "",
-        overrides=plan.overrides if plan else [],
+        recipe=plan.recipe,
+        overrides=plan.overrides,
         baseline=baseline,
         level=level,
         figures=figures,
@@ -168,11 +167,11 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
         analyses=analyses,
         runs=runs,
         constants=constants,
-        check=plan.check if plan else "",
-        valid=not plan or plan.valid,
+        check=plan.check,
+        valid=plan.valid,
         warnings=[
-            *([plan.check] if plan and not plan.valid else []),
-            *(f"left out: {name}: {why}" for name, why in (plan.refused if plan else {}).items()),
+            *([] if plan.valid else [plan.check]),
+            *(f"left out: {name}: {why}" for name, why in plan.refused.items()),
             *_warnings(variants, baseline, done),
             *(line for k, one in analyses.items() for line in _figure_warnings(k, one, variants)),
         ],
@@ -186,7 +185,6 @@ def stack_matters(folder: Path, baseline: str, removed: str) -> tuple[bool, str]
     margin.
     """
     plan, runs = collect(folder)
-    assert plan is not None
     analysis = _analysis(plan.figure, runs, baseline, plan.margin, LEVEL, removed)
     one = analysis.differences.get(removed)
     if one is None or one.low is None or one.mean is None or one.high is None:

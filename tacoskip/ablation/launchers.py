@@ -69,12 +69,10 @@ def launch(
     about once a second. SIGINT, SIGTERM and SIGHUP end it with KeyboardInterrupt after the runs in
     progress have been saved. Raises ValueError when a cluster cannot be reached.
     """
-    check_launcher(launcher)
-    slurm = partial(_slurm, runs_per_job=runs_per_job)
-    executors: dict[str, Callable[..., AbstractContextManager[Sequence[Any]]]]
-    executors = {"local": _local, "ray": _ray, "slurm": slurm}
     if not runs:
         return
+    executors: dict[str, Callable[..., AbstractContextManager[Sequence[Any]]]]
+    executors = {"local": _local, "ray": _ray, "slurm": partial(_slurm, runs_per_job)}
     with _signals_interrupt(), executors[launcher](runs, jobs, max(1, threads), log) as futures:
         running = dict(zip(futures, runs, strict=True))
         try:
@@ -172,7 +170,7 @@ def _in_threads(
 
 @contextmanager
 def _slurm(
-    runs: list[Path], jobs: int, threads: int, log: Log, runs_per_job: int
+    runs_per_job: int, runs: list[Path], jobs: int, threads: int, log: Log
 ) -> Iterator[Sequence[Any]]:
     """Submit a job array; SBATCH_PARTITION, SBATCH_GPUS_PER_NODE and the like apply."""
     import submitit

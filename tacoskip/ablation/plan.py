@@ -67,12 +67,11 @@ class Plan:
             runs = [PlannedRun(**{**run, "seed": int(run["seed"])}) for run in values["runs"]]
             plan = cls(**{**values, "runs": runs})
             plan._check()
-            targets = [(folder / run.run).resolve() for run in runs]
+            for target in [(folder / run.run).resolve() for run in runs]:
+                if not target.is_relative_to(folder.resolve()):
+                    raise ValueError(f"expected runs inside the folder, got {target}")
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: expected the plan of an ablation ({error})") from None
-        for target in targets:
-            if not target.is_relative_to(folder.resolve()):
-                raise ValueError(f"{path}: expected runs inside the folder, got {target}")
         return plan
 
     def _check(self) -> None:
@@ -100,7 +99,7 @@ class Plan:
         write_json(folder / FILE, asdict(self))
 
     def merge(self, folder: Path) -> None:
-        """Take over the state of an earlier plan of the folder, and runs that this plan lacks.
+        """Take over the runs of an earlier plan of the folder, and their state.
 
         A run is done while its result is there; one that failed is planned again. Raises ValueError
         when the earlier runs were made under other terms.
@@ -118,8 +117,7 @@ class Plan:
         for run in earlier.runs:
             if run.state == FAILED or not (folder / run.run / RESULT).is_file():
                 run.state, run.error = PLANNED, ""
-        known = {run.run: run for run in earlier.runs}
-        self.runs = list(({run.run: run for run in self.runs} | known).values())
+        self.runs = earlier.runs
         self.blocks = list(dict.fromkeys([*earlier.blocks, *self.blocks]))
         self.refused = earlier.refused | self.refused
         self.matched = earlier.matched | self.matched

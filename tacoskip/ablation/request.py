@@ -154,6 +154,8 @@ def parse_request(pairs: Sequence[str]) -> Request:
 def folder_of(pairs: Sequence[str]) -> Path:
     """Return the folder of an ablation: run=FOLDER, or that of a whole request."""
     named = [pair.removeprefix("run=") for pair in pairs if pair.startswith("run=")]
+    if not named and not any(pair.startswith("recipe=") for pair in pairs):
+        raise ConfigError(f"expected run=FOLDER with --status, got {' '.join(pairs) or 'none'}")
     return Path(named[-1] if named else resolve(parse_request(pairs))[1].run)
 
 

@@ -12,6 +12,7 @@ from tacoskip.messages import human_duration
 from tacoskip.run_folder import checkpoints
 
 RUNNING = "running"
+STATES = (DONE, RUNNING, PLANNED, FAILED)
 
 
 def status(folder: Path) -> tuple[dict[str, Any], list[Table]]:
@@ -27,9 +28,8 @@ def status(folder: Path) -> tuple[dict[str, Any], list[Table]]:
     in_progress = {run.name for run in runs if run.state == PLANNED and lock_holder(run.folder)}
     counts: dict[str, dict[str, int]] = {}
     for run in runs:
-        none = dict.fromkeys((DONE, RUNNING, PLANNED, FAILED), 0)
         state = RUNNING if run.name in in_progress else run.state
-        counts.setdefault(run.variant, none)[state] += 1
+        counts.setdefault(run.variant, dict.fromkeys(STATES, 0))[state] += 1
     minutes = [run.minutes for run in runs if run.minutes is not None]
     remain = sum(run.state == PLANNED for run in runs)
     values = {
@@ -49,11 +49,10 @@ def _saved_step(run: Path) -> int:
 
 
 def _tables(values: dict[str, Any]) -> list[Table]:
-    states = (DONE, RUNNING, PLANNED, FAILED)
     variants = values["variants"]
-    total = [sum(one[state] for one in variants.values()) for state in states]
-    rows = [[name, *(str(one[state]) for state in states)] for name, one in variants.items()]
-    tables = [Table(["variant", *states], [*rows, ["all", *map(str, total)]])]
+    total = [sum(one[state] for one in variants.values()) for state in STATES]
+    rows = [[name, *map(str, one.values())] for name, one in variants.items()]
+    tables = [Table(["variant", *STATES], [*rows, ["all", *map(str, total)]])]
     for what, title in (("running", "step saved"), ("failed", "why")):
         if values[what]:
             rows = [[name, str(value)] for name, value in values[what].items()]

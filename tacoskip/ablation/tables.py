@@ -40,23 +40,23 @@ class Table:
         from rich.table import Table as RichTable
 
         width = options.max_width
-        names = [
-            row[0] if len(row[0]) <= width // 3 else row[0].replace(",", ",\n") for row in self.rows
+        rows = [
+            [row[0] if len(row[0]) <= width // 3 else row[0].replace(",", ",\n"), *row[1:]]
+            for row in self.rows
         ]
-        for indices in self._parts(names, width):
+        for indices in self._parts(rows, width):
             grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False)
             for index in indices:
                 column = self.columns[index]
                 justify: Literal["left", "right"] = "left" if column in TEXT else "right"
                 grid.add_column(_text(column), justify=justify, overflow="fold", no_wrap=index > 0)
-            for name, row in zip(names, self.rows, strict=True):
-                grid.add_row(_text(name), *(_text(row[index]) for index in indices[1:]))
+            for row in rows:
+                grid.add_row(*(_text(row[index]) for index in indices))
             yield grid
             yield ""
 
-    def _parts(self, names: list[str], width: int) -> list[list[int]]:
+    def _parts(self, rows: list[list[str]], width: int) -> list[list[int]]:
         """Return the columns of tables that each fit into `width` characters."""
-        rows = [[name, *row[1:]] for name, row in zip(names, self.rows, strict=True)]
         sizes = [
             max(len(line) for cell in column for line in cell.split("\n")) + 3  # and its border
             for column in zip(self.columns, *rows, strict=True)
@@ -109,13 +109,8 @@ def figure_table(comparison: Comparison, figure: str) -> Table:
             own += ["", "baseline" if variant.name == comparison.baseline else "-", *[""] * 5]
         rows.append([variant.name, str(done) if done == planned else f"{done} of {planned}", *own])
     titles = [f"{figure}{ARROWS[DIRECTIONS.get(figure, 0)]} ± sd", "difference", "verdict"]
-    titles += [
-        f"{100 - 100 * comparison.level:.3g} % interval",
-        "p",
-        "P(better)",
-        "needed",
-        "why",
-    ]
+    interval = f"{100 - 100 * comparison.level:.3g} % interval"
+    titles += [interval, "p", "P(better)", "needed", "why"]
     return Table(["variant", "seeds", *titles], rows)
 
 

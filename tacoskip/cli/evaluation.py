@@ -99,24 +99,30 @@ def ablate(
     runs_per_job=N: runs in a job of Slurm. run=FOLDER: where they go.
 
     All variants of a seed train on the same batches, with equal initial weights outside the block.
-    A run that fails is recorded and the others continue.
+    A run that fails is recorded and the others continue; the exit code is 1 where none is done.
     """
-    from tacoskip.ablation.request import folder_of, parse_request, resolve
+    from tacoskip.ablation.request import folder_of, parse_request
 
     if status:
-        return _status(folder_of(settings or []))
+        from tacoskip.ablation import status as state
+
+        folder = folder_of(settings or [])
+        require_runs(str(folder))
+        values, tables = state.status(folder)
+        log(f"{folder}: {state.summary(values)}")
+        return Result(values, tables)
     request = parse_request(settings or [])
     from tacoskip.ablation.ablate import ablate as run_all
-    from tacoskip.ablation.launchers import check_launcher
+    from tacoskip.ablation.ablate import checked
 
-    check_launcher(request.launcher)
-    request, base = resolve(request)
+    request, base = checked(request)  # refused before any download
     require_run_folder(base.run)
     require_corpus(base)
     with Bar("ablate") as bar:
         comparison = run_all(request, log, bar.show)
     result = _report(comparison)
-    result.failed = request.check == "stack" and not comparison.valid
+    refused = request.check == "stack" and not comparison.valid
+    result.failed = refused or not comparison.main
     return result
 
 
@@ -147,15 +153,6 @@ def _low_high(text: str) -> tuple[int, int]:
     if not 1 <= bounds[0] <= bounds[1]:
         raise ValueError(f"expected --join LOW-HIGH, such as 3-7, got '{text}'")
     return bounds
-
-
-def _status(folder: Path) -> Result:
-    from tacoskip.ablation.status import status, summary
-
-    require_runs(str(folder))
-    values, tables = status(folder)
-    log(f"{folder}: {summary(values)}")
-    return Result(values, tables)
 
 
 def _report(comparison: "Comparison") -> Result:

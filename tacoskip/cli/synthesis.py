@@ -77,7 +77,11 @@ def synthesize(
 
     voice = load_voice(run, device)
     if out == "-":
-        stream(voice, texts, speaker, seed, delivery)
+        from tacoskip.audio.io import write_wav
+
+        speed, lexicon, *_ = delivery.controls()
+        waves = voice.stream(texts, speaker, seed, speed, lexicon)
+        write_wav(waves, voice.sample_rate, standard_output().buffer)
         return Result({})
     return Result(synthesize_files(voice, texts, out, speaker, seed, delivery, plot))
 
@@ -185,21 +189,6 @@ def synthesize_files(
         "speech": results,
         "work_seconds": round(work, 3),
     }
-
-
-def stream(
-    voice: "Voice",
-    texts: list[str],
-    speaker: str | None,
-    seed: int,
-    delivery: Delivery,
-) -> None:
-    """Write a 16-bit wav to standard output while it is synthesized."""
-    from tacoskip.audio.io import write_wav
-
-    speed, lexicon, *_ = delivery.controls()
-    waves = voice.stream(texts, speaker, seed, speed, lexicon)
-    write_wav(waves, voice.sample_rate, standard_output().buffer)
 
 
 def _write(speeches: list["Speech"], path: Path, times: str | None) -> None:

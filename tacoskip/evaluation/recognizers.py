@@ -9,13 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tacoskip.evaluation.error_rates import (
-    NONE,
-    Errors,
-    character_errors,
-    interval,
-    word_errors,
-)
+from tacoskip.evaluation.error_rates import NONE, Errors, character_errors, interval, word_errors
 from tacoskip.evaluation.results import (
     Progress,
     Table,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -87,5 +86,4 @@ def lesion_bars(place: str, increase: Sequence[float | None]) -> Figure:
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(4.2 * max(count, 1), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, max(count, 1), squeeze=False)[0])

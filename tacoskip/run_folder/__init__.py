@@ -223,9 +223,9 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("step-*.pt"))
 
 
-def runs_in(folder: Path) -> list[Path]:
-    """The run folders that stand in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if (path / "checkpoints").is_dir())
+def runs_in(folder: Path, pattern: str = "*") -> list[Path]:
+    """The run folders that stand in a folder, by name; "*/*": in the folders of an ablation."""
+    return sorted(path for path in folder.glob(pattern) if (path / "checkpoints").is_dir())
 
 
 def find_checkpoint(run: str | Path) -> Path:
@@ -249,7 +249,7 @@ def find_checkpoint(run: str | Path) -> Path:
         return found[-1]
     if (run / EXPORT).is_file():
         raise RunError(f"expected a run, got '{run}', which was exported from one")
-    if inside := [str(path) for path in runs_in(run)]:
+    if inside := [str(path) for path in runs_in(run) or runs_in(run, "*/*")]:
         names = ", ".join(inside[:NAMED]) + (", ..." if len(inside) > NAMED else "")
         raise RunError(f"expected a run, got '{run}', a folder of runs: {names}")
     raise RunError(f"no checkpoint in '{run}'; train it first: tacoskip train recipe=...")

@@ -100,6 +100,51 @@ def test_budget_that_does_not_test_blocks_stops_at_the_check_of_the_stack(
     assert in_process[6:] == [*both, "plain/seed-0", "plain/seed-1"]
 
 
+@pytest.mark.usefixtures("without_training")
+def test_resumed_ablation_leaves_further_seeds_of_the_baseline_for_last(
+    pairs: list[str], in_process: list[str]
+) -> None:
+    asked = [*pairs, "blocks=plain", "seeds=2", "baseline_seeds=3", "aa=none", "match=none"]
+    folder = ablate([*asked, "check=warn"]).folder
+    lost = ["plain/seed-0", "highway/seed-2"]
+    for run in lost:
+        (folder / run / "result.json").unlink()
+    in_process.clear()
+    ablate([*asked, "check=warn"])
+    assert in_process == lost
+
+
+def test_ablation_in_which_no_run_is_done_exits_1(
+    pairs: list[str], in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "work", lambda run: 1 / 0)
+    asked = ["ablate", *pairs, "blocks=plain", "seeds=1", "aa=none", "match=none"]
+    result = CliRunner().invoke(app, asked)
+    assert in_process == ["highway/seed-0", "plain/seed-0"]
+    assert result.exit_code == 1
+    assert "left out: plain/seed-0: division by zero" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["aa=dense"], "expected a block that is among blocks="),
+        (["run=run"], "run is the folder of a run; choose another run="),
+        (["run=broken"], "broken/ablation.json: expected the plan of an ablation"),
+    ],
+)
+def test_wrong_request_is_refused_before_preparing(
+    pairs: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("broken").mkdir()
+    Path("broken/ablation.json").write_text("{}")
+    asked = ["ablate", "recipe=smoke", "data.root=nowhere", "blocks=plain", "train.max_steps=1"]
+    result = CliRunner().invoke(app, [*asked, *pairs])
+    assert result.exit_code == 2 and message in result.stderr
+
+
 def test_variant_that_cannot_match_is_left_out(
     pairs: list[str], in_process: list[str], without_training: None
 ) -> None:

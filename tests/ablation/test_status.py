@@ -50,6 +50,8 @@ def test_status_ignores_the_lock_of_a_killed_process(make_ablation: MakeAblation
 
 
 def test_status_without_an_ablation_is_an_error_of_one_line(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["ablate", "runs/x", "--status"])
+    assert shown.exit_code == 2 and "expected run=FOLDER with --status, got runs/x" in shown.stderr
     for folder, words in ((tmp_path, "no runs in"), (tmp_path / "gone", "no folder of runs")):
         shown = CliRunner().invoke(app, ["ablate", f"run={folder}", "--status"])
         assert shown.exit_code == 2 and words in shown.stderr

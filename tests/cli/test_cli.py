@@ -130,6 +130,8 @@ def test_folder_without_a_run_is_refused_with_a_reason(
         Path(f"runs/{name}/checkpoints").mkdir(parents=True)
     assert "a folder of runs: runs/one, runs/two" in refused(tacoskip("evaluate", "runs"))
     assert "did you mean 'runs/two'?" in refused(tacoskip("synthesize", "two", "hello"))
+    Path("all/plain/seed-0/checkpoints").mkdir(parents=True)
+    assert "a folder of runs: all/plain/seed-0" in refused(tacoskip("evaluate", "all"))
     Path("onnx").mkdir()
     Path("onnx/export.json").write_text("{}")
     assert "got 'onnx', which was exported from one" in refused(tacoskip("evaluate", "onnx"))
