@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tacoskip.messages import nearest
+from tacoskip.messages import known
 
 LARGEST = 1e12  # what asks for more is a slip
 LARGEST_SIZE = 65_536  # of a network's width, depth or count: more would take a machine's memory
@@ -69,9 +69,7 @@ def check(settings: Any, prefix: str = "") -> None:
             continue
         for text in (value if isinstance(value, list) else [value]) if bounds.choices else ():
             if text not in bounds.names and not (bounds.others and bounds.others(text)):
-                names = [name for name in bounds.names if name]
-                hint = f"{nearest(text, names)} (known: {', '.join(names)})"
-                raise ValueError(f"unknown {prefix}{each.name} '{text}'{hint}")
+                known(f"{prefix}{each.name}", text, [name for name in bounds.names if name])
         for number in _numbers(value):
             if expected := bounds.expected(number):
                 raise ValueError(f"expected {prefix}{each.name} {expected}, got {value}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tacoskip.masks import lengths_to_mask
+from tacoskip.masks import lengths_to_mask, subsampled
 
 STOP_WEIGHT = 5.0  # of the one step that stops, beside those that do not
 GUIDED_WIDTH = 0.2  # sigma, of the band around the diagonal
@@ -30,7 +30,7 @@ def stop_loss(logits: Tensor, mel_lengths: Tensor, reduction: int) -> Tensor:
 
     The one true step of each item weighs STOP_WEIGHT times as much.
     """
-    steps = decoder_steps(mel_lengths, reduction)
+    steps = subsampled(mel_lengths, reduction)
     mask = lengths_to_mask(steps, logits.shape[1])
     target = (torch.arange(logits.shape[1], device=logits.device) == steps[:, None] - 1).float()
     weight = mask * (1 + (STOP_WEIGHT - 1) * target)
@@ -47,7 +47,7 @@ def guided_attention_loss(
     alignments (B, L, S), mel_lengths (B,), symbol_lengths (B,) -> scalar in [0, 1]. Tachibana et
     al. 2017, summed over symbols instead of averaged, so that it does not shrink with longer texts.
     """
-    steps = decoder_steps(mel_lengths, reduction)
+    steps = subsampled(mel_lengths, reduction)
     mask = lengths_to_mask(steps, alignments.shape[1])
     device = alignments.device
     time = torch.arange(alignments.shape[1], device=device) / steps[:, None]
@@ -64,11 +64,6 @@ def duration_loss(log_durations: Tensor, durations: Tensor, symbol_lengths: Tens
     mask = lengths_to_mask(symbol_lengths, durations.shape[1])
     difference = (log_durations.float() - durations.float().log1p()).abs()
     return (difference * mask).sum() / mask.sum()
-
-
-def decoder_steps(mel_lengths: Tensor, reduction: int) -> Tensor:
-    """Decoder steps (B,) of mel_lengths (B,), the last one rounded up."""
-    return torch.div(mel_lengths + reduction - 1, reduction, rounding_mode="floor")
 
 
 def ctc_losses(

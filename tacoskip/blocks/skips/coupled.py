@@ -22,5 +22,4 @@ class Coupled(Skip):
         return x + torch.sigmoid(self.gate(x)) * (transform(x, mask) - x)
 
     def openness(self, x: Tensor, mask: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(x))
-        return (gate * mask[:, :, None]).sum() / (mask.sum() * gate.shape[2])
+        return torch.sigmoid(self.gate(x))[mask].mean()

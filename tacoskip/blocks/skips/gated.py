@@ -21,5 +21,4 @@ class Gated(Skip):
         return torch.sigmoid(self.gate(x)) * x + transform(x, mask)
 
     def openness(self, x: Tensor, mask: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(x))[:, :, 0]
-        return (gate * mask).sum() / mask.sum()
+        return torch.sigmoid(self.gate(x))[mask].mean()

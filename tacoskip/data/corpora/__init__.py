@@ -15,7 +15,7 @@ from typing import ClassVar
 from tacoskip.data.download import Progress, fetch, unpack
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.utterance import Notes, Utterance
-from tacoskip.messages import nearest
+from tacoskip.messages import known
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ def find_corpus(name: str) -> Corpus:
         return corpus
     module, colon, kind = name.partition(":")
     if not colon:
-        known = built_in_names()
-        hint = f"{nearest(name, known)} (known: {', '.join(known)})"
-        raise ValueError(f"unknown data.corpus '{name}'{hint}")
+        known("data.corpus", name, built_in_names())
     try:
         found = getattr(import_module(module), kind)()
     except (ImportError, AttributeError, TypeError) as error:  # also where `read` is missing

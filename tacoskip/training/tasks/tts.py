@@ -17,6 +17,7 @@ from tacoskip.data.prepared import PreparedCorpus
 from tacoskip.evaluation.error_rates import NONE, character_errors
 from tacoskip.evaluation.judges import load_judge
 from tacoskip.evaluation.metrics import mcd_db
+from tacoskip.masks import subsampled
 from tacoskip.models.attention import ONE_SYMBOL_A_STEP
 from tacoskip.models.durations import DURATIONS
 from tacoskip.models.tacotron import Tacotron, TacotronOutput
@@ -30,7 +31,6 @@ from tacoskip.training import schedule
 from tacoskip.training.board import Board, Panel, mel_panel
 from tacoskip.training.losses import (
     STOP_WEIGHT,
-    decoder_steps,
     duration_loss,
     guided_attention_loss,
     masked_l1,
@@ -125,7 +125,7 @@ class VoiceTask(Task):
 
     def counts(self, batch: Batch) -> Figures:
         frames, rows = float(batch.mel_lengths.sum()), len(batch)
-        steps = float(decoder_steps(batch.mel_lengths, self.model.reduction).sum())
+        steps = float(subsampled(batch.mel_lengths, self.model.reduction).sum())
         return {
             "mel_loss": frames,
             "linear_loss": frames,
@@ -136,7 +136,7 @@ class VoiceTask(Task):
         }
 
     def scalars(self, output: TacotronOutput) -> Figures:
-        steps = decoder_steps(output.mel_lengths, self.model.reduction)
+        steps = subsampled(output.mel_lengths, self.model.reduction)
         alignment = output.alignments[0, : int(steps[0])].detach().float().cpu()
         return {
             "alignment": alignment_score(alignment).score,
@@ -195,7 +195,7 @@ class VoiceTask(Task):
                 total += float(loss)
                 losses += of_clips.tolist()
         self.clips = {"loss": losses}
-        steps = int(decoder_steps(output.mel_lengths, model.reduction)[0])
+        steps = int(subsampled(output.mel_lengths, model.reduction)[0])
         alignment = output.alignments[0, :steps, : int(batch.symbol_lengths[0])]
         panels = [_alignment_panel(alignment, "teacher forcing")]
         board.picture("validation/alignment_teacher_forced", panels, batch.texts[0], step)
