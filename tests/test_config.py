@@ -17,7 +17,6 @@ from tacoskip.config import (
     to_dict,
     to_yaml,
 )
-from tacoskip.data.settings import DataSettings
 from tacoskip.messages import without_secrets
 from tacoskip.recipe_files import read_yaml
 from tacoskip.settings import check
@@ -286,13 +285,6 @@ def test_every_setting_has_help_and_a_default_within_its_bounds() -> None:
             if is_dataclass(getattr(section, field.name)) or field.name in ("recipe", "from_run"):
                 continue
             assert field.metadata["setting"].help.endswith("."), field.name
-
-
-def test_choices_of_the_corpus_setting_are_all_corpora() -> None:
-    from tacoskip.data.corpora import built_in_names
-
-    (corpus,) = (field for field in fields(DataSettings) if field.name == "corpus")
-    assert list(corpus.metadata["setting"].names) == built_in_names()
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,21 @@ The other formats: libsndfile's log, `io._SHORTER`.
 import re
 from typing import BinaryIO
 
+XING = re.compile(rb"(?:Xing|Info)\0\0\0[\x03\x07\x0b\x0f].{4}(.{4})", re.DOTALL)  # bytes of an mp3
 LONGEST_PAGE = 27 + 255 + 255 * 255  # of an ogg stream
 MOST_BLOCKS = 10_000  # of a VOC
 
 
 def is_cut_short(file: BinaryIO, size: int) -> bool:
-    """Whether an ogg, NIST (sphere) or VOC file of `size` bytes is cut; False for other formats."""
+    """Whether an ogg, mp3, NIST or VOC file of `size` bytes is cut; False for other formats."""
     head = file.read(1024)
+    if head.startswith((b"ID3", b"\xff")):
+        # Tags, whose size has 7 bits a byte, are before the sound and its header.
+        tags = 10 + sum(byte << 7 * place for place, byte in enumerate(head[9:5:-1]))
+        start = tags if head.startswith(b"ID3") else 0
+        file.seek(start)
+        found = XING.search(file.read(1024))
+        return found is not None and size - start < int.from_bytes(found[1])
     if head.startswith(b"OggS"):
         file.seek(max(0, size - LONGEST_PAGE))
         return not _ends_with_last_page(file.read())

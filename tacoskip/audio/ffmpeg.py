@@ -16,11 +16,6 @@ LARGEST = 4_000_000_000  # bytes, decoded
 TIMEOUT = 600  # seconds of work
 
 
-def needs_ffmpeg(path: Path) -> bool:
-    """Whether a file's suffix is of a format that only ffmpeg reads."""
-    return path.suffix.lower() in SUFFIXES
-
-
 @contextmanager
 def decoded(path: Path) -> Iterator[Path]:
     """Yield a temporary wav with the file's first audio stream.

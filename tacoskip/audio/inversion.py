@@ -55,17 +55,6 @@ def sharpen(linear: Tensor, audio: AudioSettings, power: float) -> Tensor:
     return log.add_((level - level * power) * math.log(10)).exp_()
 
 
-def check_magnitudes(magnitude: Tensor, n_bins: int) -> None:
-    """Raise ValueError unless magnitudes are (B, T, n_bins), some, finite and not negative."""
-    if magnitude.ndim != 3 or 0 in magnitude.shape or magnitude.shape[2] != n_bins:
-        raise ValueError(
-            f"expected magnitudes (B >= 1, T >= 1, {n_bins}), got {tuple(magnitude.shape)}"
-        )
-    least, most = magnitude.aminmax()
-    if not 0 <= least <= most < math.inf:  # NaN is both, if there is one
-        raise ValueError("expected finite magnitudes of at least 0, got negative, NaN or infinite")
-
-
 def invert(
     magnitude: Tensor,
     lengths: Tensor | None,
@@ -75,7 +64,13 @@ def invert(
     momentum: float = MOMENTUM,
 ) -> list[Tensor]:
     """Waves ((length - 1) * hop_length,) of magnitudes (B, T, F), on the CPU."""
-    check_magnitudes(magnitude, frames.n_bins)
+    if magnitude.ndim != 3 or 0 in magnitude.shape or magnitude.shape[2] != frames.n_bins:
+        raise ValueError(
+            f"expected magnitudes (B >= 1, T >= 1, {frames.n_bins}), got {tuple(magnitude.shape)}"
+        )
+    least, most = magnitude.aminmax()
+    if not 0 <= least <= most < math.inf:  # NaN is both, if there is one
+        raise ValueError("expected finite magnitudes of at least 0, got negative, NaN or infinite")
     magnitude = magnitude.detach().float().cpu()
     n_items, n_frames, _ = magnitude.shape
     counts = [n_frames] * n_items if lengths is None else [int(n) for n in lengths]

@@ -57,7 +57,7 @@ def read_audio(
     if sample_rate is not None and not sample_rate >= 1:  # true for NaN too
         raise ValueError(f"expected a sample rate of at least 1 Hz, got {sample_rate}")
     with open_audio(path) as sound:
-        wave, rate = np.concatenate(list(_blocks(sound, path, sound.frames))), sound.samplerate
+        wave, rate = np.concatenate(list(_mixed(sound, path, sound.frames))), sound.samplerate
     if sample_rate is not None and sample_rate != rate:
         import soxr
 
@@ -70,7 +70,7 @@ def read_audio(
 def decode_audio(content: bytes, name: str) -> tuple[NDArray[np.float32], int]:
     """Read a file that is in memory as `read_audio` does; `name` stands for it in errors."""
     with _open(BytesIO(content), name, len(content)) as sound:
-        return np.concatenate(list(_blocks(sound, name, sound.frames))), int(sound.samplerate)
+        return np.concatenate(list(_mixed(sound, name, sound.frames))), int(sound.samplerate)
 
 
 def stream_audio(
@@ -86,30 +86,19 @@ def stream_audio(
     with open_audio(path) as sound:
         rate = sound.samplerate
         resampler = soxr.ResampleStream(rate, sample_rate, 1) if rate != sample_rate else None
-        for mono in _blocks(sound, path, round(rate * block_seconds)):
+        for mono in _mixed(sound, path, round(rate * block_seconds)):
             if resampler is not None:
                 mono = resampler.resample_chunk(mono, last=len(mono) == 0)
             if len(mono):
                 yield np.ascontiguousarray(mono, dtype=np.float32)
 
 
-def _blocks(
+def _mixed(
     sound: "SoundFile", path: str | PathLike[str], size: int
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield an open file's samples (N,), mixed to one channel, `size` at a time; the last is empty.
-
-    Raises ValueError, which names `path`, where samples are not finite or fewer than promised.
-    """
-    promised, read, samples = sound.frames, 0, None
-    check_size(path, min(size, promised), sound.channels)
+    """Yield the blocks of `checked_blocks`, mixed to one channel (N,)."""
     cancelled = False
-    while samples is None or len(samples):
-        samples = sound.read(size, dtype="float32", always_2d=True)
-        broken = broken_samples(samples)
-        if broken:
-            counted = f"{broken} of {len(samples)}"
-            raise ValueError(f"{path}: expected finite samples, got {counted} NaN or infinite")
-        read += len(samples)
+    for samples in checked_blocks(sound, path, size):
         mono = samples.mean(axis=1, dtype=np.float32)
         if not cancelled and channels_cancel(samples, mono):
             cancelled = True
@@ -119,6 +108,30 @@ def _blocks(
                 stacklevel=3,
             )
         yield mono
+
+
+def checked_blocks(
+    sound: "SoundFile", path: str | PathLike[str], size: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield an open file's samples (N, channels), `size` at a time; the last block is empty.
+
+    Raises ValueError, which names `path`, where samples are not finite, fewer than promised, or too
+    many to hold `size` of them in memory.
+    """
+    promised, read, samples = sound.frames, 0, None
+    held = min(size, promised) * sound.channels
+    if held > raised_limit(MOST_SAMPLES):
+        raise ValueError(
+            f"{path}: too long to be read at once, expected at most {MOST_SAMPLES:,} samples, got "
+            f"{held:,} (TACOSKIP_LIMITS=10 allows ten times as many)"
+        )
+    while samples is None or len(samples):
+        samples = sound.read(size, dtype="float32", always_2d=True)
+        if broken := broken_samples(samples):
+            counted = f"{broken} of {len(samples)}"
+            raise ValueError(f"{path}: expected finite samples, got {counted} NaN or infinite")
+        read += len(samples)
+        yield samples
     # An mp3 header counts the encoder's delay, or guesses from the bit rate.
     tolerated = promised // 50 + 4608 if sound.format in ("MP3", "MPEG") else 0
     if read < promised - tolerated:
@@ -132,15 +145,6 @@ def check_rate(path: str | PathLike[str], rate: float) -> None:
     low, high = _RATES
     if not low <= rate <= high:
         raise ValueError(f"{path}: expected a sample rate of {low} to {high} Hz, got {rate}")
-
-
-def check_size(path: str | PathLike[str], frames: int, channels: int) -> None:
-    """Raise ValueError when a file's samples are too many to hold in memory at once."""
-    if frames * channels > raised_limit(MOST_SAMPLES):
-        raise ValueError(
-            f"{path}: too long to be read at once, expected at most {MOST_SAMPLES:,} samples, got "
-            f"{frames * channels:,} (TACOSKIP_LIMITS=10 allows ten times as many)"
-        )
 
 
 def channels_cancel(samples: NDArray[np.float32], mono: NDArray[np.float32]) -> bool:
@@ -173,8 +177,7 @@ def write_audio(path: str | PathLike[str], wave: ArrayLike, sample_rate: int) ->
         raise ValueError(
             f"{path}: expected a floating point wave (N,), got {samples.dtype} {samples.shape}"
         )
-    broken = int((~np.isfinite(samples)).sum())
-    if broken:
+    if broken := int((~np.isfinite(samples)).sum()):
         raise ValueError(
             f"{path}: expected finite samples, got {broken} of {len(samples)} NaN or infinite"
         )
@@ -231,7 +234,7 @@ def open_audio(path: str | PathLike[str]) -> "Iterator[SoundFile]":
         raise ValueError(f"{path}: the file is empty")
     if cut:
         raise ValueError(f"{path}: cut short, it ends before its header says")
-    if ffmpeg.needs_ffmpeg(file):
+    if file.suffix.lower() in ffmpeg.SUFFIXES:
         with ffmpeg.decoded(file) as wav, _open(str(wav), path, wav.stat().st_size) as sound:
             yield sound
     else:

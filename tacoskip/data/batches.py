@@ -18,7 +18,7 @@ import torch
 
 from tacoskip.audio import FrontEnd
 from tacoskip.data.clip import Clip, joined_clips
-from tacoskip.data.loading import Batch, Encoder, Loader, Utterance, spread
+from tacoskip.data.loading import Batch, Encoder, Loader, Utterance
 from tacoskip.data.settings import AugmentSettings, DataSettings
 from tacoskip.settings import check
 
@@ -45,8 +45,6 @@ class TrainBatches:
         encoder: Encoder,
         speakers: Sequence[str],
         seed: int = 0,
-        rank: int | None = None,
-        world_size: int | None = None,
         linear: bool = True,
         augment: AugmentSettings | None = None,
     ) -> None:
@@ -55,8 +53,8 @@ class TrainBatches:
         check(data, "data.")
         self.clips, self.data, self.seed = clips, data, seed
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.rank = rank or (torch.distributed.get_rank() if several else 0)
-        self.world_size = world_size or (torch.distributed.get_world_size() if several else 1)
+        self.rank = torch.distributed.get_rank() if several else 0
+        self.world_size = torch.distributed.get_world_size() if several else 1
         self.loader = Loader(front_end, encoder, speakers, linear, augment)
         self.pin_memory = False  # of batches that are copied to a GPU
         self._position: Position = (0, 0)
@@ -163,36 +161,32 @@ def validation_batches(
     front_end: FrontEnd,
     encoder: Encoder,
     speakers: Sequence[str],
-    limit: int = 0,
     joined: bool = False,
     linear: bool = True,
 ) -> list[Batch]:
     """Return the clips as batches in a fixed order, shortest first.
 
-    limit: at most so many clips (0: all), evenly spread over the durations. joined: strings of
-    clips as in training (`data.join`), the same each time.
+    joined: strings of clips as in training (`data.join`), the same each time.
     """
     low, high = data.join if joined else (1, 1)
     chosen = joined_clips(clips, low, high, data.max_seconds, 0, 0)
     chosen.sort(key=lambda utterance: (utterance.duration, utterance.id))
-    if limit:
-        chosen = spread(chosen, limit)
     loader = Loader(front_end, encoder, speakers, linear)
-    return [loader.batch(rows) for rows in duration_batches(chosen, data, shuffle=False)]
+    return [loader.batch(rows) for rows in duration_batches(chosen, data)]
 
 
 def duration_batches(
-    utterances: Sequence[Utterance], data: DataSettings, seed: str = "", shuffle: bool = True
+    utterances: Sequence[Utterance], data: DataSettings, seed: str = ""
 ) -> list[list[Utterance]]:
     """Return utterances in batches whose padded duration is at most `data.batch_seconds`.
 
-    An utterance that is longer is a batch of its own. With `shuffle` the batches come in random
-    order, and other utterances meet in another epoch; `seed` names run and epoch. Without, they
-    come from short to long.
+    An utterance that is longer is a batch of its own. With a `seed`, which names run and epoch, the
+    batches come in random order, and other utterances meet in another epoch. Without, they come
+    from short to long.
     """
     rng = random.Random(seed)
     keys = seconds = [utterance.duration for utterance in utterances]
-    if shuffle:
+    if seed:
         keys = [duration * rng.uniform(1 - JITTER, 1 + JITTER) for duration in seconds]
     batches, longest = list[list[Utterance]](), 0.0
     for index in sorted(range(len(keys)), key=keys.__getitem__):
@@ -202,6 +196,6 @@ def duration_batches(
             batches.append([])
             longest = seconds[index]
         batches[-1].append(utterances[index])
-    if shuffle:
+    if seed:
         rng.shuffle(batches)
     return batches

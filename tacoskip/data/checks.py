@@ -40,6 +40,7 @@ REASONS = {
     "no samples": "empty",
     "is empty": "empty",
     "too long": "too_long",
+    "NaN": "not_finite",
 }
 
 LEAST_CLIPS = 20  # fewer do not tell which speaking rates are usual
@@ -157,10 +158,9 @@ def prepare_clip(
 def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
     """Return samples (N, channels) and their rate, or raise Rejected.
 
-    libsndfile reads a truncated file as a shorter one, so the length the header promises is held
-    against what came. A file far beyond `max_seconds` is refused before its samples are read.
+    A file far beyond `max_seconds` is refused before its samples are read.
     """
-    from tacoskip.audio.io import broken_samples, check_size, open_audio
+    from tacoskip.audio.io import checked_blocks, open_audio
 
     if not os.path.isfile(path):
         raise Rejected("missing", "not a file" if os.path.exists(path) else "no such file")
@@ -170,17 +170,11 @@ def decode(path: Path, max_seconds: float) -> tuple[NDArray[np.float32], int]:
             if frames / rate > 2 * max_seconds + 10:
                 detail = f"{frames / rate:.1f} s before trimming, at most {max_seconds} s"
                 raise Rejected("too_long", detail)
-            check_size(path, frames, sound.channels)
-            samples = sound.read(frames, dtype="float32", always_2d=True)
-        if len(samples) < frames:
-            raise ValueError(f"cut short, expected {frames} samples, got {len(samples)}")
+            return np.concatenate(list(checked_blocks(sound, path, frames))), rate
     except (ValueError, OSError, RuntimeError, MemoryError) as error:
         detail = " ".join(str(error).removeprefix(f"{path}: ").split())
         reason = next((code for phrase, code in REASONS.items() if phrase in detail), "undecodable")
         raise Rejected(reason, detail) from error
-    if broken := broken_samples(samples):
-        raise Rejected("not_finite", f"{broken} of {len(samples)} samples are NaN or infinite")
-    return samples, rate
 
 
 def to_mono(samples: NDArray[np.float32], rate: int, wanted_rate: int) -> NDArray[np.float32]:

@@ -122,10 +122,8 @@ def joined_clips(
 
     Every clip comes once; the last string of a speaker is filled up with clips that come twice.
     A string that would pass `max_seconds` ends early. The same seed and epoch give the same
-    strings. Raises ValueError unless 1 <= low <= high.
+    strings.
     """
-    if not 1 <= low <= high:
-        raise ValueError(f"expected data.join = [least, most] clips, got [{low}, {high}]")
     if high == 1:
         return list(clips)
     rng = random.Random(f"join {seed} {epoch}")

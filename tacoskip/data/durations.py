@@ -11,7 +11,7 @@ T frames, M mels, S symbols, N states of a text, D features.
 import unicodedata
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 from tacoskip.audio.phase import compiled
 from tacoskip.data.clip import Clip
 from tacoskip.data.errors import CorpusError
-from tacoskip.data.loading import Loader, spread
+from tacoskip.data.loading import Loader, features_of, spread
 from tacoskip.files import user_cache, whole_file
 from tacoskip.text import Tokenizer
 
@@ -37,7 +37,6 @@ FITTED_CLIPS = 1000  # clips that the Gaussians are estimated on
 PRIOR_FRAMES = 10.0  # of variance 1, that each Gaussian's variance starts from
 LEAST_VARIANCE = 0.05
 QUIET = 0.35  # of the way from the quietest to the loudest frame: below it, a clip's ends are pause
-CLIPS_AT_ONCE = 64
 
 
 def symbol_durations(
@@ -74,7 +73,9 @@ def _align(
     """Estimate the models on some of the clips, and find the frames (S,) of each text's symbols."""
     models = Models(symbols)
     of = {clip.id: (clip.speaker, ids) for clip, ids in zip(clips, texts, strict=True)}
-    fitted = {clip.id: _features(mel) for clip, mel in _mels(spread(clips, FITTED_CLIPS), loader)}
+    some = spread(clips, FITTED_CLIPS)
+    mels = (mel.numpy() for _, mel in features_of(loader, some))
+    fitted = {clip.id: _features(mel) for clip, mel in zip(some, mels, strict=True)}
     groups = defaultdict[str, list[Float]](list)
     for id, features in fitted.items():
         groups[of[id][0]].append(features)
@@ -88,16 +89,11 @@ def _align(
 
     models.fit([(scaled(id, features), of[id][1]) for id, features in fitted.items()])
     return [
-        models.durations(scaled(clip.id, fitted.get(clip.id, _features(mel))), of[clip.id][1])
-        for clip, mel in _mels(clips, loader)
+        models.durations(
+            scaled(clip.id, fitted.get(clip.id, _features(mel.numpy()))), of[clip.id][1]
+        )
+        for clip, (_, mel) in zip(clips, features_of(loader, clips), strict=True)
     ]
-
-
-def _mels(clips: Sequence[Clip], loader: Loader) -> Iterable[tuple[Clip, Float]]:
-    for first in range(0, len(clips), CLIPS_AT_ONCE):
-        group = clips[first : first + CLIPS_AT_ONCE]
-        for clip, (_, mel) in zip(group, loader.features(group), strict=True):
-            yield clip, mel.numpy()
 
 
 def _features(mel: Float) -> Float:

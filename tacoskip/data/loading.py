@@ -114,17 +114,10 @@ class Loader:
     def batch(self, utterances: Sequence[Utterance], key: str = "") -> Batch:
         """Return the batch of these utterances, in their order; `key` names the augmentation.
 
-        Raises CorpusError when a prepared clip cannot be used, ValueError on an unknown speaker;
-        either names the clip.
+        Raises CorpusError, which names the clip, when a prepared one cannot be used.
         """
-        for utterance in utterances:
-            if utterance.speaker not in self.speakers:
-                names, got = ", ".join(self.speakers), repr(utterance.speaker)
-                raise ValueError(f"{utterance.id}: expected a speaker of {names}, got {got}")
         inputs = (self._sample_tensors if self.samples else self._feature_tensors)(utterances, key)
-        symbols = [
-            _named(utterance, self._symbols, utterance.normalized) for utterance in utterances
-        ]
+        symbols = [_named(each, self._symbols, each.normalized) for each in utterances]
         known = self.durations
         return Batch(
             symbols=pad_sequence(symbols, batch_first=True),
@@ -264,31 +257,30 @@ def spread(items: Sequence[Item], limit: int) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def clip_mels(
-    clips: Sequence[Clip], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
-) -> Iterator[Tensor]:
-    """Yield the log mels (T, M) of at most `limit` clips, evenly spread, without augmentation."""
-    return (mel for _, mel in _features(Loader(front_end, linear=False), clips, limit))
+def features_of(loader: Loader, clips: Sequence[Clip]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield linear (T, F) and mel (T, M) of each clip, without augmentation."""
+    for first in range(0, len(clips), CONNECTIONS):
+        yield from loader.features(clips[first : first + CONNECTIONS])
 
 
-def _features(loader: Loader, clips: Sequence[Clip], limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-    chosen = spread(clips, limit)
-    for first in range(0, len(chosen), CONNECTIONS):
-        yield from loader.features(chosen[first : first + CONNECTIONS])
+def clip_mels(clips: Sequence[Clip], front_end: FrontEnd) -> Iterator[Tensor]:
+    """Yield the log mels (T, M) of at most STATISTICS_CLIPS clips, evenly spread."""
+    loader = Loader(front_end, linear=False)
+    return (mel for _, mel in features_of(loader, spread(clips, STATISTICS_CLIPS)))
 
 
 def feature_statistics(
-    clips: Sequence[Clip], front_end: FrontEnd, limit: int = STATISTICS_CLIPS
+    clips: Sequence[Clip], front_end: FrontEnd
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return mel mean and deviation (M,), linear mean and deviation (F,) over the clips' frames.
 
-    limit: at most so many clips, evenly spread. Raises ValueError without clips.
+    At most STATISTICS_CLIPS of them, evenly spread. Raises ValueError without clips.
     """
     if not len(clips):
         raise ValueError("expected at least one clip to take statistics of, got none")
     frames = 0
     sums: list[Tensor] = []
-    for both in _features(Loader(front_end), clips, limit):
+    for both in features_of(Loader(front_end), spread(clips, STATISTICS_CLIPS)):
         linear, mel = (x.double() for x in both)
         new = [mel.sum(0), (mel**2).sum(0), linear.sum(0), (linear**2).sum(0)]
         sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new

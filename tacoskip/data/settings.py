@@ -10,7 +10,7 @@ from tacoskip.settings import setting
 from tacoskip.text.settings import TextSettings
 
 
-def _corpora() -> tuple[str, ...]:
+def corpus_names() -> tuple[str, ...]:
     """Return the names of the files of `tacoskip.data.corpora`."""
     return tuple(sorted(file.name for file in iter_modules([f"{Path(__file__).parent}/corpora"])))
 
@@ -22,7 +22,7 @@ class DataSettings:
     corpus: str = setting(
         "ljspeech",
         "A corpus' name, or my_package.my_module:MyCorpus.",
-        choices=_corpora,
+        choices=corpus_names,
         others=lambda _: True,  # `find_corpus` checks it
     )
     root: str = setting(

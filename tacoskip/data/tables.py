@@ -3,8 +3,10 @@
 import csv
 import os
 import re
+import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from tacoskip.audio.io import SUFFIXES
@@ -12,10 +14,10 @@ from tacoskip.data.errors import CorpusError, LayoutError
 from tacoskip.data.utterance import Notes, Utterance, find_inside
 from tacoskip.files import read_regular
 
-TABLES = ("metadata.csv", "metadata.tsv")
 FIELDS = ("path", "text", "speaker", "id", "normalized")
 WITHOUT_HEADER = ["id", "text", "normalized"]
 LARGEST_TABLE = 1 << 30  # bytes
+LOOKED_AT = 20  # rows that tell whether a table without header has the usual columns
 
 Cells = Iterator[tuple[int, list[str]]]  # line number and cells of each row
 
@@ -49,13 +51,16 @@ def read_lines(root: Path, table: Path, notes: Notes) -> list[str]:
 
 
 def find_audio(root: Path, name: str) -> Path:
-    """Return the recording that a table calls `name`.
+    """Return the recording that a table calls `name`, whose accents may be composed or not.
 
     It lies in the folder or in wavs/, clips/ or audio/, with or without its suffix in the name.
     """
-    stems = (root / folder / name for folder in ("", "wavs", "clips", "audio"))
-    paths = (Path(f"{stem}{suffix}") for stem in stems for suffix in ("", *SUFFIXES))
-    return next(filter(os.path.isfile, paths), root / "wavs" / f"{name}.wav")
+    forms = dict.fromkeys((name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))))
+    stems = (root / folder / form for form in forms for folder in ("", "wavs", "clips", "audio"))
+    suffixes = ("", *SUFFIXES, *map(str.upper, SUFFIXES))
+    paths = (Path(f"{stem}{suffix}") for stem in stems for suffix in suffixes)
+    missing = name if name.lower().endswith(SUFFIXES) else f"{name}.wav"
+    return next(filter(os.path.isfile, paths), root / "wavs" / missing)
 
 
 def read_pipes(root: Path, table: Path, speaker: str, notes: Notes) -> Iterator[Utterance]:
@@ -100,9 +105,8 @@ def read_folder(root: Path, columns: str, notes: Notes) -> Iterator[Utterance]:
 
 def find_table(root: Path) -> Path | None:
     """Return the folder's table: metadata.csv or .tsv, else the only file of that kind."""
-    suffixes = [Path(name).suffix for name in TABLES]
-    tables = sorted(path for path in root.iterdir() if path.suffix in suffixes and path.is_file())
-    named = [root / name for name in TABLES if root / name in tables]
+    tables = sorted(p for p in root.iterdir() if p.suffix in (".csv", ".tsv") and p.is_file())
+    named = [table for table in tables if table.stem == "metadata"]
     if len(tables) > 1 and not named:
         found = ", ".join(path.name for path in tables)
         wanted = f"metadata{tables[0].suffix}"
@@ -115,10 +119,11 @@ def _pairs(root: Path, notes: Notes) -> Iterator[Utterance]:
 
     Where they lie in several folders, the folder's name is the speaker.
     """
-    recordings = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    found = (path for path in root.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    recordings = sorted(filter(Path.is_file, found))
     if not any(path.with_suffix(".txt").is_file() for path in recordings):
         raise LayoutError(
-            f"expected {', '.join(TABLES)}, one other table, or ID.txt beside each ID.wav in "
+            "expected metadata.csv, metadata.tsv, one other table, or ID.txt beside each ID.wav in "
             f"{root}, found none"
         )
     several = len({path.parent for path in recordings}) > 1
@@ -143,20 +148,33 @@ def _header(
     present = [delimiter for delimiter in "|\t;," if delimiter in first]
     for delimiter in present:
         cells = _cells(table, lines, delimiter, notes)
-        header = [names.get(column.lower(), column.lower()) for column in _first_row(cells)]
+        header = [
+            names.get(name, "" if name in names.values() else name)
+            for name in map(str.lower, _first_row(cells))
+        ]
         if "text" in header and ("path" in header or "id" in header):
             return header, cells
     for delimiter in present if not names else []:
-        ids = _first_row(_cells(table, lines, delimiter, Notes()))[:1]  # or an unknown header
-        if delimiter == "|" or any(os.path.exists(find_audio(root, id)) for id in ids):
-            return WITHOUT_HEADER, _cells(table, lines, delimiter, notes)
-    columns = _first_row(_cells(table, lines, "\t" if "\t" in present else ",", notes))
+        rows = [row for _, row in islice(_cells(table, lines, delimiter, Notes()), LOOKED_AT)]
+        # Commas in texts that are not quoted make some rows longer than others.
+        width = max(2, min(map(len, rows), default=2)) if delimiter in ",;" else 3
+        found = (os.path.isfile(find_audio(root, row[0])) for row in rows[:1])
+        if (delimiter == "|" or any(found)) and (width == 2 or _third_is_text(rows)):
+            return WITHOUT_HEADER[:width], _cells(table, lines, delimiter, notes)
+    columns = _first_row(_cells(table, lines, (present or ",")[0], notes))
     missing = [column for column in names if column not in map(str.lower, columns)]
     wanted = f"no column '{missing[0]}'" if missing else "expected the columns path and text"
-    found = " ".join(", ".join(columns).split())[:200] or "none"  # a quoted cell may hold lines
+    shown = " ".join(", ".join(columns).split())[:200] or "none"  # a quoted cell may hold lines
     raise LayoutError(
-        f'{table}: {wanted}, found {found}; name them: data.columns="path=COLUMN,text=COLUMN"'
+        f'{table}: {wanted}, found {shown}; name them: data.columns="path=COLUMN,text=COLUMN", or '
+        "in a first line, path|text"
     )
+
+
+def _third_is_text(rows: list[list[str]]) -> bool:
+    """Whether third columns repeat words of the second, as a speaker or another text would not."""
+    both = [[set(cell.lower().split()) for cell in row[1:3]] for row in rows if any(row[2:3])]
+    return 2 * sum(bool(text & words) for text, words in both) >= len(both)
 
 
 def _first_row(cells: Cells) -> list[str]:
@@ -184,7 +202,7 @@ def _utterances(
     root: Path, table: Path, header: list[str], cells: Cells, notes: Notes, speaker: str = "speaker"
 ) -> Iterator[Utterance]:
     """Yield the clips of rows with the fields `header`; speaker: of rows that name none."""
-    least = 2 if header is WITHOUT_HEADER else len(header)
+    least = 2 if header == WITHOUT_HEADER else len(header)
     for number, row in cells:
         fields = dict(zip(header, row, strict=False))
         name = (fields.get("path") or fields.get("id", "")).replace("\\", "/")

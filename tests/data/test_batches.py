@@ -171,10 +171,9 @@ def test_close_keeps_the_position(house):
 def test_several_processes_share_the_rows_of_each_batch(house, workers):
     data = DataSettings(batch_seconds=4.0, max_batch=3, workers=workers)
     args = (house.front_end, house.tokenizer, house.corpus.speakers, 3)
-    one, *others = (
-        TrainBatches(house.corpus.train, data, *args, rank, count)
-        for rank, count in ((0, 1), (0, 3), (1, 3), (2, 3))
-    )
+    one, *others = (TrainBatches(house.corpus.train, data, *args) for _ in range(4))
+    for rank, batches in enumerate(others):
+        batches.rank, batches.world_size = rank, 3
     sizes = set[int]()
     while one.epoch == 0:
         whole, shares = next(one), [next(batches) for batches in others]
@@ -232,8 +231,6 @@ def test_missing_clip_is_named(house, tmp_path):
     with pytest.raises(CorpusError, match=r"gone\.flac.*tacoskip prepare"):
         next(batches)
     batches.close()
-    with pytest.raises(ValueError, match="expected a speaker of s0, s1"):
-        next(TrainBatches(house.corpus.train, DataSettings(workers=0), *args[:2], ["s0", "s1"]))
 
 
 def test_moving_to_a_device(house):
@@ -254,8 +251,6 @@ def test_validation_batches(house):
     shuffled = sorted(house.corpus.train, key=lambda clip: hash(clip.id))
     again = validation_batches(shuffled, *args)
     assert all(same(a, b) for a, b in zip(batches, again, strict=True))
-    some = [n for b in validation_batches(shuffled, *args, limit=10) for n in b.mel_lengths]
-    assert len(some) == 10 and max(some) > 1.5 * min(some)
     assert validation_batches([], *args) == []
 
 
@@ -268,7 +263,7 @@ def test_joined_validation(house):
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_statistics_match_numpy(house):
+def test_statistics_match_numpy(house, monkeypatch):
     mel_mean, mel_std, linear_mean, linear_std = feature_statistics(
         house.corpus.train, house.front_end
     )
@@ -280,7 +275,8 @@ def test_statistics_match_numpy(house):
     ):
         np.testing.assert_allclose(mean, frames.mean(axis=0), atol=1e-4)
         np.testing.assert_allclose(std, frames.std(axis=0), atol=1e-3)
-    few = feature_statistics(house.corpus.train, house.front_end, limit=5)
+    monkeypatch.setattr("tacoskip.data.loading.STATISTICS_CLIPS", 5)
+    few = feature_statistics(house.corpus.train, house.front_end)
     assert not torch.equal(few[0], mel_mean)
     with pytest.raises(ValueError, match="got none"):
         feature_statistics([], house.front_end)

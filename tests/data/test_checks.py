@@ -63,6 +63,17 @@ def test_wav_of_unknown_size_is_read_whole(tmp_path, make):
     assert len(decode(path, 20.0)[0]) == 8000
 
 
+def test_mp3_without_a_header_of_its_length_is_read(tmp_path, make):
+    """Voice recorders and streams write none; libsndfile guesses a few samples too many."""
+    path = tmp_path / "a.mp3"
+    rates = {"bitrate_mode": "CONSTANT", "compression_level": 0.5}
+    soundfile.write(path, make.buzz(2.0, 22050), 22050, **rates)
+    raw = path.read_bytes()
+    second = raw.index(raw[:2], 4)  # the first frame holds no sound but the header
+    path.write_bytes(b"ID3\3\0\0\0\0\2\0" + bytes(256) + raw[second:])
+    assert soundfile.info(path).frames > len(decode(path, 20.0)[0]) > 44100
+
+
 def test_very_long_file_is_rejected_by_its_header(tmp_path, monkeypatch):
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(8000 * 600, dtype=np.int16), 8000)
@@ -87,7 +98,7 @@ def test_clipping_is_counted_in_each_channel(tmp_path):
         prepare_clip(path, file, "key", 20.0, 8000)
     samples[50, 0] = np.nan
     soundfile.write(path, samples, 8000, subtype="FLOAT")
-    with pytest.raises(Rejected, match="not_finite: 1 of 8000"):
+    with pytest.raises(Rejected, match=r"not_finite: .*got 1 of 8000"):
         decode(path, 20.0)
 
 

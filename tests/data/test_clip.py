@@ -55,12 +55,6 @@ def test_join_of_one_keeps_the_clips():
     assert joined_clips(CLIPS, 1, 1, 20.0, seed=0, epoch=0) == CLIPS
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 3), (4, 3), (-1, 1)])
-def test_wrong_numbers(low, high):
-    with pytest.raises(ValueError, match=r"data\.join"):
-        joined_clips(CLIPS, low, high, 20.0, seed=0, epoch=0)
-
-
 def test_waves_are_joined_over_faint_noise():
     first, second = np.full(800, 0.5, np.float32), np.full(400, -0.25, np.float32)
     wave = join_waves([(0.0, first), (0.15, second)], 8000, "x")

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from tacoskip.data.corpora import Archive, built_in, built_in_names
+from tacoskip.data.corpora import Archive, built_in
 from tacoskip.data.corpora.arctic import Arctic
 from tacoskip.data.corpora.librispeech import LibriSpeech
 from tacoskip.data.corpora.ljspeech import LJSpeech
 from tacoskip.data.download import fetch, unpack
 from tacoskip.data.errors import CorpusError
 from tacoskip.data.prepare import prepare
-from tacoskip.data.settings import DataSettings
+from tacoskip.data.settings import DataSettings, corpus_names
 from tacoskip.data.utterance import Notes
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -244,7 +244,7 @@ def test_arctic_speakers_are_fetched_as_chosen(tmp_path):
         Arctic().fetch(tmp_path, data, lambda *args: None)
 
 
-@pytest.mark.parametrize("name", built_in_names())
+@pytest.mark.parametrize("name", corpus_names())
 def test_every_corpus_is_described(name):
     corpus = built_in(name)
     assert corpus.name == name

@@ -59,3 +59,19 @@ def test_prepared_folder_is_recognized(folder: Path) -> None:
     assert is_prepared(folder)
     (folder / "train.jsonl.gz").unlink()
     assert not is_prepared(folder)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "audio_file|text|speaker_name\na|one two|ann\nb|three|bob\n",
+        "Filename,Transcription,Who\na,one two,ann\nb,three,bob\n",
+        "a|ann|one two\nb|bob|three\n",
+        "a,one two,ann\nb,three,bob\n",
+    ],
+)
+def test_columns_are_not_taken_for_others(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "metadata.csv").write_text(rows)
+    with pytest.raises(LayoutError, match=r"name them: data\.columns=.* path\|text"):
+        read_utterances(find_corpus("folder"), tmp_path, DataSettings(corpus="folder"))

@@ -184,6 +184,33 @@ def test_semicolons_and_commas_in_the_text_of_another_delimiter(tmp_path):
     assert read("folder", tmp_path)[0]["a"].text == "one; two"
 
 
+def test_commas_without_quotes_do_not_cut_a_text(tmp_path):
+    touch(tmp_path, "wavs/a.wav", "wavs/b.wav")
+    (tmp_path / "metadata.csv").write_text("a,one two\nb,three, four\n")
+    found, notes = read("folder", tmp_path)
+    assert list(found) == ["a"]
+    assert notes.dropped[0].detail == "line 2: expected id, text, got 3 columns"
+    (tmp_path / "metadata.csv").write_text("a,one 2,one two\nb,3,three\n")
+    found, _ = read("folder", tmp_path)
+    assert [u.normalized for u in found.values()] == ["one two", "three"]
+
+
+def test_named_column_replaces_one_of_its_field(tmp_path):
+    (tmp_path / "metadata.csv").write_text("path|clean|text\na|one|1.\n")
+    assert read("folder", tmp_path, columns="text=clean")[0]["a"].text == "one"
+
+
+def test_names_from_other_systems(tmp_path):
+    """A recorder's upper case, accents as macOS writes them, its files of attributes."""
+    (tmp_path / "metadata.csv").write_text("a|one\nmünchen|two\ngone.wav|three\n", "utf-8")
+    touch(tmp_path, "wavs/a.WAV", "wavs/mu\u0308nchen.wav")
+    found, _ = read("folder", tmp_path)
+    names = ["a.WAV", "mu\u0308nchen.wav", "gone.wav"]
+    assert [u.path.name for u in found.values()] == names
+    touch(tmp_path, "pairs/a.wav", "pairs/a.txt", "pairs/._a.wav", "pairs/._a.txt")
+    assert list(read("folder", tmp_path / "pairs")[0]) == ["a"]
+
+
 COMMON_VOICE = "client_id\tpath\tsentence\tage\nu1\tx.mp3\tone\t30\nu2\ty.mp3\ttwo\t\n"
 
 

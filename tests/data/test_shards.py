@@ -87,10 +87,9 @@ def serve(web: Any) -> Iterator[Callable[..., ThreadingHTTPServer]]:
 def batches(
     house: SimpleNamespace, corpus: PreparedCorpus, seed: int = 3, **settings: Any
 ) -> TrainBatches:
-    ranks = {name: settings.pop(name) for name in ("rank", "world_size") if name in settings}
     data = DataSettings(**({"batch_seconds": 8.0, "max_batch": 5} | settings))
     tools = house.front_end, house.tokenizer, corpus.speakers, seed
-    return TrainBatches(corpus.train, data, *tools, **ranks)
+    return TrainBatches(corpus.train, data, *tools)
 
 
 def same(a: Batch, b: Batch) -> bool:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import ClassVar
 
 from tacoskip.data.download import Progress, fetch, unpack
-from tacoskip.data.settings import DataSettings
+from tacoskip.data.settings import DataSettings, corpus_names
 from tacoskip.data.utterance import Notes, Utterance
 from tacoskip.messages import known
 
@@ -80,14 +79,9 @@ class Corpus(ABC):
         return downloads / self.name / self.inner
 
 
-def built_in_names() -> list[str]:
-    """Return the corpora of this package."""
-    return sorted(module.name for module in iter_modules(__path__))
-
-
 def built_in(name: str) -> Corpus | None:
     """Return a corpus of this package, or None for a name from outside (nothing is imported)."""
-    if name not in built_in_names():
+    if name not in corpus_names():
         return None
     import_module(f"{__name__}.{name}")
     return next(c() for c in Corpus.__subclasses__() if c.__module__ == f"{__name__}.{name}")
@@ -104,7 +98,7 @@ def find_corpus(name: str) -> Corpus:
         return corpus
     module, colon, kind = name.partition(":")
     if not colon:
-        known("data.corpus", name, built_in_names())
+        known("data.corpus", name, corpus_names())
     try:
         found = getattr(import_module(module), kind)()
     except (ImportError, AttributeError, TypeError) as error:  # also where `read` is missing

@@ -6,7 +6,6 @@ random flutter; `VOICE` is one that gives the same samples for the same text. hi
 """
 
 import ctypes
-import shutil
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -23,6 +22,7 @@ from tacoskip.data.errors import CorpusError
 from tacoskip.data.settings import DataSettings
 from tacoskip.data.tables import read_pipes
 from tacoskip.data.utterance import Notes, Utterance
+from tacoskip.files import whole_folder
 
 VOICE, RATE, PITCH = "en-us+edward2", 150, 50  # words a minute; 0 to 100
 HIBARI, MODEL = "0.2.1", "5f70741d4e900f4e85d0037498736cc1b3e1b9a63a13546a5da1e63abf4fccd8"
@@ -149,12 +149,10 @@ class Demo(Corpus):
         folder = downloads / f"{self.name}-{sha256(made_of.encode()).hexdigest()[:8]}"
         if folder.exists():
             return folder
-        part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)
-        (part / "wavs").mkdir(parents=True)
-        for number, text in enumerate(texts, 1):
-            write_audio(part / "wavs" / f"demo-{number:04d}.wav", synthesize_clip(text), 22050)
-            progress(number, len(texts), "synthesize the demo's sentences")
-        (part / "metadata.csv").write_text(table, encoding="utf-8")
-        part.replace(folder)
+        with whole_folder(folder) as part:
+            (part / "wavs").mkdir()
+            for number, text in enumerate(texts, 1):
+                write_audio(part / "wavs" / f"demo-{number:04d}.wav", synthesize_clip(text), 22050)
+                progress(number, len(texts), "synthesize the demo's sentences")
+            (part / "metadata.csv").write_text(table, encoding="utf-8")
         return folder
