@@ -234,15 +234,15 @@ class Tacotron(nn.Module):
             memory, speaker = self.encode(symbols, mask, speakers)
             reduction = self.reduction
             if isinstance(self.decoder, DurationDecoder):
-                log_durations = self.decoder.predictor(memory, mask)
+                predicted = self.decoder.predictor(memory, mask)
                 alignments, lengths, stopped = synthesis_weights(
-                    log_durations, mask, max_frames, reduction
+                    predicted, mask, max_frames, reduction
                 )
                 frames = int(lengths.max())
                 mel = self.decoder(memory, alignments, lengths, reduction)[:, :frames]
                 mel, linear = self.spectrogram(mel, lengths_to_mask(lengths, frames))
-                stop_logits = mel.new_zeros(len(mel), 0)
-                return TacotronOutput(mel, linear, stop_logits, alignments, lengths, stopped)
+                stops = mel.new_zeros(len(mel), 0)
+                return TacotronOutput(mel, linear, stops, alignments, lengths, stopped, predicted)
             max_steps = subsampled(max_frames, reduction).clamp(min=1)
             mel, stop_logits, alignments, steps, stopped = self.decoder.infer(
                 memory, mask, speaker, reduction, max_steps, -(-rest_frames // reduction)

@@ -57,6 +57,7 @@ def test_synthesis_equals_training_at_the_same_durations(
     free = model.infer(SYMBOLS, SYMBOL_LENGTHS, SPEAKERS, torch.tensor([50, 50]), 5)
     assert free.mel_lengths.tolist() == MEL_LENGTHS.tolist() and free.stopped.all()
     torch.testing.assert_close(free.linear, forced.linear, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(free.log_durations, DURATIONS.float().log1p())
     cut = model.infer(SYMBOLS, SYMBOL_LENGTHS, SPEAKERS, torch.tensor([10, 50]), 5)
     assert cut.mel_lengths.tolist() == [10, 9] and cut.stopped.tolist() == [False, True]
 
