@@ -34,7 +34,9 @@ class Evaluator:
             figures = task.evaluate(self._averaged(), reporter.board, state.step)
         reporter.board.scalars("validation", figures, state.step)
         reporter.board.writer.flush()
-        better = not state.best or task.rank(figures) > task.rank(state.best)
+        # A judge may have come since the best one so far.
+        same = figures.keys() <= state.best.keys()
+        better = not same or task.rank(figures) > task.rank(state.best)
         line = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
         reporter.log(f"step {state.step}: {line}" + (" (best so far)" if better else ""))
         state.last, state.clips = figures, task.clips

@@ -79,11 +79,8 @@ def ctc_losses(
     lengths, on_cpu, symbols = on_host[:, 0], on_host[:, 1], on_host[:, 2:]
     if torch.are_deterministic_algorithms_enabled():
         log_probs = log_probs.cpu()  # CUDA's backward is not deterministic
-    losses = functional.ctc_loss(
-        *(log_probs.transpose(0, 1), symbols, lengths, on_cpu),
-        reduction="none",
-        zero_infinity=True,
-    )
+    inputs = log_probs.transpose(0, 1), symbols, lengths, on_cpu
+    losses: Tensor = functional.ctc_loss(*inputs, reduction="none", zero_infinity=True)
     return losses
 
 

@@ -31,9 +31,10 @@ TOLERANCE, STACK_TOLERANCE = 0.02, 0.05
 # Widths tried on either side of one that a family cannot have: an odd one, or one that its groups
 # do not divide.
 REACH = 32
-# The narrowest and the widest stack that are tried, in widths of the baseline's, and steps of the
-# search a width.
-NARROWEST, WIDEST, STEPS = 0.25, 64, 256
+# Steps of the search in which a stack gets a width of the baseline's more, and the first and the
+# last step: a quarter of it, and 64 times.
+STEPS = 256
+NARROWEST, WIDEST = STEPS // 4, 64 * STEPS
 
 # Builds the network of a config. Its `example()` returns inputs of `forward` to count MACs with.
 Build = Callable[[Config], Any]
@@ -136,13 +137,10 @@ def _resize_inside(config: Config, cost: Callable[[Config], float], reference: f
 
     def next_cost(step: int) -> float:
         own = cost_at(step)
-        return next_cost(step + 1) if math.isnan(own) and step < WIDEST * STEPS else own
+        return next_cost(step + 1) if math.isnan(own) and step < WIDEST else own
 
-    least, high = round(NARROWEST * STEPS), STEPS
-    while next_cost(high) < reference and high < WIDEST * STEPS:
-        high *= 2
-    step = least + bisect_left(range(least, high), reference, key=next_cost)
-    around = range(max(step - REACH, least), step + REACH)
+    step = _first_step(next_cost, reference)
+    around = range(max(step - REACH, NARROWEST), step + REACH)
     near = [one for one in around if not math.isnan(cost_at(one))]
     return at(min(near, key=lambda one: abs(cost_at(one) - reference), default=step))
 
@@ -155,7 +153,7 @@ def _resize(
     All of the baseline's widths are scaled by one factor first. Then one at a time changes, in
     smaller steps.
     """
-    fits = [partial(_nearest_width, _stack(config, section), {}) for section in baseline]
+    fits = [_nearest_width(_stack(config, section)) for section in baseline]
 
     def with_widths(widths: Widths) -> Config:
         sizes = {
@@ -175,21 +173,24 @@ def _resize(
     def error(widths: Widths) -> float:
         return abs(cost_at(widths) - reference)
 
-    least, high = round(NARROWEST * STEPS), STEPS
-    while cost_at(scaled(high)) < reference and high < WIDEST * STEPS:
-        high *= 2
-    step = least + bisect_left(
-        range(least, high), reference, key=lambda step: cost_at(scaled(step))
-    )
-    best = min((scaled(step), scaled(max(step - 1, least))), key=error)
+    step = _first_step(lambda step: cost_at(scaled(step)), reference)
+    best = min((scaled(step), scaled(max(step - 1, NARROWEST))), key=error)
     for index, (fit, width) in enumerate(zip(fits, baseline.values(), strict=True)):
         if error(best) < TOLERANCE / 4 * reference:
             break
-        bound = round(NARROWEST * width)
+        bound = round(NARROWEST / STEPS * width)
         near = {fit(max(best[index] + delta, bound)) for delta in range(-REACH, REACH + 1)}
         changed = {(*best[:index], width, *best[index + 1 :]) for width in near}
         best = min({best, *changed}, key=error)
     return with_widths(best)
+
+
+def _first_step(cost: Callable[[int], float], reference: float) -> int:
+    """Return the first step of the search whose cost reaches the reference."""
+    high = STEPS
+    while cost(high) < reference and high < WIDEST:
+        high *= 2
+    return NARROWEST + bisect_left(range(NARROWEST, high), reference, key=cost)
 
 
 def _halve_growth(config: Config) -> Config:
@@ -214,23 +215,26 @@ def _cost(by: str, build: Build, config: Config) -> float:
         return macs(network, *network.example())
 
 
-def _nearest_width(stack: CBHGSettings, known: dict[int, bool], width: int) -> int:
-    """Return the nearest width that the stack's family can have. known: what was tried."""
+def _nearest_width(stack: CBHGSettings) -> Callable[[int], int]:
+    """Return what gives the nearest width that the stack's family can have."""
     options: dict[str, Any] = {"skip": stack.skip, "topology": stack.topology}
     options |= stack.block_options
-    width = max(width, 2)
-    for each in (width + sign * delta for delta in range(REACH + 1) for sign in (-1, 1)):
-        if each > 1 and each not in known:
-            try:
-                with outline():
-                    depth = min(stack.depth, 2)
-                    build_block(stack.block, each, depth, **options)
-                known[each] = True
-            except ValueError:
-                known[each] = False
-        if known.get(each):
-            return each
-    return width
+
+    @cache
+    def can_have(width: int) -> bool:
+        try:
+            with outline():
+                build_block(stack.block, width, min(stack.depth, 2), **options)
+        except ValueError:
+            return False
+        return True
+
+    def nearest(width: int) -> int:
+        width = max(width, 2)
+        near = (width + sign * delta for delta in range(REACH + 1) for sign in (-1, 1))
+        return next((each for each in near if each > 1 and can_have(each)), width)
+
+    return nearest
 
 
 def _stack(config: Config, section: str) -> CBHGSettings:

@@ -13,10 +13,9 @@ from accelerate import Accelerator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tacoskip
-from tacoskip.config import Config, from_dict, load_config
+from tacoskip.config import Config, load_config
 from tacoskip.loading import load
-from tacoskip.recipe_files import read_yaml
-from tacoskip.run_folder import RunError, checkpoints, load_checkpoint, save_checkpoint
+from tacoskip.run_folder import checkpoints, load_checkpoint
 from tacoskip.training import Progress, model_card, processes, schedule, train
 from tacoskip.training.board import Board
 from tacoskip.training.loop import Trainer
@@ -168,22 +167,6 @@ def killed_after(method: Callable[..., None]) -> Callable[..., None]:
     return killed
 
 
-def test_checkpoint_without_training_state_is_refused(settings: Config) -> None:
-    settings.train.max_steps, settings.train.sentences = 1, []
-    train(settings)
-    newest = checkpoints(Path(settings.run))[-1]
-    checkpoint = load_checkpoint(newest)
-    whole = checkpoint.training
-    for damage in (
-        *({"weights": 1}, {"batches": []}, {"random": "x"}, {"events": 3}, {"counters": None}),
-        {},
-    ):
-        checkpoint.training = whole | damage if damage else {}
-        save_checkpoint(checkpoint, newest)
-        with pytest.raises(RunError, match=r"holds no training state|another network"):
-            train(settings)
-
-
 def curves(run: str) -> dict[str, list[tuple[int, float]]]:
     """Every scalar of a run but what the machine gave, with what is there twice."""
     events = EventAccumulator(run).Reload()
@@ -246,43 +229,6 @@ def test_diverging_run_rolls_back_with_a_lower_rate(
     assert all(value.isfinite().all() for value in weights.values())
 
 
-def test_interrupt_of_the_last_evaluation_loses_no_step(
-    settings: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    settings.train.max_steps, settings.train.evaluate_every = 2, 100
-    monkeypatch.setattr(VoiceTask, "evaluate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train(settings)
-    assert [load_checkpoint(path).step for path in checkpoints(Path(settings.run))] == [2]
-
-
-@pytest.mark.hostile
-def test_damaged_later_checkpoints_displace_no_good_one(settings: Config) -> None:
-    settings.train.max_steps, settings.train.keep, settings.train.sentences = 2, 1, []
-    folder = Path(settings.run) / "checkpoints"
-    folder.mkdir(parents=True)
-    for step in (3, 4):
-        (folder / f"step-{step:08d}.pt").write_bytes(b"damaged")
-    train(settings)
-    assert load_checkpoint(folder / "step-00000002.pt").step == 2
-
-
-@pytest.mark.hostile
-def test_weights_that_are_not_finite_are_not_resumed(settings: Config) -> None:
-    settings.train.max_steps, settings.train.sentences, settings.train.evaluate_every = 1, [], 100
-    train(settings)
-    path = checkpoints(Path(settings.run))[-1]
-    found = load_checkpoint(path)
-    next(iter(found.training["weights"].values())).fill_(math.nan)
-    save_checkpoint(found, path)
-    settings.train.max_steps = 2
-    with pytest.raises(RunError, match="expected finite weights, got NaN"):
-        train(settings)
-
-
 def test_trying_the_longest_batch_changes_no_bit(
     settings: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,20 +274,6 @@ def test_intelligible_voices_rank_above_close_ones() -> None:
         assert rank(talks, select) > max(rank(hums, select), rank(babbles, select))
     assert rank(better, "mcd_db") > rank(talks, "mcd_db")
     assert rank(better, "alignment") < rank(talks, "alignment")
-
-
-def test_changed_setting_is_named_when_a_run_resumes(settings: Config) -> None:
-    settings.train.max_steps, settings.train.sentences, seen = 1, [], list[Progress]()
-    train(settings)
-    settings.train.max_steps, settings.train.learning_rate = 2, 5e-4
-    train(settings, seen.append)
-    assert next(p.share for p in seen if p.share is not None) > 0  # so the time left is right
-    (line,) = [p.message for p in seen if p.message.startswith("changed settings")]
-    assert line == "changed settings: train.max_steps: 1 -> 2, train.learning_rate: 0.001 -> 0.0005"
-    assert from_dict(read_yaml(Path(settings.run) / "config.yaml")) == settings
-    settings.cbhg.channels = 10
-    with pytest.raises(RunError, match="made with another network"):
-        train(settings)
 
 
 def test_commit_is_null_without_git_or_without_a_checkout(

@@ -45,11 +45,6 @@ STEPS_PER_SYMBOL = 1.25
 UNALIGNED_SCORE, STOP_FAILURES = 0.3, 0.5
 
 
-def _run(model: nn.Module, batch: Batch) -> TacotronOutput:
-    inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
-    return model(*inputs) if batch.durations is None else model(*inputs, batch.durations)
-
-
 class VoiceTask(Task):
     """A Tacotron in training; see `Task`."""
 
@@ -103,7 +98,8 @@ class VoiceTask(Task):
         return replace(batch, mel=mel, linear=linear)
 
     def forward(self, model: nn.Module, batch: Batch) -> TacotronOutput:
-        return _run(model, batch)
+        inputs = batch.symbols, batch.symbol_lengths, batch.mel, batch.mel_lengths, batch.speakers
+        return model(*inputs, batch.durations)
 
     def losses(self, output: TacotronOutput, batch: Batch) -> dict[str, Tensor]:
         weights, reduction, lengths = self.config.loss, self.model.reduction, batch.mel_lengths
@@ -149,7 +145,7 @@ class VoiceTask(Task):
         """Mel and linear loss in standardised features, by teacher forcing."""
         batch = batch.to(model.mel_mean.device)
         mel, linear = model.standardize(batch.mel, batch.linear)
-        output = _run(model, replace(batch, mel=mel, linear=linear))
+        output = self.forward(model, replace(batch, mel=mel, linear=linear))
         lengths, losses = batch.mel_lengths, list[Tensor]()
         for rows in (slice(None), *(slice(i, i + 1) for i in range(len(batch)))):
             loss = masked_l1(output.mel[rows], mel[rows], lengths[rows])
