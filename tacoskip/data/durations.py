@@ -89,9 +89,7 @@ def _align(
 
     models.fit([(scaled(id, features), of[id][1]) for id, features in fitted.items()])
     return [
-        models.durations(
-            scaled(clip.id, fitted.get(clip.id, _features(mel.numpy()))), of[clip.id][1]
-        )
+        models.durations(scaled(clip.id, _features(mel.numpy())), of[clip.id][1])
         for clip, (_, mel) in zip(clips, features_of(loader, clips), strict=True)
     ]
 

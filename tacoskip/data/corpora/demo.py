@@ -6,7 +6,6 @@ random flutter; `VOICE` is one that gives the same samples for the same text. hi
 """
 
 import ctypes
-import threading
 from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
@@ -32,7 +31,6 @@ EDGE_SECONDS, NOISE = 0.08, 1e-4
 SYNCHRONOUS, UTF8 = 2, 1  # AUDIO_OUTPUT_SYNCHRONOUS, espeakCHARS_UTF8
 PARAMETER_RATE, PARAMETER_PITCH = 1, 3  # espeakRATE, espeakPITCH
 
-_lock = threading.Lock()  # the library has one state for the whole process
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
@@ -105,12 +103,11 @@ def _espeak(text: str) -> tuple[NDArray[np.float32], int]:
         return 0
 
     callback = _Callback(receive)
-    with _lock:
-        library, rate = _library()
-        library.espeak_SetSynthCallback(callback)
-        raw = text.encode()
-        library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
-        library.espeak_Synchronize()
+    library, rate = _library()
+    library.espeak_SetSynthCallback(callback)
+    raw = text.encode()
+    library.espeak_Synth(raw, len(raw) + 1, 0, 0, 0, UTF8, None, None)
+    library.espeak_Synchronize()
     return np.concatenate([np.zeros(0), *chunks]).astype(np.float32) / np.float32(32768), rate
 
 
