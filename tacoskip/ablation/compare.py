@@ -134,7 +134,6 @@ def compare(folder: Path, baseline: str | None = None, figure: str | None = None
     Raises:
         ValueError: there are no runs, runs of several recipes, no such baseline or figure.
     """
-    folder = Path(folder)
     plan, runs = collect(folder)
     done = [run for run in runs if run.state == DONE]
     names = list(dict.fromkeys(run.variant for run in runs if run.variant))

@@ -35,7 +35,7 @@ Ended = tuple[Path | None, str]
 
 LOG = "log.txt"
 POLL_SECONDS = 1.0
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SAVING = "interrupted: saving the runs in progress"
 # Times that a cluster starts a run again after its machine failed, and the time that it gives a run
 # to save itself.

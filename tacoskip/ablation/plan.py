@@ -75,10 +75,10 @@ class Plan:
         return plan
 
     def _check(self) -> None:
-        texts = [self.recipe, self.baseline, self.figure, self.match, *self.blocks]
-        texts += self.overrides
-        texts += [text for one in self.runs for text in (one.run, one.variant, one.state)]
-        if not all(isinstance(text, str) for text in [*texts, *(one.error for one in self.runs)]):
+        texts = [self.recipe, self.baseline, self.figure, self.match, *self.blocks, *self.overrides]
+        for one in self.runs:
+            texts += [one.run, one.variant, one.state, one.error]
+        if not all(isinstance(text, str) for text in texts):
             raise TypeError("a name is no text")
         if not (0 <= self.margin <= 1000 and 1 <= self.looks <= 100):
             raise ValueError("a margin or looks out of bounds")

@@ -100,6 +100,8 @@ class Request:
         _check_known("part", self.without, PARTS)
         for key, choices in CHOICES.items():
             _check_known(key, [getattr(self, key)], choices)
+        if self.check == "stack" and self.seeds == 1:
+            raise ConfigError("check=stack needs seeds=2 or more: one seed has no spread, got 1")
         if self.check != "none":
             self.without = list(dict.fromkeys(["stack", *self.without]))
         least = {"seeds": 1, "most_seeds": 0, "jobs": 0, "baseline_seeds": 0, "margin": 0}

@@ -159,8 +159,8 @@ def main() -> int:
     The second argument is the process id of the parent, which may have ended by now.
     """
     exit_with_parent(int(sys.argv[2]))
-    if hasattr(signal, "SIGUSR2"):  # Slurm warns all processes of a job; its launcher saves the run
-        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    # Slurm warns all processes of a job; its launcher saves the run.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         work(Path(sys.argv[1]))
     except KeyboardInterrupt:

@@ -111,9 +111,9 @@ def score(
     voice: Voice,
     clip: Clip | JoinedClips,
     seed: int,
-    judge: Judge | None = None,
-    durations: Mapping[str, torch.Tensor] | None = None,
-    mos: Naturalness | None = None,
+    judge: Judge | None,
+    durations: Mapping[str, torch.Tensor],
+    mos: Naturalness | None,
 ) -> Row:
     """Synthesize one clip's text and compare it with the recording.
 
@@ -142,8 +142,7 @@ def score(
     if mos:
         row |= zip(MOS, (mos(x, audio.sample_rate) for x in (wave, recording)), strict=True)
     if judge:
-        forced_by = (durations or {}).get(clip.id)
-        predicted = _teacher_forced(voice, clip, linear, mel, forced_by)
+        predicted = _teacher_forced(voice, clip, linear, mel, durations.get(clip.id))
         copy, forced = (
             voice.front_end.to_wave(x[None], None, voice.config.griffin_lim, seed)[0].numpy()
             for x in (linear, predicted)

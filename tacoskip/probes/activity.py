@@ -10,7 +10,7 @@ on average (Wang et al. 2018, "Non-local neural networks").
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from tacoskip.blocks import Skip, Transform
-from tacoskip.probes.stacks import ByUnit, Key, by_place, hooked, stacks
+from tacoskip.probes.stacks import ByUnit, Key, by_place, stacks
 
 
 class ActivityProbe:
@@ -34,9 +34,12 @@ class ActivityProbe:
         self.maps: dict[str, dict[int, Tensor]] = defaultdict(dict)
         self._sums: dict[Key, tuple[Tensor, int]] = {}
 
-    def watching(self) -> AbstractContextManager[None]:
+    def watching(self) -> ExitStack:
         """Watch every pass inside."""
-        return hooked(self._hooks())
+        hooks = ExitStack()
+        for handle in self._hooks():
+            hooks.enter_context(handle)
+        return hooks
 
     def read(self) -> dict[str, ByUnit]:
         """Return the means so far by place."""

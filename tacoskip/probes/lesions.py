@@ -5,14 +5,12 @@ shallow networks", section 4.1).
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tacoskip.blocks.unit import BaseUnit
-from tacoskip.probes.stacks import hooked, stacks
+from tacoskip.probes.stacks import stacks
 
 # Units of a place that are dropped, spread evenly over its depth where it has more.
 DROPPED = 16
@@ -41,10 +39,7 @@ def lesions(
         candidates = [n for n, unit in enumerate(stack.units) if not unit.changes_width]
         spread = np.linspace(0, len(candidates) - 1, min(DROPPED, len(candidates)))
         for number in (candidates[round(i)] for i in spread):
-            with hooked([stack.units[number].register_forward_hook(_bypass)]):
+            unit = stack.units[number]
+            with unit.register_forward_hook(lambda unit, *passed: unit.bypass(*passed)):
                 increase[place][number] = mean_loss() - whole
     return increase
-
-
-def _bypass(unit: BaseUnit, inputs: tuple[Tensor, ...], output: Any) -> Any:
-    return unit.bypass(inputs, output)

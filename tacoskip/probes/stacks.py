@@ -1,10 +1,8 @@
-"""The stacks of a network by place, and hooks on them."""
+"""The stacks of a network by place, and values of their units."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from tacoskip.blocks import Topology
 from tacoskip.models.cbhg import CBHG
@@ -36,14 +34,3 @@ def by_place(stacks: Mapping[str, Topology], values: Mapping[Key, float]) -> dic
         length = 1 if name == "norm_before" else length
         found[place].setdefault(name, [None] * length)[number] = value
     return found
-
-
-@contextmanager
-def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
-    """Remove hooks at the end."""
-    handles = list(handles)
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -4,7 +4,8 @@ import pytest
 
 from tacoskip.ablation.request import Request, parse_request, resolve, variants
 from tacoskip.blocks import BLOCKS
-from tacoskip.config import ConfigError, load_config, with_block
+from tacoskip.config import load_config, with_block
+from tacoskip.config_checks import ConfigError
 
 
 def names(*pairs: str) -> list[str]:
@@ -82,6 +83,7 @@ def test_combination_that_does_not_fit_is_refused_with_reason() -> None:
         (["recipe=smoke", "blocks=plain", "launcher=slrum"], "did you mean 'slurm'?"),
         (["recipe=smoke", "blocks=plain", "runs_per_job=2"], "needs launcher=slurm, got local"),
         (["recipe=smoke", "blocks=plain", "check=stak"], "did you mean 'stack'?"),
+        (["recipe=smoke", "blocks=plain", "check=stack", "seeds=1"], "needs seeds=2 or more"),
         (["recipe=smoke", "recipe=fsdd", "blocks=plain"], "expected recipe= once"),
         (["recipe=smoke", "blocks=plain", "without=grus"], "did you mean 'gru'?"),
         (["recipe=smoke", "blocks=plain", "aa=dense"], "expected a block that is among blocks="),

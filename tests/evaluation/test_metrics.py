@@ -109,8 +109,6 @@ def test_f0_rmse_of_100_cents() -> None:
 def test_f0_rmse_is_nan_when_nothing_is_voiced_on_both_sides() -> None:
     silence = np.zeros(SAMPLE_RATE)
     assert np.isnan(f0_rmse_cents(tone(140), silence, SAMPLE_RATE, HOP, straight(81)))
-    with pytest.raises(ValueError, match="expected a path within 81 and 41 frames"):
-        f0_rmse_cents(tone(140), tone(140, 0.5), SAMPLE_RATE, HOP, straight(81))
 
 
 def test_compare_speech_follows_the_mel_path() -> None:
