@@ -159,9 +159,9 @@ def test_errors_print_no_control_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("metadata.csv").write_text("\x1b]0;owned\x07,b\nx,y\n")
+    Path("metadata.csv").write_text("\x1bowned\x07,b\nx,y\n")
     message = refused(tacoskip("prepare", "recipe=smoke", "data.root=."))
-    assert "?]0;owned?, b" in message and "\x1b" not in message
+    assert "?owned?" in message and not {"\x1b", "\x07"} & {*message}
 
 
 def test_checkpoint_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
