@@ -38,7 +38,7 @@ from tacoskip.text.letters import plain_words
 
 FIGURES = ("mcd_db", "f0_rmse_cents", "alignment", "stop_failures", "rtf")
 MOS = ("mos_by_model", "mos_of_recordings")
-# What a judge transcribes of each sentence, from what was said to what the voice says alone.
+# What a judge transcribes of each test sentence: every version adds a source of errors.
 RUNGS = ("recording", "copy-synthesis", "teacher-forced", "free-running")
 
 Row = dict[str, Any]  # id, text, speaker, warnings, FIGURES; with a judge a text for each rung

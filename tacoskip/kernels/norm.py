@@ -74,7 +74,7 @@ class MaskedNorm(torch.autograd.Function):
         d_out = grads[0].contiguous()
         local = ctx.passes.gradient_sums(parts, mask, [slope, shift, centre], d_out, *ctx.options)
         local[1] *= scale
-        d_bias, d_weight = local.to(slope.dtype)  # copies: reduce works in place
+        d_bias, d_weight = local.to(slope.dtype, copy=True)  # reduce works in place
         total = ctx.reduce(local) if ctx.reduce else local
         d_mean, d_scale = total / count
         linear = -d_scale * scale
