@@ -24,12 +24,14 @@ SCENARIOS = {
     "heavy": "errors have a t distribution with 3 degrees of freedom",
     "unequal": "each variant's sd is 1 or 2",
     "baseline": "the baseline's sd is 2, all others' 1",
+    "four": "one variant's sd is 4, all others' 1",
     "wide": "one variant's sd is 20, all others' 1",
     "shared": "runs of a seed share an error of sd 3; one variant is worse, as above",
     "missing": "each run is missing with probability 1/4",
     "diverged": "one variant never trains (loss times 5), of another one run diverges",
     "clips": "the choice of 60 clips moves each difference by sd 1",
 }
+ODD = {"four": 4.0, "wide": 20.0}
 EFFECTS = ("effect", "shared")  # scenarios with a true difference
 CENTER, FAR = 100.0, 500.0  # of trained and of untrained variants, in sds
 
@@ -46,8 +48,8 @@ def draw(
         sd = random.choice([1.0, 2.0], comparisons + 1)
     if scenario == "baseline":
         sd[0] = 2.0
-    if scenario == "wide":
-        sd[1] = 20.0
+    if scenario in ODD:
+        sd[1] = ODD[scenario]
     if scenario == "diverged":
         true[1], sd[1] = FAR, random.uniform(1, 200)
     values = {}
@@ -92,7 +94,7 @@ def simulate(scenario: str, comparisons: int, seeds: int, rounds: int) -> dict[s
             for name, one in found.items()
             if one.low is not None and one.high is not None
         )
-        odd = {*diverged, *(["v1"] if scenario in ("wide", "diverged") else [])}
+        odd = {*diverged, *(["v1"] if scenario in (*ODD, "diverged") else [])}
         trained = [one.verdict for name, one in found.items() if name not in odd]
         counts["unstable"] += trained.count(UNSTABLE) / len(trained)
         counts["untrained"] += found["v1"].verdict in (WORSE, UNSTABLE)

@@ -2,26 +2,31 @@
 
 A variant has one value a run. Where the runs of a seed resemble each other, what they share is
 subtracted first (`seed_effects`); then runs are independent. Variances are moderated across
-variants (Smyth 2004, "Linear models and empirical Bayes methods"): they come from a scaled inverse
-chi-squared distribution with `d0` degrees of freedom around `s0²`. Both are integrated out, so that
-few runs do not claim that all variants spread equally. Intervals are simultaneous, as Dunnett's
-(1955) for equal variances: the largest error of all differences is simulated. Held-out clips are a
-second source of error: they are the same in all runs, so a difference has a value on each clip, and
-how far these vary beyond the runs' own noise counts. docs/explanation/statistics.md tests all this.
+variants (Smyth 2004, "Linear models and empirical Bayes methods"). Intervals are simultaneous, as
+Dunnett's (1955), but for spreads that may differ: the largest error of all differences is
+simulated. Held-out clips are a second source of error: they are the same in all runs, so a
+difference has a value on each clip, and how far these vary beyond the runs' own noise counts.
+docs/explanation/statistics.md tests all this.
 
 V variants, K comparisons, N draws.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
+from tacoskip.ablation.intervals import (
+    WIDE,
+    Array,
+    Interval,
+    Summary,
+    simultaneous,
+    summarize,
+    wide_variants,
+)
 from tacoskip.ablation.power import LEVEL, MOST_SEEDS, seeds_needed
 from tacoskip.ablation.seed_effects import Values, less_seed_effects
 
@@ -29,24 +34,6 @@ BETTER, WORSE, SAME, CANNOT_TELL, UNSTABLE = "better", "worse", "same", "cannot 
 
 # The suffix of a variant that repeats another one with other seeds: there is no true difference.
 AA = "@aa"
-
-DRAWS = 4000
-PRIOR_DF = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1024])  # of d0, equally likely
-# What counts of d0: in full, errors exceed the level where spreads are of two kinds (simulated).
-TRUST = 0.85
-# A variant whose sd is this many times the median is judged by its own spread, or is unstable.
-WIDE = 5.0
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean and standard deviation of n values; None: unknown."""
-
-    n: int
-    mean: float | None = None
-    sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,18 +71,6 @@ class Analysis:
     sd: float | None
     margin: float
     paired: bool = False
-
-
-class Interval(NamedTuple):
-    """A simultaneous interval, its p, the standard deviation of runs behind it, and whether that of
-    the variant is far above the others'.
-    """
-
-    low: float
-    high: float
-    p: float
-    sd: float
-    wide: bool
 
 
 def analyse(
@@ -175,7 +150,7 @@ def _intervals(
     whether what runs of a seed share was subtracted; not from A/A runs, whose seeds are their own.
     """
     own_seeds = {name for name in values if name.endswith(AA)}
-    less, share = less_seed_effects(values, _wide(summaries) | own_seeds)
+    less, share = less_seed_effects(values, wide_variants(summaries) | own_seeds)
     if any(b not in less for a, b in references.items() if a in less):
         less, share = values, 1.0
     used = {name: summarize(list(own.values())) for name, own in less.items()}
@@ -195,80 +170,6 @@ def _missing(needed: int | None, clip_error: float, sd: float) -> str:
     return f"{'more than ' + str(MOST_SEEDS) if needed is None else needed} seeds"
 
 
-def summarize(values: Sequence[float]) -> Summary:
-    """Return mean and standard deviation, as far as n allows."""
-    if len(values) < 2:
-        return Summary(len(values), float(values[0]) if values else None)
-    equal = np.ptp(values) <= 1e-9 * np.max(np.abs(values))  # up to rounding errors
-    sd = 0.0 if equal else float(np.std(values, ddof=1))
-    return Summary(len(values), float(np.mean(values)), sd)
-
-
-def simultaneous(
-    summaries: Mapping[str, Summary],
-    references: Mapping[str, str],
-    level: float = LEVEL,
-    clip_errors: Mapping[str, float] | None = None,
-    share: float = 1.0,
-) -> dict[str, Interval]:
-    """Return the intervals of all differences, by variant; none where runs have no spread.
-
-    clip_errors: standard errors of differences from the choice of clips, counted as independent.
-    share: of the degrees of freedom, what seed effects left.
-
-    Each error is a t of about `df` degrees of freedom; made normal, all of them are comparable, and
-    one critical value holds for the largest.
-    """
-    names = list(summaries)
-    if not references or not any(one.sd for one in summaries.values()):
-        return {}
-    random = np.random.default_rng(0)
-    n = np.array([summaries[name].n for name in names])
-    variances = draw_variances(summaries, random, share) / n  # (N, V), of means
-    errors = random.standard_normal(variances.shape) * np.sqrt(variances)
-    a = [names.index(name) for name in references]
-    b = [names.index(name) for name in references.values()]
-    of_clips = np.array([(clip_errors or {}).get(name, 0.0) for name in references])
-    of_seeds = variances[:, a] + variances[:, b]  # (N, K)
-    precision = 1 / (of_seeds + of_clips**2)
-    scale = precision.mean(0) ** -0.5
-    df = 2 * precision.mean(0) ** 2 / np.maximum(precision.var(0), 1e-6 * precision.mean(0) ** 2)
-    errors = errors[:, a] - errors[:, b] + of_clips * random.standard_normal(precision.shape)
-    largest = np.sort(_normal(errors / scale, df).max(1))
-    critical = largest[int((1 - level) * DRAWS)]
-    half = scale * _student(critical, df)
-    means = np.array([summaries[name].mean for name in names])
-    mean = means[a] - means[b]
-    p = 1 - np.searchsorted(largest, _normal(mean / scale, df)) / DRAWS
-    sd = (1 / of_seeds).mean(0) ** -0.5 / np.sqrt(1 / n[a] + 1 / n[b])
-    columns = [column.tolist() for column in (mean - half, mean + half, p, sd)]
-    wide = _wide(summaries)
-    rows = zip(*columns, [name in wide for name in references], strict=True)
-    return {name: Interval(*row) for name, row in zip(references, rows, strict=True)}
-
-
-def draw_variances(
-    summaries: Mapping[str, Summary], random: np.random.Generator, share: float = 1.0
-) -> Array:
-    """Draw every variant's variance from its distribution given all runs: (N, V)."""
-    wide = np.array([name in _wide(summaries) for name in summaries])
-    df = share * np.array([one.n - 1 for one in summaries.values()])
-    squares = np.array([one.sd or 0.0 for one in summaries.values()]) ** 2 / share
-    squares = np.maximum(squares, 0.01 * np.median(squares[squares > 0]))
-    usual = (df > 0) & ~wide if ((df > 0) & ~wide).any() else df > 0
-    logs = np.log(squares[usual])
-    grid = np.linspace(logs.min() - 2, logs.max() + 2, 60)  # of log s0²
-    half, prior = df[usual][:, None, None] / 2, PRIOR_DF[:, None] / 2
-    ratio = np.exp(logs[:, None] - grid)[:, None, :] * half / prior  # s² / s0², F-distributed
-    density = half * np.log(ratio) - (half + prior) * np.log1p(ratio) - special.betaln(half, prior)
-    weights = np.exp(density.sum(0) - density.sum(0).max()).ravel()
-    steps = (np.arange(DRAWS) + 0.5) / DRAWS
-    chosen = random.permutation(np.searchsorted(weights.cumsum() / weights.sum(), steps))
-    d0 = np.where(wide, 0, TRUST * PRIOR_DF[chosen // len(grid)][:, None])
-    s0 = np.exp(grid[chosen % len(grid)])[:, None]
-    return np.asarray((d0 * s0 + df * squares) / (2 * random.standard_gamma((d0 + df) / 2)))
-
-
 def _verdict(
     found: Interval | None, direction: int, margin: float, diverged: int
 ) -> tuple[str, str]:
@@ -283,14 +184,8 @@ def _verdict(
     if found.low > 0 or found.high < 0:
         return (BETTER if found.low * direction > 0 else WORSE), "the interval excludes 0"
     if found.wide:
-        return UNSTABLE, f"its runs spread over {WIDE:.0f} times as far as the others'"
+        return UNSTABLE, f"its runs spread over {WIDE:g} times as far as the others'"
     return CANNOT_TELL, ""
-
-
-def _wide(summaries: Mapping[str, Summary]) -> set[str]:
-    spreads = {name: one.sd for name, one in summaries.items() if one.sd}
-    limit = WIDE * float(np.median([*spreads.values()])) if len(spreads) > 2 else math.inf
-    return {name for name, sd in spreads.items() if sd > limit}
 
 
 def _clip_error(a: Array | None, b: Array | None) -> float:
@@ -313,13 +208,3 @@ def _noise(clips: Array) -> float:
 def _superiority(a: Mapping[int, float], b: Mapping[int, float], direction: int) -> float:
     signs = np.sign(np.subtract.outer([*a.values()], [*b.values()])) * direction
     return float((signs.mean() + 1) / 2)
-
-
-def _normal(t: Array, df: Array) -> Array:
-    """Return |t| as the normal deviate of equal probability (Wallace 1959)."""
-    return np.asarray((8 * df + 1) / (8 * df + 3) * np.sqrt(df * np.log1p(t**2 / df)))
-
-
-def _student(normal: float, df: Array) -> Array:
-    """Invert `_normal`."""
-    return np.asarray(np.sqrt(df * np.expm1((normal * (8 * df + 3) / (8 * df + 1)) ** 2 / df)))

@@ -220,6 +220,7 @@ class Bar:
         self._label, self._began = label, time.monotonic()
         self._logged = self._since = self._began
         self._first = self._share = 1.0  # a resumed run begins behind 0
+        self._note = ""
         console = Console(stderr=True)
         self._live = progress.Progress(
             *progress.Progress.get_default_columns(),
@@ -244,9 +245,10 @@ class Bar:
         self._live.update(self._task, note=printable(note), **completed)  # type: ignore[arg-type]
         now = time.monotonic()
         if share is not None:
-            if share < self._share or share == self._first:  # nothing yet, or another phase
+            begins = share == self._first and note != self._note  # after what took no share
+            if share < self._share or begins:
                 self._since, self._first = now, share
-            self._share = share
+            self._share, self._note = share, note
         if self._live.disable and now - self._logged >= LOG_EVERY_SECONDS:
             self._logged = now
             percent = "" if share is None else f" {share:4.0%}"

@@ -133,7 +133,7 @@ def _cores() -> Finding:
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return True, f"{cores}, torch uses {torch.get_num_threads()} threads"
+    return True, f"{cores}; threads of torch: {torch.get_num_threads()}"
 
 
 def _disk() -> Finding:

@@ -48,8 +48,10 @@ def prepare(settings: Settings = None) -> Result:
         size = sum(tar.stat().st_size for tar in tars)
         values["shards"] = {"dir": folder, "shards": len(tars), "bytes": size}
         lines.append(f"shards: {len(tars)} of {human_bytes(size)} together, {folder}")
-    kept = ["kept", str(report.kept), ""]
-    return Result(values, [table(["clips", "count", "to keep them"], [kept, *rows]), *lines])
+    rows = [["clips", "count", "to keep them"], ["kept", str(report.kept), ""], *rows]
+    columns = 3 if any(row[2] for row in rows[1:]) else 2
+    head, *rows = (row[:columns] for row in rows)
+    return Result(values, [table(head, rows), *lines])
 
 
 @command

@@ -62,7 +62,7 @@ def test_piped_progress_has_elapsed_and_remaining_time(
 ) -> None:
     import rich.progress  # noqa: F401 (it takes the clock that it finds when it is imported)
 
-    clock = iter([0.0, 0.0, 9.0, 69.0, 69.0, 129.0])
+    clock = iter([0.0, 0.0, 9.0, 69.0, 69.0, 129.0, 130.0, 190.0, 250.0])
     monkeypatch.setattr("tacoskip.cli.console.time.monotonic", lambda: next(clock))
     bar = Bar("train")  # of a run that resumes at a half
     bar.show(0.5, "aligning texts and recordings")
@@ -72,6 +72,11 @@ def test_piped_progress_has_elapsed_and_remaining_time(
     bar.show(0.0, "another phase")
     bar.show(0.5, "step 5")
     assert capsys.readouterr().err == "train  50% step 5 (2.1 min elapsed, 1.0 min left)\n"
+    bar.show(0.0, "4 runs remain")
+    bar.show(0.0, "4 runs remain")  # time until the first run has ended counts
+    capsys.readouterr()
+    bar.show(0.25, "3 runs remain")
+    assert capsys.readouterr().err == "train  25% 3 runs remain (4.2 min elapsed, 6.0 min left)\n"
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
