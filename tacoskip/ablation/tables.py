@@ -5,8 +5,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from tacoskip.ablation.compare import DIRECTIONS, Comparison
+from tacoskip.ablation.intervals import Summary
 from tacoskip.ablation.plan import LADDER
-from tacoskip.ablation.statistics import Difference, Summary
+from tacoskip.ablation.statistics import Difference
 from tacoskip.messages import printable
 
 if TYPE_CHECKING:
