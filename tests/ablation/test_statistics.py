@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tacoskip.ablation.intervals import Summary, simultaneous, summarize
+from tacoskip.ablation.intervals import Summary, moderated, simultaneous, summarize
 from tacoskip.ablation.power import baseline_seeds, detectable, seeds_needed
 from tacoskip.ablation.statistics import (
     BETTER,
@@ -59,6 +59,23 @@ def test_equal_spreads_and_many_seeds_give_dunnetts_intervals() -> None:
     assert [one.low for one in found.values()] == pytest.approx(list(interval.low), rel=0.05)
     assert [one.high for one in found.values()] == pytest.approx(list(interval.high), rel=0.05)
     assert [one.sd for one in found.values()] == pytest.approx([1.0] * 6, rel=0.05)
+
+
+def test_variances_are_moderated_towards_the_root_of_their_mean_square() -> None:
+    df = np.full(3, 2.0)
+    found, of_found = moderated(np.array([1.0, 1.0, 4.0]), df)
+    assert found == pytest.approx((12 * math.sqrt(18 / 3) + 2 * np.array([1, 1, 4])) / 14)
+    assert list(of_found) == [6, 6, 6]  # no more than there are in all
+
+
+@pytest.mark.parametrize(("wide", "counted"), [(20.0, 3.5**2), (40.0, None)])
+def test_wide_variant_keeps_its_variance(wide: float, counted: float | None) -> None:
+    squares, df = np.array([1.0, 1.0, 1.0, 1.0, wide]), np.full(5, 2.0)
+    found, of_found = moderated(squares, df)
+    common = math.sqrt((4 + counted**2) / 5) if counted else 1.0
+    assert list(found) == pytest.approx([*[(12 * common + 2) / 14] * 4, wide])
+    assert of_found[-1] == 2
+    assert list(moderated(squares, np.ones(5))[1]) == [5] * 5  # of two runs, chance makes it wide
 
 
 def test_p_is_below_the_level_exactly_where_the_interval_excludes_zero() -> None:
