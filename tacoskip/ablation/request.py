@@ -109,6 +109,8 @@ class Request:
         for key, bound in least.items():
             if not bound <= (value := getattr(self, key)) <= MOST:  # false for NaN too
                 raise ConfigError(f"expected {key} of {bound} to {MOST}, got {value}")
+        if 0 < self.most_seeds < self.seeds:
+            raise ConfigError(f"expected seeds=LEAST..MOST, got {self.seeds}..{self.most_seeds}")
         if self.runs_per_job > 1 and self.launcher != "slurm":
             raise ConfigError(
                 f"runs_per_job={self.runs_per_job} needs launcher=slurm, got {self.launcher}"

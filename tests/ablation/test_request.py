@@ -75,6 +75,7 @@ def test_combination_that_does_not_fit_is_refused_with_reason() -> None:
         (["recipe=smoke", "blocks=plain", "skips=ad"], "did you mean 'add'?"),
         (["recipe=smoke", "blocks=plain", "seeds=none"], "expected seeds as a whole number"),
         (["recipe=smoke", "blocks=plain", "seeds=3..x"], "expected seeds as a whole number, got"),
+        (["recipe=smoke", "blocks=plain", "seeds=5..3"], "expected seeds=LEAST..MOST, got 5..3"),
         (["recipe=smoke", "blocks=plain", "margin=-1"], "expected margin of 0 to 1000"),
         (["recipe=smoke", "blocks=plain", "margin=nan"], "expected margin of 0 to 1000, got nan"),
         (["recipe=smoke", "blocks=plain", "seeds=0"], "expected seeds of 1 to 1000, got 0"),
